@@ -1,0 +1,194 @@
+//! The one error type of the crate.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// An error that any caller-supplied function may return.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, with a stable [code](Error::code) for each kind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A request document is not valid JSON, or not a request at all.
+    #[error("request: {detail}")]
+    InvalidRequest {
+        /// What is wrong and where.
+        detail: String,
+    },
+    /// An option or a request field has a value that is out of range or makes no sense.
+    #[error("{field}: found {found}, expected {expected}")]
+    InvalidArgument {
+        /// The option's name, as in the JSON request.
+        field: Cow<'static, str>,
+        /// The value that was given.
+        found: String,
+        /// What would be accepted.
+        expected: Cow<'static, str>,
+    },
+    /// An index file does not hold what its format requires.
+    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    CorruptIndex {
+        /// The file.
+        path: PathBuf,
+        /// The field of the file, or the quantity that was checked.
+        field: Cow<'static, str>,
+        /// What the file holds.
+        found: String,
+        /// What the format requires.
+        expected: String,
+    },
+    /// A metadata pickle cannot be read.
+    #[error("{}: byte {position}: found {found}, expected {expected}", path.display())]
+    CorruptMetadata {
+        /// The pickle.
+        path: PathBuf,
+        /// Offset in bytes from the start of the file.
+        position: u64,
+        /// What stands there.
+        found: String,
+        /// What should stand there.
+        expected: Cow<'static, str>,
+    },
+    /// A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
+    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    InvalidInput {
+        /// The file.
+        path: PathBuf,
+        /// The column, row or part of the file.
+        field: Cow<'static, str>,
+        /// What the file holds.
+        found: String,
+        /// What is needed.
+        expected: Cow<'static, str>,
+    },
+    /// The input is well formed, but of a version or kind that this crate does not read.
+    #[error("{}: {field}: found {found}, which is not supported; expected {expected}", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The field that says so.
+        field: Cow<'static, str>,
+        /// What the file holds.
+        found: String,
+        /// What is supported.
+        expected: Cow<'static, str>,
+    },
+    /// A file changed while it was being read, so nothing was written.
+    #[error("{}: changed while it was being read: found {found}, expected {expected}", path.display())]
+    InputChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its state now.
+        found: String,
+        /// Its state when it was opened.
+        expected: String,
+    },
+    /// The operating system refused an operation on a file.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried, as an infinitive.
+        action: &'static str,
+        /// The operating system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A path is not one that may be read or written.
+    #[error("{}: found {found}, expected {expected}", path.display())]
+    UnusablePath {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: Cow<'static, str>,
+        /// What may be there.
+        expected: Cow<'static, str>,
+    },
+    /// The caller cancelled the work.
+    #[error("cancelled")]
+    Cancelled,
+    /// The caller's own record callback failed.
+    #[error("callback failed: {0}")]
+    Callback(#[source] BoxError),
+    /// A fault in this crate or in one it uses, caught before it could do harm.
+    #[error("internal error: {detail}")]
+    Internal {
+        /// What was caught.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// A number that identifies the kind of error and never changes its meaning.
+    ///
+    /// | band | meaning |
+    /// |---|---|
+    /// | 100 – 199 | the request is wrong |
+    /// | 200 – 299 | an input's content is wrong |
+    /// | 300 – 399 | the operating system or the file system refused |
+    /// | 400 – 499 | the caller stopped the work |
+    /// | 900 – 999 | a fault of this library |
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Error::InvalidRequest { .. } => 100,
+            Error::InvalidArgument { .. } => 101,
+            Error::CorruptIndex { .. } => 200,
+            Error::CorruptMetadata { .. } => 201,
+            Error::InvalidInput { .. } => 202,
+            Error::Unsupported { .. } => 203,
+            Error::InputChanged { .. } => 204,
+            Error::Io { .. } => 300,
+            Error::UnusablePath { .. } => 301,
+            Error::Cancelled => 400,
+            Error::Callback(_) => 401,
+            Error::Internal { .. } => 900,
+        }
+    }
+
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io {
+            path,
+            action,
+            source,
+        }
+    }
+
+    pub(crate) fn argument(
+        field: impl Into<Cow<'static, str>>,
+        found: impl ToString,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Error {
+        Error::InvalidArgument {
+            field: field.into(),
+            found: found.to_string(),
+            expected: expected.into(),
+        }
+    }
+
+    pub(crate) fn corrupt(
+        path: &Path,
+        field: impl Into<Cow<'static, str>>,
+        found: impl ToString,
+        expected: impl ToString,
+    ) -> Error {
+        Error::CorruptIndex {
+            path: path.to_path_buf(),
+            field: field.into(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }
+    }
+
+    pub(crate) fn internal(detail: impl ToString) -> Error {
+        Error::Internal {
+            detail: detail.to_string(),
+        }
+    }
+}

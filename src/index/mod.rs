@@ -1,0 +1,5 @@
+//! Reading a persisted index directory. Nothing here knows of Arrow.
+
+pub(crate) mod source;
+
+pub use source::IoMode;

@@ -1,0 +1,311 @@
+//! A file as bytes: mapped in windows, or read in windows.
+//!
+//! Both ways serve the same parsing code through [`Cursor::bytes`], and hold one window at a time,
+//! so that resident memory does not depend on the file's size.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use zerocopy::IntoBytes;
+
+use crate::error::{Error, Result};
+use crate::map::Map;
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IoMode {
+    /// Map windows of the file. Fastest; but when another process truncates the file meanwhile,
+    /// the operating system kills this one (SIGBUS).
+    #[default]
+    Mmap,
+    /// Read windows of the file into a buffer. A file that shrinks meanwhile is an error.
+    Read,
+}
+
+/// Large enough that mapping it costs little beside reading it, small beside the memory budget.
+const WINDOW: usize = 4 << 20;
+
+/// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
+const WINDOW_ALIGNMENT: u64 = 64 << 10;
+
+/// What must not change while a file is being read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            inode: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.dev(), metadata.ino())
+            },
+        }
+    }
+
+    fn difference(&self, now: &Self) -> Option<(String, String)> {
+        if self.len != now.len {
+            Some((format!("{} bytes", now.len), format!("{} bytes", self.len)))
+        } else if self.modified != now.modified {
+            Some((
+                format!("modification time {:?}", now.modified),
+                format!("{:?}", self.modified),
+            ))
+        } else if self != now {
+            Some(("another file of that name".into(), "the same file".into()))
+        } else {
+            None
+        }
+    }
+}
+
+/// An open regular file that is only read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    file: File,
+    path: PathBuf,
+    stamp: Stamp,
+    mode: IoMode,
+}
+
+impl Source {
+    /// Opens a regular file. Pipes, devices and directories are refused, and never waited for.
+    pub(crate) fn open(path: &Path, mode: IoMode) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // Without it, opening a pipe that nobody writes to would wait for ever.
+            options.custom_flags(libc::O_NONBLOCK);
+        }
+        let file = options.open(path).map_err(Error::io(path, "open"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "read the size"))?;
+        if !metadata.is_file() {
+            let found = if metadata.is_dir() {
+                "a directory"
+            } else {
+                "a device, pipe or socket"
+            };
+            return Err(Error::UnusablePath {
+                path: path.to_path_buf(),
+                found: found.into(),
+                expected: "a regular file".into(),
+            });
+        }
+        Ok(Self {
+            stamp: Stamp::of(&metadata),
+            path: path.to_path_buf(),
+            file,
+            mode,
+        })
+    }
+
+    /// The same, or `None` when there is no such file.
+    pub(crate) fn open_if_present(path: &Path, mode: IoMode) -> Result<Option<Self>> {
+        match Self::open(path, mode) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Length in bytes when the file was opened.
+    pub(crate) fn len(&self) -> u64 {
+        self.stamp.len
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn mode(&self) -> IoMode {
+        self.mode
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor<'_> {
+        self.cursor_with_window(WINDOW)
+    }
+
+    /// A cursor whose windows hold `window` bytes, or as many as one request asks for.
+    pub(crate) fn cursor_with_window(&self, window: usize) -> Cursor<'_> {
+        Cursor {
+            source: self,
+            window,
+            start: 0,
+            held: Held::Nothing,
+        }
+    }
+
+    /// Fails when the open file, or the file now at its path, is not what was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        let open = self
+            .file
+            .metadata()
+            .map_err(Error::io(&self.path, "read the size"))?;
+        let named =
+            std::fs::metadata(&self.path).map_err(Error::io(&self.path, "read the size"))?;
+        for metadata in [open, named] {
+            if let Some((found, expected)) = self.stamp.difference(&Stamp::of(&metadata)) {
+                return Err(Error::InputChanged {
+                    path: self.path.clone(),
+                    found,
+                    expected,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Map(Map),
+    /// Words rather than bytes, so that a range is as well aligned as it is in the file.
+    Buffer {
+        words: Vec<u64>,
+        len: usize,
+    },
+}
+
+/// Reads ranges of a [`Source`] through one window that follows the requests.
+#[derive(Debug)]
+pub(crate) struct Cursor<'s> {
+    source: &'s Source,
+    window: usize,
+    /// Offset in the file of the first byte held.
+    start: u64,
+    held: Held,
+}
+
+impl<'s> Cursor<'s> {
+    pub(crate) fn source(&self) -> &'s Source {
+        self.source
+    }
+
+    /// The bytes `offset .. offset + len` of the file, aligned in memory as they are in the file
+    /// for any alignment up to 8.
+    pub(crate) fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        if len == 0 {
+            return Ok(&[]);
+        }
+        if !self.holds(offset, len) {
+            self.load(offset, len)?;
+        }
+        let start = self.start;
+        offset
+            .checked_sub(start)
+            .and_then(|at| usize::try_from(at).ok())
+            .and_then(|at| Some(at..at.checked_add(len)?))
+            .and_then(|range| self.held_bytes().get(range))
+            .ok_or_else(|| Error::internal("a window does not hold the range it was loaded for"))
+    }
+
+    fn held_bytes(&self) -> &[u8] {
+        match &self.held {
+            Held::Nothing => &[],
+            Held::Map(map) => map,
+            Held::Buffer { words, len } => words.as_bytes().get(..*len).unwrap_or_default(),
+        }
+    }
+
+    fn holds(&self, offset: u64, len: usize) -> bool {
+        let held = self.held_bytes().len();
+        offset
+            .checked_sub(self.start)
+            .and_then(|at| usize::try_from(at).ok())
+            .and_then(|at| at.checked_add(len))
+            .is_some_and(|end| end <= held)
+    }
+
+    fn load(&mut self, offset: u64, len: usize) -> Result<()> {
+        let source = self.source;
+        let missing = || Error::CorruptIndex {
+            path: source.path.clone(),
+            field: "length".into(),
+            found: format!("{} bytes", source.len()),
+            expected: format!("at least {len} bytes from byte {offset} on"),
+        };
+        let start = offset - offset % WINDOW_ALIGNMENT;
+        let skipped = offset - start;
+        let needed = skipped
+            .checked_add(u64::try_from(len).map_err(|_| missing())?)
+            .ok_or_else(missing)?;
+        let available = source.len().saturating_sub(start);
+        if needed > available {
+            return Err(missing());
+        }
+        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
+        let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
+
+        self.start = start;
+        match source.mode {
+            IoMode::Mmap => {
+                // Given back first, so that two windows are never resident at once.
+                self.held = Held::Nothing;
+                let map = Map::new(&source.file, start, size)
+                    .map_err(Error::io(&source.path, "map into memory"))?;
+                self.held = Held::Map(map);
+            }
+            IoMode::Read => {
+                let mut words = match std::mem::replace(&mut self.held, Held::Nothing) {
+                    Held::Buffer { words, .. } => words,
+                    _ => Vec::new(),
+                };
+                let count = size.div_ceil(size_of::<u64>());
+                words.clear();
+                words.try_reserve_exact(count).map_err(|_| Error::Io {
+                    path: source.path.clone(),
+                    action: "allocate a window to read into",
+                    source: io::ErrorKind::OutOfMemory.into(),
+                })?;
+                words.resize(count, 0);
+                let bytes = words
+                    .as_mut_bytes()
+                    .get_mut(..size)
+                    .ok_or_else(|| Error::internal("window buffer too small"))?;
+                read_exact_at(&source.file, bytes, start).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => Error::InputChanged {
+                        path: source.path.clone(),
+                        found: format!("its end before byte {}", start.saturating_add(size as u64)),
+                        expected: format!("{} bytes", source.len()),
+                    },
+                    _ => Error::io(&source.path, "read")(error),
+                })?;
+                self.held = Held::Buffer { words, len: size };
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        match file.seek_read(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                bytes = bytes.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

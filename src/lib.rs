@@ -1,0 +1,12 @@
+//! Vectors out of Chroma's persisted HNSW directories, and new HNSW indexes from columnar files.
+
+mod columnar;
+mod error;
+mod index;
+mod map;
+mod monitor;
+
+pub use columnar::ColumnarFormat;
+pub use error::{BoxError, Error, Result};
+pub use index::IoMode;
+pub use monitor::{CancelToken, Monitor, Progress};
