@@ -2,11 +2,17 @@
 
 mod columnar;
 mod error;
+mod extract;
 mod index;
 mod map;
 mod monitor;
+mod output;
 
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
-pub use index::IoMode;
+pub use extract::{
+    extract_index, extract_index_to_columnar, ColumnarOptions, Compression, ExtractOptions,
+    ExtractResponse, ExtractSummary, IndexProperties, Record,
+};
+pub use index::{IndexHeader, IoMode};
 pub use monitor::{CancelToken, Monitor, Progress};
