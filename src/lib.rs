@@ -14,5 +14,5 @@ pub use extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, Compression, ExtractOptions,
     ExtractResponse, ExtractSummary, IndexProperties, Record,
 };
-pub use index::{IndexHeader, IoMode};
+pub use index::{inspect_index, FileSize, IndexHeader, IndexReport, IoMode, LabelRange};
 pub use monitor::{CancelToken, Monitor, Progress};

@@ -1,6 +1,7 @@
 //! Reading a persisted index directory. Nothing here knows of Arrow.
 
 pub(crate) mod header;
+mod inspect;
 mod layout;
 pub(crate) mod level0;
 pub(crate) mod source;
@@ -8,6 +9,7 @@ pub(crate) mod source;
 use std::path::{Path, PathBuf};
 
 pub use header::IndexHeader;
+pub use inspect::{inspect_index, FileSize, IndexReport, LabelRange};
 pub use source::IoMode;
 
 use crate::error::{Error, Result};
