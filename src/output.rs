@@ -8,6 +8,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{sync_channel, SyncSender};
+use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::index::file_name;
@@ -18,10 +20,14 @@ const SUFFIX: &str = ".tmp";
 /// Pages and record batches are larger and pass through unbuffered; this gathers what is between.
 const BUFFER: usize = 64 << 10;
 
+/// How much is written before the disk is told to begin with it.
+const SYNC_INTERVAL: u64 = 16 << 20;
+
 /// A file that takes its name only when it is complete. Dropped before that, it is removed.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
     writer: Option<BufWriter<File>>,
+    early_sync: EarlySync,
     temporary: PathBuf,
     target: PathBuf,
 }
@@ -36,6 +42,7 @@ impl AtomicFile {
         remove_abandoned(parent);
         let (file, temporary) = create_temporary(parent)?;
         let output = Self {
+            early_sync: EarlySync::default(),
             writer: Some(BufWriter::with_capacity(BUFFER, file)),
             temporary,
             target,
@@ -79,11 +86,14 @@ impl AtomicFile {
         result
     }
 
-    fn finish(&self, writer: BufWriter<File>) -> Result<()> {
+    fn finish(&mut self, writer: BufWriter<File>) -> Result<()> {
         let file = writer
             .into_inner()
             .map_err(|error| self.write_error(error.into_error()))?;
-        file.sync_all().map_err(Error::io(&self.target, "sync"))?;
+        self.early_sync
+            .join()
+            .and_then(|()| file.sync_all())
+            .map_err(Error::io(&self.target, "sync"))?;
         std::fs::rename(&self.temporary, &self.target).map_err(Error::io(
             &self.target,
             "move the finished file to its name",
@@ -101,7 +111,11 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.writer {
-            Some(writer) => writer.write(bytes),
+            Some(writer) => {
+                let count = writer.write(bytes)?;
+                self.early_sync.written(writer.get_ref(), count as u64)?;
+                Ok(count)
+            }
             None => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -116,8 +130,54 @@ impl Drop for AtomicFile {
         if let Some(writer) = self.writer.take() {
             // Without the flush that dropping it would do: nobody will read the file.
             drop(writer.into_parts().0);
+            // The thread holds the file open, and must not outlive this call.
+            let _ = self.early_sync.join();
             self.remove();
         }
+    }
+}
+
+/// A thread that syncs while the file is still being written, so that the disk works meanwhile and
+/// little is left for the sync at the end.
+#[derive(Debug, Default)]
+struct EarlySync {
+    unsynced: u64,
+    thread: Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>,
+}
+
+impl EarlySync {
+    fn written(&mut self, file: &File, count: u64) -> io::Result<()> {
+        self.unsynced += count;
+        if self.unsynced < SYNC_INTERVAL {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        if self.thread.is_none() {
+            let file = file.try_clone()?;
+            let (sender, receiver) = sync_channel::<()>(1);
+            // The error is kept for `join`: the system reports it once for each open file.
+            let sync = move || receiver.iter().try_for_each(|()| file.sync_data());
+            let thread = thread::Builder::new()
+                .name("hnsw-toolbox-sync".into())
+                .spawn(sync)?;
+            self.thread = Some((sender, thread));
+        }
+        if let Some((sender, _)) = &self.thread {
+            // A full channel means that a sync is due anyway; a closed one, an error for `join`.
+            let _ = sender.try_send(());
+        }
+        Ok(())
+    }
+
+    /// Waits for the thread, and gives the error that it met.
+    fn join(&mut self) -> io::Result<()> {
+        let Some((sender, thread)) = self.thread.take() else {
+            return Ok(());
+        };
+        drop(sender);
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the syncing thread panicked")))
     }
 }
 
