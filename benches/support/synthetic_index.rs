@@ -80,7 +80,8 @@ impl Shape {
     /// The header comes last, so that a directory left half-written is not taken for a whole one.
     pub fn write(self, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)?;
-        let mut data = BufWriter::with_capacity(1 << 20, File::create(dir.join("data_level0.bin"))?);
+        let mut data =
+            BufWriter::with_capacity(1 << 20, File::create(dir.join("data_level0.bin"))?);
         let mut random = Random(1);
         let mut vector = vec![0_f32; self.dimension as usize];
         let mut record = Vec::with_capacity(self.record_size() as usize);
