@@ -18,6 +18,8 @@ use hnsw_toolbox::{
     Monitor,
 };
 
+// The crate in peers/ uses it as well, as a public module.
+#[allow(unreachable_pub)]
 #[path = "support/synthetic_index.rs"]
 mod synthetic_index;
 
