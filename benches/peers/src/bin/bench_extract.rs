@@ -117,11 +117,14 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The commands that together write the file at a path.
+type CommandsFor = dyn Fn(&Path) -> Vec<Command>;
+
 struct Contender {
     name: &'static str,
     /// Name of the file it writes.
     out: &'static str,
-    commands: Box<dyn Fn(&Path) -> Vec<Command>>,
+    commands: Box<CommandsFor>,
 }
 
 // Positions in what `contenders` gives.
