@@ -12,7 +12,7 @@ pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, Compression, ExtractOptions,
-    ExtractResponse, ExtractSummary, IndexProperties, Record,
+    ExtractResponse, ExtractSummary, IndexProperties, JoinSummary, Record, Vectors,
 };
 pub use index::{inspect_index, FileSize, IndexHeader, IndexReport, IoMode, LabelRange};
 pub use monitor::{CancelToken, Monitor, Progress};
