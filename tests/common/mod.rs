@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)] // each test crate uses a part of this
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::ops::ControlFlow;
@@ -14,11 +15,21 @@ use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, ColumnarFormat, ColumnarOptions, ExtractOptions,
     ExtractSummary, IoMode, Monitor, Result,
 };
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
 pub mod arrow_ipc;
 pub mod parquet;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hnsw-toolbox");
+
+/// So many cases; what fails is kept beside the test's source and tried again first.
+pub fn proptest_config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    }
+}
 
 pub const IO_MODES: [IoMode; 2] = [IoMode::Mmap, IoMode::Read];
 pub const FORMATS: [ColumnarFormat; 2] = [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc];
@@ -251,12 +262,24 @@ impl Header {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Element {
     pub label: u64,
     pub deleted: bool,
     /// The bits of each component.
     pub vector: Vec<u32>,
+}
+
+impl fmt::Debug for Element {
+    /// On one line, as there may be hundreds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            label,
+            deleted,
+            vector,
+        } = self;
+        write!(f, "label {label}, deleted {deleted}, vector {vector:x?}")
+    }
 }
 
 /// An index directory that no Chroma wrote.
