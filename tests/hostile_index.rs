@@ -141,8 +141,8 @@ fn a_real_index_cut_at_record_boundaries_is_refused_and_the_junk_after_its_recor
     let segment = fixtures_root().join("1.5.9/ip/segment");
     let (_, rows) = rows_by_callback(&segment, &extract_options(true, IoMode::Mmap)).unwrap();
     let (count, size) = (2390, 60);
-    let bytes = std::fs::read(segment.join("data_level0.bin")).unwrap();
-    assert!(bytes.len() > (count + 1) * size, "there is junk at the end");
+    let mut bytes = std::fs::read(segment.join("data_level0.bin")).unwrap();
+    bytes.resize((count + 2) * size, 0xEE);
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(segment.join("header.bin"), dir.path().join("header.bin")).unwrap();
     for records in [1, 2, 1000, count - 1, count, count + 1] {
@@ -248,13 +248,20 @@ const DAMAGES: &[Damage] = &[
     }),
 ];
 
+/// A small index whose header only is damaged.
+fn damaged(word: Word, damage: fn(&mut Header)) -> tempfile::TempDir {
+    let mut index = small_index(word);
+    let dir = index.directory();
+    damage(&mut index.header);
+    std::fs::write(dir.path().join("header.bin"), index.header.bytes()).unwrap();
+    dir
+}
+
 #[test]
 fn each_wrong_header_field_is_named() {
     for word in [Word::U32, Word::U64] {
         for (field, damage) in DAMAGES {
-            let mut index = small_index(word);
-            damage(&mut index.header);
-            let error = extract_each_way(index.directory().path()).unwrap_err();
+            let error = extract_each_way(damaged(word, *damage).path()).unwrap_err();
             assert_corrupt(&error, "header.bin", field);
         }
     }
@@ -278,9 +285,7 @@ fn a_64_bit_header_whose_arithmetic_would_overflow_is_refused() {
         }),
     ];
     for (field, damage) in damages {
-        let mut index = small_index(Word::U64);
-        damage(&mut index.header);
-        let error = extract_each_way(index.directory().path()).unwrap_err();
+        let error = extract_each_way(damaged(Word::U64, damage).path()).unwrap_err();
         assert_corrupt(&error, "header.bin", field);
     }
 }
