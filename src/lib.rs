@@ -1,5 +1,6 @@
 //! Vectors out of Chroma's persisted HNSW directories, and new HNSW indexes from columnar files.
 
+mod build;
 mod columnar;
 mod error;
 mod index;
