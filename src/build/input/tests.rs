@@ -141,3 +141,138 @@ fn what_cannot_be_read_is_refused_with_words() {
         }
     }
 }
+
+/// Steele, Lea and Flood's SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
+    }
+}
+
+/// Reads damaged bytes under a file name of the given extension. They may be readable all the same;
+/// what they must not do is make it panic, or fail for a reason that is not the file's.
+fn read_damaged(folder: &Path, like: &Path, bytes: &[u8], io: IoMode) {
+    let path = folder
+        .join("damaged")
+        .with_extension(like.extension().unwrap());
+    std::fs::write(&path, bytes).unwrap();
+    if let Err(error) = read_all(&path, 16, false, io) {
+        assert!(
+            matches!(error.code(), 202 | 203),
+            "{}: {error:?}",
+            name(like)
+        );
+    }
+    // Some file systems write a file that is cut to nothing and filled again out at once.
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_an_error() {
+    let folder_of_cuts = tempfile::tempdir().unwrap();
+    for file in [
+        "pyarrow-snappy-v1.parquet",
+        "pyarrow-delta-i32.parquet",
+        "polars-array-f32.parquet",
+        "pyarrow-list-f32.arrow",
+        "pyarrow-zstd.arrow",
+    ] {
+        let path = folder().join(file);
+        let bytes = std::fs::read(&path).unwrap();
+        for len in 0..bytes.len() {
+            let cut = folder_of_cuts.path().join(format!("{len}-{file}"));
+            std::fs::write(&cut, &bytes[..len]).unwrap();
+            let io = [IoMode::Mmap, IoMode::Read][len % 2];
+            let error = read_all(&cut, 16, false, io).expect_err(file);
+            std::fs::remove_file(&cut).unwrap();
+            assert!(matches!(error.code(), 202 | 203), "{file} {len}: {error:?}");
+        }
+    }
+}
+
+fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
+    let at = random.below(bytes.len());
+    match random.below(8) {
+        0 | 1 => bytes[at] ^= 1 << random.below(8),
+        2 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.below(5)],
+        3 => bytes[at] = random.next().to_le_bytes()[0],
+        4 => {
+            let numbers = [
+                0,
+                1,
+                -1,
+                i64::MAX,
+                i64::MIN,
+                1 << 31,
+                (1 << 31) - 1,
+                1 << 40,
+                24,
+            ];
+            let number = numbers[random.below(9)].to_le_bytes();
+            let len = [4, 8][random.below(2)].min(bytes.len() - at);
+            bytes[at..at + len].copy_from_slice(&number[..len]);
+        }
+        5 => {
+            // A long number of the variable-length kind.
+            let len = random.below(10).min(bytes.len() - at);
+            bytes[at..at + len].fill(0xff);
+        }
+        6 => {
+            let from = random.below(bytes.len());
+            let len = random.below(32).min(bytes.len() - at.max(from));
+            bytes.copy_within(from..from + len, at);
+        }
+        _ => {
+            let end = (at + random.below(16)).min(bytes.len());
+            if random.below(2) == 0 {
+                bytes.drain(at..end);
+            } else {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            if bytes.is_empty() {
+                bytes.push(0);
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_files_are_read_or_refused_but_never_crash() {
+    let rounds = std::env::var("DAMAGE_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
+    let seed = std::env::var("DAMAGE_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let damaged = tempfile::tempdir().unwrap();
+    let mut random = Random(seed);
+    let mut originals = files(&folder());
+    originals.extend(files(&folder().join("bad")));
+    let originals: Vec<_> = originals
+        .into_iter()
+        .map(|path| (std::fs::read(&path).unwrap(), path))
+        .filter(|(bytes, _)| !bytes.is_empty())
+        .collect();
+    for _ in 0..rounds {
+        for (bytes, path) in &originals {
+            let mut bytes = bytes.clone();
+            for _ in 0..=random.below(3) {
+                damage(&mut bytes, &mut random);
+            }
+            let io = [IoMode::Mmap, IoMode::Read][random.below(2)];
+            let start = std::time::Instant::now();
+            read_damaged(damaged.path(), path, &bytes, io);
+            if start.elapsed().as_millis() > 500 {
+                let kept = std::env::temp_dir().join(format!("slow-{}", name(path)));
+                std::fs::write(&kept, &bytes).unwrap();
+                eprintln!("{:?} {}", start.elapsed(), kept.display());
+            }
+        }
+    }
+}
