@@ -35,6 +35,7 @@
 //! error. [`IoMode::Read`] reads into a buffer instead and gives an error. Both notice when a file
 //! is not the same at the end as it was at the start, and then write nothing.
 
+mod build;
 mod columnar;
 mod error;
 mod extract;

@@ -1,0 +1,3 @@
+//! New `.hnsw` indexes from columnar files.
+
+pub(crate) mod input;
