@@ -368,6 +368,13 @@ pub(crate) struct Origin<'a> {
     inverse_length: f32,
 }
 
+impl<'a> Origin<'a> {
+    #[inline(always)]
+    pub(crate) fn vector(&self) -> &'a [f32] {
+        self.vector
+    }
+}
+
 impl<'a, M: Measure> Space<'a, M> {
     pub(crate) fn new(vectors: Vectors<'a>) -> Self {
         Self {

@@ -9,6 +9,7 @@ mod graph;
 mod hnsw_file;
 mod hnsw_rs;
 mod input;
+mod native;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use graph::Graph;
 use hnsw_file::{Parameters, VectorWriter, VECTORS_OFFSET};
 use hnsw_rs::HnswRs;
 use input::RowBatch;
+use native::Native;
 
 #[cfg(target_endian = "big")]
 compile_error!("vectors are mapped from little-endian files");
@@ -51,7 +53,7 @@ pub enum Engine {
 
 impl Engine {
     /// Every engine.
-    pub const ALL: [Self; 1] = [Self::HnswRs];
+    pub const ALL: [Self; 2] = [Self::Native, Self::HnswRs];
 
     /// The name used in requests and on the command line.
     #[must_use]
@@ -292,10 +294,10 @@ fn build_from_rows<R: RowSource>(
         };
         return Err(too_many_or_none(found, "at least one vector to insert"));
     }
-    if u32::try_from(labels.len()).map_or(true, |len| len == u32::MAX) {
+    if labels.len() > native::NODES_MAX {
         return Err(too_many_or_none(
             format!("{} vectors", labels.len()),
-            "fewer than 4294967295, for node numbers are 32 bits wide",
+            "at most 2147483647, for node numbers are 31 bits wide",
         ));
     }
 
@@ -325,7 +327,21 @@ fn build_from_rows<R: RowSource>(
             )?;
             finish(file, vectors, plan, &graph, &labels, false)
         }
-        Engine::Native => return Err(Error::internal("not yet")),
+        Engine::Native => {
+            let graph = with_space(
+                plan.metric,
+                vectors,
+                Native {
+                    m: plan.m,
+                    m0: plan.m0,
+                    ef_construction: plan.ef_construction,
+                    seed: plan.seed.unwrap_or_default(),
+                    threads: plan.threads,
+                    monitor,
+                },
+            )?;
+            finish(file, vectors, plan, &graph, &labels, true)
+        }
     }
     .map_err(write_error())?;
     Ok(summary)
