@@ -3,12 +3,18 @@
 mod build;
 mod columnar;
 mod error;
+mod extract;
 mod index;
 mod map;
 mod monitor;
+mod output;
 
 pub use build::{BuildOptions, BuildSummary, Engine, Metric};
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
-pub use index::IoMode;
+pub use extract::{
+    extract_index, extract_index_to_columnar, ColumnarOptions, Compression, ExtractOptions,
+    ExtractResponse, ExtractSummary, IndexProperties, Record,
+};
+pub use index::{inspect_index, FileSize, IndexHeader, IndexReport, IoMode, LabelRange};
 pub use monitor::{CancelToken, Monitor, Progress};

@@ -13,12 +13,12 @@ use memmap2::{Mmap, MmapOptions};
 pub(crate) struct Map(Mmap);
 
 impl Map {
-    /// Maps `len` bytes of `file` from `offset` and asks the kernel to read them in at once.
+    /// Maps `len` bytes of `file` from `offset`.
     ///
     /// Whether to map at all is the caller's decision ([`IoMode`](crate::IoMode)).
     pub(crate) fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         let mut options = MmapOptions::new();
-        options.offset(offset).len(len).populate();
+        options.offset(offset).len(len);
         // SAFETY: the map is private to this value and read-only. What Rust cannot promise is that
         // no other process changes the file meanwhile: a write may be seen in the middle, which
         // every reader here tolerates because each value is validated after it is copied out and

@@ -3,18 +3,22 @@
 //! Both ways serve the same parsing code through [`Cursor::bytes`], and hold one window at a time,
 //! so that resident memory does not depend on the file's size.
 
+use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::map::Map;
 
 /// How files are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IoMode {
     /// Map windows of the file. Fastest; but when another process truncates the file meanwhile,
     /// the operating system kills this one (SIGBUS).
@@ -24,11 +28,46 @@ pub enum IoMode {
     Read,
 }
 
+impl IoMode {
+    /// The name used in requests and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mmap => "mmap",
+            Self::Read => "read",
+        }
+    }
+}
+
+impl fmt::Display for IoMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for IoMode {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "mmap" => Ok(Self::Mmap),
+            "read" => Ok(Self::Read),
+            _ => Err(Error::argument("io", name, "mmap or read")),
+        }
+    }
+}
+
 /// Large enough that mapping it costs little beside reading it, small beside the memory budget.
 const WINDOW: usize = 4 << 20;
 
+/// What a lookup reads at least: a page of most file systems.
+const LOOKUP_WINDOW: usize = 4 << 10;
+
 /// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
 const WINDOW_ALIGNMENT: u64 = 64 << 10;
+
+/// Keeps ranges as well aligned in memory as in the file.
+const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
 
 /// What must not change while a file is being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +184,15 @@ impl Source {
         }
     }
 
+    /// A cursor for short ranges in no order: a map of the whole file, or reads of little more than
+    /// is asked for.
+    pub(crate) fn cursor_for_lookups(&self) -> Cursor<'_> {
+        self.cursor_with_window(match self.mode {
+            IoMode::Mmap => usize::MAX,
+            IoMode::Read => LOOKUP_WINDOW,
+        })
+    }
+
     /// Fails when the open file, or the file now at its path, is not what was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let open = self
@@ -235,7 +283,12 @@ impl<'s> Cursor<'s> {
             found: format!("{} bytes", source.len()),
             expected: format!("at least {len} bytes from byte {offset} on"),
         };
-        let start = offset - offset % WINDOW_ALIGNMENT;
+        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
+        let start = match source.mode {
+            _ if window >= source.len() => 0,
+            IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
+            IoMode::Read => offset - offset % READ_ALIGNMENT,
+        };
         let skipped = offset - start;
         let needed = skipped
             .checked_add(u64::try_from(len).map_err(|_| missing())?)
@@ -244,7 +297,6 @@ impl<'s> Cursor<'s> {
         if needed > available {
             return Err(missing());
         }
-        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
         let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
 
         self.start = start;

@@ -1,0 +1,81 @@
+//! The arguments, and how each is explained.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use hnsw_toolbox::{ColumnarFormat, Compression, IoMode};
+
+/// Gets vectors out of Chroma's persisted HNSW directories, and builds new HNSW indexes.
+#[derive(Debug, Parser)]
+#[command(name = "hnsw-toolbox", version, about)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write the records of an index directory to a Parquet or Arrow IPC file.
+    Extract(ExtractArguments),
+    /// Show what an index directory holds.
+    Inspect(InspectArguments),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExtractArguments {
+    /// Chroma's vector segment directory (the one with header.bin).
+    pub(super) index_dir: PathBuf,
+
+    /// The file to write.
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+
+    /// parquet or arrow_ipc. Without it the extension of OUT says: .parquet; .arrow, .ipc,
+    /// .feather.
+    #[arg(long)]
+    pub(super) format: Option<ColumnarFormat>,
+
+    /// Emit records that are marked as deleted, too.
+    #[arg(long)]
+    pub(super) include_deleted: bool,
+
+    /// Most rows in a Parquet page or an Arrow record batch.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(super) batch_size: usize,
+
+    /// Bytes of vectors in a Parquet row group.
+    #[arg(long, value_name = "N", default_value_t = 64 << 20)]
+    pub(super) row_group_bytes: u64,
+
+    /// Compression of Parquet pages: none, snappy or zstd.
+    #[arg(long, default_value_t)]
+    pub(super) compression: Compression,
+
+    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
+    /// meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerArguments,
+
+    /// Show no progress.
+    #[arg(long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InspectArguments {
+    /// Chroma's vector segment directory (the one with header.bin).
+    pub(super) index_dir: PathBuf,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AnswerArguments {
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}

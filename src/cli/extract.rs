@@ -1,0 +1,74 @@
+//! `hnsw-toolbox extract`
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use hnsw_toolbox::{
+    extract_index_to_columnar, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions,
+    ExtractResponse, Monitor,
+};
+
+use super::args::ExtractArguments;
+use super::progress::Bar;
+use super::{print_json, Failure};
+
+pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let options = ColumnarOptions {
+        extract: ExtractOptions {
+            include_deleted: arguments.include_deleted,
+            io: arguments.io,
+        },
+        format: format(arguments.format, &arguments.output, "OUT")?,
+        batch_size: arguments.batch_size,
+        compression: arguments.compression,
+        row_group_bytes: arguments.row_group_bytes,
+    };
+    let summary = {
+        let bar = Bar::new("extracting", arguments.quiet);
+        let show = |progress| bar.show(progress);
+        let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
+        extract_index_to_columnar(&arguments.index_dir, &arguments.output, &options, &monitor)?
+    };
+    let response = ExtractResponse {
+        output_path: arguments.output,
+        output_format: options.format,
+        summary,
+    };
+    if arguments.answer.json {
+        print_json(&response)?;
+    } else {
+        print(&response)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(response: &ExtractResponse) -> io::Result<()> {
+    let summary = &response.summary;
+    writeln!(
+        io::stdout(),
+        "{}: {} rows of dimension {} ({} records, {} deleted left out)",
+        response.output_path.display(),
+        summary.emitted,
+        summary.dimension,
+        summary.scanned,
+        summary.deleted_skipped,
+    )
+}
+
+/// The format that was asked for, or else the one that the file's name stands for.
+pub(super) fn format(
+    asked: Option<ColumnarFormat>,
+    path: &Path,
+    argument: &str,
+) -> Result<ColumnarFormat, Failure> {
+    asked
+        .or_else(|| ColumnarFormat::from_extension(path))
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "{argument}: found {}, expected the extension .parquet, .arrow, .ipc or .feather, \
+                 or --format",
+                path.display()
+            ))
+        })
+}

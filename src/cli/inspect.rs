@@ -1,0 +1,64 @@
+//! `hnsw-toolbox inspect`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, IoMode, Monitor};
+
+use super::args::InspectArguments;
+use super::{print_json, Failure};
+
+pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let monitor = Monitor::default().cancelled_by(cancel);
+    let report = inspect_index(&arguments.index_dir, IoMode::default(), &monitor)?;
+    if arguments.answer.json {
+        print_json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &IndexReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let header = &report.header;
+    let mut field = |name: &str, value: &dyn std::fmt::Display| writeln!(out, "{name:<24}{value}");
+    field("persisted_version", &header.persisted_version)?;
+    field("word_size_bytes", &header.word_size_bytes)?;
+    field("dimension", &report.dimension)?;
+    field("cur_element_count", &header.cur_element_count)?;
+    field("max_elements", &header.max_elements)?;
+    field("live", &report.live)?;
+    field("deleted", &report.deleted)?;
+    match report.labels {
+        Some(range) => field("labels", &format_args!("{} to {}", range.min, range.max))?,
+        None => field("labels", &"none")?,
+    }
+    field("duplicate_labels", &report.duplicate_labels)?;
+    field("m", &header.m)?;
+    field("max_m", &header.max_m)?;
+    field("max_m0", &header.max_m0)?;
+    field("ef_construction", &header.ef_construction)?;
+    field("mult", &header.mult)?;
+    field("max_level", &header.max_level)?;
+    field("enterpoint_node", &header.enterpoint_node)?;
+    field("offset_level0", &header.offset_level0)?;
+    field("offset_data", &header.offset_data)?;
+    field("label_offset", &header.label_offset)?;
+    field("size_data_per_element", &header.size_data_per_element)?;
+    for file in &report.files {
+        let size = |bytes: Option<u64>| bytes.map_or("?".to_string(), |bytes| bytes.to_string());
+        match file.apparent_bytes {
+            None => field(file.name, &"absent")?,
+            apparent => field(
+                file.name,
+                &format_args!(
+                    "{} bytes, {} allocated",
+                    size(apparent),
+                    size(file.allocated_bytes)
+                ),
+            )?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Arguments in, library calls, answers out.
+//!
+//! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage.
+
+mod args;
+mod extract;
+mod inspect;
+mod progress;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use hnsw_toolbox::{CancelToken, Error};
+
+use args::{Arguments, Command};
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+
+/// Runs the command that the process was given.
+pub(crate) fn run() -> ExitCode {
+    // Prints wrong usage itself, and exits with 2.
+    let arguments = Arguments::parse();
+    let cancel = CancelToken::new();
+    let on_signal = cancel.clone();
+    if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
+        report(&format!("interrupts are not handled: {error}"));
+    }
+    let result = match arguments.command {
+        Command::Extract(arguments) => extract::run(arguments, &cancel),
+        Command::Inspect(arguments) => inspect::run(&arguments, &cancel),
+    };
+    match result {
+        Ok(status) => status,
+        Err(Failure::Usage(words)) => {
+            report(&words);
+            ExitCode::from(WRONG_USAGE)
+        }
+        Err(Failure::Work(Error::InvalidArgument {
+            field,
+            found,
+            expected,
+        })) => {
+            report(&format!("{field}: found {found}, expected {expected}"));
+            ExitCode::from(WRONG_USAGE)
+        }
+        Err(Failure::Work(error)) => {
+            report(&error.to_string());
+            ExitCode::from(FAILED)
+        }
+        // Whoever read the output has stopped, and needs no more words.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::from(FAILED)
+        }
+        Err(Failure::Output(error)) => {
+            report(&format!("standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Why a command did not do what it was asked for.
+enum Failure {
+    Usage(String),
+    Work(Error),
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Work(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn report(words: &str) {
+    // With standard error gone too, the exit status is all that is left to say.
+    let _ = writeln!(io::stderr(), "hnsw-toolbox: {words}");
+}
+
+/// Prints `answer` as one line of JSON.
+fn print_json(answer: &impl serde::Serialize) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, answer).map_err(io::Error::from)?;
+    writeln!(stdout)?;
+    Ok(())
+}

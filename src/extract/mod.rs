@@ -1,0 +1,268 @@
+//! Index directory → callback, Parquet, Arrow IPC.
+
+mod arrow_ipc;
+mod parquet;
+mod rows;
+mod schema;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::columnar::ColumnarFormat;
+use crate::error::{BoxError, Error, Result};
+use crate::index::{Index, IndexHeader, IoMode};
+use crate::monitor::Monitor;
+use crate::output::{refuse_index_file, AtomicFile};
+use rows::RowReader;
+
+/// The largest `batch_size`.
+const MAX_BATCH_SIZE: usize = 1 << 20;
+
+/// What is extracted, and how the index is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtractOptions {
+    /// Emit records that are marked as deleted, too.
+    pub include_deleted: bool,
+    /// How the index files are read.
+    pub io: IoMode,
+}
+
+/// How a columnar file is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnarOptions {
+    /// What is extracted.
+    pub extract: ExtractOptions,
+    /// Format of the output.
+    pub format: ColumnarFormat,
+    /// Most rows in a Parquet page or an Arrow record batch: 1 to 1,048,576. Memory is
+    /// proportional to it.
+    pub batch_size: usize,
+    /// Compression of Parquet pages.
+    pub compression: Compression,
+    /// Bytes of vectors in a Parquet row group, before compression. Memory does not depend on it.
+    pub row_group_bytes: u64,
+}
+
+impl Default for ColumnarOptions {
+    fn default() -> Self {
+        Self {
+            extract: ExtractOptions::default(),
+            format: ColumnarFormat::default(),
+            batch_size: 1024,
+            compression: Compression::default(),
+            row_group_bytes: 64 << 20,
+        }
+    }
+}
+
+impl ColumnarOptions {
+    fn validate(&self) -> Result<()> {
+        if !(1..=MAX_BATCH_SIZE).contains(&self.batch_size) {
+            return Err(Error::argument(
+                "batch_size",
+                self.batch_size,
+                format!("1 to {MAX_BATCH_SIZE}"),
+            ));
+        }
+        if self.row_group_bytes == 0 {
+            return Err(Error::argument("row_group_bytes", 0, "at least 1"));
+        }
+        if self.format == ColumnarFormat::ArrowIpc && self.compression != Compression::None {
+            return Err(Error::argument(
+                "compression",
+                self.compression,
+                "none, as only Parquet is compressed",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Compression of Parquet pages. Embeddings are close to noise and compress little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// None: the fastest to write and to read.
+    #[default]
+    None,
+    /// Snappy.
+    Snappy,
+    /// Zstandard at its default level.
+    Zstd,
+}
+
+impl Compression {
+    /// The name used in requests and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Snappy => "snappy",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::None, Self::Snappy, Self::Zstd]
+            .into_iter()
+            .find(|compression| compression.name() == name)
+            .ok_or_else(|| Error::argument("compression", name, "none, snappy or zstd"))
+    }
+}
+
+/// One element of an index, borrowed from the mapped file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a> {
+    /// Position of the element in the index.
+    pub internal_id: u64,
+    /// hnswlib's label.
+    pub label: u64,
+    /// Whether it is marked as deleted.
+    pub deleted: bool,
+    /// The id that users know, when metadata is joined and has one.
+    pub user_id: Option<&'a str>,
+    /// The sequence number of the last write, when metadata is joined and has one.
+    pub seq_id: Option<u64>,
+    /// The vector's components, bit for bit as the index holds them.
+    pub vector: &'a [f32],
+}
+
+/// What an extraction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExtractSummary {
+    /// Records looked at.
+    pub scanned: u64,
+    /// Rows written, or records handed to the callback.
+    pub emitted: u64,
+    /// Records left out because they are deleted.
+    pub deleted_skipped: u64,
+    /// Components of each vector.
+    pub dimension: usize,
+    /// Properties of the index.
+    pub index_properties: IndexProperties,
+}
+
+/// The properties of an index that a summary reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IndexProperties {
+    /// The parameter M.
+    pub m: u64,
+    /// The parameter ef_construction.
+    pub ef_construction: u64,
+    /// Elements stored, deleted ones included.
+    pub cur_element_count: u64,
+    /// Capacity, in elements.
+    pub max_elements: u64,
+    /// Version of the persisted format.
+    pub persisted_version: i32,
+    /// Size in bytes of `size_t` on the machine that wrote the index.
+    pub word_size_bytes: u8,
+}
+
+impl From<&IndexHeader> for IndexProperties {
+    fn from(header: &IndexHeader) -> Self {
+        Self {
+            m: header.m,
+            ef_construction: header.ef_construction,
+            cur_element_count: header.cur_element_count,
+            max_elements: header.max_elements,
+            persisted_version: header.persisted_version,
+            word_size_bytes: header.word_size_bytes,
+        }
+    }
+}
+
+/// The answer to a request to extract, as the C ABI and `--json` give it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExtractResponse {
+    /// Where the output is, as it was asked for.
+    pub output_path: PathBuf,
+    /// Format of the output.
+    pub output_format: ColumnarFormat,
+    /// What was done.
+    pub summary: ExtractSummary,
+}
+
+fn summary(header: &IndexHeader, rows: &RowReader<'_>) -> ExtractSummary {
+    ExtractSummary {
+        scanned: rows.scanned(),
+        emitted: rows.emitted(),
+        deleted_skipped: rows.scanned() - rows.emitted(),
+        dimension: header.dimension(),
+        index_properties: header.into(),
+    }
+}
+
+/// Streams the records of an index, in internal-id order, to `on_record`.
+///
+/// Memory does not depend on the size of the index: records are borrowed from a window of the
+/// mapped file. The callback stops early with [`ControlFlow::Break`]; the summary then counts what
+/// was handed out so far, the last record included.
+///
+/// # Errors
+///
+/// [`Error::Callback`] with the callback's own error, [`Error::Cancelled`], and those of an index
+/// that cannot be read. When the index changed in the meantime the error comes at the end, after
+/// records were handed out.
+pub fn extract_index<F>(
+    index_dir: impl AsRef<Path>,
+    options: &ExtractOptions,
+    monitor: &Monitor<'_>,
+    on_record: F,
+) -> Result<ExtractSummary>
+where
+    F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
+{
+    let index = Index::open(index_dir.as_ref(), options.io)?;
+    let mut rows = RowReader::new(&index, options)?;
+    rows.for_each(monitor, on_record)?;
+    index.check_unchanged()?;
+    Ok(summary(index.header(), &rows))
+}
+
+/// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
+///
+/// The output appears at `output` whole, or not at all, and then what was there before is
+/// untouched. Memory does not depend on the size of the index.
+///
+/// # Errors
+///
+/// Those of an index that cannot be read or changed meanwhile, of an output that cannot be
+/// written, of options out of range, and [`Error::Cancelled`].
+pub fn extract_index_to_columnar(
+    index_dir: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    options: &ColumnarOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExtractSummary> {
+    options.validate()?;
+    let output = output.as_ref();
+    let index = Index::open(index_dir.as_ref(), options.extract.io)?;
+    let mut rows = RowReader::new(&index, &options.extract)?;
+    refuse_index_file(output, index.dir())?;
+
+    let mut file = AtomicFile::create(output)?;
+    let write = match options.format {
+        ColumnarFormat::Parquet => parquet::write,
+        ColumnarFormat::ArrowIpc => arrow_ipc::write,
+    };
+    write(&mut rows, index.header(), &mut file, options, monitor)?;
+    index.check_unchanged()?;
+    monitor.check()?;
+    file.commit()?;
+    Ok(summary(index.header(), &rows))
+}
