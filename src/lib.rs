@@ -7,6 +7,8 @@
 //! - [`extract_index_to_columnar`] writes them to a Parquet or Arrow IPC file;
 //! - [`inspect_index`] tells what the directory holds.
 //!
+//! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file.
+//!
 //! ```
 //! use std::ops::ControlFlow;
 //!
@@ -44,6 +46,9 @@ mod map;
 mod monitor;
 mod output;
 
+pub use build::{
+    build_index_from_columnar, BuildOptions, BuildResponse, BuildSummary, Engine, Metric,
+};
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{
