@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use hnsw_toolbox::{ColumnarFormat, Compression, IoMode};
+use hnsw_toolbox::{ColumnarFormat, Compression, IoMode, Vectors};
 
 /// Gets vectors out of Chroma's persisted HNSW directories, and builds new HNSW indexes.
 #[derive(Debug, Parser)]
@@ -35,9 +35,23 @@ pub(super) struct ExtractArguments {
     #[arg(long)]
     pub(super) format: Option<ColumnarFormat>,
 
+    /// The pickle with user ids and sequence numbers. Without it, index_metadata.pickle of
+    /// INDEX_DIR is taken when it is there.
+    #[arg(long, value_name = "PATH", conflicts_with = "no_metadata")]
+    pub(super) metadata: Option<PathBuf>,
+
+    /// Take no metadata: all user ids and sequence numbers are null.
+    #[arg(long)]
+    pub(super) no_metadata: bool,
+
     /// Emit records that are marked as deleted, too.
     #[arg(long)]
     pub(super) include_deleted: bool,
+
+    /// stored: as the index holds them; original: multiplied by their norm from length.bin, which
+    /// for a cosine collection gives back what the user stored.
+    #[arg(long, default_value_t)]
+    pub(super) vectors: Vectors,
 
     /// Most rows in a Parquet page or an Arrow record batch.
     #[arg(long, value_name = "N", default_value_t = 1024)]

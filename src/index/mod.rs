@@ -4,6 +4,8 @@ pub(crate) mod header;
 mod inspect;
 mod layout;
 pub(crate) mod level0;
+pub(crate) mod metadata;
+pub(crate) mod norms;
 pub(crate) mod source;
 
 use std::path::{Path, PathBuf};

@@ -60,8 +60,14 @@ impl FromStr for IoMode {
 /// Large enough that mapping it costs little beside reading it, small beside the memory budget.
 const WINDOW: usize = 4 << 20;
 
+/// What a lookup reads at least: a page of most file systems.
+const LOOKUP_WINDOW: usize = 4 << 10;
+
 /// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
 const WINDOW_ALIGNMENT: u64 = 64 << 10;
+
+/// Keeps ranges as well aligned in memory as in the file.
+const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
 
 /// What must not change while a file is being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +184,15 @@ impl Source {
         }
     }
 
+    /// A cursor for short ranges in no order: a map of the whole file, or reads of little more than
+    /// is asked for.
+    pub(crate) fn cursor_for_lookups(&self) -> Cursor<'_> {
+        self.cursor_with_window(match self.mode {
+            IoMode::Mmap => usize::MAX,
+            IoMode::Read => LOOKUP_WINDOW,
+        })
+    }
+
     /// Fails when the open file, or the file now at its path, is not what was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let open = self
@@ -268,7 +283,12 @@ impl<'s> Cursor<'s> {
             found: format!("{} bytes", source.len()),
             expected: format!("at least {len} bytes from byte {offset} on"),
         };
-        let start = offset - offset % WINDOW_ALIGNMENT;
+        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
+        let start = match source.mode {
+            _ if window >= source.len() => 0,
+            IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
+            IoMode::Read => offset - offset % READ_ALIGNMENT,
+        };
         let skipped = offset - start;
         let needed = skipped
             .checked_add(u64::try_from(len).map_err(|_| missing())?)
@@ -277,7 +297,6 @@ impl<'s> Cursor<'s> {
         if needed > available {
             return Err(missing());
         }
-        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
         let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
 
         self.start = start;
