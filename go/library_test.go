@@ -193,7 +193,11 @@ func TestCloseWaitsForRunningCallsAndRefusesNewOnes(t *testing.T) {
 			}
 		}))
 	}()
-	<-started
+	select {
+	case <-started:
+	case err := <-finished:
+		t.Fatalf("the call was over too early: %v", err)
+	}
 	go func() { closed <- Close() }()
 	for {
 		if _, err := Version(); errors.Is(err, ErrNotInitialized) {
@@ -203,9 +207,9 @@ func TestCloseWaitsForRunningCallsAndRefusesNewOnes(t *testing.T) {
 	}
 	select {
 	case <-closed:
-		t.Error("Close did not wait for the running call")
-	case <-finished:
-		t.Error("the call was over too early")
+		t.Fatal("Close did not wait for the running call")
+	case err := <-finished:
+		t.Fatalf("the call was over too early: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	cancel()
