@@ -7,6 +7,8 @@
 //! - [`extract_index_to_columnar`] writes them to a Parquet or Arrow IPC file;
 //! - [`inspect_index`] tells what the directory holds.
 //!
+//! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file.
+//!
 //! ```
 //! use std::ops::ControlFlow;
 //!
@@ -35,6 +37,7 @@
 //! error. [`IoMode::Read`] reads into a buffer instead and gives an error. Both notice when a file
 //! is not the same at the end as it was at the start, and then write nothing.
 
+mod build;
 mod columnar;
 mod error;
 mod extract;
@@ -43,6 +46,9 @@ mod map;
 mod monitor;
 mod output;
 
+pub use build::{
+    build_index_from_columnar, BuildOptions, BuildResponse, BuildSummary, Engine, Metric,
+};
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{

@@ -174,7 +174,7 @@ impl Visitor for Machine<'_> {
             Op::SetItems => {
                 let first = self.close_mark(at)?;
                 let items = self.count_from(first);
-                if items % 2 != 0 {
+                if !items.is_multiple_of(2) {
                     return Err(self.wrong(at, format!("{items} items"), "keys with their values"));
                 }
                 if let Some(Item::Fields) = first.checked_sub(2).and_then(|at| self.stack.get(at)) {
