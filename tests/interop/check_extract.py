@@ -262,7 +262,8 @@ class Report:
     def check(self, name, test):
         try:
             test()
-        except Exception as error:
+        # A panic inside polars is no Exception.
+        except (Exception, pl.exceptions.PanicException) as error:
             self.failed += 1
             where = traceback.extract_tb(error.__traceback__)[-1]
             print(f"FAILED {name}: {type(error).__name__}: {error} (line {where.lineno})")
