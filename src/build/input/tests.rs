@@ -477,6 +477,56 @@ fn lists_of_every_shape_and_name_that_parquet_allows_are_read() {
 }
 
 #[test]
+fn levels_mean_the_same_however_they_are_split_into_runs() {
+    const ELEMENTS: usize = 100;
+    let values: Vec<f32> = (0..3 * 100u16).map(f32::from).collect();
+    let levels: Vec<(u8, u8)> = (0..values.len())
+        .map(|at| (u8::from(at % ELEMENTS > 0), 2))
+        .collect();
+    let mut random = Random(5);
+    for _ in 0..200 {
+        let mut body = Vec::new();
+        for (width, levels) in [
+            (1, levels.iter().map(|level| level.0).collect::<Vec<_>>()),
+            (2, levels.iter().map(|level| level.1).collect()),
+        ] {
+            let (mut encoded, mut rest) = (Vec::new(), levels.as_slice());
+            while let Some(&value) = rest.first() {
+                let equal = rest.iter().take_while(|other| **other == value).count();
+                let groups = (1 + random.below(9)).min(rest.len() / 8);
+                if groups > 0 && random.below(2) == 0 {
+                    varint(&mut encoded, groups as u64 * 2 + 1);
+                    let (run, after) = rest.split_at(8 * groups);
+                    let mut packed = vec![0; groups * width];
+                    for (at, level) in run.iter().enumerate() {
+                        packed[at * width / 8] |= level << (at * width % 8);
+                    }
+                    encoded.extend(packed);
+                    rest = after;
+                } else {
+                    let count = 1 + random.below(equal);
+                    varint(&mut encoded, count as u64 * 2);
+                    encoded.push(value);
+                    rest = &rest[count..];
+                }
+            }
+            body.extend(u32::try_from(encoded.len()).unwrap().to_le_bytes());
+            body.extend(encoded);
+        }
+        body.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        let page = Page {
+            rows: 3,
+            values: i64::try_from(values.len()).unwrap(),
+            body,
+            ..Page::new(2)
+        };
+        let file = page.file(three_levels("list", "element"));
+        let found = read_bytes("parquet", &file).unwrap();
+        assert_eq!((found.dimension, found.vectors), (ELEMENTS, values.clone()));
+    }
+}
+
+#[test]
 fn pages_that_contradict_themselves_are_refused_with_words() {
     let page = || Page::new(2);
     for (words, page) in [

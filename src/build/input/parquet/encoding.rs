@@ -72,6 +72,27 @@ impl Hybrid {
         }
     }
 
+    /// How many of the next values are at once known to be `value`.
+    pub(super) fn known(&self, page: &[u8], value: u64) -> u64 {
+        match self.run {
+            Run::Repeated(repeated) if repeated == value => self.left,
+            Run::Packed(bit) if self.width == 1 && value == 1 => {
+                let ones = bits(page, bit, 56).trailing_ones();
+                self.left.min(ones.into())
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes `count` values, which must be known.
+    pub(super) fn skip_known(&mut self, count: u64) {
+        self.left = self.left.saturating_sub(count);
+        if let Run::Packed(bit) = &mut self.run {
+            // No more than 56.
+            *bit += usize::try_from(count).unwrap_or(0);
+        }
+    }
+
     fn next_run(&mut self, page: &[u8]) -> Decoded<()> {
         let mut rest = page.get(self.at..self.end).ok_or_else(Flaw::end)?;
         let header = varint(&mut rest)?;
