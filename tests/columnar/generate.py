@@ -11,7 +11,7 @@ the label of row i is 1000 i + 7, unless the name says otherwise:
     count         labels are i
     deleted       rows whose number is a multiple of 3 are deleted
 
-Files in `bad/` must be refused; `refusals.txt` says with what words.
+Files in `none/` have no rows. Files in `bad/` must be refused; `refusals.txt` says with what words.
 """
 
 import base64
@@ -93,7 +93,7 @@ for inner, t in {"f32": F32, "f64": F64}.items():
     parquet(f"pyarrow-byte-stream-split-{inner}", table(pa.list_(t)), use_dictionary=False,
             column_encoding={"vector.list.element": "BYTE_STREAM_SPLIT",
                              "label": "BYTE_STREAM_SPLIT"})
-parquet("pyarrow-two-level", table(pa.list_(F32)), use_compliant_nested_type=False)
+parquet("pyarrow-item-names", table(pa.list_(F32)), use_compliant_nested_type=False)
 parquet("pyarrow-one-row-groups", table(pa.list_(F32)).slice(0, 50), row_group_size=1)
 parquet("pyarrow-checksums", table(pa.list_(F32)), write_page_checksum=True)
 
@@ -208,6 +208,13 @@ with pq.ParquetWriter(HERE / "pyarrow-empty-groups.parquet", data.schema) as out
     for batch in batches:
         out.write_table(pa.Table.from_batches([batch.slice(0, 0)], data.schema))
         out.write_table(pa.Table.from_batches([batch]))
+
+# No rows.
+root, HERE = HERE, HERE / "none"
+HERE.mkdir(exist_ok=True)
+parquet("no-rows", data.slice(0, 0))
+ipc("no-rows", data.slice(0, 0))
+HERE = root
 
 # DuckDB.
 con = duckdb.connect()

@@ -9,13 +9,19 @@ use super::thrift::{varint, zigzag};
 /// `width` bits from bit `bit` of `bytes` on, least significant first; bits past the end are 0.
 fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
     let rest = bytes.get(bit / 8..).unwrap_or_default();
-    let mut word = [0u8; 16];
-    for (to, from) in word.iter_mut().zip(rest.iter().take(9)) {
-        *to = *from;
+    let shift = bit % 8;
+    match rest.first_chunk() {
+        Some(word) if width <= 56 => (u64::from_le_bytes(*word) >> shift) & ((1 << width) - 1),
+        _ => {
+            let mut word = [0; 16];
+            for (to, from) in word.iter_mut().zip(rest.iter().take(9)) {
+                *to = *from;
+            }
+            let low = (u128::from_le_bytes(word) >> shift) & ((1 << width) - 1);
+            // At most 64 bits are left.
+            u64::try_from(low).unwrap_or(u64::MAX)
+        }
     }
-    let low = (u128::from_le_bytes(word) >> (bit % 8)) & ((1u128 << width) - 1);
-    // At most 64 bits are left.
-    u64::try_from(low).unwrap_or(u64::MAX)
 }
 
 /// The RLE / bit-packing hybrid: levels, dictionary indices, booleans.
@@ -63,6 +69,27 @@ impl Hybrid {
                 *bit += self.width as usize;
                 Ok(value)
             }
+        }
+    }
+
+    /// How many of the next values are at once known to be `value`.
+    pub(super) fn known(&self, page: &[u8], value: u64) -> u64 {
+        match self.run {
+            Run::Repeated(repeated) if repeated == value => self.left,
+            Run::Packed(bit) if self.width == 1 && value == 1 => {
+                let ones = bits(page, bit, 56).trailing_ones();
+                self.left.min(ones.into())
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes `count` values, which must be known.
+    pub(super) fn skip_known(&mut self, count: u64) {
+        self.left = self.left.saturating_sub(count);
+        if let Run::Packed(bit) = &mut self.run {
+            // No more than 56.
+            *bit += usize::try_from(count).unwrap_or(0);
         }
     }
 

@@ -309,18 +309,23 @@ impl Columns for ParquetColumns {
         if definition == *empty {
             return Ok(());
         }
+        let push = |column: &mut ColumnReader, row: &mut VectorRow<'_>| {
+            let bits = column.value()?;
+            if *double {
+                return row.push_f64(f64::from_bits(bits));
+            }
+            let bits = u32::try_from(bits)
+                .map_err(|_| Error::internal("a float32 of more than 32 bits"))?;
+            row.push_f32(f32::from_bits(bits))
+        };
         loop {
             if definition < *present {
                 row.null_element()?;
             } else {
-                let bits = column.value()?;
-                if *double {
-                    row.push_f64(f64::from_bits(bits))?;
-                } else {
-                    let bits = u32::try_from(bits)
-                        .map_err(|_| Error::internal("a float32 of more than 32 bits"))?;
-                    row.push_f32(f32::from_bits(bits))?;
-                }
+                push(column, row)?;
+            }
+            for _ in 0..column.known_in_row() {
+                push(column, row)?;
             }
             match column.next_in_row()? {
                 Some(next) => definition = next,

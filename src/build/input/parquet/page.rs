@@ -157,6 +157,25 @@ impl ColumnReader {
         }
     }
 
+    /// Takes as many levels as are at once known to be of values of this row that are not null, and
+    /// returns their number. The values follow.
+    pub(super) fn known_in_row(&mut self) -> u64 {
+        let page = &mut self.page;
+        let (Some(repetition), Some(definition), None) =
+            (&mut page.repetition, &mut page.definition, self.peeked)
+        else {
+            return 0;
+        };
+        let count = repetition
+            .known(&page.bytes, 1)
+            .min(definition.known(&page.bytes, self.leaf.max_definition))
+            .min(page.left);
+        repetition.skip_known(count);
+        definition.skip_known(count);
+        page.left -= count;
+        count
+    }
+
     /// The value of the last level, which must have been the highest.
     pub(super) fn value(&mut self) -> Result<u64> {
         let dictionary = self.dictionary.as_deref().unwrap_or_default();
