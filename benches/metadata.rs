@@ -3,7 +3,13 @@
 //! `cargo bench --bench metadata [-- IDS …]`. Both read from a file in the page cache; serde-pickle
 //! through its fastest way, from a slice into typed maps.
 
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::pedantic)]
+#![allow(
+    dead_code,
+    unused_imports,
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic
+)]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
 #![allow(clippy::indexing_slicing)]
 

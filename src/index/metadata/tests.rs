@@ -363,7 +363,7 @@ fn a_file_that_shrinks_before_its_ids_are_read_is_an_error() {
 fn text(text: &str) -> Vec<u8> {
     [
         b"X",
-        &(text.len() as u32).to_le_bytes()[..],
+        &u32::try_from(text.len()).unwrap().to_le_bytes()[..],
         text.as_bytes(),
     ]
     .concat()
@@ -497,6 +497,10 @@ fn lengths_beyond_the_file_are_refused_before_anything_is_allocated() {
         );
     }
     refuses(
+        b"\x80\x03}(X\x03\0\0\0ab",
+        "at most the 2 bytes that are left",
+    );
+    refuses(
         &one_id(&cat(&[&text("k"), b"\x8b\xff\xff\xff\xff"])),
         "an integer of -1 bytes",
     );
@@ -537,8 +541,12 @@ fn deeply_nested_values_are_refused_or_passed_over_without_recursion() {
 
 #[test]
 fn wide_plain_values_take_no_room_on_the_stack() {
-    let wide = cat(&[&text("k"), b"(", &b"K\x01N\x88".repeat(200_000), b"t"]);
-    assert_eq!(labels_of(&read(&one_id(&wide)).unwrap()), [(1, "a")]);
+    let values = b"K\x01N\x88".repeat(200_000);
+    // In a batch, and in a batch within which another one has ended.
+    for start in [&b"("[..], b"(](Ne"] {
+        let wide = cat(&[&text("k"), start, &values, b"t"]);
+        assert_eq!(labels_of(&read(&one_id(&wide)).unwrap()), [(1, "a")]);
+    }
 }
 
 #[test]
@@ -597,6 +605,33 @@ fn strings_are_found_through_the_memo_in_every_map() {
         (2, ("b".to_string(), Some(7))),
     ];
     assert_eq!(found.ids, BTreeMap::from(expected));
+}
+
+#[test]
+fn a_frame_may_start_between_a_string_and_its_memo_entry() {
+    let frame = cat(&[b"\x95", &3_u64.to_le_bytes()]);
+    let labels = cat(&[
+        b"}(K\x01",
+        &text("a"),
+        &frame,
+        b"\x94K\x02",
+        &text("b"),
+        b"\x94u",
+    ]);
+    let ids = b"}(h\x00K\x01h\x01K\x02u";
+    let seq_ids = cat(&[&text("id_to_seq_id"), b"}h\x00K\x09s"]);
+    let pickle = cat(&[
+        b"\x80\x04}(",
+        &cat(&[&text("label_to_id"), &labels]),
+        &seq_ids,
+        &cat(&[&text("id_to_label"), ids]),
+        b"u.",
+    ]);
+    let expected = [
+        (1, ("a".to_string(), Some(9))),
+        (2, ("b".to_string(), None)),
+    ];
+    assert_eq!(read(&pickle).unwrap().ids, BTreeMap::from(expected));
 }
 
 #[test]
@@ -698,7 +733,7 @@ fn missing_or_mistyped_fields_are_refused() {
         ),
         (
             "dimensionality",
-            b"X\x01\0\0\03",
+            b"X\x01\0\0\x003",
             "a string as dimensionality",
         ),
         (
@@ -751,7 +786,7 @@ fn labels_and_ids_of_other_types_are_refused() {
         ),
         (b"\x8a\x01\x80", "a negative integer"),
         (b"\x8a\x09\0\0\0\0\0\0\0\0\x01", "an integer beyond 64 bits"),
-        (b"X\x01\0\0\01", "a string, expected a label"),
+        (b"X\x01\0\0\x001", "a string, expected a label"),
         (b"N", "None, expected only strings and integers"),
         (b"\x88", "a bool or a float"),
         (b"G\x3f\xf0\0\0\0\0\0\0", "a bool or a float"),
