@@ -29,6 +29,12 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         compression: arguments.compression,
         row_group_bytes: arguments.row_group_bytes,
     };
+    if arguments.answer.json && arguments.output.to_str().is_none() {
+        return Err(Failure::Usage(format!(
+            "OUT: found {}, expected a path in UTF-8, as JSON cannot carry another",
+            arguments.output.display()
+        )));
+    }
     let summary = {
         let bar = Bar::new("extracting", arguments.quiet);
         let show = |progress| bar.show(progress);

@@ -150,7 +150,11 @@ impl<'i> RowReader<'i> {
         F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
     {
         let total = self.total();
-        while self.scanned < total {
+        loop {
+            monitor.advance(self.scanned, total)?;
+            if self.scanned >= total {
+                return Ok(());
+            }
             let block = self.level0.block(self.scanned, u64::MAX)?;
             for record in block.iter() {
                 let (internal_id, record) = record?;
@@ -182,9 +186,7 @@ impl<'i> RowReader<'i> {
                     return monitor.advance(self.scanned, total);
                 }
             }
-            monitor.advance(self.scanned, total)?;
         }
-        Ok(())
     }
 
     /// Calls `push` with the vector of each of `internal_ids`, which were chosen, in their order.
