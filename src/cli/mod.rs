@@ -1,11 +1,13 @@
 //! Arguments in, library calls, answers out.
 //!
-//! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage.
+//! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage. `verify`: 1 when it
+//! finds damage.
 
 mod args;
 mod extract;
 mod inspect;
 mod progress;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
         Command::Inspect(arguments) => inspect::run(&arguments, &cancel),
+        Command::Verify(arguments) => verify::run(&arguments, &cancel),
     };
     match result {
         Ok(status) => status,
