@@ -11,6 +11,8 @@ mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+#[cfg(unix)]
+use std::sync::{atomic::AtomicBool, Arc};
 
 use clap::Parser;
 use hnsw_toolbox::{CancelToken, Error};
@@ -28,6 +30,9 @@ pub(crate) fn run() -> ExitCode {
     let on_signal = cancel.clone();
     if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
         report(&format!("interrupts are not handled: {error}"));
+    }
+    if let Err(error) = survive_file_size_limit() {
+        report(&format!("a limit on file sizes is not handled: {error}"));
     }
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
@@ -61,6 +66,19 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail, where the system would end the
+/// process and leave the temporary file.
+#[cfg(unix)]
+fn survive_file_size_limit() -> io::Result<()> {
+    let ignored = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored).map(drop)
+}
+
+#[cfg(not(unix))]
+fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
 }
 
 /// Why a command did not do what it was asked for.
