@@ -8,6 +8,8 @@
 //! - [`inspect_index`] tells what the directory holds;
 //! - [`verify_index`] tells whether that is as it should be.
 //!
+//! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file.
+//!
 //! ```
 //! use std::ops::ControlFlow;
 //!
@@ -36,6 +38,7 @@
 //! error. [`IoMode::Read`] reads into a buffer instead and gives an error. Both notice when a file
 //! is not the same at the end as it was at the start, and then write nothing.
 
+mod build;
 mod columnar;
 mod error;
 mod extract;
@@ -44,6 +47,9 @@ mod map;
 mod monitor;
 mod output;
 
+pub use build::{
+    build_index_from_columnar, BuildOptions, BuildResponse, BuildSummary, Engine, Metric,
+};
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{

@@ -1,11 +1,8 @@
 //! Every value of every column of real Chroma directories, held against the truth beside them.
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss
+    clippy::cast_possible_truncation
 )]
 
 mod common;

@@ -2,7 +2,6 @@
 //! nothing left behind.
 #![allow(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation
@@ -431,7 +430,8 @@ fn directories_pipes_devices_sockets_and_symbolic_link_loops_are_refused_and_nev
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    let place: [(&str, fn(&Path)); 6] = [
+    type Obstacle = (&'static str, fn(&Path));
+    let obstacles: [Obstacle; 6] = [
         ("a directory", |path| std::fs::create_dir(path).unwrap()),
         ("a pipe", |path| {
             let made = std::process::Command::new("mkfifo").arg(path).status();
@@ -447,7 +447,7 @@ fn directories_pipes_devices_sockets_and_symbolic_link_loops_are_refused_and_nev
         ("a loop", |path| symlink(path, path).unwrap()),
     ];
     for name in ["header.bin", "data_level0.bin"] {
-        for (what, put) in place {
+        for (what, put) in obstacles {
             let dir = small_index(Word::U64).directory();
             let path = dir.path().join(name);
             std::fs::remove_file(&path).unwrap();

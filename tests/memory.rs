@@ -1,6 +1,7 @@
 //! Peak resident memory of the command line, which must not depend on the size of the index.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout)] // the figures, for whoever asks with --nocapture
 
 mod common;
 
@@ -16,6 +17,7 @@ const BUDGET: u64 = 32 * MIB;
 
 /// Runs a command, and gives its exit status (as `wait` does) and its peak resident memory in
 /// bytes, as the kernel counted it.
+#[allow(clippy::zombie_processes)] // wait4 waits for it
 fn peak_memory(command: &mut Command) -> (i32, u64) {
     let child = command
         .stdin(Stdio::null())

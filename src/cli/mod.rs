@@ -4,6 +4,7 @@
 //! finds damage.
 
 mod args;
+mod build;
 mod extract;
 mod inspect;
 mod progress;
@@ -36,6 +37,7 @@ pub(crate) fn run() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
+        Command::Build(arguments) => build::run(arguments, &cancel),
         Command::Inspect(arguments) => inspect::run(&arguments, &cancel),
         Command::Verify(arguments) => verify::run(&arguments, &cancel),
     };

@@ -17,7 +17,7 @@ use crate::monitor::Monitor;
 use crate::output::AtomicFile;
 
 /// A record batch holds fewer than `batch_size` rows when their vectors would exceed this.
-const MAX_BATCH_BYTES: usize = 32 << 20;
+const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// And it ends when its user ids hold this much.
 const MAX_ID_BYTES: usize = 32 << 20;

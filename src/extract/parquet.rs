@@ -56,6 +56,7 @@ pub(super) fn write(
         compression: options.compression,
         page: Vec::new(),
         compressed: Vec::new(),
+        monitor: *monitor,
     };
     writer.write_all(MAGIC)?;
 
@@ -116,6 +117,7 @@ struct Writer<'o> {
     /// The page being filled: levels, then values.
     page: Vec<u8>,
     compressed: Vec<u8>,
+    monitor: Monitor<'o>,
 }
 
 impl Writer<'_> {
@@ -139,7 +141,9 @@ impl Writer<'_> {
     }
 
     /// Writes `self.page` as a data page of `values` values, nulls included, and empties it.
+    /// Stops here when the work is cancelled: in every column, as small pages take long.
     fn flush_page(&mut self, chunk: &mut Chunk, values: usize) -> Result<()> {
+        self.monitor.check()?;
         let compression = match self.compression {
             Compression::None => None,
             Compression::Snappy => Some(CompressionOptions::Snappy),

@@ -268,7 +268,7 @@ mod tests {
 
     /// The values of record `id` are `id` with the position in the high bits.
     fn record(id: u32) -> Vec<u8> {
-        let mut bytes = vec![3, 0, u8::from(id % 5 == 0), 0];
+        let mut bytes = vec![3, 0, u8::from(id.is_multiple_of(5)), 0];
         for at in 0..100 {
             bytes.extend((id | at << 16).to_le_bytes());
         }
@@ -278,7 +278,7 @@ mod tests {
 
     fn assert_is(id: u64, found: Level0Record<'_>) {
         let id = u32::try_from(id).unwrap();
-        assert_eq!(found.links.is_deleted(), id % 5 == 0);
+        assert_eq!(found.links.is_deleted(), id.is_multiple_of(5));
         assert_eq!(found.links.count.get(), 3);
         assert_eq!(found.neighbours.len(), 16);
         assert_eq!(found.neighbours[15].get(), id | 15 << 16);

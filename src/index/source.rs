@@ -402,7 +402,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
         fn windows_of_any_size_serve_any_ranges_in_any_order(
@@ -416,7 +416,7 @@ mod tests {
                 let source = Source::open(&path, mode).unwrap();
                 let mut cursor = source.cursor_with_window(window);
                 for &(offset, len) in &requests {
-                    let start = offset as usize;
+                    let start = usize::try_from(offset).unwrap();
                     match (cursor.bytes(offset, len), content.get(start..start + len)) {
                         (Ok(bytes), Some(expected)) => {
                             prop_assert!(bytes == expected, "{offset} + {len}");

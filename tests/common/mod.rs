@@ -3,6 +3,13 @@
 //! Vectors are compared as the bits of their components: a float comparison would take −0.0 for
 //! 0.0, and a NaN for unequal to itself.
 #![allow(dead_code, unreachable_pub)] // each test crate uses a part of this
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss
+)]
 
 use std::collections::BTreeMap;
 use std::fmt;

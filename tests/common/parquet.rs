@@ -232,6 +232,8 @@ impl Column {
     fn booleans(&self) -> Vec<bool> {
         let bits = self.pages.iter().flat_map(|page| {
             assert_eq!(page.values.len(), page.len.div_ceil(8));
+            let padding = page.values.last().unwrap().checked_shr(page.len as u32 % 8);
+            assert!(page.len % 8 == 0 || padding == Some(0), "padding bits");
             (0..page.len).map(|at| page.values[at / 8] >> (at % 8) & 1 == 1)
         });
         bits.collect()
