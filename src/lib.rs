@@ -5,7 +5,8 @@
 //!
 //! - [`extract_index`] streams its records to a callback, each borrowed from the mapped file;
 //! - [`extract_index_to_columnar`] writes them to a Parquet or Arrow IPC file;
-//! - [`inspect_index`] tells what the directory holds.
+//! - [`inspect_index`] tells what the directory holds;
+//! - [`verify_index`] tells whether that is as it should be.
 //!
 //! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file.
 //!
@@ -53,7 +54,11 @@ pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, Compression, ExtractOptions,
-    ExtractResponse, ExtractSummary, IndexProperties, JoinSummary, Record, Vectors,
+    ExtractResponse, ExtractSummary, IndexProperties, JoinSummary, Record, Salvage, SalvageSummary,
+    Vectors,
 };
-pub use index::{inspect_index, FileSize, IndexHeader, IndexReport, IoMode, LabelRange};
+pub use index::{
+    inspect_index, verify_index, FileSize, Finding, IndexHeader, IndexReport, IndexState, IoMode,
+    LabelRange, Severity, VerifyReport,
+};
 pub use monitor::{CancelToken, Monitor, Progress};

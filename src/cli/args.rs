@@ -21,6 +21,11 @@ pub(super) enum Command {
     Build(BuildArguments),
     /// Show what an index directory holds.
     Inspect(InspectArguments),
+    /// Check everything that an index directory promises.
+    ///
+    /// Exit status 1 says that it is damaged, which includes metadata that is missing or does not
+    /// fit.
+    Verify(VerifyArguments),
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +76,20 @@ pub(super) struct ExtractArguments {
     /// meanwhile.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
+
+    /// Save what can be saved of a torn index: records that are whole, with a label that is not 0
+    /// and comes but once, and a finite vector. Broken metadata costs the ids only.
+    #[arg(long)]
+    pub(super) salvage: bool,
+
+    /// With --m, the layout of records whose header.bin is lost. Every whole record of the data is
+    /// read then, and may be what was in memory after the last one.
+    #[arg(long, value_name = "N", requires = "salvage", requires = "m")]
+    pub(super) dimension: Option<usize>,
+
+    /// The parameter M of an index whose header.bin is lost.
+    #[arg(long, value_name = "N", requires = "salvage", requires = "dimension")]
+    pub(super) m: Option<usize>,
 
     #[command(flatten)]
     pub(super) answer: AnswerArguments,
@@ -155,6 +174,24 @@ pub(super) struct InspectArguments {
 
     #[command(flatten)]
     pub(super) answer: AnswerArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArguments {
+    /// Chroma's vector segment directory (the one with header.bin).
+    pub(super) index_dir: PathBuf,
+
+    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
+    /// meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerArguments,
+
+    /// Show no progress.
+    #[arg(long)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use hnsw_toolbox::{
     extract_index_to_columnar, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions,
-    ExtractResponse, Monitor,
+    ExtractResponse, Monitor, Salvage,
 };
 
 use super::args::ExtractArguments;
@@ -18,11 +18,17 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         extract: ExtractOptions {
             include_deleted: arguments.include_deleted,
             metadata: match arguments.metadata {
-                None if !arguments.no_metadata => metadata_beside(&arguments.index_dir),
+                None if !arguments.no_metadata => {
+                    metadata_beside(&arguments.index_dir, arguments.salvage)
+                }
                 given => given,
             },
             vectors: arguments.vectors,
             io: arguments.io,
+            salvage: arguments.salvage.then_some(Salvage {
+                dimension: arguments.dimension,
+                m: arguments.m,
+            }),
         },
         format: format(arguments.format, &arguments.output, "OUT")?,
         batch_size: arguments.batch_size,
@@ -73,14 +79,37 @@ fn print(response: &ExtractResponse) -> io::Result<()> {
             join.labels_without_record,
         )?;
     }
+    if let Some(salvage) = &summary.salvage {
+        writeln!(
+            io::stdout(),
+            "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
+             that is not finite",
+            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite,
+        )?;
+        match salvage.counted_records {
+            Some(counted) => writeln!(
+                io::stdout(),
+                "header.bin counts {counted} records; data_level0.bin has room for {}",
+                salvage.whole_records,
+            )?,
+            None => writeln!(
+                io::stdout(),
+                "without the header, what follows the last record may be among the rows",
+            )?,
+        }
+        if let Some(error) = &salvage.metadata_error {
+            writeln!(io::stdout(), "no user ids: {error}")?;
+        }
+    }
     Ok(())
 }
 
-/// The metadata of an index that has some.
-fn metadata_beside(index_dir: &Path) -> Option<PathBuf> {
+/// The metadata of an index that has some, or of one that is torn: a summary says then that it is
+/// missing.
+fn metadata_beside(index_dir: &Path, torn: bool) -> Option<PathBuf> {
     let path = index_dir.join("index_metadata.pickle");
     // A dangling link is no reason to leave the ids out in silence.
-    path.symlink_metadata().is_ok().then_some(path)
+    (torn || path.symlink_metadata().is_ok()).then_some(path)
 }
 
 /// The format that was asked for, or else the one that the file's name stands for.

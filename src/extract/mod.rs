@@ -4,6 +4,7 @@ mod arrow_ipc;
 mod join;
 mod parquet;
 mod rows;
+mod salvage;
 mod schema;
 
 use std::fmt;
@@ -18,8 +19,10 @@ use crate::error::{BoxError, Error, Result};
 use crate::index::source::Source;
 use crate::index::{file_name, Index, IndexHeader, IoMode};
 use crate::monitor::Monitor;
-use crate::output::{refuse_index_file, refuse_same_file, AtomicFile};
+use crate::output::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
 use rows::RowReader;
+
+pub use salvage::{Salvage, SalvageSummary};
 
 /// The largest `batch_size`.
 const MAX_BATCH_SIZE: usize = 1 << 20;
@@ -36,6 +39,8 @@ pub struct ExtractOptions {
     pub vectors: Vectors,
     /// How the index files are read.
     pub io: IoMode,
+    /// Save what can be saved of a torn index, rather than fail.
+    pub salvage: Option<Salvage>,
 }
 
 /// Which vectors an extraction emits.
@@ -207,6 +212,9 @@ pub struct ExtractSummary {
     /// How the metadata and the records fit; absent when no metadata was joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<JoinSummary>,
+    /// What was left out of a torn index; absent when it was not to be salvaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salvage: Option<SalvageSummary>,
 }
 
 /// How an index's metadata and its records fit together.
@@ -263,15 +271,25 @@ pub struct ExtractResponse {
 struct Inputs {
     index: Index,
     metadata: Option<Source>,
+    /// Why the metadata of a torn index was not opened.
+    metadata_error: Option<String>,
     norms: Option<Source>,
 }
 
 impl Inputs {
     fn open(index_dir: &Path, options: &ExtractOptions) -> Result<Self> {
-        let index = Index::open(index_dir, options.io)?;
+        let index = match options.salvage {
+            None => Index::open(index_dir, options.io)?,
+            Some(salvage) => Index::open_torn(index_dir, options.io, salvage.shape()?)?,
+        };
         let open = |path: &Path| Source::open(path, options.io);
+        let (metadata, metadata_error) = match options.metadata.as_deref().map(open) {
+            Some(Err(error)) if options.salvage.is_some() => (None, Some(error.to_string())),
+            metadata => (metadata.transpose()?, None),
+        };
         Ok(Self {
-            metadata: options.metadata.as_deref().map(open).transpose()?,
+            metadata,
+            metadata_error,
             norms: match options.vectors {
                 Vectors::Stored => None,
                 Vectors::Original => Some(open(&index.dir().join(file_name::LENGTH))?),
@@ -289,21 +307,24 @@ impl Inputs {
     }
 }
 
-fn summary(header: &IndexHeader, rows: &RowReader<'_>) -> ExtractSummary {
+fn summary(inputs: &Inputs, rows: &RowReader<'_>) -> ExtractSummary {
+    let header = inputs.index.header();
     ExtractSummary {
         scanned: rows.scanned(),
         emitted: rows.emitted(),
-        deleted_skipped: rows.scanned() - rows.emitted(),
+        deleted_skipped: rows.deleted_skipped(),
         dimension: header.dimension(),
         index_properties: header.into(),
         metadata: rows.join_summary(),
+        salvage: rows.salvage_summary(inputs),
     }
 }
 
 /// Streams the records of an index, in internal-id order, to `on_record`.
 ///
 /// Memory does not depend on the size of the index: records are borrowed from a window of the
-/// mapped file. The callback stops early with [`ControlFlow::Break`]; the summary then counts what
+/// mapped file. (A [`Salvage`] keeps a bit for each label when labels are dense, as Chroma's are,
+/// else 12 bytes for each record; with metadata, 24 bytes for each of its ids are kept.) The callback stops early with [`ControlFlow::Break`]; the summary then counts what
 /// was handed out so far, the last record included.
 ///
 /// # Errors
@@ -324,7 +345,7 @@ where
     let mut rows = RowReader::new(&inputs, options, monitor)?;
     rows.for_each(monitor, on_record)?;
     inputs.check_unchanged()?;
-    Ok(summary(inputs.index.header(), &rows))
+    Ok(summary(&inputs, &rows))
 }
 
 /// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
@@ -346,7 +367,10 @@ pub fn extract_index_to_columnar(
     let output = output.as_ref();
     let inputs = Inputs::open(index_dir.as_ref(), &options.extract)?;
     let header = inputs.index.header();
-    refuse_index_file(output, inputs.index.dir())?;
+    match options.extract.salvage {
+        None => refuse_index_file(output, inputs.index.dir())?,
+        Some(_) => refuse_inside(output, inputs.index.dir())?,
+    }
     if let Some(metadata) = &inputs.metadata {
         refuse_same_file(output, metadata.path())?;
     }
@@ -362,5 +386,5 @@ pub fn extract_index_to_columnar(
     // Deleted records after the last row, and an empty index, have not been reported.
     monitor.advance(rows.scanned(), rows.total())?;
     file.commit()?;
-    Ok(summary(header, &rows))
+    Ok(summary(&inputs, &rows))
 }

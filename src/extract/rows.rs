@@ -7,7 +7,8 @@
 use std::ops::ControlFlow;
 
 use super::join::{Join, NO_ENTRY};
-use super::{ExtractOptions, Inputs, JoinSummary, Record};
+use super::salvage::Selection;
+use super::{ExtractOptions, Inputs, JoinSummary, Record, SalvageSummary};
 use crate::error::{BoxError, Error, Result};
 use crate::index::level0::Level0;
 use crate::index::norms::Norms;
@@ -55,7 +56,9 @@ pub(super) struct RowReader<'i> {
     level0: Level0<'i>,
     join: Option<Join<'i>>,
     scaling: Option<Scaling<'i>>,
-    include_deleted: bool,
+    selection: Selection,
+    /// Why a torn index's metadata is not joined.
+    metadata_error: Option<String>,
     /// Records looked at.
     scanned: u64,
     /// Rows chosen.
@@ -69,18 +72,26 @@ impl<'i> RowReader<'i> {
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
-        let level0 = inputs.index.level0()?;
+        let mut level0 = inputs.index.level0()?;
         let norms = inputs.norms.as_ref();
-        let metadata = inputs.metadata.as_ref();
+        let join = inputs
+            .metadata
+            .as_ref()
+            .map(|metadata| Join::new(metadata, monitor));
+        let (join, metadata_error) = match join {
+            Some(Err(error @ Error::CorruptMetadata { .. })) if options.salvage.is_some() => {
+                (None, Some(error.to_string()))
+            }
+            join => (join.transpose()?, inputs.metadata_error.clone()),
+        };
         Ok(Self {
+            selection: Selection::new(&mut level0, options, monitor)?,
+            metadata_error,
+            join,
             scaling: norms
                 .map(|norms| Norms::new(norms, level0.count()).map(Scaling::new))
                 .transpose()?,
-            join: metadata
-                .map(|metadata| Join::new(metadata, monitor))
-                .transpose()?,
             level0,
-            include_deleted: options.include_deleted,
             scanned: 0,
             emitted: 0,
         })
@@ -97,6 +108,18 @@ impl<'i> RowReader<'i> {
 
     pub(super) fn emitted(&self) -> u64 {
         self.emitted
+    }
+
+    /// Records left out because they are deleted.
+    pub(super) fn deleted_skipped(&self) -> u64 {
+        self.selection.deleted_skipped()
+    }
+
+    pub(super) fn salvage_summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
+        Some(SalvageSummary {
+            metadata_error: self.metadata_error.clone(),
+            ..self.selection.summary(inputs)?
+        })
     }
 
     pub(super) fn join_summary(&self) -> Option<JoinSummary> {
@@ -124,10 +147,10 @@ impl<'i> RowReader<'i> {
             for record in block.iter() {
                 let (internal_id, record) = record?;
                 self.scanned += 1;
-                let deleted = record.links.is_deleted();
-                if deleted && !self.include_deleted {
+                if !self.selection.admits(internal_id, &record) {
                     continue;
                 }
+                let deleted = record.links.is_deleted();
                 let (slot, id_length) = match &mut self.join {
                     None => (NO_ENTRY, 0),
                     Some(join) => join.choose(record.label, deleted)?,
@@ -159,10 +182,10 @@ impl<'i> RowReader<'i> {
             for record in block.iter() {
                 let (internal_id, record) = record?;
                 self.scanned += 1;
-                let deleted = record.links.is_deleted();
-                if deleted && !self.include_deleted {
+                if !self.selection.admits(internal_id, &record) {
                     continue;
                 }
+                let deleted = record.links.is_deleted();
                 self.emitted += 1;
                 let (mut user_id, mut seq_id) = (None, None);
                 if let Some(join) = &mut self.join {

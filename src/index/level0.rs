@@ -7,6 +7,7 @@ use super::header::IndexHeader;
 use super::layout::LinksHeader;
 use super::source::{Cursor, Source};
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
 
 /// Bytes of records that are handed out at a time; with the rounding to page boundaries they fill
 /// a window of the source.
@@ -77,7 +78,7 @@ impl<'s> Level0<'s> {
     /// Fails when the file does not hold the header's count of whole records.
     pub(crate) fn new(source: &'s Source, header: &IndexHeader) -> Result<Self> {
         let size = header.size_data_per_element;
-        let whole = source.len() / size.max(1);
+        let whole = Self::whole_records(source, header);
         if whole < header.cur_element_count {
             return Err(Error::corrupt(
                 source.path(),
@@ -95,7 +96,13 @@ impl<'s> Level0<'s> {
         Self::over(source.cursor(), header, header.cur_element_count)
     }
 
-    /// Over the first `count` records of the file that `cursor` reads.
+    /// Number of whole records that the file has room for, of whatever content.
+    pub(crate) fn whole_records(source: &Source, header: &IndexHeader) -> u64 {
+        source.len() / header.size_data_per_element.max(1)
+    }
+
+    /// Over the first `count` records of the file that `cursor` reads, of which only the layout of
+    /// a record is taken from `header`.
     pub(crate) fn over(cursor: Cursor<'s>, header: &IndexHeader, count: u64) -> Result<Self> {
         let too_large = |_| {
             Error::corrupt(
@@ -105,9 +112,10 @@ impl<'s> Level0<'s> {
                 "a record that fits in memory",
             )
         };
+        let neighbours = header.offset_data.saturating_sub(LinksHeader::SIZE) / 4;
         let layout = RecordLayout {
             size: usize::try_from(header.size_data_per_element).map_err(too_large)?,
-            max_m0: usize::try_from(header.max_m0).map_err(too_large)?,
+            max_m0: usize::try_from(neighbours).map_err(too_large)?,
             dimension: header.dimension(),
             wide_label: header.word_size_bytes == 8,
         };
@@ -144,6 +152,30 @@ impl<'s> Level0<'s> {
             first,
             layout: self.layout,
         })
+    }
+
+    /// Most records in a block.
+    pub(crate) fn stride(&self) -> u64 {
+        self.stride
+    }
+
+    /// Calls `visit` with each record and its internal id, and reports how far it has come.
+    pub(crate) fn for_each(
+        &mut self,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(u64, Level0Record<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let count = self.count;
+        let mut done = 0;
+        while done < count {
+            for record in self.block(done, count)?.iter() {
+                let (id, record) = record?;
+                visit(id, record)?;
+                done = id + 1;
+            }
+            monitor.advance(done, count)?;
+        }
+        Ok(())
     }
 
     /// Calls `visit` with each of the records `ids`, which ascend. Neighbouring ids share a window.

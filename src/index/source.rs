@@ -8,7 +8,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
@@ -69,6 +69,9 @@ const WINDOW_ALIGNMENT: u64 = 64 << 10;
 /// Keeps ranges as well aligned in memory as in the file.
 const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
 
+/// The longest tick of the clock that kernels take modification times from, at 100 Hz.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
+
 /// What must not change while a file is being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -88,6 +91,17 @@ impl Stamp {
                 use std::os::unix::fs::MetadataExt;
                 (metadata.dev(), metadata.ino())
             },
+        }
+    }
+
+    /// Waits until a later change gives the file another modification time: file systems take it
+    /// from a clock that ticks every few milliseconds.
+    fn outlive_clock_tick(&self) {
+        let age = self.modified.map(|modified| modified.elapsed());
+        if let Some(Ok(age)) = age {
+            if let Some(left) = CLOCK_TICK.checked_sub(age) {
+                std::thread::sleep(left);
+            }
         }
     }
 
@@ -141,8 +155,10 @@ impl Source {
                 expected: "a regular file".into(),
             });
         }
+        let stamp = Stamp::of(&metadata);
+        stamp.outlive_clock_tick();
         Ok(Self {
-            stamp: Stamp::of(&metadata),
+            stamp,
             path: path.to_path_buf(),
             file,
             mode,
