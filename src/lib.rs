@@ -9,7 +9,7 @@ mod map;
 mod monitor;
 mod output;
 
-pub use build::{BuildOptions, BuildSummary, Engine, Metric};
+pub use build::{build_index_from_vectors, BuildOptions, BuildSummary, Engine, Metric};
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{
