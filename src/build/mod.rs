@@ -16,7 +16,7 @@ mod tests;
 use std::fmt;
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::index::IoMode;
 use crate::map::Map;
 use crate::monitor::Monitor;
-use crate::output::AtomicFile;
+use crate::output::{refuse_same_file, AtomicFile};
 
 pub use distance::Metric;
 
@@ -35,7 +35,7 @@ use distance::{with_space, Vectors};
 use graph::Graph;
 use hnsw_file::{Parameters, VectorWriter, VECTORS_OFFSET};
 use hnsw_rs::HnswRs;
-use input::RowBatch;
+use input::{ColumnarInput, RowBatch};
 use native::Native;
 
 #[cfg(target_endian = "big")]
@@ -223,8 +223,67 @@ impl BuildOptions {
     }
 }
 
+/// The answer to a request to build, as the C ABI and `--json` give it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BuildResponse {
+    /// The input, as it was asked for.
+    pub input_path: PathBuf,
+    /// Where the output is, as it was asked for.
+    pub output_path: PathBuf,
+    /// Format of the input.
+    pub input_format: ColumnarFormat,
+    /// The metric that the index was built for, which the file does not say.
+    pub metric: Metric,
+    /// What was done.
+    pub summary: BuildSummary,
+}
+
+/// Builds a `.hnsw` index of the vectors of a Parquet or Arrow IPC file.
+///
+/// `vector` is a list, large list or fixed-size list of `f32` or `f64`. Labels are the column
+/// `label`, or else `internal_id`, or else the row numbers from 0. Rows whose `deleted` is true, or
+/// a number other than 0, are left out unless they are asked for.
+///
+/// The output appears whole or not at all; a file of that name stays as it was until then. The
+/// vectors go from the input straight to their place in it, so that memory is taken for the links
+/// of the graph and `batch_size` rows, not for the vectors.
+///
+/// # Errors
+///
+/// When an option makes no sense, when the input is not such a file or a row of it cannot be used
+/// (the error names row, column and element), when there is no row to insert, when the output
+/// cannot be written, and [`Error::Cancelled`].
+pub fn build_index_from_columnar(
+    input: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    options: &BuildOptions,
+    monitor: &Monitor<'_>,
+) -> Result<BuildSummary> {
+    let (input, output) = (input.as_ref(), output.as_ref());
+    let plan = options.check()?;
+    refuse_same_file(output, input)?;
+    let mut rows = ColumnarInput::open(
+        input,
+        options.format,
+        options.batch_size,
+        options.include_deleted,
+        options.io,
+    )?;
+    build_to(&mut rows, input, output, &plan, monitor)
+}
+
+impl RowSource for ColumnarInput {
+    fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
+        let more = ColumnarInput::next(self, batch)?;
+        if !more {
+            self.check_unchanged()?;
+        }
+        Ok(more)
+    }
+}
+
 /// Builds a `.hnsw` index of vectors in memory, as
-/// `build_index_from_columnar` does of a file's.
+/// [`build_index_from_columnar`] does of a file's.
 ///
 /// `vectors` holds rows of `dimension` finite elements each. The labels are the row numbers where
 /// none are given. `options` says nothing here about formats, deletion, batches and reading.

@@ -1,7 +1,7 @@
 //! `hnsw-toolbox extract`
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hnsw_toolbox::{
@@ -17,6 +17,11 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
     let options = ColumnarOptions {
         extract: ExtractOptions {
             include_deleted: arguments.include_deleted,
+            metadata: match arguments.metadata {
+                None if !arguments.no_metadata => metadata_beside(&arguments.index_dir),
+                given => given,
+            },
+            vectors: arguments.vectors,
             io: arguments.io,
         },
         format: format(arguments.format, &arguments.output, "OUT")?,
@@ -24,6 +29,12 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         compression: arguments.compression,
         row_group_bytes: arguments.row_group_bytes,
     };
+    if arguments.answer.json && arguments.output.to_str().is_none() {
+        return Err(Failure::Usage(format!(
+            "OUT: found {}, expected a path in UTF-8, as JSON cannot carry another",
+            arguments.output.display()
+        )));
+    }
     let summary = {
         let bar = Bar::new("extracting", arguments.quiet);
         let show = |progress| bar.show(progress);
@@ -53,7 +64,23 @@ fn print(response: &ExtractResponse) -> io::Result<()> {
         summary.dimension,
         summary.scanned,
         summary.deleted_skipped,
-    )
+    )?;
+    if let Some(join) = summary.metadata {
+        writeln!(
+            io::stdout(),
+            "{} of the rows have a user id; {} labels of the metadata have no live record",
+            join.rows_with_user_id,
+            join.labels_without_record,
+        )?;
+    }
+    Ok(())
+}
+
+/// The metadata of an index that has some.
+fn metadata_beside(index_dir: &Path) -> Option<PathBuf> {
+    let path = index_dir.join("index_metadata.pickle");
+    // A dangling link is no reason to leave the ids out in silence.
+    path.symlink_metadata().is_ok().then_some(path)
 }
 
 /// The format that was asked for, or else the one that the file's name stands for.

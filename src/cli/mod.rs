@@ -3,6 +3,7 @@
 //! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage.
 
 mod args;
+mod build;
 mod extract;
 mod inspect;
 mod progress;
@@ -29,6 +30,7 @@ pub(crate) fn run() -> ExitCode {
     }
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
+        Command::Build(arguments) => build::run(arguments, &cancel),
         Command::Inspect(arguments) => inspect::run(&arguments, &cancel),
     };
     match result {

@@ -5,6 +5,7 @@ mod inspect;
 mod layout;
 pub(crate) mod level0;
 pub(crate) mod metadata;
+pub(crate) mod norms;
 pub(crate) mod source;
 
 use std::path::{Path, PathBuf};

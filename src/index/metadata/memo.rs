@@ -154,7 +154,7 @@ impl MemoStrings {
         self.referred.get(self.put)
     }
 
-    /// Puts the next entry; `None` when it is anything but the string right before it.
+    /// Puts the next entry, which is `text` if it is a string that is referred to.
     pub(super) fn push(&mut self, text: Option<Text>) {
         if self.wants_next() && self.fingerprints.len() < self.count {
             let text = text.unwrap_or(Text {

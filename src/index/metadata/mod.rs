@@ -147,6 +147,11 @@ impl Metadata {
         Some(entry(slot, self.rows.get(slot)?))
     }
 
+    /// The entry with this slot.
+    pub(crate) fn at(&self, slot: usize) -> Option<Entry> {
+        Some(entry(slot, self.rows.get(slot)?))
+    }
+
     /// All entries, by ascending label, which is also by slot.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
         self.rows

@@ -122,7 +122,8 @@ struct StringReader<'a> {
     memo: &'a mut MemoStrings,
     fill: bool,
     fingerprinter: &'a Fingerprinter,
-    /// The string right before the current opcode.
+    /// The last string read. An entry of the memo that is referred to as a string was put right
+    /// after it, as the survey has seen.
     last: Option<Text>,
 }
 
@@ -171,14 +172,11 @@ impl Visitor for MemoReader<'_> {
     #[inline]
     fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Result<Flow> {
         match lexed.op {
-            Op::Text if self.0.wants_next() => {
-                if self.0.text(lexed, at, payload).is_none() {
-                    return Ok(Flow::Payload);
-                }
+            Op::Text if self.0.wants_next() && self.0.text(lexed, at, payload).is_none() => {
+                return Ok(Flow::Payload);
             }
             Op::Memoize | Op::Put(_) => self.0.put(),
-            Op::Frame(_) => {}
-            _ => self.0.last = None,
+            _ => {}
         }
         Ok(Flow::Next)
     }
@@ -244,15 +242,11 @@ impl<P: FnMut(Scalar, Scalar) -> Result<()>> Visitor for PairReader<'_, P> {
             Op::Text => match self.strings.text(lexed, at, payload) {
                 Some(text) => {
                     self.scalar(at, Value::Text(text))?;
-                    return Ok(Flow::Next);
                 }
                 None => return Ok(Flow::Payload),
             },
-            Op::Memoize | Op::Put(_) => {
-                self.strings.put();
-                return Ok(Flow::Next);
-            }
-            Op::Frame(_) => return Ok(Flow::Next),
+            Op::Memoize | Op::Put(_) => self.strings.put(),
+            Op::Frame(_) => {}
             Op::Integer(integer) => self.scalar(at, Value::Integer(integer))?,
             Op::Get(index) => match self.strings.memo.get(index) {
                 Some(text) => self.scalar(at, Value::Text(text))?,
@@ -280,7 +274,6 @@ impl<P: FnMut(Scalar, Scalar) -> Result<()>> Visitor for PairReader<'_, P> {
                 }
             },
         }
-        self.strings.last = None;
         Ok(Flow::Next)
     }
 }

@@ -174,7 +174,7 @@ impl Visitor for Machine<'_> {
             Op::SetItems => {
                 let first = self.close_mark(at)?;
                 let items = self.count_from(first);
-                if items % 2 != 0 {
+                if !items.is_multiple_of(2) {
                     return Err(self.wrong(at, format!("{items} items"), "keys with their values"));
                 }
                 if let Some(Item::Fields) = first.checked_sub(2).and_then(|at| self.stack.get(at)) {
@@ -319,11 +319,10 @@ impl Machine<'_> {
                     | Item::Plain(_)
             );
             if plain {
-                if self.stack.len() > self.base {
-                    if let Some(Item::Plain(run)) = self.stack.last_mut() {
-                        *run += 1;
-                        return Ok(());
-                    }
+                // Below the frame is its mark, so that this is a value of the same frame.
+                if let Some(Item::Plain(run)) = self.stack.last_mut() {
+                    *run += 1;
+                    return Ok(());
                 }
                 return self.push_item(at, Item::Plain(1));
             }
@@ -390,9 +389,7 @@ impl Machine<'_> {
             .base
             .checked_sub(2)
             .and_then(|below| self.stack.get(below))
-            .is_some_and(|below| !matches!(below, Item::Fields))
-            // A mark at the very bottom of the stack.
-            || self.base == 1;
+            .is_some_and(|below| !matches!(below, Item::Fields));
         self.last = Kind::Other;
     }
 

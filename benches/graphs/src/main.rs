@@ -1,8 +1,8 @@
-//! One measurement, named by the arguments and printed as a line of JSON. `peers.py` calls it.
+//! One measurement, named by the arguments and printed as a line of JSON. `graphs.py` calls it.
 //!
 //! ```text
-//! peers build ENGINE METRIC THREADS DIMENSION BASE.f32 OUT.hnsw [SEED]
-//! peers search METRIC DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
+//! hnsw-toolbox-graphs build ENGINE METRIC THREADS DIMENSION BASE.f32 OUT.hnsw [SEED]
+//! hnsw-toolbox-graphs search METRIC DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
 //! ```
 //!
 //! ENGINE is native, hnsw_rs or fast_hnsw; METRIC euclidean or cosine; always m 16 and

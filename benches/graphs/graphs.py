@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """hnsw-toolbox's engines beside other graph libraries, on the same data, in one run.
 
-    python3 benches/peers/peers.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
+    python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
                                    [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
 
-It makes a virtual environment in benches/peers/target/venv with numpy, usearch and hnswlib 0.8.0,
+It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
 the latter compiled on this machine, and builds the Rust program beside it. The data are points of
 a smooth surface: 24 latent dimensions through a random layer with tanh.
 
@@ -128,7 +128,7 @@ def measure(engine, metric, threads, count, dimension, folder):
     if engine in ("hnswlib", "usearch"):
         arguments = [engine, metric, threads, count, dimension, folder]
         return run(sys.executable, __file__, "--measure", *map(str, arguments))
-    program, _, seed = str(TARGET / "release/hnsw-toolbox-peers"), *engine.partition("+seed")[1:]
+    program, _, seed = str(TARGET / "release/hnsw-toolbox-graphs"), *engine.partition("+seed")[1:]
     index = folder / "index.hnsw"
     result = run(
         program, "build", engine.removesuffix("+seed"), metric, str(threads), str(dimension),

@@ -1,0 +1,62 @@
+//! Runs programs and measures each: wall time, CPU time, peak resident memory.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{ensure, Context, Result};
+use wait4::Wait4;
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// From start to exit.
+    pub wall: Duration,
+    /// In user and in kernel mode, of the process and of its children.
+    pub cpu: Duration,
+    /// Peak resident memory in bytes, mapped files included.
+    ///
+    /// A child starts out in its parent's memory, so this is never below what the measuring
+    /// program itself held when it started it: that one must stay small.
+    pub peak_rss: u64,
+}
+
+/// Runs `commands` one after the other, and adds up what they took.
+///
+/// # Errors
+///
+/// That of a command that cannot be started or that does not succeed.
+pub fn run(commands: &mut [Command]) -> Result<Usage> {
+    let mut total = Usage::default();
+    for command in commands {
+        let start = Instant::now();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let ended = child.wait4()?;
+        let wall = start.elapsed();
+        ensure!(ended.status.success(), "{command:?}: {}", ended.status);
+        total.wall += wall;
+        total.cpu += ended.rusage.utime + ended.rusage.stime;
+        total.peak_rss = total.peak_rss.max(ended.rusage.maxrss);
+    }
+    Ok(total)
+}
+
+/// The middle of `values`; the mean of the two in the middle when their number is even.
+///
+/// # Panics
+///
+/// When there are none.
+#[must_use]
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    }
+}
