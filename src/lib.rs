@@ -48,7 +48,8 @@ mod monitor;
 mod output;
 
 pub use build::{
-    build_index_from_columnar, BuildOptions, BuildResponse, BuildSummary, Engine, Metric,
+    build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildResponse, BuildSummary,
+    Engine, Metric,
 };
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};

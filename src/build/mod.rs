@@ -282,6 +282,101 @@ impl RowSource for ColumnarInput {
     }
 }
 
+/// Builds a `.hnsw` index of vectors in memory, as
+/// [`build_index_from_columnar`] does of a file's.
+///
+/// `vectors` holds rows of `dimension` finite elements each. The labels are the row numbers where
+/// none are given. `options` says nothing here about formats, deletion, batches and reading.
+///
+/// # Errors
+///
+/// When an option, the dimension or the number of labels makes no sense, when an element is not
+/// finite (the error names the row), when the output cannot be written, or when the work is
+/// cancelled. The output then stays as it was.
+pub fn build_index_from_vectors(
+    vectors: &[f32],
+    dimension: usize,
+    labels: Option<&[u64]>,
+    output: &Path,
+    options: &BuildOptions,
+    monitor: &Monitor<'_>,
+) -> Result<BuildSummary> {
+    let plan = options.check()?;
+    let rows = vectors.len().checked_div(dimension);
+    let Some(rows) = rows.filter(|rows| rows.checked_mul(dimension) == Some(vectors.len())) else {
+        return Err(Error::argument(
+            "dimension",
+            dimension,
+            format!("a divisor of the number of elements, {}", vectors.len()),
+        ));
+    };
+    if let Some(labels) = labels.filter(|labels| labels.len() != rows) {
+        return Err(Error::argument(
+            "labels",
+            labels.len(),
+            format!("one for each of {rows} vectors"),
+        ));
+    }
+    let mut source = Slices {
+        vectors,
+        dimension,
+        labels,
+        next: 0,
+    };
+    build_to(&mut source, Path::new("vectors"), output, &plan, monitor)
+}
+
+/// Rows of [`build_index_from_vectors`].
+struct Slices<'a> {
+    vectors: &'a [f32],
+    dimension: usize,
+    labels: Option<&'a [u64]>,
+    next: usize,
+}
+
+impl RowSource for Slices<'_> {
+    fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
+        const ROWS_AT_ONCE: usize = 1024;
+        let rows: Vec<&[f32]> = self
+            .vectors
+            .chunks_exact(self.dimension)
+            .skip(self.next)
+            .take(ROWS_AT_ONCE)
+            .collect();
+        let first = self.next;
+        self.next = first.saturating_add(rows.len());
+        let numbers = first..self.next;
+        batch.first_row = first as u64;
+        batch.dimension = self.dimension;
+        batch.scanned = rows.len() as u64;
+        batch.deleted_skipped = 0;
+        batch.rows.clear();
+        batch.rows.extend(numbers.clone().map(|row| row as u64));
+        batch.labels.clear();
+        match self.labels {
+            None => batch.labels.extend_from_slice(&batch.rows),
+            Some(labels) => batch
+                .labels
+                .extend_from_slice(labels.get(numbers.clone()).unwrap_or_default()),
+        }
+        batch.vectors.clear();
+        for (row, vector) in numbers.zip(&rows) {
+            if let Some(at) = vector.iter().position(|element| !element.is_finite()) {
+                return Err(Error::argument(
+                    "vectors",
+                    format!(
+                        "{} in row {row}, element {at}",
+                        vector.get(at).copied().unwrap_or_default()
+                    ),
+                    "finite numbers",
+                ));
+            }
+            batch.vectors.extend_from_slice(vector);
+        }
+        Ok(!rows.is_empty())
+    }
+}
+
 /// Builds an index of the rows into a file that appears when it is complete.
 fn build_to<R: RowSource>(
     rows: &mut R,
