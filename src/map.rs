@@ -35,3 +35,36 @@ impl Deref for Map {
         &self.0
     }
 }
+
+/// Bytes that a processor moves between memory and its caches at once, on nearly every machine.
+const CACHE_LINE: usize = 64;
+
+/// Asks the processor to bring `values` into its caches. Only a hint: it has no other effect.
+#[inline(always)]
+pub(crate) fn prefetch<T>(values: &[T]) {
+    let first: *const i8 = values.as_ptr().cast();
+    let mut offset = 0;
+    while offset < size_of_val(values) {
+        // Within `values`, so that the pointer is one that Rust knows of.
+        let line = first.wrapping_add(offset);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the instruction reads and writes nothing that a program can observe, and does
+        // not fault, whatever the address. SSE, which has it, is part of x86_64.
+        unsafe {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            _mm_prefetch::<_MM_HINT_T0>(line);
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above; the instruction is part of the base architecture.
+        unsafe {
+            std::arch::asm!(
+                "prfm pldl1keep, [{line}]",
+                line = in(reg) line,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let _ = line;
+        offset += CACHE_LINE;
+    }
+}

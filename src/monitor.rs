@@ -59,6 +59,14 @@ impl<'a> Monitor<'a> {
         self
     }
 
+    /// The same, but for progress, which is not reported.
+    pub(crate) fn without_progress(self) -> Self {
+        Self {
+            progress: None,
+            ..self
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         match self.cancel {
             Some(token) if token.is_cancelled() => Err(Error::Cancelled),

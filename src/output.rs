@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -198,6 +198,37 @@ pub(crate) fn refuse_index_file(target: &Path, index_dir: &Path) -> Result<()> {
             path: target,
             found: "a file of the index itself".into(),
             expected: "an output outside the index's own files".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Fails when `target` would be in the directory `index_dir` or below it.
+pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
+    let target = resolve(target)?;
+    let index_dir = index_dir
+        .canonicalize()
+        .map_err(Error::io(index_dir, "look up the index directory"))?;
+    let parent = parent(&target);
+    // Parents that do not exist yet will be created in the nearest that does.
+    let nearest = parent.ancestors().find_map(|ancestor| {
+        let ancestor_or_here = match ancestor.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => ancestor,
+        };
+        let missing = parent.strip_prefix(ancestor).ok()?;
+        Some((ancestor_or_here.canonicalize().ok()?, missing))
+    });
+    let is_inside = nearest.is_none_or(|(existing, missing)| {
+        existing.starts_with(&index_dir)
+            // Once created, it may lead anywhere.
+            || missing.components().any(|part| part == Component::ParentDir)
+    });
+    if is_inside {
+        return Err(Error::UnusablePath {
+            path: target,
+            found: "a path inside the index directory".into(),
+            expected: "one outside, as nothing is written into an index that is salvaged".into(),
         });
     }
     Ok(())

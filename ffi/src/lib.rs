@@ -1,17 +1,10 @@
-//! The C ABI of hnsw-toolbox.
+//! The C ABI of hnsw-toolbox: JSON requests in, JSON responses out.
+//!
+//! `abi` holds every exported symbol and is what `include/hnsw_toolbox.h` is generated from;
+//! `boundary` is what each of them stands behind; `request` turns JSON into calls of the Rust
+//! library; `token` is the registry behind progress and cancellation.
 
-#![allow(unsafe_code)]
-
-use std::ffi::{c_char, CStr};
-
-const VERSION: &CStr =
-    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(version) => version,
-        Err(_) => c"",
-    };
-
-/// The library's version, such as `0.1.0`. Static: never free it.
-#[no_mangle]
-pub extern "C" fn hnsw_toolbox_version() -> *const c_char {
-    VERSION.as_ptr()
-}
+pub mod abi;
+mod boundary;
+mod request;
+mod token;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use hnsw_toolbox::{ColumnarFormat, Compression, IoMode};
+use hnsw_toolbox::{ColumnarFormat, Compression, Engine, IoMode, Metric, Vectors};
 
 /// Gets vectors out of Chroma's persisted HNSW directories, and builds new HNSW indexes.
 #[derive(Debug, Parser)]
@@ -17,8 +17,15 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Write the records of an index directory to a Parquet or Arrow IPC file.
     Extract(ExtractArguments),
+    /// Build a .hnsw index, in the format of the fast-hnsw crate, from a Parquet or Arrow IPC file.
+    Build(BuildArguments),
     /// Show what an index directory holds.
     Inspect(InspectArguments),
+    /// Check everything that an index directory promises.
+    ///
+    /// Exit status 1 says that it is damaged, which includes metadata that is missing or does not
+    /// fit.
+    Verify(VerifyArguments),
 }
 
 #[derive(Args, Debug)]
@@ -35,9 +42,23 @@ pub(super) struct ExtractArguments {
     #[arg(long)]
     pub(super) format: Option<ColumnarFormat>,
 
+    /// The pickle with user ids and sequence numbers. Without it, index_metadata.pickle of
+    /// INDEX_DIR is taken when it is there.
+    #[arg(long, value_name = "PATH", conflicts_with = "no_metadata")]
+    pub(super) metadata: Option<PathBuf>,
+
+    /// Take no metadata: all user ids and sequence numbers are null.
+    #[arg(long)]
+    pub(super) no_metadata: bool,
+
     /// Emit records that are marked as deleted, too.
     #[arg(long)]
     pub(super) include_deleted: bool,
+
+    /// stored: as the index holds them; original: multiplied by their norm from length.bin, which
+    /// for a cosine collection gives back what the user stored.
+    #[arg(long, default_value_t)]
+    pub(super) vectors: Vectors,
 
     /// Most rows in a Parquet page or an Arrow record batch.
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -56,6 +77,88 @@ pub(super) struct ExtractArguments {
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
+    /// Save what can be saved of a torn index: records that are whole, with a label that is not 0
+    /// and comes but once, and a finite vector. Broken metadata costs the ids only.
+    #[arg(long)]
+    pub(super) salvage: bool,
+
+    /// With --m, the layout of records whose header.bin is lost. Every whole record of the data is
+    /// read then, and may be what was in memory after the last one.
+    #[arg(long, value_name = "N", requires = "salvage", requires = "m")]
+    pub(super) dimension: Option<usize>,
+
+    /// The parameter M of an index whose header.bin is lost.
+    #[arg(long, value_name = "N", requires = "salvage", requires = "dimension")]
+    pub(super) m: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerArguments,
+
+    /// Show no progress.
+    #[arg(long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct BuildArguments {
+    /// The Parquet or Arrow IPC file, with a column vector and, if there are, label (or
+    /// internal_id) and deleted.
+    pub(super) input: PathBuf,
+
+    /// The .hnsw file to write.
+    #[arg(short, long, value_name = "OUT.hnsw")]
+    pub(super) output: PathBuf,
+
+    /// parquet or arrow_ipc. Without it the extension of INPUT says: .parquet; .arrow, .ipc,
+    /// .feather.
+    #[arg(long)]
+    pub(super) format: Option<ColumnarFormat>,
+
+    /// euclidean, squared_euclidean, cosine, dot_product or manhattan. The file does not say it:
+    /// open it with the same.
+    #[arg(long, default_value_t = Metric::Euclidean)]
+    pub(super) metric: Metric,
+
+    /// Neighbours of a node on the layers above 0: 2 to 256.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(super) m: usize,
+
+    /// Neighbours of a node on layer 0: m to 1024. 2·m when not given.
+    #[arg(long, value_name = "N")]
+    pub(super) m0: Option<usize>,
+
+    /// Candidates that are kept while a node's neighbours are looked for.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(super) ef_construction: usize,
+
+    /// Rows of the input held at once.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(super) batch_size: usize,
+
+    /// The most vectors expected; more are an error.
+    #[arg(long, value_name = "N")]
+    pub(super) capacity: Option<usize>,
+
+    /// Makes the build repeatable.
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
+
+    /// Insert rows that are marked as deleted, too.
+    #[arg(long)]
+    pub(super) include_deleted: bool,
+
+    /// Threads that build the graph. All cores when not given.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
+    /// The code that builds the graph: native or hnsw_rs.
+    #[arg(long, default_value_t)]
+    pub(super) engine: Engine,
+
+    /// How the input is read: mmap, or read, which survives a file that shrinks meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
+
     #[command(flatten)]
     pub(super) answer: AnswerArguments,
 
@@ -71,6 +174,24 @@ pub(super) struct InspectArguments {
 
     #[command(flatten)]
     pub(super) answer: AnswerArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct VerifyArguments {
+    /// Chroma's vector segment directory (the one with header.bin).
+    pub(super) index_dir: PathBuf,
+
+    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
+    /// meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerArguments,
+
+    /// Show no progress.
+    #[arg(long)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,14 +1,19 @@
 //! Arguments in, library calls, answers out.
 //!
-//! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage.
+//! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage. `verify`: 1 when it
+//! finds damage.
 
 mod args;
+mod build;
 mod extract;
 mod inspect;
 mod progress;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+#[cfg(unix)]
+use std::sync::{atomic::AtomicBool, Arc};
 
 use clap::Parser;
 use hnsw_toolbox::{CancelToken, Error};
@@ -27,9 +32,14 @@ pub(crate) fn run() -> ExitCode {
     if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
         report(&format!("interrupts are not handled: {error}"));
     }
+    if let Err(error) = survive_file_size_limit() {
+        report(&format!("a limit on file sizes is not handled: {error}"));
+    }
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
+        Command::Build(arguments) => build::run(arguments, &cancel),
         Command::Inspect(arguments) => inspect::run(&arguments, &cancel),
+        Command::Verify(arguments) => verify::run(&arguments, &cancel),
     };
     match result {
         Ok(status) => status,
@@ -58,6 +68,19 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail, where the system would end the
+/// process and leave the temporary file.
+#[cfg(unix)]
+fn survive_file_size_limit() -> io::Result<()> {
+    let ignored = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored).map(drop)
+}
+
+#[cfg(not(unix))]
+fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
 }
 
 /// Why a command did not do what it was asked for.

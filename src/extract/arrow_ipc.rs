@@ -1,6 +1,9 @@
 //! The Arrow IPC file format: a record batch for each `batch_size` rows.
 
-use arrow2::array::{Array, BooleanArray, FixedSizeListArray, PrimitiveArray, Utf8Array};
+use arrow2::array::{
+    Array, BooleanArray, FixedSizeListArray, MutablePrimitiveArray, MutableUtf8Array,
+    PrimitiveArray, TryPush, Utf8Array,
+};
 use arrow2::buffer::Buffer;
 use arrow2::chunk::Chunk;
 use arrow2::datatypes::{DataType, Field};
@@ -14,7 +17,10 @@ use crate::monitor::Monitor;
 use crate::output::AtomicFile;
 
 /// A record batch holds fewer than `batch_size` rows when their vectors would exceed this.
-const MAX_BATCH_BYTES: usize = 32 << 20;
+const MAX_BATCH_BYTES: usize = 16 << 20;
+
+/// And it ends when its user ids hold this much.
+const MAX_ID_BYTES: usize = 32 << 20;
 
 pub(super) fn write(
     rows: &mut RowReader<'_>,
@@ -50,7 +56,7 @@ pub(super) fn write(
     let mut builders = Builders::new(types, header.dimension());
     let mut chosen = RowSet::default();
     loop {
-        rows.choose(&mut chosen, batch_size)?;
+        rows.choose(&mut chosen, batch_size, MAX_ID_BYTES)?;
         if chosen.is_empty() {
             break;
         }
@@ -60,6 +66,36 @@ pub(super) fn write(
         monitor.advance(rows.scanned(), rows.total())?;
     }
     writer.finish().map_err(write_error)
+}
+
+/// The columns that come from the metadata, one value or null for each slot.
+fn joined(
+    slots: &[u32],
+    rows: &mut RowReader<'_>,
+) -> Result<(Utf8Array<i32>, PrimitiveArray<u64>)> {
+    let mut user_ids = MutableUtf8Array::<i32>::with_capacity(slots.len());
+    let mut seq_ids = MutablePrimitiveArray::<u64>::with_capacity(slots.len());
+    for &slot in slots {
+        let mut user_id = None;
+        let mut seq_id = None;
+        if let Some(join) = rows.join() {
+            seq_id = join.seq_id(slot);
+            user_id = join.user_id(slot)?;
+        }
+        user_ids
+            .try_push(user_id)
+            .map_err(|_| too_many_bytes_of_ids())?;
+        seq_ids.push(seq_id);
+    }
+    Ok((user_ids.into(), seq_ids.into()))
+}
+
+fn too_many_bytes_of_ids() -> Error {
+    Error::argument(
+        "batch_size",
+        "rows whose user ids exceed 2 GiB",
+        "fewer rows in a record batch",
+    )
 }
 
 /// The columns of a record batch. The one large buffer is taken back after each batch.
@@ -82,17 +118,16 @@ impl Builders {
     }
 
     fn fill(&mut self, chosen: &RowSet, rows: &mut RowReader<'_>) -> Result<Chunk<Box<dyn Array>>> {
-        let [internal_id, label, deleted, user_id, seq_id, vector] = self.types.as_slice() else {
+        let [internal_id, label, deleted, _, _, vector] = self.types.as_slice() else {
             return Err(Error::internal("an export has six columns"));
         };
-        let length = chosen.len();
         let u64s = |type_: &DataType, values: Vec<u64>| {
             PrimitiveArray::try_new(type_.clone(), values.into(), None).map(PrimitiveArray::boxed)
         };
 
         self.vectors.clear();
         self.vectors
-            .reserve_exact(length.saturating_mul(self.dimension));
+            .reserve_exact(chosen.len().saturating_mul(self.dimension));
         rows.vectors(&chosen.internal_ids, |vector| {
             self.vectors.extend_from_slice(vector);
         })?;
@@ -104,6 +139,7 @@ impl Builders {
             .iter()
             .map(|&id| u64::from(id))
             .collect();
+        let (user_ids, seq_ids) = joined(&chosen.slots, rows)?;
         let arrays = || {
             let values = PrimitiveArray::try_new(DataType::Float32, values, None)?;
             Ok(vec![
@@ -111,8 +147,8 @@ impl Builders {
                 u64s(label, chosen.labels.clone())?,
                 BooleanArray::try_new(deleted.clone(), chosen.deleted.as_slice().into(), None)?
                     .boxed(),
-                Utf8Array::<i32>::new_null(user_id.clone(), length).boxed(),
-                PrimitiveArray::<u64>::new_null(seq_id.clone(), length).boxed(),
+                user_ids.boxed(),
+                seq_ids.boxed(),
                 FixedSizeListArray::try_new(vector.clone(), values.boxed(), None)?.boxed(),
             ])
         };

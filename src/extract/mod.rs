@@ -1,8 +1,10 @@
 //! Index directory → callback, Parquet, Arrow IPC.
 
 mod arrow_ipc;
+mod join;
 mod parquet;
 mod rows;
+mod salvage;
 mod schema;
 
 use std::fmt;
@@ -14,10 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::columnar::ColumnarFormat;
 use crate::error::{BoxError, Error, Result};
-use crate::index::{Index, IndexHeader, IoMode};
+use crate::index::source::Source;
+use crate::index::{file_name, Index, IndexHeader, IoMode};
 use crate::monitor::Monitor;
-use crate::output::{refuse_index_file, AtomicFile};
+use crate::output::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
 use rows::RowReader;
+
+pub use salvage::{Salvage, SalvageSummary};
 
 /// The largest `batch_size`.
 const MAX_BATCH_SIZE: usize = 1 << 20;
@@ -27,8 +32,57 @@ const MAX_BATCH_SIZE: usize = 1 << 20;
 pub struct ExtractOptions {
     /// Emit records that are marked as deleted, too.
     pub include_deleted: bool,
+    /// The `index_metadata.pickle` to join, for the user id and the sequence number of each
+    /// record. Records that it does not know have neither.
+    pub metadata: Option<PathBuf>,
+    /// Which vectors are emitted.
+    pub vectors: Vectors,
     /// How the index files are read.
     pub io: IoMode,
+    /// Save what can be saved of a torn index, rather than fail.
+    pub salvage: Option<Salvage>,
+}
+
+/// Which vectors an extraction emits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vectors {
+    /// As the index holds them, bit for bit. Chroma holds vectors of a cosine collection divided
+    /// by their norm.
+    #[default]
+    Stored,
+    /// Multiplied by their norm from `length.bin`: what the user gave, up to rounding, if the
+    /// collection has the cosine metric. No file of an index says which metric it has, and with
+    /// another one `length.bin` holds junk; a norm that is negative or not finite is an error.
+    Original,
+}
+
+impl Vectors {
+    /// The name used in requests and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Original => "original",
+        }
+    }
+}
+
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Vectors {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Self::Stored, Self::Original]
+            .into_iter()
+            .find(|vectors| vectors.name() == name)
+            .ok_or_else(|| Error::argument("vectors", name, "stored or original"))
+    }
 }
 
 /// How a columnar file is written.
@@ -137,7 +191,8 @@ pub struct Record<'a> {
     pub user_id: Option<&'a str>,
     /// The sequence number of the last write, when metadata is joined and has one.
     pub seq_id: Option<u64>,
-    /// The vector's components, bit for bit as the index holds them.
+    /// The vector's components: bit for bit as the index holds them, or scaled back, as
+    /// [`ExtractOptions::vectors`] asks.
     pub vector: &'a [f32],
 }
 
@@ -154,6 +209,21 @@ pub struct ExtractSummary {
     pub dimension: usize,
     /// Properties of the index.
     pub index_properties: IndexProperties,
+    /// How the metadata and the records fit; absent when no metadata was joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<JoinSummary>,
+    /// What was left out of a torn index; absent when it was not to be salvaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salvage: Option<SalvageSummary>,
+}
+
+/// How an index's metadata and its records fit together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct JoinSummary {
+    /// Emitted rows whose label has a user id.
+    pub rows_with_user_id: u64,
+    /// Labels of the metadata that no live record scanned has.
+    pub labels_without_record: u64,
 }
 
 /// The properties of an index that a summary reports.
@@ -197,20 +267,64 @@ pub struct ExtractResponse {
     pub summary: ExtractSummary,
 }
 
-fn summary(header: &IndexHeader, rows: &RowReader<'_>) -> ExtractSummary {
+/// The files that an extraction reads.
+struct Inputs {
+    index: Index,
+    metadata: Option<Source>,
+    /// Why the metadata of a torn index was not opened.
+    metadata_error: Option<String>,
+    norms: Option<Source>,
+}
+
+impl Inputs {
+    fn open(index_dir: &Path, options: &ExtractOptions) -> Result<Self> {
+        let index = match options.salvage {
+            None => Index::open(index_dir, options.io)?,
+            Some(salvage) => Index::open_torn(index_dir, options.io, salvage.shape()?)?,
+        };
+        let open = |path: &Path| Source::open(path, options.io);
+        let (metadata, metadata_error) = match options.metadata.as_deref().map(open) {
+            Some(Err(error)) if options.salvage.is_some() => (None, Some(error.to_string())),
+            metadata => (metadata.transpose()?, None),
+        };
+        Ok(Self {
+            metadata,
+            metadata_error,
+            norms: match options.vectors {
+                Vectors::Stored => None,
+                Vectors::Original => Some(open(&index.dir().join(file_name::LENGTH))?),
+            },
+            index,
+        })
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        self.index.check_unchanged()?;
+        [&self.metadata, &self.norms]
+            .into_iter()
+            .flatten()
+            .try_for_each(Source::check_unchanged)
+    }
+}
+
+fn summary(inputs: &Inputs, rows: &RowReader<'_>) -> ExtractSummary {
+    let header = inputs.index.header();
     ExtractSummary {
         scanned: rows.scanned(),
         emitted: rows.emitted(),
-        deleted_skipped: rows.scanned() - rows.emitted(),
+        deleted_skipped: rows.deleted_skipped(),
         dimension: header.dimension(),
         index_properties: header.into(),
+        metadata: rows.join_summary(),
+        salvage: rows.salvage_summary(inputs),
     }
 }
 
 /// Streams the records of an index, in internal-id order, to `on_record`.
 ///
 /// Memory does not depend on the size of the index: records are borrowed from a window of the
-/// mapped file. The callback stops early with [`ControlFlow::Break`]; the summary then counts what
+/// mapped file. (A [`Salvage`] keeps a bit for each label when labels are dense, as Chroma's are,
+/// else 12 bytes for each record; with metadata, 24 bytes for each of its ids are kept.) The callback stops early with [`ControlFlow::Break`]; the summary then counts what
 /// was handed out so far, the last record included.
 ///
 /// # Errors
@@ -227,11 +341,11 @@ pub fn extract_index<F>(
 where
     F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
 {
-    let index = Index::open(index_dir.as_ref(), options.io)?;
-    let mut rows = RowReader::new(&index, options)?;
+    let inputs = Inputs::open(index_dir.as_ref(), options)?;
+    let mut rows = RowReader::new(&inputs, options, monitor)?;
     rows.for_each(monitor, on_record)?;
-    index.check_unchanged()?;
-    Ok(summary(index.header(), &rows))
+    inputs.check_unchanged()?;
+    Ok(summary(&inputs, &rows))
 }
 
 /// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
@@ -251,18 +365,26 @@ pub fn extract_index_to_columnar(
 ) -> Result<ExtractSummary> {
     options.validate()?;
     let output = output.as_ref();
-    let index = Index::open(index_dir.as_ref(), options.extract.io)?;
-    let mut rows = RowReader::new(&index, &options.extract)?;
-    refuse_index_file(output, index.dir())?;
+    let inputs = Inputs::open(index_dir.as_ref(), &options.extract)?;
+    let header = inputs.index.header();
+    match options.extract.salvage {
+        None => refuse_index_file(output, inputs.index.dir())?,
+        Some(_) => refuse_inside(output, inputs.index.dir())?,
+    }
+    if let Some(metadata) = &inputs.metadata {
+        refuse_same_file(output, metadata.path())?;
+    }
+    let mut rows = RowReader::new(&inputs, &options.extract, monitor)?;
 
     let mut file = AtomicFile::create(output)?;
     let write = match options.format {
         ColumnarFormat::Parquet => parquet::write,
         ColumnarFormat::ArrowIpc => arrow_ipc::write,
     };
-    write(&mut rows, index.header(), &mut file, options, monitor)?;
-    index.check_unchanged()?;
-    monitor.check()?;
+    write(&mut rows, header, &mut file, options, monitor)?;
+    inputs.check_unchanged()?;
+    // Deleted records after the last row, and an empty index, have not been reported.
+    monitor.advance(rows.scanned(), rows.total())?;
     file.commit()?;
-    Ok(summary(index.header(), &rows))
+    Ok(summary(&inputs, &rows))
 }

@@ -37,6 +37,9 @@ const MAX_ROW_GROUP_ROWS: u64 = 1 << 19;
 /// A page holds fewer than `batch_size` rows when they would exceed this.
 const MAX_PAGE_BYTES: usize = 8 << 20;
 
+/// A page of strings is closed when it holds this much, though it has fewer than `batch_size` rows.
+const FULL_PAGE_BYTES: usize = 1 << 20;
+
 /// Where column statistics are given: the two id columns.
 type Bounds = Option<(u64, u64)>;
 
@@ -53,6 +56,7 @@ pub(super) fn write(
         compression: options.compression,
         page: Vec::new(),
         compressed: Vec::new(),
+        monitor: *monitor,
     };
     writer.write_all(MAGIC)?;
 
@@ -68,7 +72,7 @@ pub(super) fn write(
     let mut chosen = RowSet::default();
     let mut emitted = 0;
     loop {
-        rows.choose(&mut chosen, group_rows)?;
+        rows.choose(&mut chosen, group_rows, usize::MAX)?;
         if chosen.is_empty() {
             break;
         }
@@ -81,8 +85,8 @@ pub(super) fn write(
             columns.internal_id(&mut writer)?,
             columns.label(&mut writer)?,
             columns.deleted(&mut writer)?,
-            columns.user_id(&mut writer)?,
-            columns.seq_id(&mut writer)?,
+            columns.user_id(&mut writer, rows)?,
+            columns.seq_id(&mut writer, rows)?,
             columns.vector(
                 &mut writer,
                 rows,
@@ -113,6 +117,7 @@ struct Writer<'o> {
     /// The page being filled: levels, then values.
     page: Vec<u8>,
     compressed: Vec<u8>,
+    monitor: Monitor<'o>,
 }
 
 impl Writer<'_> {
@@ -136,7 +141,9 @@ impl Writer<'_> {
     }
 
     /// Writes `self.page` as a data page of `values` values, nulls included, and empties it.
+    /// Stops here when the work is cancelled: in every column, as small pages take long.
     fn flush_page(&mut self, chunk: &mut Chunk, values: usize) -> Result<()> {
+        self.monitor.check()?;
         let compression = match self.compression {
             Compression::None => None,
             Compression::Snappy => Some(CompressionOptions::Snappy),
@@ -294,21 +301,69 @@ impl Columns<'_> {
         chunk.finish(writer, Type::BOOLEAN, &["deleted"], None)
     }
 
-    fn user_id(&self, writer: &mut Writer<'_>) -> Result<ColumnChunk> {
-        self.all_null(writer, Type::BYTE_ARRAY, "user_id")
+    fn user_id(&self, writer: &mut Writer<'_>, reader: &mut RowReader<'_>) -> Result<ColumnChunk> {
+        self.optional(writer, Type::BYTE_ARRAY, "user_id", |slot, values| {
+            let Some(join) = reader.join() else {
+                return Ok(false);
+            };
+            let Some(user_id) = join.user_id(slot)? else {
+                return Ok(false);
+            };
+            let length = u32::try_from(user_id.len())
+                .map_err(|_| Error::internal("a user id exceeds 4 GiB"))?;
+            values.extend_from_slice(&length.to_le_bytes());
+            values.extend_from_slice(user_id.as_bytes());
+            Ok(true)
+        })
     }
 
-    fn seq_id(&self, writer: &mut Writer<'_>) -> Result<ColumnChunk> {
-        self.all_null(writer, Type::INT64, "seq_id")
+    fn seq_id(&self, writer: &mut Writer<'_>, reader: &mut RowReader<'_>) -> Result<ColumnChunk> {
+        self.optional(writer, Type::INT64, "seq_id", |slot, values| {
+            let seq_id = reader.join().and_then(|join| join.seq_id(slot));
+            if let Some(seq_id) = seq_id {
+                values.extend_from_slice(&seq_id.to_le_bytes());
+            }
+            Ok(seq_id.is_some())
+        })
     }
 
-    fn all_null(&self, writer: &mut Writer<'_>, type_: Type, name: &str) -> Result<ColumnChunk> {
+    /// A nullable column. `push` appends the value of a row, if it has one, and tells whether.
+    fn optional(
+        &self,
+        writer: &mut Writer<'_>,
+        type_: Type,
+        name: &str,
+        mut push: impl FnMut(u32, &mut Vec<u8>) -> Result<bool>,
+    ) -> Result<ColumnChunk> {
         let mut chunk = Chunk::at(writer.offset);
-        for rows in self.rows.internal_ids.chunks(self.page_rows) {
-            push_levels(&mut writer.page, |levels| push_run(levels, 0, rows.len()));
-            writer.flush_page(&mut chunk, rows.len())?;
+        let mut values = Vec::new();
+        let mut nulls: u64 = 0;
+        let mut slots = self.rows.slots.iter();
+        while !slots.as_slice().is_empty() {
+            values.clear();
+            let mut rows = 0;
+            // Runs of equal definition levels: 1 for a value, 0 for a null.
+            let mut levels = Vec::new();
+            let mut run = (1, 0);
+            while rows < self.page_rows && values.len() < FULL_PAGE_BYTES {
+                let Some(&slot) = slots.next() else {
+                    break;
+                };
+                let level = u8::from(push(slot, &mut values)?);
+                nulls += u64::from(1 - level);
+                if level != run.0 {
+                    push_run(&mut levels, run.0, run.1);
+                    run = (level, 0);
+                }
+                run.1 += 1;
+                rows += 1;
+            }
+            push_run(&mut levels, run.0, run.1);
+            push_levels(&mut writer.page, |page| page.extend_from_slice(&levels));
+            writer.page.extend_from_slice(&values);
+            writer.flush_page(&mut chunk, rows)?;
         }
-        let statistics = statistics(None, signed(self.rows.len())?);
+        let statistics = statistics(None, signed(nulls)?);
         chunk.finish(writer, type_, &[name], Some(statistics))
     }
 

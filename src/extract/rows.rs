@@ -6,10 +6,12 @@
 
 use std::ops::ControlFlow;
 
-use super::{ExtractOptions, Record};
+use super::join::{Join, NO_ENTRY};
+use super::salvage::Selection;
+use super::{ExtractOptions, Inputs, JoinSummary, Record, SalvageSummary};
 use crate::error::{BoxError, Error, Result};
-use crate::index::level0::{Level0, Level0Record};
-use crate::index::Index;
+use crate::index::level0::Level0;
+use crate::index::norms::Norms;
 use crate::monitor::Monitor;
 
 /// Rows chosen from the index, in internal-id order.
@@ -18,6 +20,8 @@ pub(super) struct RowSet {
     pub(super) internal_ids: Vec<u32>,
     pub(super) labels: Vec<u64>,
     pub(super) deleted: Vec<bool>,
+    /// Where the metadata of each is; all [`NO_ENTRY`] when none is joined.
+    pub(super) slots: Vec<u32>,
 }
 
 impl RowSet {
@@ -33,22 +37,28 @@ impl RowSet {
         self.internal_ids.clear();
         self.labels.clear();
         self.deleted.clear();
+        self.slots.clear();
     }
 
-    fn push(&mut self, internal_id: u64, record: &Level0Record<'_>) -> Result<()> {
+    fn push(&mut self, internal_id: u64, label: u64, deleted: bool, slot: u32) -> Result<()> {
         let internal_id = u32::try_from(internal_id)
             .map_err(|_| Error::internal("an internal id exceeds 32 bits"))?;
         self.internal_ids.push(internal_id);
-        self.labels.push(record.label);
-        self.deleted.push(record.links.is_deleted());
+        self.labels.push(label);
+        self.deleted.push(deleted);
+        self.slots.push(slot);
         Ok(())
     }
 }
 
-/// Chooses rows from the first record to the last, and reads their vectors.
+/// Chooses rows from the first record to the last, and reads what belongs to them.
 pub(super) struct RowReader<'i> {
     level0: Level0<'i>,
-    include_deleted: bool,
+    join: Option<Join<'i>>,
+    scaling: Option<Scaling<'i>>,
+    selection: Selection,
+    /// Why a torn index's metadata is not joined.
+    metadata_error: Option<String>,
     /// Records looked at.
     scanned: u64,
     /// Rows chosen.
@@ -56,10 +66,32 @@ pub(super) struct RowReader<'i> {
 }
 
 impl<'i> RowReader<'i> {
-    pub(super) fn new(index: &'i Index, options: &ExtractOptions) -> Result<Self> {
+    /// Reads the metadata, if any is to be joined.
+    pub(super) fn new(
+        inputs: &'i Inputs,
+        options: &ExtractOptions,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let mut level0 = inputs.index.level0()?;
+        let norms = inputs.norms.as_ref();
+        let join = inputs
+            .metadata
+            .as_ref()
+            .map(|metadata| Join::new(metadata, monitor));
+        let (join, metadata_error) = match join {
+            Some(Err(error @ Error::CorruptMetadata { .. })) if options.salvage.is_some() => {
+                (None, Some(error.to_string()))
+            }
+            join => (join.transpose()?, inputs.metadata_error.clone()),
+        };
         Ok(Self {
-            level0: index.level0()?,
-            include_deleted: options.include_deleted,
+            selection: Selection::new(&mut level0, options, monitor)?,
+            metadata_error,
+            join,
+            scaling: norms
+                .map(|norms| Norms::new(norms, level0.count()).map(Scaling::new))
+                .transpose()?,
+            level0,
             scanned: 0,
             emitted: 0,
         })
@@ -78,20 +110,56 @@ impl<'i> RowReader<'i> {
         self.emitted
     }
 
-    /// Replaces `rows` by the next `limit` rows, or as many as there are.
-    pub(super) fn choose(&mut self, rows: &mut RowSet, limit: usize) -> Result<()> {
+    /// Records left out because they are deleted.
+    pub(super) fn deleted_skipped(&self) -> u64 {
+        self.selection.deleted_skipped()
+    }
+
+    pub(super) fn salvage_summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
+        Some(SalvageSummary {
+            metadata_error: self.metadata_error.clone(),
+            ..self.selection.summary(inputs)?
+        })
+    }
+
+    pub(super) fn join_summary(&self) -> Option<JoinSummary> {
+        self.join.as_ref().map(Join::summary)
+    }
+
+    /// The metadata, to look up the slots of chosen rows.
+    pub(super) fn join(&mut self) -> Option<&mut Join<'i>> {
+        self.join.as_mut()
+    }
+
+    /// Replaces `rows` by the next `limit` rows, or as many as there are, or fewer when their user
+    /// ids hold `id_bytes`.
+    pub(super) fn choose(
+        &mut self,
+        rows: &mut RowSet,
+        limit: usize,
+        id_bytes: usize,
+    ) -> Result<()> {
         rows.clear();
-        while rows.len() < limit && self.scanned < self.level0.count() {
+        let mut full = false;
+        let mut held_id_bytes: usize = 0;
+        while !full && self.scanned < self.level0.count() {
             let block = self.level0.block(self.scanned, u64::MAX)?;
             for record in block.iter() {
                 let (internal_id, record) = record?;
                 self.scanned += 1;
-                if record.links.is_deleted() && !self.include_deleted {
+                if !self.selection.admits(internal_id, &record) {
                     continue;
                 }
-                rows.push(internal_id, &record)?;
+                let deleted = record.links.is_deleted();
+                let (slot, id_length) = match &mut self.join {
+                    None => (NO_ENTRY, 0),
+                    Some(join) => join.choose(record.label, deleted)?,
+                };
+                rows.push(internal_id, record.label, deleted, slot)?;
                 self.emitted += 1;
-                if rows.len() == limit {
+                held_id_bytes = held_id_bytes.saturating_add(id_length);
+                full = rows.len() == limit || held_id_bytes >= id_bytes;
+                if full {
                     break;
                 }
             }
@@ -105,31 +173,43 @@ impl<'i> RowReader<'i> {
         F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
     {
         let total = self.total();
-        while self.scanned < total {
+        loop {
+            monitor.advance(self.scanned, total)?;
+            if self.scanned >= total {
+                return Ok(());
+            }
             let block = self.level0.block(self.scanned, u64::MAX)?;
             for record in block.iter() {
                 let (internal_id, record) = record?;
                 self.scanned += 1;
-                let deleted = record.links.is_deleted();
-                if deleted && !self.include_deleted {
+                if !self.selection.admits(internal_id, &record) {
                     continue;
                 }
+                let deleted = record.links.is_deleted();
                 self.emitted += 1;
+                let (mut user_id, mut seq_id) = (None, None);
+                if let Some(join) = &mut self.join {
+                    let (slot, _) = join.choose(record.label, deleted)?;
+                    seq_id = join.seq_id(slot);
+                    user_id = join.user_id(slot)?;
+                }
+                let vector = match &mut self.scaling {
+                    None => record.vector,
+                    Some(scaling) => scaling.scale(internal_id, record.vector)?,
+                };
                 let record = Record {
                     internal_id,
                     label: record.label,
                     deleted,
-                    user_id: None,
-                    seq_id: None,
-                    vector: record.vector,
+                    user_id,
+                    seq_id,
+                    vector,
                 };
                 if on_record(record).map_err(Error::Callback)?.is_break() {
                     return monitor.advance(self.scanned, total);
                 }
             }
-            monitor.advance(self.scanned, total)?;
         }
-        Ok(())
     }
 
     /// Calls `push` with the vector of each of `internal_ids`, which were chosen, in their order.
@@ -138,10 +218,37 @@ impl<'i> RowReader<'i> {
         internal_ids: &[u32],
         mut push: impl FnMut(&[f32]),
     ) -> Result<()> {
+        let scaling = &mut self.scaling;
         let ids = internal_ids.iter().map(|&id| u64::from(id));
-        self.level0.visit(ids, |_, record| {
-            push(record.vector);
+        self.level0.visit(ids, |internal_id, record| {
+            push(match scaling {
+                None => record.vector,
+                Some(scaling) => scaling.scale(internal_id, record.vector)?,
+            });
             Ok(())
         })
+    }
+}
+
+/// Gives vectors their norm back.
+struct Scaling<'i> {
+    norms: Norms<'i>,
+    scaled: Vec<f32>,
+}
+
+impl<'i> Scaling<'i> {
+    fn new(norms: Norms<'i>) -> Self {
+        Self {
+            norms,
+            scaled: Vec::new(),
+        }
+    }
+
+    fn scale(&mut self, internal_id: u64, stored: &[f32]) -> Result<&[f32]> {
+        let norm = self.norms.get(internal_id)?;
+        self.scaled.clear();
+        self.scaled
+            .extend(stored.iter().map(|component| component * norm));
+        Ok(&self.scaled)
     }
 }

@@ -11,7 +11,10 @@ use super::source::Source;
 use crate::error::{Error, Result};
 
 /// The highest number of elements: hnswlib's internal ids are 32-bit, and `u32::MAX` means none.
-const MAX_COUNT: u64 = u32::MAX as u64;
+pub(crate) const MAX_COUNT: u64 = u32::MAX as u64;
+
+/// The only version that Chroma has written so far.
+const PERSISTED_VERSION: i32 = 1;
 
 /// What the entry point is in an empty index.
 const NO_ENTRY_POINT: u32 = u32::MAX;
@@ -62,29 +65,66 @@ impl IndexHeader {
         usize::try_from(self.label_offset.saturating_sub(self.offset_data) / 4).unwrap_or_default()
     }
 
+    /// Reads the header, and fails when any relation between its fields does not hold.
     pub(crate) fn read(source: &Source) -> Result<Self> {
+        let header = Self::parse(source)?;
+        header
+            .checks(source.path())
+            .into_iter()
+            .collect::<Result<()>>()?;
+        Ok(header)
+    }
+
+    /// Reads the fields as they stand.
+    pub(crate) fn parse(source: &Source) -> Result<Self> {
         let path = source.path();
         let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
         let mut cursor = source.cursor();
-        let header = match len {
-            HEADER_SIZE_64 => Self::cast::<U64>(path, cursor.bytes(0, len)?)?,
-            HEADER_SIZE_32 => Self::cast::<U32>(path, cursor.bytes(0, len)?)?,
+        match len {
+            HEADER_SIZE_64 => Self::cast::<U64>(path, cursor.bytes(0, len)?),
+            HEADER_SIZE_32 => Self::cast::<U32>(path, cursor.bytes(0, len)?),
             _ => {
                 let hint = if len == HEADER_SIZE_64 - 4 {
                     " (as the header of a single-file hnswlib index, which has no version)"
                 } else {
                     ""
                 };
-                return Err(Error::corrupt(
+                Err(Error::corrupt(
                     path,
                     "length",
                     format!("{len} bytes{hint}"),
                     format!("{HEADER_SIZE_64} bytes (64-bit) or {HEADER_SIZE_32} bytes (32-bit)"),
-                ));
+                ))
             }
-        };
-        header.validate(path)?;
-        Ok(header)
+        }
+    }
+
+    /// The header of an index of which only the layout of a record is known.
+    pub(crate) fn of_layout(dimension: usize, m: usize, word_size_bytes: u8) -> Option<Self> {
+        let m = u64::try_from(m).ok()?;
+        let max_m0 = m.checked_mul(2)?;
+        let offset_data = max_m0.checked_mul(4)?.checked_add(LinksHeader::SIZE)?;
+        let vector = u64::try_from(dimension).ok()?.checked_mul(4)?;
+        let label_offset = offset_data.checked_add(vector)?;
+        #[allow(clippy::cast_precision_loss)] // nothing is computed from it
+        let mult = 1.0 / (m as f64).ln();
+        Some(Self {
+            word_size_bytes,
+            persisted_version: PERSISTED_VERSION,
+            offset_level0: 0,
+            max_elements: 0,
+            cur_element_count: 0,
+            size_data_per_element: label_offset.checked_add(word_size_bytes.into())?,
+            label_offset,
+            offset_data,
+            max_level: -1,
+            enterpoint_node: NO_ENTRY_POINT,
+            max_m: m,
+            max_m0,
+            m,
+            mult,
+            ef_construction: 0,
+        })
     }
 
     fn cast<W: Word>(path: &Path, bytes: &[u8]) -> Result<Self> {
@@ -109,48 +149,72 @@ impl IndexHeader {
         })
     }
 
-    fn validate(&self, path: &Path) -> Result<()> {
-        if self.persisted_version != 1 {
-            return Err(Error::Unsupported {
-                path: path.to_path_buf(),
-                field: "persisted version".into(),
-                found: self.persisted_version.to_string(),
-                expected: "1".into(),
-            });
-        }
-        let equal = |field: &'static str, found: u64, expected: Option<u64>, why: &str| {
-            if expected == Some(found) {
-                return Ok(());
-            }
-            let expected = match expected {
-                Some(value) => format!("{value} ({why})"),
-                None => format!("{why}, which overflows"),
-            };
-            Err(Error::corrupt(path, field, found, expected))
-        };
+    /// What each relation between the fields says, in the order in which they build upon another.
+    pub(crate) fn checks(&self, path: &Path) -> [Result<()>; 6] {
+        [
+            self.check_version(path),
+            self.check_links_layout(path),
+            self.check_record_layout(path),
+            self.check_count(path),
+            self.validate_mult(path),
+            self.validate_entry_point(path),
+        ]
+    }
 
-        equal("offset_level0", self.offset_level0, Some(0), "always")?;
+    /// Fails when the file is of a version whose layout may be another.
+    pub(crate) fn check_version(&self, path: &Path) -> Result<()> {
+        if self.persisted_version == PERSISTED_VERSION {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            path: path.to_path_buf(),
+            field: "persisted version".into(),
+            found: self.persisted_version.to_string(),
+            expected: PERSISTED_VERSION.to_string().into(),
+        })
+    }
+
+    fn check_links_layout(&self, path: &Path) -> Result<()> {
+        equal(path, "offset_level0", self.offset_level0, Some(0), "always")?;
         if self.m == 0 {
             return Err(Error::corrupt(path, "m", 0, "at least 1"));
         }
-        equal("max_m", self.max_m, Some(self.m), "m")?;
-        equal("max_m0", self.max_m0, self.m.checked_mul(2), "2·m")?;
+        equal(path, "max_m", self.max_m, Some(self.m), "m")?;
+        equal(path, "max_m0", self.max_m0, self.m.checked_mul(2), "2·m")?;
         equal(
+            path,
             "offset_data",
             self.offset_data,
             self.max_m0
                 .checked_mul(4)
                 .and_then(|size| size.checked_add(LinksHeader::SIZE)),
             "4 + 4·max_m0",
-        )?;
+        )
+    }
+
+    /// Fails when the fields that divide a record contradict each other. Records can be cut when
+    /// this holds, whatever else the header says.
+    pub(crate) fn check_record_layout(&self, path: &Path) -> Result<()> {
+        if self.offset_data < LinksHeader::SIZE || self.offset_data % 4 != 0 {
+            return Err(Error::corrupt(
+                path,
+                "offset_data",
+                self.offset_data,
+                "a multiple of 4, at least 4",
+            ));
+        }
         self.validate_dimension(path)?;
         equal(
+            path,
             "size_data_per_element",
             self.size_data_per_element,
             self.label_offset
                 .checked_add(u64::from(self.word_size_bytes)),
             "label_offset + the word size",
-        )?;
+        )
+    }
+
+    fn check_count(&self, path: &Path) -> Result<()> {
         if self.cur_element_count > self.max_elements {
             return Err(Error::corrupt(
                 path,
@@ -167,8 +231,7 @@ impl IndexHeader {
                 format!("at most {MAX_COUNT}, as internal ids are 32-bit"),
             ));
         }
-        self.validate_mult(path)?;
-        self.validate_entry_point(path)
+        Ok(())
     }
 
     fn validate_dimension(&self, path: &Path) -> Result<()> {
@@ -243,4 +306,22 @@ impl IndexHeader {
         }
         Ok(())
     }
+}
+
+/// Fails when a field is not what others make it; without `expected`, they overflow.
+fn equal(
+    path: &Path,
+    field: &'static str,
+    found: u64,
+    expected: Option<u64>,
+    why: &str,
+) -> Result<()> {
+    if expected == Some(found) {
+        return Ok(());
+    }
+    let expected = match expected {
+        Some(value) => format!("{value} ({why})"),
+        None => format!("{why}, which overflows"),
+    };
+    Err(Error::corrupt(path, field, found, expected))
 }

@@ -74,6 +74,11 @@ impl LinksHeader {
     pub(crate) fn is_deleted(self) -> bool {
         self.flags & Self::DELETED != 0
     }
+
+    /// Whether bits are set that hnswlib gives no meaning.
+    pub(crate) fn has_unknown_flags(self) -> bool {
+        self.flags & !Self::DELETED != 0 || self.reserved != 0
+    }
 }
 
 const _: () = assert!(size_of::<LinksHeader>() as u64 == LinksHeader::SIZE);

@@ -7,6 +7,7 @@ use super::header::IndexHeader;
 use super::layout::LinksHeader;
 use super::source::{Cursor, Source};
 use crate::error::{Error, Result};
+use crate::monitor::Monitor;
 
 /// Bytes of records that are handed out at a time; with the rounding to page boundaries they fill
 /// a window of the source.
@@ -77,7 +78,7 @@ impl<'s> Level0<'s> {
     /// Fails when the file does not hold the header's count of whole records.
     pub(crate) fn new(source: &'s Source, header: &IndexHeader) -> Result<Self> {
         let size = header.size_data_per_element;
-        let whole = source.len() / size.max(1);
+        let whole = Self::whole_records(source, header);
         if whole < header.cur_element_count {
             return Err(Error::corrupt(
                 source.path(),
@@ -95,7 +96,13 @@ impl<'s> Level0<'s> {
         Self::over(source.cursor(), header, header.cur_element_count)
     }
 
-    /// Over the first `count` records of the file that `cursor` reads.
+    /// Number of whole records that the file has room for, of whatever content.
+    pub(crate) fn whole_records(source: &Source, header: &IndexHeader) -> u64 {
+        source.len() / header.size_data_per_element.max(1)
+    }
+
+    /// Over the first `count` records of the file that `cursor` reads, of which only the layout of
+    /// a record is taken from `header`.
     pub(crate) fn over(cursor: Cursor<'s>, header: &IndexHeader, count: u64) -> Result<Self> {
         let too_large = |_| {
             Error::corrupt(
@@ -105,9 +112,10 @@ impl<'s> Level0<'s> {
                 "a record that fits in memory",
             )
         };
+        let neighbours = header.offset_data.saturating_sub(LinksHeader::SIZE) / 4;
         let layout = RecordLayout {
             size: usize::try_from(header.size_data_per_element).map_err(too_large)?,
-            max_m0: usize::try_from(header.max_m0).map_err(too_large)?,
+            max_m0: usize::try_from(neighbours).map_err(too_large)?,
             dimension: header.dimension(),
             wide_label: header.word_size_bytes == 8,
         };
@@ -144,6 +152,30 @@ impl<'s> Level0<'s> {
             first,
             layout: self.layout,
         })
+    }
+
+    /// Most records in a block.
+    pub(crate) fn stride(&self) -> u64 {
+        self.stride
+    }
+
+    /// Calls `visit` with each record and its internal id, and reports how far it has come.
+    pub(crate) fn for_each(
+        &mut self,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(u64, Level0Record<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let count = self.count;
+        let mut done = 0;
+        while done < count {
+            for record in self.block(done, count)?.iter() {
+                let (id, record) = record?;
+                visit(id, record)?;
+                done = id + 1;
+            }
+            monitor.advance(done, count)?;
+        }
+        Ok(())
     }
 
     /// Calls `visit` with each of the records `ids`, which ascend. Neighbouring ids share a window.
@@ -203,5 +235,114 @@ impl<'a> Block<'a> {
     /// Number of records.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() / self.layout.size.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::IoMode;
+
+    const COUNT: u32 = 700;
+
+    /// 700 records of 412 bytes (m 8, dimension 84): more than four windows of the least size.
+    fn header() -> IndexHeader {
+        IndexHeader {
+            word_size_bytes: 8,
+            persisted_version: 1,
+            offset_level0: 0,
+            max_elements: 1000,
+            cur_element_count: COUNT.into(),
+            size_data_per_element: 412,
+            label_offset: 404,
+            offset_data: 68,
+            max_level: 0,
+            enterpoint_node: 0,
+            max_m: 8,
+            max_m0: 16,
+            m: 8,
+            mult: 1.0 / 8_f64.ln(),
+            ef_construction: 100,
+        }
+    }
+
+    /// The values of record `id` are `id` with the position in the high bits.
+    fn record(id: u32) -> Vec<u8> {
+        let mut bytes = vec![3, 0, u8::from(id.is_multiple_of(5)), 0];
+        for at in 0..100 {
+            bytes.extend((id | at << 16).to_le_bytes());
+        }
+        bytes.extend((u64::from(id) << 32).to_le_bytes());
+        bytes
+    }
+
+    fn assert_is(id: u64, found: Level0Record<'_>) {
+        let id = u32::try_from(id).unwrap();
+        assert_eq!(found.links.is_deleted(), id.is_multiple_of(5));
+        assert_eq!(found.links.count.get(), 3);
+        assert_eq!(found.neighbours.len(), 16);
+        assert_eq!(found.neighbours[15].get(), id | 15 << 16);
+        assert_eq!(found.vector.len(), 84);
+        assert_eq!(found.vector[0].to_bits(), id | 16 << 16);
+        assert_eq!(found.vector[83].to_bits(), id | 99 << 16);
+        assert_eq!(found.label, u64::from(id) << 32);
+    }
+
+    fn for_each_window(check: impl Fn(Level0<'_>)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data_level0.bin");
+        let bytes: Vec<u8> = (0..COUNT).flat_map(record).collect();
+        std::fs::write(&path, bytes).unwrap();
+        for mode in [IoMode::Mmap, IoMode::Read] {
+            let source = Source::open(&path, mode).unwrap();
+            for window in [0, 1, 411, 413, 100_000, usize::MAX] {
+                let cursor = source.cursor_with_window(window);
+                let mut level0 = Level0::over(cursor, &header(), COUNT.into()).unwrap();
+                // Blocks that cross the boundaries of the windows, which are 64 KiB apart.
+                level0.stride = 37;
+                check(level0);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_each_record_once_whatever_the_window() {
+        for_each_window(|mut level0| {
+            let mut next = 0;
+            while next < level0.count() {
+                let block = level0.block(next, 100).unwrap();
+                assert!((1..=37).contains(&block.len()));
+                for found in block.iter() {
+                    let (id, record) = found.unwrap();
+                    assert_eq!(id, next);
+                    assert_is(id, record);
+                    next += 1;
+                }
+            }
+            assert_eq!(next, u64::from(COUNT));
+            assert_eq!(level0.block(next, 1).unwrap().len(), 0);
+            assert!(level0.block(next + 1, 1).is_err());
+            assert!(level0.block(u64::MAX, 1).is_err());
+        });
+    }
+
+    #[test]
+    fn chosen_records_are_visited_in_order_whatever_the_window() {
+        for_each_window(|mut level0| {
+            for step in [1, 2, 36, 37, 38, 159, 699, 700] {
+                let ids = (0..u64::from(COUNT)).step_by(step);
+                let mut visited = Vec::new();
+                level0
+                    .visit(ids.clone(), |id, record| {
+                        assert_is(id, record);
+                        visited.push(id);
+                        Ok(())
+                    })
+                    .unwrap();
+                assert!(ids.eq(visited));
+            }
+            let outside = level0.visit(std::iter::once(u64::from(COUNT)), |_, _| Ok(()));
+            assert!(outside.is_err());
+        });
     }
 }

@@ -8,7 +8,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
@@ -60,8 +60,17 @@ impl FromStr for IoMode {
 /// Large enough that mapping it costs little beside reading it, small beside the memory budget.
 const WINDOW: usize = 4 << 20;
 
+/// What a lookup reads at least: a page of most file systems.
+const LOOKUP_WINDOW: usize = 4 << 10;
+
 /// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
 const WINDOW_ALIGNMENT: u64 = 64 << 10;
+
+/// Keeps ranges as well aligned in memory as in the file.
+const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
+
+/// The longest tick of the clock that kernels take modification times from, at 100 Hz.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 /// What must not change while a file is being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +91,17 @@ impl Stamp {
                 use std::os::unix::fs::MetadataExt;
                 (metadata.dev(), metadata.ino())
             },
+        }
+    }
+
+    /// Waits until a later change gives the file another modification time: file systems take it
+    /// from a clock that ticks every few milliseconds.
+    fn outlive_clock_tick(&self) {
+        let age = self.modified.map(|modified| modified.elapsed());
+        if let Some(Ok(age)) = age {
+            if let Some(left) = CLOCK_TICK.checked_sub(age) {
+                std::thread::sleep(left);
+            }
         }
     }
 
@@ -135,8 +155,10 @@ impl Source {
                 expected: "a regular file".into(),
             });
         }
+        let stamp = Stamp::of(&metadata);
+        stamp.outlive_clock_tick();
         Ok(Self {
-            stamp: Stamp::of(&metadata),
+            stamp,
             path: path.to_path_buf(),
             file,
             mode,
@@ -176,6 +198,15 @@ impl Source {
             start: 0,
             held: Held::Nothing,
         }
+    }
+
+    /// A cursor for short ranges in no order: a map of the whole file, or reads of little more than
+    /// is asked for.
+    pub(crate) fn cursor_for_lookups(&self) -> Cursor<'_> {
+        self.cursor_with_window(match self.mode {
+            IoMode::Mmap => usize::MAX,
+            IoMode::Read => LOOKUP_WINDOW,
+        })
     }
 
     /// Fails when the open file, or the file now at its path, is not what was opened.
@@ -268,7 +299,12 @@ impl<'s> Cursor<'s> {
             found: format!("{} bytes", source.len()),
             expected: format!("at least {len} bytes from byte {offset} on"),
         };
-        let start = offset - offset % WINDOW_ALIGNMENT;
+        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
+        let start = match source.mode {
+            _ if window >= source.len() => 0,
+            IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
+            IoMode::Read => offset - offset % READ_ALIGNMENT,
+        };
         let skipped = offset - start;
         let needed = skipped
             .checked_add(u64::try_from(len).map_err(|_| missing())?)
@@ -277,7 +313,6 @@ impl<'s> Cursor<'s> {
         if needed > available {
             return Err(missing());
         }
-        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
         let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
 
         self.start = start;
@@ -341,4 +376,140 @@ fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Resu
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODES: [IoMode; 2] = [IoMode::Mmap, IoMode::Read];
+
+    fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        (directory, path)
+    }
+
+    /// Bytes of which no two neighbouring quadruples are alike.
+    fn pattern(len: u32) -> Vec<u8> {
+        (0..len.div_ceil(4))
+            .flat_map(|word| word.wrapping_mul(0x9E37_79B1).to_le_bytes())
+            .take(len as usize)
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn windows_of_any_size_serve_any_ranges_in_any_order(
+            len in 0..300_000_u32,
+            window in prop_oneof![0..=4_usize, 5..=200_000_usize, Just(usize::MAX)],
+            requests in prop::collection::vec((0..300_000_u64, 0..100_000_usize), 1..20),
+        ) {
+            let content = pattern(len);
+            let (_directory, path) = file_of(&content);
+            for mode in MODES {
+                let source = Source::open(&path, mode).unwrap();
+                let mut cursor = source.cursor_with_window(window);
+                for &(offset, len) in &requests {
+                    let start = usize::try_from(offset).unwrap();
+                    match (cursor.bytes(offset, len), content.get(start..start + len)) {
+                        (Ok(bytes), Some(expected)) => {
+                            prop_assert!(bytes == expected, "{offset} + {len}");
+                            let aligned = bytes.as_ptr() as usize % 8 == start % 8;
+                            prop_assert!(aligned || bytes.is_empty());
+                        }
+                        (Ok(bytes), None) => prop_assert!(bytes.is_empty() && len == 0),
+                        (Err(error), expected) => {
+                            prop_assert!(expected.is_none(), "{error}");
+                            let is_corrupt = matches!(error, Error::CorruptIndex { .. });
+                            prop_assert!(is_corrupt, "{error:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_that_overflow_are_errors() {
+        let (_directory, path) = file_of(&pattern(100));
+        for mode in MODES {
+            let source = Source::open(&path, mode).unwrap();
+            let mut cursor = source.cursor();
+            for (offset, len) in [
+                (u64::MAX, 1),
+                (u64::MAX, usize::MAX),
+                (0, usize::MAX),
+                (99, usize::MAX),
+                (100, 1),
+            ] {
+                assert!(cursor.bytes(offset, len).is_err());
+                assert_eq!(cursor.bytes(96, 4).unwrap(), &pattern(100)[96..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_an_error_where_it_is_read() {
+        let (_directory, path) = file_of(&pattern(200_000));
+        let source = Source::open(&path, IoMode::Read).unwrap();
+        let mut cursor = source.cursor_with_window(1);
+        cursor.bytes(0, 10).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(150_000).unwrap();
+        cursor.bytes(140_000, 10).unwrap();
+        let error = cursor.bytes(199_990, 10).unwrap_err();
+        assert!(matches!(error, Error::InputChanged { .. }), "{error}");
+        cursor.bytes(0, 10).unwrap();
+    }
+
+    #[test]
+    fn each_kind_of_change_is_noticed() {
+        type Change = fn(&Path);
+        let changes: [(Change, &str); 4] = [
+            (|path| std::fs::write(path, b"longer").unwrap(), "6 bytes"),
+            (
+                |path| {
+                    let file = OpenOptions::new().append(true).open(path).unwrap();
+                    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+                },
+                "modification time",
+            ),
+            (
+                |path| {
+                    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+                    let other = path.with_extension("other");
+                    std::fs::write(&other, b"four").unwrap();
+                    let file = OpenOptions::new().append(true).open(&other).unwrap();
+                    file.set_modified(modified).unwrap();
+                    std::fs::rename(other, path).unwrap();
+                },
+                "another file",
+            ),
+            (|path| std::fs::remove_file(path).unwrap(), "read the size"),
+        ];
+        for (change, words) in changes {
+            let (_directory, path) = file_of(b"four");
+            let source = Source::open(&path, IoMode::Mmap).unwrap();
+            source.check_unchanged().unwrap();
+            change(&path);
+            let error = source.check_unchanged().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_has_no_bytes() {
+        let (_directory, path) = file_of(b"");
+        for mode in MODES {
+            let source = Source::open(&path, mode).unwrap();
+            assert!(source.cursor().bytes(0, 0).unwrap().is_empty());
+            assert!(source.cursor().bytes(0, 1).is_err());
+        }
+    }
 }

@@ -1,0 +1,70 @@
+# Every habit has a target; `make help` lists them.
+
+CARGO ?= cargo
+GO ?= go
+ifeq ($(OS),Windows_NT)
+LIBRARY := hnsw_toolbox.dll
+else ifeq ($(shell uname -s),Darwin)
+LIBRARY := libhnsw_toolbox.dylib
+else
+LIBRARY := libhnsw_toolbox.so
+endif
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+PEERS := benches/peers/Cargo.toml
+
+.DEFAULT_GOAL := help
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench \
+	interop help
+
+build: ## Build the library, the command line and the dynamic library, for debugging
+	$(CARGO) build --workspace --locked
+
+build-release: ## The same, optimised
+	$(CARGO) build --workspace --release --locked
+
+test: test-rust test-go ## Run the Rust and the Go tests
+
+test-rust:
+	$(CARGO) test --workspace --locked
+
+test-go: build
+	cd go && HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test ./...
+
+test-go-race: build
+	cd go && HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+
+test-c: build ## Run the C programs, under valgrind
+	ffi/c/check.sh target/debug valgrind
+
+lint: lint-rust lint-go ## Check formatting, lints and the C header
+
+lint-rust:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) fmt --manifest-path $(PEERS) --check
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	$(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
+
+lint-go:
+	cd go && test -z "$$(gofmt -l . | tee /dev/stderr)"
+	cd go && $(GO) vet ./...
+	cd go && $(GO) run $(STATICCHECK) ./...
+	cd go && for os in linux darwin windows; do \
+		CGO_ENABLED=0 GOOS=$$os $(GO) build ./... || exit 1; done
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path $(PEERS)
+	cd go && gofmt -w .
+
+header: ## Generate the C header
+	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
+
+bench: build-release ## Measure extraction, beside the usual way and beside cp
+	$(CARGO) run --quiet --release --locked --manifest-path $(PEERS) --bin bench_extract -- --memory 100000,1000000
+
+interop: build-release ## Let pyarrow, pandas, DuckDB and polars read what we write
+	tests/interop/run target/release/hnsw-toolbox
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

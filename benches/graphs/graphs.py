@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""hnsw-toolbox's engines beside other graph libraries, on the same data, in one run.
+
+    python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
+                                   [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
+
+It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
+the latter compiled on this machine, and builds the Rust program beside it. The data are points of
+a smooth surface: 24 latent dimensions through a random layer with tanh.
+
+Columns: seconds for the graph alone (the best of the repetitions), seconds in all (ours: with
+writing and syncing the file), seconds of all threads' processor time, recall@10 and microseconds a query at ef 50 and 100, peak heap
+(Rust) or growth of peak resident memory (Python) in MB. native, hnsw_rs and fast_hnsw are all
+searched by fast-hnsw's loader and search; hnswlib and usearch by their own, on one thread.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TARGET = HERE / "target"
+VENV = TARGET / "venv"
+M, EF_CONSTRUCTION, K, QUERIES = 16, 200, 10, 1000
+EFS = [50, 100]
+
+
+def enter_venv():
+    python = VENV / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "numpy", "pybind11", "setuptools", "wheel", "usearch"], check=True)
+        subprocess.run([*pip, "--no-binary", "hnswlib", "hnswlib==0.8.0"], check=True)
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        os.execv(python, [python, *sys.argv])
+
+
+def make_data(count, dimension):
+    import numpy as np
+
+    folder = TARGET / f"data-{count}x{dimension}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "truth-cosine.u32").exists():
+        return folder
+    random = np.random.default_rng(1)
+    latent = random.standard_normal((count + QUERIES, 24), dtype=np.float32)
+    mixing = random.standard_normal((24, dimension), dtype=np.float32) / np.float32(24**0.5)
+    data = np.tanh(1.5 * latent @ mixing)
+    data += 0.02 * random.standard_normal(data.shape, dtype=np.float32)
+    base, queries = data[:count], data[count:]
+    base.tofile(folder / "base.f32")
+    queries.tofile(folder / "queries.f32")
+    for metric in ["euclidean", "cosine"]:
+        b, q = base, queries
+        if metric == "cosine":
+            b = b / np.linalg.norm(b, axis=1, keepdims=True)
+            q = q / np.linalg.norm(q, axis=1, keepdims=True)
+        truth = []
+        for part in np.array_split(q, 10):
+            far = (b * b).sum(1)[None, :] - 2 * part @ b.T
+            truth.append(np.argpartition(far, K, axis=1)[:, :K])
+        np.concatenate(truth).astype(np.uint32).tofile(folder / f"truth-{metric}.u32")
+    return folder
+
+
+def peak_resident():
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def measure_python(engine, metric, threads, count, dimension, folder):
+    """In a process of its own, for the sake of its peak memory."""
+    import time
+
+    import numpy as np
+
+    base = np.fromfile(folder / "base.f32", np.float32).reshape(count, dimension)
+    queries = np.fromfile(folder / "queries.f32", np.float32).reshape(-1, dimension)
+    truth = np.fromfile(folder / f"truth-{metric}.u32", np.uint32).reshape(-1, K)
+    before = peak_resident()
+    if engine == "hnswlib":
+        import hnswlib
+
+        index = hnswlib.Index({"euclidean": "l2"}.get(metric, metric), dimension)
+        index.init_index(count, M=M, ef_construction=EF_CONSTRUCTION)
+        start, cpu = time.perf_counter(), time.process_time()
+        index.add_items(base, num_threads=threads)
+    else:
+        from usearch.index import Index
+
+        index = Index(
+            ndim=dimension,
+            metric={"euclidean": "l2sq", "cosine": "cos"}[metric],
+            dtype="f32",
+            connectivity=M,
+            expansion_add=EF_CONSTRUCTION,
+        )
+        keys = np.arange(count)
+        start, cpu = time.perf_counter(), time.process_time()
+        index.add(keys, base, threads=threads)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    result = {"graph": seconds, "total": seconds, "cpu": cpu, "heap": peak_resident() - before}
+    for ef in EFS:
+        start = time.perf_counter()
+        if engine == "hnswlib":
+            index.set_ef(ef)
+            found = index.knn_query(queries, K, num_threads=1)[0]
+        else:
+            index.expansion_search = ef
+            found = index.search(queries, K, threads=1).keys
+        micros = 1e6 * (time.perf_counter() - start) / len(queries)
+        hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist()))
+        result[str(ef)] = {"recall": hits / truth.size, "micros": micros}
+    print(json.dumps(result))
+
+
+def run(*command):
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def measure(engine, metric, threads, count, dimension, folder):
+    if engine in ("hnswlib", "usearch"):
+        arguments = [engine, metric, threads, count, dimension, folder]
+        return run(sys.executable, __file__, "--measure", *map(str, arguments))
+    program, _, seed = str(TARGET / "release/hnsw-toolbox-graphs"), *engine.partition("+seed")[1:]
+    index = folder / "index.hnsw"
+    result = run(
+        program, "build", engine.removesuffix("+seed"), metric, str(threads), str(dimension),
+        folder / "base.f32", index, *(["42"] if engine.endswith("+seed") else []),
+    )
+    result |= run(
+        program, "search", metric, str(dimension), index, folder / "queries.f32",
+        folder / f"truth-{metric}.u32", *map(str, EFS),
+    )
+    index.unlink()
+    return result
+
+
+def main():
+    if sys.argv[1:2] == ["--measure"]:
+        engine, metric, threads, count, dimension, folder = sys.argv[2:]
+        measure_python(engine, metric, int(threads), int(count), int(dimension), Path(folder))
+        return
+    enter_venv()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", default="50000x128,100000x384")
+    parser.add_argument("--metrics", default="euclidean,cosine")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--engines", default="native,hnsw_rs,fast_hnsw,hnswlib,usearch")
+    parser.add_argument("--repeat", type=int, default=1)
+    options = parser.parse_args()
+    subprocess.run(
+        ["cargo", "build", "--release", "--quiet", "--manifest-path", HERE / "Cargo.toml"],
+        check=True,
+    )
+    print(f"m {M}, ef_construction {EF_CONSTRUCTION}, {QUERIES} queries")
+    print("size        metric     engine       threads  graph s  total s    cpu s"
+          "  recall@10 ef 50 / 100   µs/query ef 50 / 100   peak MB", flush=True)
+    for size in options.sizes.split(","):
+        count, dimension = map(int, size.split("x"))
+        folder = make_data(count, dimension)
+        for metric in options.metrics.split(","):
+            for threads in map(int, options.threads.split(",")):
+                engines = options.engines.split(",")
+                results = {engine: [] for engine in engines}
+                # Turn by turn, so that what else the machine does meets all of them.
+                for _ in range(options.repeat):
+                    for engine in engines:
+                        if engine == "fast_hnsw" and threads > 1:
+                            continue
+                        results[engine].append(
+                            measure(engine, metric, threads, count, dimension, folder)
+                        )
+                for engine, found in results.items():
+                    if not found:
+                        continue
+                    best = min(found, key=lambda result: result["graph"])
+                    low, high = (best[str(ef)] for ef in EFS)
+                    print(
+                        f"{size:11} {metric:10} {engine:12} {threads:7}  {best['graph']:7.2f}"
+                        f"  {best['total']:7.2f}  {best['cpu']:7.2f}         {low['recall']:.4f} / {high['recall']:.4f}"
+                        f"            {low['micros']:5.0f} / {high['micros']:5.0f}"
+                        f"   {best['heap'] / 1e6:7.1f}",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()

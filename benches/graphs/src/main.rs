@@ -1,0 +1,181 @@
+//! One measurement, named by the arguments and printed as a line of JSON. `graphs.py` calls it.
+//!
+//! ```text
+//! hnsw-toolbox-graphs build ENGINE METRIC THREADS DIMENSION BASE.f32 OUT.hnsw [SEED]
+//! hnsw-toolbox-graphs search METRIC DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
+//! ```
+//!
+//! ENGINE is native, hnsw_rs or fast_hnsw; METRIC euclidean or cosine; always m 16 and
+//! ef_construction 200. TRUTH holds the ten nearest of each query.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use fast_hnsw::distance::{Cosine, Distance, Euclidean};
+use fast_hnsw::labeled::LabeledIndex;
+use fast_hnsw::Builder;
+use hnsw_toolbox::{build_index_from_vectors, BuildOptions, Monitor, Progress};
+
+const K: usize = 10;
+
+/// Counts what is on the heap.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(held, Ordering::Relaxed);
+        System.alloc(layout)
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        System.dealloc(pointer, layout)
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["build", engine, metric, threads, dimension, base, out, seed @ ..] => build(
+            engine,
+            metric,
+            threads.parse().unwrap(),
+            dimension.parse().unwrap(),
+            base,
+            Path::new(out),
+            seed.first().map(|seed| seed.parse().unwrap()),
+        ),
+        ["search", metric, dimension, index, queries, truth, efs @ ..] => {
+            let dimension = dimension.parse().unwrap();
+            let queries = read(queries);
+            let truth: Vec<u32> = read(truth).iter().map(|bits| bits.to_bits()).collect();
+            match *metric {
+                "cosine" => search(Cosine, dimension, index, &queries, &truth, efs),
+                _ => search(Euclidean, dimension, index, &queries, &truth, efs),
+            }
+        }
+        _ => panic!("see the source for the arguments"),
+    }
+}
+
+fn read(path: &str) -> Vec<f32> {
+    std::fs::read(path)
+        .unwrap()
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
+}
+
+fn build(
+    engine: &str,
+    metric: &str,
+    threads: usize,
+    dimension: usize,
+    base: &str,
+    out: &Path,
+    seed: Option<u64>,
+) {
+    let base = read(base);
+    let before = HELD.load(Ordering::Relaxed);
+    let cpu_before = cpu_seconds();
+    PEAK.store(before, Ordering::Relaxed);
+    let start = Instant::now();
+    let graph = match (engine, metric) {
+        ("fast_hnsw", "cosine") => build_fast_hnsw(Cosine, dimension, &base, out),
+        ("fast_hnsw", _) => build_fast_hnsw(Euclidean, dimension, &base, out),
+        _ => {
+            let options = BuildOptions {
+                engine: engine.parse().unwrap(),
+                metric: metric.parse().unwrap(),
+                threads: Some(threads),
+                seed,
+                ..BuildOptions::default()
+            };
+            let times = Mutex::new((None, start));
+            let report = |_: Progress| {
+                let mut times = times.lock().unwrap();
+                let now = Instant::now();
+                times.0.get_or_insert(now);
+                times.1 = now;
+            };
+            let monitor = Monitor::default().reporting_to(&report);
+            build_index_from_vectors(&base, dimension, None, out, &options, &monitor).unwrap();
+            let (first, last) = *times.lock().unwrap();
+            (last - first.unwrap()).as_secs_f64()
+        }
+    };
+    let total = start.elapsed().as_secs_f64();
+    let heap = PEAK.load(Ordering::Relaxed) - before;
+    let cpu = cpu_seconds() - cpu_before;
+    println!(
+        "{{\"graph\": {graph:.3}, \"total\": {total:.3}, \"cpu\": {cpu:.2}, \"heap\": {heap}}}"
+    );
+}
+
+/// What all threads of this process have computed, which another busy process changes less than
+/// the time that has passed. 0 where the system does not say.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = |field: usize| -> f64 {
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let field = after_name.split_whitespace().nth(field - 3);
+        field.and_then(|field| field.parse().ok()).unwrap_or(0.0)
+    };
+    (ticks(14) + ticks(15)) / 100.0
+}
+
+fn build_fast_hnsw<D: Distance>(metric: D, dimension: usize, base: &[f32], out: &Path) -> f64 {
+    let start = Instant::now();
+    let mut index: LabeledIndex<D, u64> = Builder::new()
+        .m(16)
+        .ef_construction(200)
+        .build_labeled(metric);
+    for (label, vector) in base.chunks_exact(dimension).enumerate() {
+        index.insert(vector.to_vec(), label as u64);
+    }
+    let graph = start.elapsed().as_secs_f64();
+    index.save(out).unwrap();
+    graph
+}
+
+fn search<D: Distance>(
+    metric: D,
+    dimension: usize,
+    index: &str,
+    queries: &[f32],
+    truth: &[u32],
+    efs: &[&str],
+) {
+    let index = LabeledIndex::<D, u64>::load(index, metric).unwrap();
+    let mut fields = Vec::new();
+    for ef in efs {
+        let start = Instant::now();
+        let mut found = 0;
+        for (query, truth) in queries.chunks_exact(dimension).zip(truth.chunks_exact(K)) {
+            let hits = index.search(query, K, ef.parse().unwrap());
+            found += hits
+                .iter()
+                .filter(|hit| truth.contains(&(*hit.payload as u32)))
+                .count();
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        let recall = found as f64 / truth.len() as f64;
+        let micros = 1e6 * seconds / (truth.len() / K) as f64;
+        fields.push(format!(
+            "\"{ef}\": {{\"recall\": {recall:.4}, \"micros\": {micros:.0}}}"
+        ));
+    }
+    println!("{{{}}}", fields.join(", "));
+}

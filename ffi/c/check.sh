@@ -1,0 +1,49 @@
+#!/bin/sh
+# Compiles the C programs beside this script and runs them against the library in a directory:
+#
+#     ffi/c/check.sh LIBRARY_DIR [valgrind]
+#
+# With "valgrind" an error or a leak that it finds is a failure, too.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+libraries=$(cd "$1" && pwd)
+root=$(cd "$here/../.." && pwd)
+index=$root/tests/fixtures/chroma/1.5.9/l2/segment
+case $(uname -s) in
+Darwin) library=$libraries/libhnsw_toolbox.dylib ;;
+*) library=$libraries/libhnsw_toolbox.so ;;
+esac
+
+run=
+if [ "${2-}" = valgrind ]; then
+    run="valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect,possible"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+flags="-std=c11 -g -Wall -Wextra -Werror -pedantic -I $root/ffi/include"
+cc=${CC:-cc}
+
+# The header stands on its own.
+echo '#include "hnsw_toolbox.h"' >"$work/alone.c"
+$cc $flags -fsyntax-only "$work/alone.c"
+
+$cc $flags -o "$work/example" "$here/example.c" -L "$libraries" -lhnsw_toolbox "-Wl,-rpath,$libraries"
+$cc $flags -o "$work/hostile" "$here/hostile.c" -ldl -lpthread
+
+mkdir "$work/example.out" "$work/hostile.out"
+$run "$work/example" "$index" "$work/example.out" >"$work/printed"
+for expected in '"emitted":2911' '"inserted":2911' '2911 of 2911'; do
+    grep -q "$expected" "$work/printed" || {
+        cat "$work/printed" >&2
+        echo "the example did not print $expected" >&2
+        exit 1
+    }
+done
+[ "$(head -c 4 "$work/example.out/vectors.parquet")" = PAR1 ]
+[ "$(head -c 7 "$work/example.out/vectors.hnsw")" = HNSWNDX ]
+
+$run "$work/hostile" "$library" "$index" "$work/hostile.out"
+[ "$(ls "$work/hostile.out" | wc -l)" -eq 8 ]
+[ ! -e "$work/hostile.out/never" ]

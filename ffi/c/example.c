@@ -1,0 +1,56 @@
+/* Extracts a Chroma vector segment directory to Parquet, and builds an HNSW index from that.
+ *
+ *     cc -I ffi/include -o example ffi/c/example.c -L target/release -lhnsw_toolbox
+ *     LD_LIBRARY_PATH=target/release ./example INDEX_DIR OUTPUT_DIR
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "hnsw_toolbox.h"
+
+/* Prints the response and releases it, or prints the error. */
+static int finish(const char *what, char *response) {
+    if (response == NULL) {
+        fprintf(stderr, "%s failed with code %u: %s\n", what,
+                (unsigned)hnsw_toolbox_get_last_error_code(), hnsw_toolbox_get_last_error());
+        return 1;
+    }
+    printf("%s\n", response);
+    hnsw_toolbox_free_string(response);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s INDEX_DIR OUTPUT_DIR\n", argv[0]);
+        return 2;
+    }
+    if (hnsw_toolbox_abi_version() != HNSW_TOOLBOX_ABI_VERSION) {
+        fprintf(stderr, "the library does not fit this program\n");
+        return 1;
+    }
+    printf("hnsw-toolbox %s\n", hnsw_toolbox_version());
+
+    /* A program that takes paths from others uses a JSON library here: paths need escapes. */
+    char request[8192];
+    snprintf(request, sizeof request,
+             "{\"index_dir\": \"%s\", \"output_path\": \"%s/vectors.parquet\"}", argv[1], argv[2]);
+    if (finish("extract", hnsw_toolbox_extract_index(request)) != 0) {
+        return 1;
+    }
+
+    /* The token lets another thread watch and stop the build. */
+    uint64_t token = hnsw_toolbox_token_new();
+    snprintf(request, sizeof request,
+             "{\"input_path\": \"%s/vectors.parquet\", \"output_path\": \"%s/vectors.hnsw\","
+             " \"metric\": \"squared_euclidean\", \"seed\": 42, \"token\": %llu}",
+             argv[2], argv[2], (unsigned long long)token);
+    int status = finish("build", hnsw_toolbox_build_index(request));
+    uint64_t done = 0, total = 0;
+    if (status == 0 && hnsw_toolbox_token_progress(token, &done, &total)) {
+        printf("%llu of %llu\n", (unsigned long long)done, (unsigned long long)total);
+    }
+    hnsw_toolbox_token_free(token);
+    return status;
+}

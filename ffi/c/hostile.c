@@ -1,0 +1,157 @@
+/* Loads the library at run time and misuses it from several threads, again and again: every call
+ * must answer, and valgrind must find nothing wrong and nothing lost.
+ *
+ *     ./hostile LIBRARY INDEX_DIR OUTPUT_DIR
+ */
+
+#define _GNU_SOURCE /* RTLD_NOLOAD */
+#include <assert.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hnsw_toolbox.h"
+
+enum { THREADS = 4, ROUNDS = 3 };
+
+static const char *library, *index_dir, *output_dir;
+
+static char *(*extract)(const char *);
+static char *(*build)(const char *);
+static const char *(*last_error)(void);
+static uint32_t (*last_error_code)(void);
+static void (*free_string)(char *);
+static uint64_t (*token_new)(void);
+static bool (*token_cancel)(uint64_t);
+static bool (*token_free)(uint64_t);
+
+static void *symbol(void *handle, const char *name) {
+    void *found = dlsym(handle, name);
+    if (found == NULL) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
+    return found;
+}
+
+/* POSIX guarantees that a function's address survives this. */
+#define BIND(variable, name) (*(void **)&(variable) = symbol(handle, "hnsw_toolbox_" name))
+
+static void *load(void) {
+    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (handle == NULL) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
+    BIND(extract, "extract_index");
+    BIND(build, "build_index");
+    BIND(last_error, "get_last_error");
+    BIND(last_error_code, "get_last_error_code");
+    BIND(free_string, "free_string");
+    BIND(token_new, "token_new");
+    BIND(token_cancel, "token_cancel");
+    BIND(token_free, "token_free");
+    return handle;
+}
+
+#define CHECK(condition)                                                                   \
+    do {                                                                                   \
+        if (!(condition)) {                                                                \
+            fprintf(stderr, "line %d: %s: %s\n", __LINE__, #condition,                     \
+                    last_error() ? last_error() : "no error");                             \
+            exit(1);                                                                       \
+        }                                                                                  \
+    } while (0)
+
+static void refused(char *(*call)(const char *), const char *request, uint32_t code,
+                    const char *says) {
+    CHECK(call(request) == NULL);
+    CHECK(last_error_code() == code);
+    CHECK(strstr(last_error(), says) != NULL);
+}
+
+static void *misuse(void *argument) {
+    int thread = *(int *)argument;
+    char request[8192];
+    size_t megabyte = 1 << 20;
+    char *long_text = malloc(100 * megabyte + 1);
+    CHECK(long_text != NULL);
+    CHECK(last_error() == NULL && last_error_code() == 0);
+
+    for (int round = 0; round < ROUNDS; round++) {
+        refused(extract, NULL, 100, "NULL");
+        refused(build, NULL, 100, "NULL");
+        refused(extract, "", 100, "JSON");
+        refused(build, "\xff\xfe", 100, "UTF-8");
+        refused(extract, "{}", 101, "index_dir");
+        refused(build, "{\"bogus\": 1}", 101, "bogus");
+        refused(build, "{\"input_path\": \"a\\u0000b\", \"output_path\": \"c\"}", 101, "input_path");
+        refused(extract, "{\"index_dir\": \"/nowhere\", \"output_path\": \"/nowhere/out\"}", 300,
+                "/nowhere");
+
+        memset(long_text, '[', 100 * megabyte);
+        long_text[100 * megabyte] = '\0';
+        refused(extract, long_text, 100, "1048576");
+        long_text[megabyte] = '\0';
+        refused(build, long_text, 100, "recursion");
+
+        snprintf(request, sizeof request,
+                 "{\"index_dir\": \"%s\", \"output_path\": \"%s/out-%d.arrow\","
+                 " \"output_format\": \"arrow_ipc\", \"metadata_path\": null, \"io\": \"%s\"}",
+                 index_dir, output_dir, thread, round % 2 ? "read" : "mmap");
+        char *response = extract(request);
+        CHECK(response != NULL && last_error() == NULL);
+        free_string(response);
+        free_string(NULL);
+
+        snprintf(request, sizeof request,
+                 "{\"input_path\": \"%s/out-%d.arrow\", \"input_format\": \"arrow_ipc\","
+                 " \"output_path\": \"%s/out-%d.hnsw\", \"ef_construction\": 20}",
+                 output_dir, thread, output_dir, thread);
+        response = build(request);
+        CHECK(response != NULL && last_error() == NULL);
+        free_string(response);
+
+        uint64_t token = token_new();
+        CHECK(token != 0 && token_cancel(token));
+        snprintf(request, sizeof request,
+                 "{\"index_dir\": \"%s\", \"output_path\": \"%s/never\", \"token\": %llu}", index_dir,
+                 output_dir, (unsigned long long)token);
+        refused(extract, request, 400, "cancelled");
+        CHECK(token_free(token));
+        CHECK(!token_free(token) && !token_cancel(token));
+        refused(extract, request, 101, "token");
+    }
+    free(long_text);
+    return NULL; /* with an error of this thread still kept */
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) {
+        fprintf(stderr, "usage: %s LIBRARY INDEX_DIR OUTPUT_DIR\n", argv[0]);
+        return 2;
+    }
+    library = argv[1], index_dir = argv[2], output_dir = argv[3];
+
+    for (int time = 0; time < 2; time++) {
+        void *handle = load();
+        pthread_t threads[THREADS];
+        int numbers[THREADS];
+        for (int i = 0; i < THREADS; i++) {
+            numbers[i] = i;
+            CHECK(pthread_create(&threads[i], NULL, misuse, &numbers[i]) == 0);
+        }
+        for (int i = 0; i < THREADS; i++) {
+            CHECK(pthread_join(threads[i], NULL) == 0);
+        }
+        CHECK(dlclose(handle) == 0);
+        /* The library stays mapped, so that its functions can still be called. */
+        void *still = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
+        CHECK(still != NULL);
+        CHECK(token_free(token_new()));
+        CHECK(dlclose(still) == 0);
+    }
+    return 0;
+}

@@ -1,0 +1,152 @@
+/* The C ABI of hnsw-toolbox. Generated from ffi/src/abi.rs: do not edit.
+ *
+ * Requests and responses are JSON in UTF-8. No function prints, exits, or lets a panic out; every
+ * function may be called from any number of threads at once. The library stays mapped once it is
+ * loaded, dlclose or not. */
+
+#ifndef HNSW_TOOLBOX_H
+#define HNSW_TOOLBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ The version of this interface. It changes when a program built against an older header could
+ no longer work; additions leave it as it is.
+ */
+#define HNSW_TOOLBOX_ABI_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/*
+ The library's version, such as "0.1.0".
+
+ The string is static: never free it. Any thread may call this at any time.
+ */
+const char *hnsw_toolbox_version(void);
+
+/*
+ The interface version of the loaded library: compare it with HNSW_TOOLBOX_ABI_VERSION.
+
+ Any thread may call this at any time.
+ */
+uint32_t hnsw_toolbox_abi_version(void);
+
+/*
+ Writes the records of a Chroma vector segment directory to a Parquet or Arrow IPC file.
+
+     {"index_dir": "/path/to/vector-segment-dir",     required
+      "output_path": "/data/out.parquet",             required
+      "output_format": "parquet",                     or "arrow_ipc"
+      "metadata_path": null,                          an index_metadata.pickle to join
+      "include_deleted": false,
+      "batch_size": 1024,                             rows held in memory at a time
+      "vectors": "stored",                            or "original": cosine vectors times their length
+      "compression": "none",                          or "snappy", "zstd"
+      "row_group_bytes": ...,                         Parquet: bytes of vectors in a row group
+      "io": "mmap",                                   or "read"
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ Only the first two fields are needed; the others are shown with their defaults. An unknown
+ field, a wrong type and a value out of range are errors that name the field.
+
+ `request_json` is read during the call only, and stays the caller's. It is UTF-8, ends with a
+ NUL, and has at most 1 MiB.
+
+ Returns the response as JSON, which the caller releases with hnsw_toolbox_free_string; or NULL,
+ and hnsw_toolbox_get_last_error on the same thread says why. The output file appears whole or
+ not at all: after an error an earlier file of that name is as it was.
+
+ Any number of threads may be in this call at once, with different output paths.
+ */
+char *hnsw_toolbox_extract_index(const char *request_json);
+
+/*
+ Builds an HNSW index from a Parquet or Arrow IPC file and writes it as one .hnsw file.
+
+     {"input_path": "/data/in.parquet",               required
+      "output_path": "/data/out.hnsw",                required
+      "input_format": "parquet",                      or "arrow_ipc"
+      "metric": "euclidean",                          or "squared_euclidean", "cosine",
+                                                      "dot_product", "manhattan"
+      "include_deleted": false,
+      "m": 16, "m0": null,                            m0: neighbours on level 0, 2*m when null
+      "ef_construction": 200,
+      "batch_size": 1024,                             rows read at a time
+      "capacity": null,                               the most vectors there may be
+      "seed": null,                                   of the random levels
+      "threads": null,                                to build with
+      "engine": ...,                                  "native" or "hnsw_rs"
+      "io": "mmap",                                   or "read"
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ Strings, ownership, errors, the output file and threads: all as for hnsw_toolbox_extract_index.
+ */
+char *hnsw_toolbox_build_index(const char *request_json);
+
+/*
+ Why the calling thread's last hnsw_toolbox_extract_index or hnsw_toolbox_build_index failed:
+ "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave
+ it as it is.
+
+ The string is the library's: never free it. It is valid until the thread's next extract or
+ build call, or its end. Other threads' errors are their own.
+ */
+const char *hnsw_toolbox_get_last_error(void);
+
+/*
+ The code of the error that hnsw_toolbox_get_last_error describes, or 0. A code never changes
+ its meaning.
+
+     100  the request is not JSON, or not a request       101  a field's value is refused
+     200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
+     203  an input of a kind that is not supported        204  an input changed while it was read
+     300  the operating system refused                    301  a path that cannot be used
+     400  cancelled
+     900  a fault in the library
+
+ New codes stay in these bands: 1xx request, 2xx input, 3xx operating system, 4xx stopped by the
+ caller, 9xx library.
+ */
+uint32_t hnsw_toolbox_get_last_error_code(void);
+
+/*
+ Releases a string returned by hnsw_toolbox_extract_index or hnsw_toolbox_build_index: once, as
+ it was returned, on any thread. NULL is fine.
+ */
+void hnsw_toolbox_free_string(char *ptr);
+
+/*
+ Makes a token, which watches and stops a call from other threads when the call's request names
+ it: `"token": 7`. Returns its number, which is never 0 and never used again.
+
+ Release it with hnsw_toolbox_token_free. Any thread may use any token at any time.
+ */
+uint64_t hnsw_toolbox_token_new(void);
+
+/*
+ Asks every call that names the token, now or later, to stop: it then fails with code 400 and
+ writes no file. It cannot be undone. Returns false when there is no such token.
+ */
+bool hnsw_toolbox_token_cancel(uint64_t token);
+
+/*
+ How far the call that names the token has come: rows done, and rows in all, both 0 before it
+ starts. Either pointer may be NULL. Returns false, and writes nothing, when there is no such
+ token.
+ */
+bool hnsw_toolbox_token_progress(uint64_t token, uint64_t *done, uint64_t *total);
+
+/*
+ Releases a token; a call that still names it goes on, and can no longer be watched or stopped.
+ Returns false when there is no such token, as after it was freed.
+ */
+bool hnsw_toolbox_token_free(uint64_t token);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* HNSW_TOOLBOX_H */

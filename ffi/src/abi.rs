@@ -1,0 +1,194 @@
+//! Every exported symbol. `include/hnsw_toolbox.h` is generated from this file: its comments are
+//! the header's, so they are written for a C programmer.
+
+#![allow(unsafe_code)] // C strings and out parameters.
+#![allow(clippy::missing_safety_doc)] // The header's comments say what a caller owes.
+
+use std::ffi::{c_char, CStr, CString};
+use std::ptr;
+
+use crate::boundary::{self, boundary};
+use crate::{request, token};
+
+/// The version of this interface. It changes when a program built against an older header could
+/// no longer work; additions leave it as it is.
+pub const HNSW_TOOLBOX_ABI_VERSION: u32 = 1;
+
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => c"",
+    };
+
+/// The library's version, such as "0.1.0".
+///
+/// The string is static: never free it. Any thread may call this at any time.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_version() -> *const c_char {
+    boundary!(ptr::null(), VERSION.as_ptr())
+}
+
+/// The interface version of the loaded library: compare it with HNSW_TOOLBOX_ABI_VERSION.
+///
+/// Any thread may call this at any time.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_abi_version() -> u32 {
+    boundary!(0, HNSW_TOOLBOX_ABI_VERSION)
+}
+
+/// Writes the records of a Chroma vector segment directory to a Parquet or Arrow IPC file.
+///
+///     {"index_dir": "/path/to/vector-segment-dir",     required
+///      "output_path": "/data/out.parquet",             required
+///      "output_format": "parquet",                     or "arrow_ipc"
+///      "metadata_path": null,                          an index_metadata.pickle to join
+///      "include_deleted": false,
+///      "batch_size": 1024,                             rows held in memory at a time
+///      "vectors": "stored",                            or "original": cosine vectors times their length
+///      "compression": "none",                          or "snappy", "zstd"
+///      "row_group_bytes": ...,                         Parquet: bytes of vectors in a row group
+///      "io": "mmap",                                   or "read"
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// Only the first two fields are needed; the others are shown with their defaults. An unknown
+/// field, a wrong type and a value out of range are errors that name the field.
+///
+/// `request_json` is read during the call only, and stays the caller's. It is UTF-8, ends with a
+/// NUL, and has at most 1 MiB.
+///
+/// Returns the response as JSON, which the caller releases with hnsw_toolbox_free_string; or NULL,
+/// and hnsw_toolbox_get_last_error on the same thread says why. The output file appears whole or
+/// not at all: after an error an earlier file of that name is as it was.
+///
+/// Any number of threads may be in this call at once, with different output paths.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::extract) }
+    })
+}
+
+/// Builds an HNSW index from a Parquet or Arrow IPC file and writes it as one .hnsw file.
+///
+///     {"input_path": "/data/in.parquet",               required
+///      "output_path": "/data/out.hnsw",                required
+///      "input_format": "parquet",                      or "arrow_ipc"
+///      "metric": "euclidean",                          or "squared_euclidean", "cosine",
+///                                                      "dot_product", "manhattan"
+///      "include_deleted": false,
+///      "m": 16, "m0": null,                            m0: neighbours on level 0, 2*m when null
+///      "ef_construction": 200,
+///      "batch_size": 1024,                             rows read at a time
+///      "capacity": null,                               the most vectors there may be
+///      "seed": null,                                   of the random levels
+///      "threads": null,                                to build with
+///      "engine": ...,                                  "native" or "hnsw_rs"
+///      "io": "mmap",                                   or "read"
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// Strings, ownership, errors, the output file and threads: all as for hnsw_toolbox_extract_index.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_build_index(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::build) }
+    })
+}
+
+/// Why the calling thread's last hnsw_toolbox_extract_index or hnsw_toolbox_build_index failed:
+/// "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave
+/// it as it is.
+///
+/// The string is the library's: never free it. It is valid until the thread's next extract or
+/// build call, or its end. Other threads' errors are their own.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_get_last_error() -> *const c_char {
+    boundary!(ptr::null(), boundary::last_error_text())
+}
+
+/// The code of the error that hnsw_toolbox_get_last_error describes, or 0. A code never changes
+/// its meaning.
+///
+///     100  the request is not JSON, or not a request       101  a field's value is refused
+///     200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
+///     203  an input of a kind that is not supported        204  an input changed while it was read
+///     300  the operating system refused                    301  a path that cannot be used
+///     400  cancelled
+///     900  a fault in the library
+///
+/// New codes stay in these bands: 1xx request, 2xx input, 3xx operating system, 4xx stopped by the
+/// caller, 9xx library.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_get_last_error_code() -> u32 {
+    boundary!(0, boundary::last_error_code())
+}
+
+/// Releases a string returned by hnsw_toolbox_extract_index or hnsw_toolbox_build_index: once, as
+/// it was returned, on any thread. NULL is fine.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_free_string(ptr: *mut c_char) {
+    boundary!((), {
+        if !ptr.is_null() {
+            // SAFETY: the caller passes what `respond` returned, and passes it once.
+            drop(unsafe { CString::from_raw(ptr) });
+        }
+    });
+}
+
+/// Makes a token, which watches and stops a call from other threads when the call's request names
+/// it: `"token": 7`. Returns its number, which is never 0 and never used again.
+///
+/// Release it with hnsw_toolbox_token_free. Any thread may use any token at any time.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_token_new() -> u64 {
+    boundary!(0, token::create())
+}
+
+/// Asks every call that names the token, now or later, to stop: it then fails with code 400 and
+/// writes no file. It cannot be undone. Returns false when there is no such token.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_token_cancel(token: u64) -> bool {
+    boundary!(
+        false,
+        token::find(token).is_some_and(|token| {
+            token.cancel.cancel();
+            true
+        })
+    )
+}
+
+/// How far the call that names the token has come: rows done, and rows in all, both 0 before it
+/// starts. Either pointer may be NULL. Returns false, and writes nothing, when there is no such
+/// token.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_token_progress(
+    token: u64,
+    done: *mut u64,
+    total: *mut u64,
+) -> bool {
+    boundary!(
+        false,
+        token::find(token).is_some_and(|token| {
+            let progress = token.progress();
+            for (out, value) in [(done, progress.done), (total, progress.total)] {
+                if !out.is_null() {
+                    // SAFETY: the caller passes NULL or where a uint64_t may be written.
+                    unsafe { out.write_unaligned(value) };
+                }
+            }
+            true
+        })
+    )
+}
+
+/// Releases a token; a call that still names it goes on, and can no longer be watched or stopped.
+/// Returns false when there is no such token, as after it was freed.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_token_free(token: u64) -> bool {
+    boundary!(false, token::release(token))
+}
+
+#[cfg(test)]
+#[path = "abi_tests.rs"]
+mod tests;

@@ -1,0 +1,621 @@
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::thread;
+
+use serde_json::{json, Value};
+use tempfile::TempDir;
+
+use super::*;
+
+type Call = unsafe extern "C" fn(*const c_char) -> *mut c_char;
+const CALLS: [Call; 2] = [hnsw_toolbox_extract_index, hnsw_toolbox_build_index];
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/chroma/1.5.9/l2/segment")
+}
+
+fn last_error() -> Option<String> {
+    let text = hnsw_toolbox_get_last_error();
+    (!text.is_null()).then(|| {
+        unsafe { CStr::from_ptr(text) }
+            .to_str()
+            .unwrap()
+            .to_string()
+    })
+}
+
+/// The response, or the error and its code.
+fn raw(call: Call, request: *const c_char) -> Result<Value, (u32, String)> {
+    let response = unsafe { call(request) };
+    let code = hnsw_toolbox_get_last_error_code();
+    if response.is_null() {
+        let text = last_error().unwrap();
+        assert!(text.starts_with(&format!("[E{code}] ")), "{text}");
+        return Err((code, text));
+    }
+    assert_eq!((last_error(), code), (None, 0));
+    let value = serde_json::from_slice(unsafe { CStr::from_ptr(response) }.to_bytes()).unwrap();
+    unsafe { hnsw_toolbox_free_string(response) };
+    Ok(value)
+}
+
+fn text(call: Call, request: &str) -> Result<Value, (u32, String)> {
+    raw(call, CString::new(request).unwrap().as_ptr())
+}
+
+fn send(call: Call, request: &Value) -> Result<Value, (u32, String)> {
+    text(call, &request.to_string())
+}
+
+fn extract_request(directory: &TempDir) -> Value {
+    json!({"index_dir": fixture(), "output_path": directory.path().join("out.parquet")})
+}
+
+fn build_request(directory: &TempDir) -> Value {
+    let input = directory.path().join("in.parquet");
+    if !input.exists() {
+        let request = json!({"index_dir": fixture(), "output_path": input});
+        send(hnsw_toolbox_extract_index, &request).unwrap();
+    }
+    json!({"input_path": input, "output_path": directory.path().join("out.hnsw")})
+}
+
+fn with(request: &Value, field: &str, value: Value) -> Value {
+    let mut request = request.clone();
+    request[field] = value;
+    request
+}
+
+#[test]
+fn versions_are_told() {
+    let version = unsafe { CStr::from_ptr(hnsw_toolbox_version()) };
+    assert_eq!(version.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
+    assert_eq!(hnsw_toolbox_abi_version(), HNSW_TOOLBOX_ABI_VERSION);
+}
+
+#[test]
+fn extract_response_is_as_the_contract_shows_it() {
+    let directory = TempDir::new().unwrap();
+    let request = extract_request(&directory);
+    let expected: Value =
+        serde_json::from_slice(&fs::read(fixture().join("../expected.json")).unwrap()).unwrap();
+    let header = &expected["header"];
+    let deleted = expected["deleted_records"].as_u64().unwrap();
+    let mut summary = json!({
+        "scanned": header["cur_element_count"],
+        "emitted": expected["live_records"],
+        "deleted_skipped": deleted,
+        "dimension": expected["dim"],
+        "index_properties": {
+            "m": header["M"],
+            "ef_construction": header["ef_construction"],
+            "cur_element_count": header["cur_element_count"],
+            "max_elements": header["max_elements"],
+            "persisted_version": 1,
+            "word_size_bytes": 8,
+        },
+    });
+    let response = send(hnsw_toolbox_extract_index, &request).unwrap();
+    assert_eq!(
+        response,
+        json!({
+            "output_path": request["output_path"], "output_format": "parquet", "summary": summary,
+        })
+    );
+    assert!(fs::read(directory.path().join("out.parquet"))
+        .unwrap()
+        .starts_with(b"PAR1"));
+
+    summary["emitted"] = header["cur_element_count"].clone();
+    summary["deleted_skipped"] = json!(0);
+    let request = json!({
+        "index_dir": fixture(), "output_path": directory.path().join("out.arrow"),
+        "output_format": "arrow_ipc", "metadata_path": null, "include_deleted": true,
+        "batch_size": 7, "vectors": "stored", "compression": "none", "row_group_bytes": 1000,
+        "io": "read", "token": null,
+    });
+    let response = send(hnsw_toolbox_extract_index, &request).unwrap();
+    assert_eq!(
+        response,
+        json!({
+            "output_path": request["output_path"], "output_format": "arrow_ipc",
+            "summary": summary,
+        })
+    );
+    assert!(fs::read(directory.path().join("out.arrow"))
+        .unwrap()
+        .starts_with(b"ARROW1"));
+}
+
+#[test]
+fn build_response_is_as_the_contract_shows_it() {
+    let directory = TempDir::new().unwrap();
+    let request = build_request(&directory);
+    let response = send(hnsw_toolbox_build_index, &request).unwrap();
+    let rows = response["summary"]["scanned"].clone();
+    assert!(rows.as_u64().unwrap() > 1000);
+    let summary = json!({"scanned": rows, "inserted": rows, "deleted_skipped": 0, "dimension": 8});
+    assert_eq!(
+        response,
+        json!({
+            "input_path": request["input_path"], "output_path": request["output_path"],
+            "input_format": "parquet", "metric": "euclidean", "summary": summary,
+        })
+    );
+    assert!(fs::read(directory.path().join("out.hnsw"))
+        .unwrap()
+        .starts_with(b"HNSWNDX\0"));
+
+    let full = json!({
+        "input_path": request["input_path"], "output_path": request["output_path"],
+        "input_format": "parquet", "metric": "squared_euclidean", "include_deleted": true,
+        "m": 8, "m0": 16, "ef_construction": 40, "batch_size": 100, "capacity": 100_000,
+        "seed": u64::MAX, "threads": 1, "engine": "hnsw_rs", "io": "read", "token": null,
+    });
+    let response = send(hnsw_toolbox_build_index, &full).unwrap();
+    assert_eq!(response["metric"], "squared_euclidean");
+    let nulls = json!({
+        "input_path": request["input_path"], "output_path": request["output_path"],
+        "m0": null, "capacity": null, "seed": null, "threads": null,
+    });
+    send(hnsw_toolbox_build_index, &nulls).unwrap();
+}
+
+#[test]
+fn requests_that_are_no_requests_are_refused() {
+    for call in CALLS {
+        assert_eq!(raw(call, ptr::null()).unwrap_err().0, 100);
+        for bytes in [&b"\xff\xfe\0"[..], b"{\"index_dir\": \"\xc3\"}\0"] {
+            let (code, error) = raw(call, bytes.as_ptr().cast()).unwrap_err();
+            assert_eq!(code, 100);
+            assert!(error.contains("UTF-8"), "{error}");
+        }
+        for request in [
+            "",
+            " ",
+            "null",
+            "7",
+            "\"\"",
+            "[]",
+            "[{}]",
+            "{",
+            "{}x",
+            "{\"a\":1,}",
+        ] {
+            let (code, error) = text(call, request).unwrap_err();
+            assert_eq!(code, 100, "{request}: {error}");
+        }
+    }
+}
+
+#[test]
+fn huge_and_deeply_nested_requests_are_refused() {
+    let huge = vec![b' '; 100 << 20];
+    let huge = CString::new(huge).unwrap();
+    for call in CALLS {
+        let (code, error) = raw(call, huge.as_ptr()).unwrap_err();
+        assert_eq!(code, 100);
+        assert!(error.contains("1048576"), "{error}");
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            for depth in [127, 128, 100_000] {
+                let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+                for request in [
+                    nested.clone(),
+                    open.repeat(depth),
+                    format!("{{\"m\":{nested}}}"),
+                ] {
+                    assert!((100..=101).contains(&text(call, &request).unwrap_err().0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_of_the_largest_size_is_read() {
+    let directory = TempDir::new().unwrap();
+    let request = extract_request(&directory).to_string();
+    let padding = boundary::MAX_REQUEST_BYTES - request.len();
+    text(
+        hnsw_toolbox_extract_index,
+        &format!("{request}{}", " ".repeat(padding)),
+    )
+    .unwrap();
+    let (code, _) = text(
+        hnsw_toolbox_extract_index,
+        &format!("{request}{}", " ".repeat(padding + 1)),
+    )
+    .unwrap_err();
+    assert_eq!(code, 100);
+}
+
+/// Wrong values for each field of a request: every error has code 101 and names the field.
+fn refuses(call: Call, request: &Value, cases: &[(&str, &[Value])]) {
+    for (field, values) in cases {
+        for value in *values {
+            let (code, error) = send(call, &with(request, field, value.clone())).unwrap_err();
+            assert_eq!(code, 101, "{field} = {value}: {error}");
+            assert!(
+                error.starts_with(&format!("[E101] {field}: found ")),
+                "{field} = {value}: {error}"
+            );
+        }
+    }
+}
+
+fn paths() -> Vec<Value> {
+    vec![
+        json!(null),
+        json!(7),
+        json!(["a"]),
+        json!(""),
+        json!("a\0b"),
+        json!("\0"),
+    ]
+}
+
+#[test]
+fn extract_errors_name_the_field_that_is_wrong() {
+    let directory = TempDir::new().unwrap();
+    let request = extract_request(&directory);
+    let not_a_name = [
+        json!(null),
+        json!(1),
+        json!({}),
+        json!(""),
+        json!("Parquet"),
+        json!("x\0"),
+    ];
+    let not_a_count = [
+        json!(null),
+        json!("1"),
+        json!(-1),
+        json!(1.5),
+        json!(1e30),
+        json!(0),
+    ];
+    refuses(
+        hnsw_toolbox_extract_index,
+        &request,
+        &[
+            ("index_dir", &paths()),
+            ("output_path", &paths()),
+            ("metadata_path", &paths()[1..]),
+            ("output_format", &not_a_name),
+            ("vectors", &not_a_name),
+            ("compression", &not_a_name),
+            ("io", &not_a_name),
+            ("include_deleted", &[json!(null), json!(1), json!("true")]),
+            ("batch_size", &not_a_count),
+            ("batch_size", &[json!(u64::MAX), json!(1u64 << 40)]),
+            ("row_group_bytes", &not_a_count),
+            (
+                "token",
+                &[
+                    json!(0),
+                    json!(u64::MAX),
+                    json!("1"),
+                    json!(-1),
+                    json!(true),
+                ],
+            ),
+            ("batchsize", &[json!(1), json!(null)]),
+            ("m", &[json!(16)]),
+        ],
+    );
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn build_errors_name_the_field_that_is_wrong() {
+    let directory = TempDir::new().unwrap();
+    let request = build_request(&directory);
+    let not_a_name = [
+        json!(null),
+        json!(1),
+        json!({}),
+        json!(""),
+        json!("Cosine"),
+        json!("x\0"),
+    ];
+    let not_a_count = [
+        json!(null),
+        json!("1"),
+        json!(-1),
+        json!(1.5),
+        json!(0),
+        json!(u64::MAX),
+    ];
+    refuses(
+        hnsw_toolbox_build_index,
+        &request,
+        &[
+            ("input_path", &paths()),
+            ("output_path", &paths()),
+            ("input_format", &not_a_name),
+            ("metric", &not_a_name),
+            ("engine", &not_a_name),
+            ("io", &not_a_name),
+            ("include_deleted", &[json!(null), json!(1), json!("true")]),
+            ("m", &not_a_count),
+            ("m", &[json!(1), json!(257), json!(1u64 << 40)]),
+            ("m0", &not_a_count[1..]),
+            ("ef_construction", &not_a_count),
+            ("batch_size", &not_a_count),
+            ("capacity", &[json!(0), json!(-1), json!("1")]),
+            ("seed", &[json!(-1), json!(1e30), json!("1"), json!(0.5)]),
+            ("threads", &not_a_count[1..]),
+            ("token", &[json!(0), json!(u64::MAX), json!([1])]),
+            ("index_dir", &[json!("x")]),
+            ("M", &[json!(16)]),
+        ],
+    );
+    assert!(!directory.path().join("out.hnsw").exists());
+}
+
+#[test]
+fn a_missing_required_field_is_named() {
+    for (call, fields) in CALLS
+        .into_iter()
+        .zip([["index_dir", "output_path"], ["input_path", "output_path"]])
+    {
+        let directory = TempDir::new().unwrap();
+        for missing in fields {
+            let mut request = json!({});
+            for field in fields.into_iter().filter(|field| *field != missing) {
+                request[field] = json!(directory.path());
+            }
+            let (code, error) = send(call, &request).unwrap_err();
+            assert_eq!(code, 101);
+            assert!(
+                error.starts_with(&format!("[E101] {missing}: found nothing")),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn long_values_are_shortened_in_errors() {
+    let directory = TempDir::new().unwrap();
+    let long = json!("ü".repeat(100_000));
+    for request in [
+        with(&extract_request(&directory), "output_format", long.clone()),
+        with(&extract_request(&directory), "batch_size", long.clone()),
+        with(
+            &extract_request(&directory),
+            long.as_str().unwrap(),
+            json!(1),
+        ),
+    ] {
+        let (code, error) = send(hnsw_toolbox_extract_index, &request).unwrap_err();
+        assert_eq!(code, 101);
+        assert!(error.len() < 1000, "{} bytes", error.len());
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_used_are_errors_of_the_operating_system() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "x").unwrap();
+    let (nowhere, below_a_file) = (directory.path().join("nowhere"), file.join("out"));
+    let (extract, build) = (extract_request(&directory), build_request(&directory));
+    for (call, request, field, path) in [
+        (CALLS[0], &extract, "index_dir", &nowhere),
+        (CALLS[0], &extract, "index_dir", &file),
+        (CALLS[0], &extract, "metadata_path", &nowhere),
+        (
+            CALLS[0],
+            &extract,
+            "output_path",
+            &directory.path().to_path_buf(),
+        ),
+        (CALLS[0], &extract, "output_path", &below_a_file),
+        (CALLS[1], &build, "input_path", &nowhere),
+        (
+            CALLS[1],
+            &build,
+            "input_path",
+            &directory.path().to_path_buf(),
+        ),
+        (
+            CALLS[1],
+            &build,
+            "output_path",
+            &directory.path().to_path_buf(),
+        ),
+        (CALLS[1], &build, "output_path", &below_a_file),
+    ] {
+        let (code, error) = send(call, &with(request, field, json!(path))).unwrap_err();
+        assert!((300..400).contains(&code), "{field} = {path:?}: {error}");
+        assert!(
+            error.contains(path.file_name().unwrap().to_str().unwrap()),
+            "{error}"
+        );
+    }
+    #[cfg(target_os = "linux")]
+    for path in ["/proc/out", "/dev/null", "/dev/full"] {
+        let (code, error) =
+            send(CALLS[0], &with(&extract, "output_path", json!(path))).unwrap_err();
+        assert!((300..400).contains(&code), "{path}: {error}");
+    }
+}
+
+#[test]
+fn last_error_is_of_the_threads_last_call() {
+    let directory = TempDir::new().unwrap();
+    let good = extract_request(&directory);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(
+                (last_error(), hnsw_toolbox_get_last_error_code()),
+                (None, 0)
+            );
+            text(CALLS[0], "{}").unwrap_err();
+            let first = last_error().unwrap();
+
+            // Another thread's calls change nothing here, nor do the other functions.
+            thread::scope(|inner| {
+                inner.spawn(|| {
+                    assert_eq!(last_error(), None);
+                    text(CALLS[1], "[]").unwrap_err();
+                });
+            });
+            unsafe { hnsw_toolbox_free_string(ptr::null_mut()) };
+            hnsw_toolbox_token_cancel(0);
+            hnsw_toolbox_token_free(hnsw_toolbox_token_new());
+            hnsw_toolbox_version();
+            assert_eq!(last_error().unwrap(), first);
+            assert_eq!(hnsw_toolbox_get_last_error_code(), 101);
+
+            send(CALLS[0], &good).unwrap();
+            assert_eq!(
+                (last_error(), hnsw_toolbox_get_last_error_code()),
+                (None, 0)
+            );
+        });
+    });
+}
+
+#[test]
+fn calls_run_side_by_side() {
+    let directory = TempDir::new().unwrap();
+    let input = build_request(&directory)["input_path"].clone();
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            let (directory, input) = (&directory, &input);
+            scope.spawn(move || {
+                let out = directory.path().join(format!("out-{worker}"));
+                let (call, request, magic) = if worker % 2 == 0 {
+                    let request = json!({"index_dir": fixture(), "output_path": out});
+                    (CALLS[0], request, &b"PAR1"[..])
+                } else {
+                    let request =
+                        json!({"input_path": input, "output_path": out, "ef_construction": 20});
+                    (CALLS[1], request, &b"HNSWNDX"[..])
+                };
+                for _ in 0..3 {
+                    send(call, &request).unwrap();
+                    assert!(fs::read(&out).unwrap().starts_with(magic));
+                    let wrong = with(&request, &format!("worker-{worker}"), json!(1));
+                    let (_, error) = send(call, &wrong).unwrap_err();
+                    assert!(error.contains(&format!("worker-{worker}")), "{error}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_cancelled_token_stops_a_call_and_leaves_no_file() {
+    let directory = TempDir::new().unwrap();
+    let (extract, build) = (extract_request(&directory), build_request(&directory));
+    let token = hnsw_toolbox_token_new();
+    assert!(hnsw_toolbox_token_cancel(token));
+    for (call, request) in [(CALLS[0], extract), (CALLS[1], build)] {
+        let (code, error) = send(call, &with(&request, "token", json!(token))).unwrap_err();
+        assert_eq!((code, error.as_str()), (400, "[E400] cancelled"));
+        assert!(!Path::new(request["output_path"].as_str().unwrap()).exists());
+    }
+    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(hnsw_toolbox_token_free(token));
+}
+
+#[test]
+fn a_token_tells_progress_and_is_gone_once_freed() {
+    let directory = TempDir::new().unwrap();
+    for request in [
+        (CALLS[0], extract_request(&directory)),
+        (CALLS[1], build_request(&directory)),
+    ] {
+        let token = hnsw_toolbox_token_new();
+        let (mut done, mut total) = (7, 7);
+        assert!(unsafe { hnsw_toolbox_token_progress(token, &mut done, &mut total) });
+        assert_eq!((done, total), (0, 0));
+        send(request.0, &with(&request.1, "token", json!(token))).unwrap();
+        assert!(unsafe { hnsw_toolbox_token_progress(token, &mut done, &mut total) });
+        assert!(done == total && total > 1000, "{done} of {total}");
+        assert!(unsafe { hnsw_toolbox_token_progress(token, ptr::null_mut(), ptr::null_mut()) });
+
+        assert!(hnsw_toolbox_token_free(token));
+        assert!(!hnsw_toolbox_token_free(token));
+        assert!(!hnsw_toolbox_token_cancel(token));
+        (done, total) = (7, 7);
+        assert!(!unsafe { hnsw_toolbox_token_progress(token, &mut done, &mut total) });
+        assert_eq!((done, total), (7, 7));
+        let (code, error) = send(request.0, &with(&request.1, "token", json!(token))).unwrap_err();
+        assert_eq!(code, 101);
+        assert!(error.contains("live token"), "{error}");
+    }
+}
+
+#[test]
+fn tokens_may_be_used_from_many_threads_at_once() {
+    let token = hnsw_toolbox_token_new();
+    let freed: usize = thread::scope(|scope| {
+        let workers: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        hnsw_toolbox_token_cancel(token);
+                        let own = hnsw_toolbox_token_new();
+                        assert!(own > token);
+                        assert!(hnsw_toolbox_token_cancel(own));
+                        assert!(hnsw_toolbox_token_free(own));
+                    }
+                    usize::from(hnsw_toolbox_token_free(token))
+                })
+            })
+            .collect();
+        workers.into_iter().map(|w| w.join().unwrap()).sum()
+    });
+    assert_eq!(freed, 1);
+}
+
+#[test]
+fn a_panic_becomes_an_error_at_the_boundary() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("while dropping");
+        }
+    }
+    thread::spawn(|| {
+        let value = boundary!(7, {
+            if hnsw_toolbox_abi_version() > 0 {
+                panic!("with a NUL\0 inside");
+            }
+            8
+        });
+        assert_eq!(value, 7);
+        assert_eq!(
+            last_error().unwrap(),
+            "[E900] internal error: with a NUL\\0 inside"
+        );
+        assert_eq!(hnsw_toolbox_get_last_error_code(), 900);
+
+        boundary!((), std::panic::panic_any(PanicsWhenDropped));
+        assert_eq!(
+            last_error().unwrap(),
+            "[E900] internal error: a panic without a message"
+        );
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn every_entry_point_stands_behind_the_boundary() {
+    let source = include_str!("abi.rs");
+    let mut entries = 0;
+    for entry in source.split("#[no_mangle]").skip(1) {
+        let (_, body) = entry.split_once(" {\n").unwrap();
+        assert!(body.trim_start().starts_with("boundary!("), "{entry}");
+        entries += 1;
+    }
+    assert_eq!(entries, 11);
+}

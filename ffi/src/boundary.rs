@@ -1,0 +1,148 @@
+//! What stands between a foreign caller and the library: strings are checked on their way in, no
+//! panic gets out, and a failure is kept for the thread that it happened on.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::{c_char, CString};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::ptr;
+
+use toolbox::{Error, Result};
+
+/// A longer request is refused; reading stops here when the terminator is missing.
+pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
+
+/// Runs the body of an entry point. A panic in it becomes this thread's last error and the
+/// given value.
+macro_rules! boundary {
+    ($on_panic:expr, $body:expr) => {
+        match ::std::panic::catch_unwind(::std::panic::AssertUnwindSafe(|| $body)) {
+            Ok(value) => value,
+            Err(payload) => {
+                $crate::boundary::record_panic(payload);
+                $on_panic
+            }
+        }
+    };
+}
+pub(crate) use boundary;
+
+struct Failure {
+    code: u16,
+    text: CString,
+}
+
+thread_local! {
+    static LAST_ERROR: RefCell<Option<Failure>> = const { RefCell::new(None) };
+}
+
+fn set_last_error(failure: Option<Failure>) {
+    // While the thread's locals are being destroyed there is nobody left to read an error.
+    let _ = LAST_ERROR.try_with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = failure;
+        }
+    });
+}
+
+/// This thread's last error, `[E<code>] <words>`; null when there is none.
+pub(crate) fn last_error_text() -> *const c_char {
+    LAST_ERROR
+        .try_with(|last| match last.try_borrow() {
+            Ok(last) => last.as_ref().map_or(ptr::null(), |f| f.text.as_ptr()),
+            Err(_) => ptr::null(),
+        })
+        .unwrap_or(ptr::null())
+}
+
+/// The code of this thread's last error; 0 when there is none.
+pub(crate) fn last_error_code() -> u32 {
+    LAST_ERROR
+        .try_with(|last| match last.try_borrow() {
+            Ok(last) => last.as_ref().map_or(0, |f| u32::from(f.code)),
+            Err(_) => 0,
+        })
+        .unwrap_or(0)
+}
+
+fn record(error: &Error) {
+    let code = error.code();
+    // A path may hold any character, a NUL too, which would cut the text short.
+    let text = format!("[E{code}] {error}").replace('\0', "\\0");
+    set_last_error(Some(Failure {
+        code,
+        text: CString::new(text).unwrap_or_default(),
+    }));
+}
+
+pub(crate) fn record_panic(payload: Box<dyn Any + Send>) {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_string());
+    // Dropping a payload may panic in its turn.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+    record(&Error::Internal { detail: message });
+}
+
+/// Runs `call` on the request and returns its response as a C string that the caller owns, or
+/// null with this thread's last error set.
+///
+/// # Safety
+///
+/// `request` is null or points to bytes that end with a NUL and do not change meanwhile.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn respond(
+    request: *const c_char,
+    call: fn(&str) -> Result<String>,
+) -> *mut c_char {
+    set_last_error(None);
+    // SAFETY: as the caller promises.
+    let response = unsafe { request_text(request) }
+        .and_then(call)
+        .and_then(|json| {
+            CString::new(json).map_err(|e| Error::Internal {
+                detail: format!("the response cannot be a C string: {e}"),
+            })
+        });
+    match response {
+        Ok(json) => json.into_raw(),
+        Err(error) => {
+            record(&error);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`respond`]; the text must not be used after the foreign caller takes it back.
+#[allow(unsafe_code)]
+unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
+    let invalid = |detail: String| Error::InvalidRequest { detail };
+    if request.is_null() {
+        return Err(invalid("found NULL, expected a JSON object".to_string()));
+    }
+    let start = request.cast::<u8>();
+    let mut len = 0;
+    // SAFETY: every byte up to and with the terminator is readable, and none after it is read.
+    while unsafe { *start.add(len) } != 0 {
+        len += 1;
+        if len > MAX_REQUEST_BYTES {
+            return Err(invalid(format!(
+                "found more than {MAX_REQUEST_BYTES} bytes, expected at most that many"
+            )));
+        }
+    }
+    // SAFETY: those `len` bytes were just read, and do not change meanwhile.
+    let bytes = unsafe { std::slice::from_raw_parts(start, len) };
+    std::str::from_utf8(bytes).map_err(|e| {
+        invalid(format!(
+            "byte {}: found bytes that are not UTF-8, expected JSON in UTF-8",
+            e.valid_up_to()
+        ))
+    })
+}

@@ -1,0 +1,286 @@
+//! JSON requests to calls of the Rust library, and their summaries to JSON responses.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use toolbox::{
+    build_index_from_columnar, extract_index_to_columnar, BuildOptions, BuildResponse,
+    ColumnarOptions, Error, ExtractResponse, Monitor, Progress, Result,
+};
+
+use crate::token::{self, Token};
+
+/// Runs an extract request and returns the response document.
+pub(crate) fn extract(request: &str) -> Result<String> {
+    let fields = Fields::parse(
+        request,
+        &[
+            "index_dir",
+            "output_path",
+            "output_format",
+            "metadata_path",
+            "include_deleted",
+            "batch_size",
+            "vectors",
+            "compression",
+            "row_group_bytes",
+            "io",
+            "token",
+        ],
+    )?;
+    let index_dir = fields.path("index_dir")?;
+    let output_path = fields.path("output_path")?;
+    let mut options = ColumnarOptions::default();
+    fields.name("output_format", &mut options.format)?;
+    options.extract.metadata = fields.optional_path("metadata_path")?;
+    fields.flag("include_deleted", &mut options.extract.include_deleted)?;
+    fields.size("batch_size", &mut options.batch_size)?;
+    fields.name("vectors", &mut options.extract.vectors)?;
+    fields.name("compression", &mut options.compression)?;
+    fields.number("row_group_bytes", &mut options.row_group_bytes)?;
+    fields.name("io", &mut options.extract.io)?;
+    let output_format = options.format;
+
+    let summary = monitored(fields.token()?, |monitor| {
+        extract_index_to_columnar(&index_dir, &output_path, &options, monitor)
+    })?;
+    to_json(&ExtractResponse {
+        output_path,
+        output_format,
+        summary,
+    })
+}
+
+/// Runs a build request and returns the response document.
+pub(crate) fn build(request: &str) -> Result<String> {
+    let fields = Fields::parse(
+        request,
+        &[
+            "input_path",
+            "output_path",
+            "input_format",
+            "metric",
+            "include_deleted",
+            "m",
+            "m0",
+            "ef_construction",
+            "batch_size",
+            "capacity",
+            "seed",
+            "threads",
+            "engine",
+            "io",
+            "token",
+        ],
+    )?;
+    let input_path = fields.path("input_path")?;
+    let output_path = fields.path("output_path")?;
+    let mut options = BuildOptions::default();
+    fields.name("input_format", &mut options.format)?;
+    fields.name("metric", &mut options.metric)?;
+    fields.flag("include_deleted", &mut options.include_deleted)?;
+    fields.size("m", &mut options.m)?;
+    fields.optional_size("m0", &mut options.m0)?;
+    fields.size("ef_construction", &mut options.ef_construction)?;
+    fields.size("batch_size", &mut options.batch_size)?;
+    fields.optional_size("capacity", &mut options.capacity)?;
+    options.seed = fields.optional_number("seed")?.or(options.seed);
+    fields.optional_size("threads", &mut options.threads)?;
+    fields.name("engine", &mut options.engine)?;
+    fields.name("io", &mut options.io)?;
+    let (input_format, metric) = (options.format, options.metric);
+
+    let summary = monitored(fields.token()?, |monitor| {
+        build_index_from_columnar(&input_path, &output_path, &options, monitor)
+    })?;
+    to_json(&BuildResponse {
+        input_path,
+        output_path,
+        input_format,
+        metric,
+        summary,
+    })
+}
+
+fn monitored<T>(
+    token: Option<Arc<Token>>,
+    work: impl FnOnce(&Monitor<'_>) -> Result<T>,
+) -> Result<T> {
+    let Some(token) = token else {
+        return work(&Monitor::default());
+    };
+    let report = |progress: Progress| token.report(progress);
+    work(
+        &Monitor::default()
+            .cancelled_by(&token.cancel)
+            .reporting_to(&report),
+    )
+}
+
+fn to_json(response: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(response).map_err(|e| Error::Internal {
+        detail: format!("the response cannot be written as JSON: {e}"),
+    })
+}
+
+/// A request's fields. Every error names the field that it is about.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn parse(request: &str, known: &[&str]) -> Result<Self> {
+        // serde_json refuses more than 127 levels of nesting.
+        let value: Value = serde_json::from_str(request).map_err(|e| Error::InvalidRequest {
+            detail: format!("found text that is not JSON ({e}), expected a JSON object"),
+        })?;
+        let Value::Object(fields) = value else {
+            return Err(Error::InvalidRequest {
+                detail: format!("found {}, expected a JSON object", describe(&value)),
+            });
+        };
+        match fields.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(unknown) => Err(Error::InvalidArgument {
+                field: shorten(unknown).into(),
+                found: "an unknown field".to_string(),
+                expected: format!("one of {}", known.join(", ")).into(),
+            }),
+            None => Ok(Self(fields)),
+        }
+    }
+
+    /// The field's value as `convert` understands it; `None` when it is absent.
+    fn get<'a, T>(
+        &'a self,
+        name: &'static str,
+        expected: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(value) => match convert(value) {
+                Some(converted) => Ok(Some(converted)),
+                None => Err(refused(name, describe(value), expected)),
+            },
+        }
+    }
+
+    /// As [`get`](Self::get), where null stands for absent.
+    fn get_or_null<'a, T>(
+        &'a self,
+        name: &'static str,
+        expected: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        match self.0.get(name) {
+            Some(Value::Null) => Ok(None),
+            _ => self.get(name, expected, convert),
+        }
+    }
+
+    fn path(&self, name: &'static str) -> Result<PathBuf> {
+        let expected = "a path as a string";
+        match self.get(name, expected, Value::as_str)? {
+            Some(path) => checked_path(name, path),
+            None => Err(refused(name, "nothing".to_string(), expected)),
+        }
+    }
+
+    fn optional_path(&self, name: &'static str) -> Result<Option<PathBuf>> {
+        self.get_or_null(name, "a path as a string, or null", Value::as_str)?
+            .map(|path| checked_path(name, path))
+            .transpose()
+    }
+
+    fn flag(&self, name: &'static str, flag: &mut bool) -> Result<()> {
+        if let Some(value) = self.get(name, "true or false", Value::as_bool)? {
+            *flag = value;
+        }
+        Ok(())
+    }
+
+    fn number(&self, name: &'static str, number: &mut u64) -> Result<()> {
+        if let Some(value) = self.get(name, "an integer from 0 to 2^64-1", Value::as_u64)? {
+            *number = value;
+        }
+        Ok(())
+    }
+
+    fn optional_number(&self, name: &'static str) -> Result<Option<u64>> {
+        self.get_or_null(name, "an integer from 0 to 2^64-1, or null", Value::as_u64)
+    }
+
+    fn size(&self, name: &'static str, size: &mut usize) -> Result<()> {
+        if let Some(value) = self.get(name, "an integer that is not negative", as_size)? {
+            *size = value;
+        }
+        Ok(())
+    }
+
+    fn optional_size(&self, name: &'static str, size: &mut Option<usize>) -> Result<()> {
+        let expected = "an integer that is not negative, or null";
+        if let Some(value) = self.get_or_null(name, expected, as_size)? {
+            *size = Some(value);
+        }
+        Ok(())
+    }
+
+    /// One of the names that `T` knows.
+    fn name<T: FromStr<Err = Error>>(&self, name: &'static str, chosen: &mut T) -> Result<()> {
+        if let Some(text) = self.get(name, "a string", Value::as_str)? {
+            *chosen = text.parse().map_err(|e| match e {
+                Error::InvalidArgument { expected, .. } => {
+                    refused(name, shorten(&format!("{text:?}")), &expected)
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn token(&self) -> Result<Option<Arc<Token>>> {
+        let expected = "the number of a live token, or null";
+        self.get_or_null("token", expected, |value| token::find(value.as_u64()?))
+    }
+}
+
+fn as_size(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}
+
+fn checked_path(name: &'static str, path: &str) -> Result<PathBuf> {
+    let refuse = |found: &str| Err(refused(name, found.to_string(), "a path"));
+    if path.is_empty() {
+        refuse("an empty string")
+    } else if path.contains('\0') {
+        refuse("a string with a NUL character in it")
+    } else {
+        Ok(PathBuf::from(path))
+    }
+}
+
+fn refused(field: &'static str, found: String, expected: &str) -> Error {
+    Error::InvalidArgument {
+        field: field.into(),
+        found,
+        expected: expected.to_string().into(),
+    }
+}
+
+/// A value in few words, for an error.
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_string(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => shorten(&value.to_string()),
+        Value::Array(_) => "an array".to_string(),
+        Value::Object(_) => "an object".to_string(),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 80;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_string(),
+    }
+}

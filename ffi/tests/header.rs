@@ -1,0 +1,31 @@
+//! The committed header is the one that the source generates.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+/// With `UPDATE_HEADER=1` the header is written instead.
+#[test]
+fn committed_header_is_the_generated_one() {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(crate_dir.join("cbindgen.toml")).unwrap();
+    let mut generated = Vec::new();
+    cbindgen::Builder::new()
+        .with_config(config)
+        .with_src(crate_dir.join("src/abi.rs"))
+        .generate()
+        .expect("src/abi.rs is understood by cbindgen")
+        .write(&mut generated);
+    let generated = String::from_utf8(generated).unwrap();
+
+    let path = crate_dir.join("include/hnsw_toolbox.h");
+    if std::env::var_os("UPDATE_HEADER").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == generated,
+        "{} is out of date: run the tests of this package with UPDATE_HEADER=1",
+        path.display()
+    );
+}

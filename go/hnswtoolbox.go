@@ -1,0 +1,289 @@
+package hnswtoolbox
+
+import (
+	"context"
+	"time"
+)
+
+// OutputFormat is the file format that an extraction writes.
+type OutputFormat string
+
+// The formats that an extraction can write.
+const (
+	OutputFormatParquet  OutputFormat = "parquet"   // Apache Parquet; the default
+	OutputFormatArrowIPC OutputFormat = "arrow_ipc" // the Arrow IPC file format
+)
+
+// InputFormat is the file format that a build reads.
+type InputFormat string
+
+// The formats that a build can read.
+const (
+	InputFormatParquet  InputFormat = "parquet"   // Apache Parquet; the default
+	InputFormatArrowIPC InputFormat = "arrow_ipc" // the Arrow IPC file format
+)
+
+// DistanceMetric is what "near" means in an index.
+type DistanceMetric string
+
+// The metrics that an index can be built for.
+const (
+	DistanceMetricEuclidean        DistanceMetric = "euclidean"         // ‖a−b‖; the default
+	DistanceMetricSquaredEuclidean DistanceMetric = "squared_euclidean" // ‖a−b‖²
+	DistanceMetricCosine           DistanceMetric = "cosine"            // 1 − cos(a, b)
+	DistanceMetricDotProduct       DistanceMetric = "dot_product"       // 1 − a·b
+	DistanceMetricManhattan        DistanceMetric = "manhattan"         // ‖a−b‖₁
+)
+
+// Vectors says which vectors an extraction writes.
+type Vectors string
+
+// The vectors that an extraction can write.
+const (
+	VectorsStored   Vectors = "stored"   // bit for bit as the index holds them; the default
+	VectorsOriginal Vectors = "original" // cosine: multiplied by the length they had
+)
+
+// Compression is how the pages of a Parquet output are compressed.
+type Compression string
+
+// The compressions of a Parquet output.
+const (
+	CompressionNone   Compression = "none" // the default
+	CompressionSnappy Compression = "snappy"
+	CompressionZstd   Compression = "zstd"
+)
+
+// IOMode is how input files are read.
+type IOMode string
+
+// The ways to read input files.
+const (
+	IOModeMmap IOMode = "mmap" // map windows of the file; the default
+	IOModeRead IOMode = "read" // read into a buffer: survives a file that is truncated meanwhile
+)
+
+// Engine is the code that builds a graph.
+type Engine string
+
+// The engines.
+const (
+	EngineNative Engine = "native"
+	EngineHNSWRS Engine = "hnsw_rs" // the hnsw_rs crate
+)
+
+// ExtractRequest says what to extract. Only IndexDir and OutputPath are needed.
+type ExtractRequest struct {
+	// IndexDir is a Chroma vector segment directory.
+	IndexDir string `json:"index_dir"`
+	// OutputPath is the file to write, which appears whole or not at all.
+	OutputPath string `json:"output_path"`
+	// OutputFormat defaults to OutputFormatParquet.
+	OutputFormat OutputFormat `json:"output_format,omitempty"`
+	// MetadataPath is an index_metadata.pickle to join, for user_id and seq_id.
+	MetadataPath string `json:"metadata_path,omitempty"`
+	// IncludeDeleted also writes the records that are marked as deleted.
+	IncludeDeleted bool `json:"include_deleted,omitempty"`
+	// BatchSize is the number of rows held in memory at a time; it defaults to 1024.
+	BatchSize int `json:"batch_size,omitempty"`
+	// Vectors defaults to VectorsStored.
+	Vectors Vectors `json:"vectors,omitempty"`
+	// Compression defaults to CompressionNone.
+	Compression Compression `json:"compression,omitempty"`
+	// RowGroupBytes is the size of a Parquet row group, in bytes of vectors.
+	RowGroupBytes uint64 `json:"row_group_bytes,omitempty"`
+	// IO defaults to IOModeMmap.
+	IO IOMode `json:"io,omitempty"`
+}
+
+// ExtractResponse says what an extraction did.
+type ExtractResponse struct {
+	OutputPath   string         `json:"output_path"`
+	OutputFormat OutputFormat   `json:"output_format"`
+	Summary      ExtractSummary `json:"summary"`
+}
+
+// ExtractSummary counts the records of an extraction.
+type ExtractSummary struct {
+	Scanned         uint64          `json:"scanned"`         // records looked at
+	Emitted         uint64          `json:"emitted"`         // rows written
+	DeletedSkipped  uint64          `json:"deleted_skipped"` // records left out because they are deleted
+	Dimension       int             `json:"dimension"`       // components of each vector
+	IndexProperties IndexProperties `json:"index_properties"`
+}
+
+// IndexProperties are what the header of an index says.
+type IndexProperties struct {
+	M                uint64 `json:"m"`
+	EfConstruction   uint64 `json:"ef_construction"`
+	CurElementCount  uint64 `json:"cur_element_count"` // deleted elements included
+	MaxElements      uint64 `json:"max_elements"`
+	PersistedVersion int    `json:"persisted_version"`
+	WordSizeBytes    int    `json:"word_size_bytes"` // of the machine that wrote the index
+}
+
+// BuildRequest says what to build. Only InputPath and OutputPath are needed.
+type BuildRequest struct {
+	// InputPath is a Parquet or Arrow IPC file with a column named vector.
+	InputPath string `json:"input_path"`
+	// OutputPath is the .hnsw file to write, which appears whole or not at all.
+	OutputPath string `json:"output_path"`
+	// InputFormat defaults to InputFormatParquet.
+	InputFormat InputFormat `json:"input_format,omitempty"`
+	// Metric defaults to DistanceMetricEuclidean. The .hnsw file does not say it.
+	Metric DistanceMetric `json:"metric,omitempty"`
+	// IncludeDeleted also inserts the rows that are marked as deleted.
+	IncludeDeleted bool `json:"include_deleted,omitempty"`
+	// M is the number of neighbours on the levels above 0; it defaults to 16.
+	M int `json:"m,omitempty"`
+	// M0 is the number of neighbours on level 0; it defaults to 2·M.
+	M0 *int `json:"m0,omitempty"`
+	// EfConstruction is the number of candidates while building; it defaults to 200.
+	EfConstruction int `json:"ef_construction,omitempty"`
+	// BatchSize is the number of rows read at a time; it defaults to 1024.
+	BatchSize int `json:"batch_size,omitempty"`
+	// Capacity is the most vectors there may be.
+	Capacity *int `json:"capacity,omitempty"`
+	// Seed makes the random levels, and so the index, repeatable.
+	Seed *uint64 `json:"seed,omitempty"`
+	// Threads is the number of threads to build with; the default is the library's.
+	Threads int `json:"threads,omitempty"`
+	// Engine defaults to the library's.
+	Engine Engine `json:"engine,omitempty"`
+	// IO defaults to IOModeMmap.
+	IO IOMode `json:"io,omitempty"`
+}
+
+// BuildResponse says what a build did.
+type BuildResponse struct {
+	InputPath   string         `json:"input_path"`
+	OutputPath  string         `json:"output_path"`
+	InputFormat InputFormat    `json:"input_format"`
+	Metric      DistanceMetric `json:"metric"`
+	Summary     BuildSummary   `json:"summary"`
+}
+
+// BuildSummary counts the rows of a build.
+type BuildSummary struct {
+	Scanned        uint64 `json:"scanned"`         // rows of the input
+	Inserted       uint64 `json:"inserted"`        // vectors in the index
+	DeletedSkipped uint64 `json:"deleted_skipped"` // rows left out because they are deleted
+	Dimension      int    `json:"dimension"`       // components of each vector
+}
+
+// Progress is how far a call has come.
+type Progress struct {
+	Done  uint64 // rows done
+	Total uint64 // rows in all; 0 as long as that is not known
+}
+
+// Option changes how a call with a context runs.
+type Option func(*options)
+
+type options struct {
+	progress func(Progress)
+}
+
+// progressInterval is the time between two reports.
+const progressInterval = 200 * time.Millisecond
+
+// WithProgress calls report a few times a second while the call runs, and once more when it has
+// succeeded. The calls come one after the other, from one goroutine, and the last of them has
+// returned before the call itself does.
+func WithProgress(report func(Progress)) Option {
+	return func(o *options) { o.progress = report }
+}
+
+// Init loads the library. With an empty path it loads the file that the environment variable
+// HNSW_TOOLBOX_LIB names, or else the one beside the running executable.
+//
+// Init again with the same library does nothing; with another it fails with
+// [ErrAlreadyInitialized] until [Close] is called. A library that lacks a function, or has another
+// ABI version, fails with [ErrIncompatibleLibrary] and is named in the error.
+func Init(libraryPath string) error {
+	return current.init(libraryPath)
+}
+
+// Close gives the library up. Later calls fail with [ErrNotInitialized]; calls that are running
+// finish first, and Close waits for them. Close without Init does nothing. [Init] may be called
+// again.
+func Close() error {
+	return current.close()
+}
+
+// Version returns the version of the loaded library, such as "0.1.0".
+func Version() (string, error) {
+	lib, err := current.acquire()
+	if err != nil {
+		return "", err
+	}
+	defer lib.release()
+	return goString(lib.version()), nil
+}
+
+// LastError returns the text of the error of the extract or build call that finished last, on
+// whichever goroutine, or "" if it succeeded. The error that a call returns says the same, and
+// cannot be another call's.
+func LastError() string {
+	if text := lastError.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
+// ExtractIndex writes the records of a Chroma vector segment directory to a Parquet or Arrow IPC
+// file.
+func ExtractIndex(req ExtractRequest) (*ExtractResponse, error) {
+	return ExtractIndexContext(context.Background(), req)
+}
+
+// ExtractIndexContext is [ExtractIndex], and stops soon after ctx ends. It then writes no file, and
+// its error matches both ctx.Err() and [ErrCancelled].
+func ExtractIndexContext(ctx context.Context, req ExtractRequest, opts ...Option) (*ExtractResponse, error) {
+	resp := new(ExtractResponse)
+	op := operation{
+		name:     "extract index",
+		function: func(l *library) nativeCall { return l.extract },
+		paths: []field{
+			{"index_dir", req.IndexDir}, {"output_path", req.OutputPath}, {"metadata_path", req.MetadataPath},
+		},
+		request: func(token uint64) any {
+			return struct {
+				ExtractRequest
+				Token uint64 `json:"token,omitempty"`
+			}{req, token}
+		},
+		response: resp,
+	}
+	if err := op.run(ctx, opts); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// BuildIndex builds an HNSW index from a Parquet or Arrow IPC file and writes it as one .hnsw file.
+func BuildIndex(req BuildRequest) (*BuildResponse, error) {
+	return BuildIndexContext(context.Background(), req)
+}
+
+// BuildIndexContext is [BuildIndex], and stops soon after ctx ends. It then writes no file, and its
+// error matches both ctx.Err() and [ErrCancelled].
+func BuildIndexContext(ctx context.Context, req BuildRequest, opts ...Option) (*BuildResponse, error) {
+	resp := new(BuildResponse)
+	op := operation{
+		name:     "build index",
+		function: func(l *library) nativeCall { return l.build },
+		paths:    []field{{"input_path", req.InputPath}, {"output_path", req.OutputPath}},
+		request: func(token uint64) any {
+			return struct {
+				BuildRequest
+				Token uint64 `json:"token,omitempty"`
+			}{req, token}
+		},
+		response: resp,
+	}
+	if err := op.run(ctx, opts); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}

@@ -1,0 +1,271 @@
+package hnswtoolbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+)
+
+const libraryVariable = "HNSW_TOOLBOX_LIB"
+
+// current is the library that calls go to.
+var current holder
+
+// lastError is the text of the last call's error, or nil.
+var lastError atomic.Pointer[string]
+
+// library is a loaded library and the calls that are running in it.
+type library struct {
+	symbols
+	path   string
+	handle uintptr
+	calls  sync.WaitGroup
+}
+
+func (l *library) release() { l.calls.Done() }
+
+// holder is the place of a library that comes and goes while calls are made.
+type holder struct {
+	mu  sync.Mutex
+	lib *library
+}
+
+func (h *holder) init(path string) error {
+	path, err := findLibrary(path)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lib != nil {
+		if h.lib.path == path {
+			return nil
+		}
+		return fmt.Errorf("hnswtoolbox: %s: %w, %s: call Close first", path, ErrAlreadyInitialized, h.lib.path)
+	}
+	lib, err := load(path)
+	if err != nil {
+		return err
+	}
+	h.lib = lib
+	return nil
+}
+
+func (h *holder) close() error {
+	h.mu.Lock()
+	lib := h.lib
+	h.lib = nil
+	h.mu.Unlock()
+	if lib == nil {
+		return nil
+	}
+	// Nobody can acquire it any more.
+	lib.calls.Wait()
+	if err := closeLibrary(lib.handle); err != nil {
+		return fmt.Errorf("hnswtoolbox: %s: cannot close: %w", lib.path, err)
+	}
+	return nil
+}
+
+// acquire returns the library, which stays open until it is released.
+func (h *holder) acquire() (*library, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lib == nil {
+		return nil, ErrNotInitialized
+	}
+	h.lib.calls.Add(1)
+	return h.lib, nil
+}
+
+func load(path string) (*library, error) {
+	handle, err := openLibrary(path)
+	if err != nil {
+		return nil, fmt.Errorf("hnswtoolbox: %s: cannot load: %w", path, err)
+	}
+	lib := &library{path: path, handle: handle}
+	if err := lib.resolve(handle); err != nil {
+		return nil, fmt.Errorf("hnswtoolbox: %s: %w", path, errors.Join(err, closeLibrary(handle)))
+	}
+	return lib, nil
+}
+
+// findLibrary returns the absolute path of the library, symbolic links followed.
+func findLibrary(path string) (string, error) {
+	if path == "" {
+		path = os.Getenv(libraryVariable)
+	}
+	if path == "" {
+		executable, err := os.Executable()
+		if err == nil {
+			executable, err = filepath.EvalSymlinks(executable)
+		}
+		if err != nil {
+			return "", fmt.Errorf("hnswtoolbox: cannot find the executable, and %s is not set: %w", libraryVariable, err)
+		}
+		path = filepath.Join(filepath.Dir(executable), libraryName())
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("hnswtoolbox: %w: %s is not set, and there is no %s", ErrLibraryNotFound, libraryVariable, path)
+		}
+	}
+	if strings.ContainsRune(path, 0) {
+		return "", fmt.Errorf("hnswtoolbox: %w: %q has a NUL character in it", ErrLibraryNotFound, path)
+	}
+	absolute, err := filepath.Abs(path)
+	if err == nil {
+		absolute, err = filepath.EvalSymlinks(absolute)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("hnswtoolbox: %w: %w", ErrLibraryNotFound, err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("hnswtoolbox: %s: %w", path, err)
+	}
+	return absolute, nil
+}
+
+// field is a request's field by its JSON name.
+type field struct{ name, value string }
+
+// nativeCall is a function of the library that takes a request and returns a response.
+type nativeCall func(request *byte) unsafe.Pointer
+
+// operation is an extract or build call.
+type operation struct {
+	name     string
+	function func(*library) nativeCall
+	paths    []field                // checked before they become JSON
+	request  func(token uint64) any // what becomes JSON; token 0 is none
+	response any                    // what the response is decoded into
+}
+
+func (op operation) run(ctx context.Context, opts []Option) (err error) {
+	defer func() {
+		if err == nil {
+			lastError.Store(nil)
+			return
+		}
+		text := err.Error()
+		lastError.Store(&text)
+	}()
+	lib, err := current.acquire()
+	if err != nil {
+		return err
+	}
+	defer lib.release()
+	if err := ctx.Err(); err != nil {
+		return &Error{Op: op.name, Code: codeCancelled, Message: err.Error(), cause: err}
+	}
+	for _, path := range op.paths {
+		// JSON would change it silently.
+		if !utf8.ValidString(path.value) {
+			message := fmt.Sprintf("%s: found %q, expected UTF-8", path.name, path.value)
+			return &Error{Op: op.name, Code: codeInvalidArgument, Message: message}
+		}
+	}
+
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	var token uint64
+	if ctx.Done() != nil || o.progress != nil {
+		token = lib.tokenNew()
+		defer lib.tokenFree(token)
+	}
+	document, err := json.Marshal(op.request(token))
+	if err != nil {
+		return &Error{Op: op.name, Code: codeInternal, Message: "the request cannot be written as JSON", cause: err}
+	}
+
+	stopWatching := lib.watch(ctx, token, o.progress)
+	text, code, message := lib.call(op.function(lib), append(document, 0))
+	stopWatching(code == 0)
+
+	if code != 0 {
+		failure := newError(op.name, code, message)
+		if code == codeCancelled {
+			failure.cause = ctx.Err()
+		}
+		return failure
+	}
+	if err := json.Unmarshal([]byte(text), op.response); err != nil {
+		return &Error{Op: op.name, Code: codeInternal, Message: "the response is not as expected: " + err.Error(), cause: err}
+	}
+	return nil
+}
+
+// watch cancels the token when ctx ends and reports its progress, until the function that it
+// returns has been called: with true for a last report.
+func (l *library) watch(ctx context.Context, token uint64, report func(Progress)) func(last bool) {
+	// AfterFunc's goroutine may still be about to run when it is stopped; a token that was freed
+	// is no harm, a library that was closed would be.
+	var cancelling sync.WaitGroup
+	cancelling.Add(1)
+	stopCancelling := context.AfterFunc(ctx, func() {
+		defer cancelling.Done()
+		l.tokenCancel(token)
+	})
+	reportNow := func() {
+		var p Progress
+		l.tokenProgress(token, &p.Done, &p.Total)
+		report(p)
+	}
+	var reporting sync.WaitGroup
+	finished := make(chan struct{})
+	if report != nil {
+		reporting.Add(1)
+		go func() {
+			defer reporting.Done()
+			ticker := time.NewTicker(progressInterval)
+			defer ticker.Stop()
+			for {
+				select {
+				case <-ticker.C:
+					reportNow()
+				case <-finished:
+					return
+				}
+			}
+		}()
+	}
+	return func(last bool) {
+		if stopCancelling() {
+			cancelling.Done()
+		}
+		cancelling.Wait()
+		close(finished)
+		reporting.Wait()
+		if last && report != nil {
+			reportNow()
+		}
+	}
+}
+
+// call makes a call and reads its error on the same thread, where the library keeps it. The
+// request ends with a NUL.
+func (l *library) call(function nativeCall, request []byte) (response string, code uint32, message string) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	result := function(&request[0])
+	if result == nil {
+		code, message = l.lastErrorCode(), goString(l.lastError())
+		if code == 0 {
+			code, message = codeInternal, "the library failed without an error"
+		}
+		return "", code, message
+	}
+	defer l.freeString(result)
+	return goString(result), 0, ""
+}

@@ -1,0 +1,63 @@
+package hnswtoolbox
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+// residentBytes is the memory of this process, after Go has given back what it can.
+func residentBytes(t *testing.T) int {
+	t.Helper()
+	debug.FreeOSMemory()
+	var size, resident int
+	if _, err := fmt.Fscan(bytes.NewReader(mustRead(t, "/proc/self/statm")), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * os.Getpagesize()
+}
+
+// Responses and errors hold a path of 3 kB, so that one that is not freed shows.
+func TestMemoryStaysFlatOver10000Calls(t *testing.T) {
+	f := loadFixture(t, "1.5.9/tiny")
+	directory := t.TempDir()
+	for range 15 {
+		directory = filepath.Join(directory, strings.Repeat("d", 200))
+	}
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	input := filepath.Join(directory, "input")
+	if _, err := ExtractIndex(ExtractRequest{IndexDir: loadFixture(t, "1.5.9/tiny").segment, OutputPath: input}); err != nil {
+		t.Fatal(err)
+	}
+	calls := func(n int) {
+		for i := range n {
+			var err error
+			failing := i%10 != 0 // Successful calls wait for the disk.
+			switch {
+			case failing && i%2 == 0:
+				_, err = ExtractIndex(ExtractRequest{IndexDir: f.segment, OutputPath: directory})
+			case failing:
+				_, err = BuildIndex(BuildRequest{InputPath: directory, OutputPath: input})
+			case i%20 == 0:
+				_, err = ExtractIndex(ExtractRequest{IndexDir: f.segment, OutputPath: filepath.Join(directory, "out")})
+			default:
+				_, err = BuildIndex(BuildRequest{InputPath: input, OutputPath: filepath.Join(directory, "out.hnsw"), IncludeDeleted: true})
+			}
+			if failing != (err != nil) {
+				t.Fatalf("call %d: %v", i, err)
+			}
+		}
+	}
+	calls(1000)
+	before := residentBytes(t)
+	calls(10_000)
+	if grown := residentBytes(t) - before; grown > 2<<20 {
+		t.Errorf("memory grew by %d bytes", grown)
+	}
+}

@@ -1,0 +1,80 @@
+package hnswtoolbox
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// abiVersion is the ABI version of the library that this package is written for.
+const abiVersion = 1
+
+// symbols are the library's functions, as include/hnsw_toolbox.h declares them. A request is
+// bytes that end with a NUL; a pointer that comes back is the library's memory.
+type symbols struct {
+	abiVersion    func() uint32
+	version       func() unsafe.Pointer
+	extract       nativeCall
+	build         nativeCall
+	lastError     func() unsafe.Pointer
+	lastErrorCode func() uint32
+	freeString    func(unsafe.Pointer)
+	tokenNew      func() uint64
+	tokenCancel   func(token uint64) bool
+	tokenProgress func(token uint64, done, total *uint64) bool
+	tokenFree     func(token uint64) bool
+}
+
+// resolve fills the table in, from a loaded library.
+func (s *symbols) resolve(handle uintptr) error {
+	// The version comes first: a library with another one may well lack functions.
+	if err := bind(handle, "hnsw_toolbox_abi_version", &s.abiVersion); err != nil {
+		return err
+	}
+	if found := s.abiVersion(); found != abiVersion {
+		return fmt.Errorf("%w: found ABI version %d, expected %d", ErrIncompatibleLibrary, found, abiVersion)
+	}
+	for _, symbol := range []struct {
+		name     string
+		function any
+	}{
+		{"hnsw_toolbox_version", &s.version},
+		{"hnsw_toolbox_extract_index", &s.extract},
+		{"hnsw_toolbox_build_index", &s.build},
+		{"hnsw_toolbox_get_last_error", &s.lastError},
+		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
+		{"hnsw_toolbox_free_string", &s.freeString},
+		{"hnsw_toolbox_token_new", &s.tokenNew},
+		{"hnsw_toolbox_token_cancel", &s.tokenCancel},
+		{"hnsw_toolbox_token_progress", &s.tokenProgress},
+		{"hnsw_toolbox_token_free", &s.tokenFree},
+	} {
+		if err := bind(handle, symbol.name, symbol.function); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bind points function, a pointer to a function variable, at the named symbol.
+func bind(handle uintptr, name string, function any) error {
+	address, err := findSymbol(handle, name)
+	if err != nil {
+		return fmt.Errorf("%w: symbol %s is missing: %w", ErrIncompatibleLibrary, name, err)
+	}
+	purego.RegisterFunc(function, address)
+	return nil
+}
+
+// goString copies a C string.
+func goString(s unsafe.Pointer) string {
+	if s == nil {
+		return ""
+	}
+	n := 0
+	for *(*byte)(unsafe.Add(s, n)) != 0 {
+		n++
+	}
+	return string(unsafe.Slice((*byte)(s), n))
+}

@@ -1,0 +1,50 @@
+//! `hnsw-toolbox verify`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use hnsw_toolbox::{verify_index, CancelToken, Monitor, VerifyReport};
+
+use super::args::VerifyArguments;
+use super::progress::Bar;
+use super::{print_json, Failure, FAILED};
+
+pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let report = {
+        let bar = Bar::new("verifying", arguments.quiet);
+        let show = |progress| bar.show(progress);
+        let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
+        verify_index(&arguments.index_dir, arguments.io, &monitor)?
+    };
+    if arguments.answer.json {
+        print_json(&report)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(if report.damaged {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn print(report: &VerifyReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{} ({} live records, {} deleted)",
+        report.state, report.live, report.deleted
+    )?;
+    for finding in &report.findings {
+        write!(out, "{:<8}{}", finding.severity, finding.code)?;
+        write!(out, ": {}: {}", finding.file, finding.words)?;
+        if finding.count > 1 {
+            write!(out, " ({} times)", finding.count)?;
+        }
+        match &finding.first {
+            Some(first) => writeln!(out, "; first: {first}")?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Metadata joined to records by label.
+
+use super::JoinSummary;
+use crate::error::{Error, Result};
+use crate::index::metadata::{Entry, Metadata};
+use crate::index::source::{Cursor, Source};
+use crate::monitor::Monitor;
+
+/// The slot of a record that the metadata does not know.
+pub(super) const NO_ENTRY: u32 = u32::MAX;
+
+/// The metadata of an index, and which of it was used.
+pub(super) struct Join<'s> {
+    metadata: Metadata,
+    cursor: Cursor<'s>,
+    /// A bit for each entry: whether a live record has its label.
+    seen: Vec<u64>,
+    rows_with_user_id: u64,
+}
+
+impl<'s> Join<'s> {
+    pub(super) fn new(source: &'s Source, monitor: &Monitor<'_>) -> Result<Self> {
+        let metadata = Metadata::read(source, monitor)?;
+        Ok(Self {
+            seen: vec![0; metadata.len().div_ceil(64)],
+            cursor: source.cursor_for_lookups(),
+            metadata,
+            rows_with_user_id: 0,
+        })
+    }
+
+    /// Gives the slot of a record that is emitted, and the length in bytes of its user id.
+    pub(super) fn choose(&mut self, label: u64, deleted: bool) -> Result<(u32, usize)> {
+        let Some(entry) = self.metadata.find(label) else {
+            return Ok((NO_ENTRY, 0));
+        };
+        if !deleted {
+            if let Some(word) = self.seen.get_mut(entry.slot / 64) {
+                *word |= 1 << (entry.slot % 64);
+            }
+        }
+        self.rows_with_user_id += 1;
+        match u32::try_from(entry.slot) {
+            Ok(slot) if slot != NO_ENTRY => Ok((slot, entry.length)),
+            _ => Err(Error::internal("the metadata has more than 2³² ids")),
+        }
+    }
+
+    /// The sequence number of a slot.
+    pub(super) fn seq_id(&self, slot: u32) -> Option<u64> {
+        self.entry(slot)?.seq_id
+    }
+
+    /// The user id of a slot, from the file.
+    pub(super) fn user_id(&mut self, slot: u32) -> Result<Option<&str>> {
+        match self.entry(slot) {
+            None => Ok(None),
+            Some(entry) => self.metadata.user_id(entry, &mut self.cursor).map(Some),
+        }
+    }
+
+    fn entry(&self, slot: u32) -> Option<Entry> {
+        if slot == NO_ENTRY {
+            return None;
+        }
+        self.metadata.at(usize::try_from(slot).ok()?)
+    }
+
+    pub(super) fn summary(&self) -> JoinSummary {
+        let seen: u64 = self
+            .seen
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum();
+        JoinSummary {
+            rows_with_user_id: self.rows_with_user_id,
+            labels_without_record: (self.metadata.len() as u64).saturating_sub(seen),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Which records of an index are extracted, and which of a torn one are left out.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ExtractOptions, Inputs};
+use crate::error::{Error, Result};
+use crate::index::labels::Labels;
+use crate::index::level0::{Level0, Level0Record};
+use crate::monitor::Monitor;
+
+/// How a torn index directory is read: what can be saved is, and the rest is counted.
+///
+/// Read are as many records as both `header.bin` counts and `data_level0.bin` holds whole. Left out
+/// are records whose label is 0 or that of a later record, and those whose vector is not finite. Of
+/// the header only the layout of a record has to hold. Metadata that is missing or broken costs the
+/// user ids and sequence numbers; `link_lists.bin` is not read, and `length.bin` only for
+/// [`Vectors::Original`](super::Vectors::Original).
+///
+/// With `dimension` and `m`, `header.bin` is not read at all (but a length of 60 bytes says that
+/// labels are 32-bit), and every whole record of `data_level0.bin` is. Chroma makes that file as
+/// long as the index's first capacity, so that uninitialised memory may follow the last record: of
+/// it, only what has a label of 0, a label that comes again or a vector that is not finite can be
+/// told from a record. Junk that repeats a real label comes later, and takes that label's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Salvage {
+    /// Components of each vector.
+    pub dimension: Option<usize>,
+    /// The parameter M of the index.
+    pub m: Option<usize>,
+}
+
+impl Salvage {
+    /// Dimension and m, when the header is not to be used.
+    pub(super) fn shape(&self) -> Result<Option<(usize, usize)>> {
+        match (self.dimension, self.m) {
+            (None, None) => Ok(None),
+            (Some(dimension), Some(m)) => Ok(Some((dimension, m))),
+            (None, Some(_)) => Err(Error::argument("dimension", "none", "one, beside m")),
+            (Some(_), None) => Err(Error::argument("m", "none", "one, beside dimension")),
+        }
+    }
+}
+
+/// What was saved of a torn index, and what was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SalvageSummary {
+    /// Records that `header.bin` counts; absent when it was not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_records: Option<u64>,
+    /// Whole records that `data_level0.bin` has room for, of whatever content.
+    pub whole_records: u64,
+    /// Records left out because their label is 0.
+    pub label_zero: u64,
+    /// Records left out because a later record that can be used has their label.
+    pub label_duplicate: u64,
+    /// Records left out because their vector has a component that is infinite or not a number.
+    pub vector_not_finite: u64,
+    /// Why there are no user ids and sequence numbers, when they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_error: Option<String>,
+}
+
+/// Decides, record by record, what is extracted.
+pub(super) struct Selection {
+    include_deleted: bool,
+    deleted_skipped: u64,
+    salvage: Option<Salvaged>,
+}
+
+struct Salvaged {
+    live: Labels,
+    label_zero: u64,
+    label_duplicate: u64,
+    vector_not_finite: u64,
+}
+
+impl Selection {
+    /// In a salvage, goes over the labels of all records.
+    pub(super) fn new(
+        level0: &mut Level0<'_>,
+        options: &ExtractOptions,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let salvaged = |live| Salvaged {
+            live,
+            label_zero: 0,
+            label_duplicate: 0,
+            vector_not_finite: 0,
+        };
+        Ok(Self {
+            include_deleted: options.include_deleted,
+            deleted_skipped: 0,
+            salvage: match options.salvage {
+                None => None,
+                Some(_) => {
+                    // Only what reading the metadata and the rows reports is progress.
+                    let silent = monitor.without_progress();
+                    Some(salvaged(Labels::read(level0, &silent, |record| {
+                        !record.links.is_deleted() && record.label != 0 && is_finite(record)
+                    })?))
+                }
+            },
+        })
+    }
+
+    /// Whether a record is extracted; it is counted if not.
+    #[inline]
+    pub(super) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
+        let deleted = record.links.is_deleted();
+        if deleted && !self.include_deleted {
+            self.deleted_skipped += 1;
+            return false;
+        }
+        let Some(salvage) = &mut self.salvage else {
+            return true;
+        };
+        let reason = if record.label == 0 {
+            &mut salvage.label_zero
+        } else if !is_finite(record) {
+            &mut salvage.vector_not_finite
+        } else if salvage.live.is_superseded(internal_id) {
+            &mut salvage.label_duplicate
+        } else {
+            return true;
+        };
+        *reason += 1;
+        false
+    }
+
+    pub(super) fn deleted_skipped(&self) -> u64 {
+        self.deleted_skipped
+    }
+
+    pub(super) fn summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
+        let salvage = self.salvage.as_ref()?;
+        let index = &inputs.index;
+        Some(SalvageSummary {
+            counted_records: index
+                .has_header_file()
+                .then_some(index.header().cur_element_count),
+            whole_records: index.whole_records(),
+            label_zero: salvage.label_zero,
+            label_duplicate: salvage.label_duplicate,
+            vector_not_finite: salvage.vector_not_finite,
+            metadata_error: None,
+        })
+    }
+}
+
+fn is_finite(record: &Level0Record<'_>) -> bool {
+    record.vector.iter().all(|component| component.is_finite())
+}

@@ -1,0 +1,42 @@
+//! Where a string stands in a pickle, in eight bytes.
+
+const LENGTH_BITS: u32 = 23;
+
+/// Longest id, in bytes of UTF-8.
+pub(super) const MAX_ID_BYTES: u64 = (1 << LENGTH_BITS) - 1;
+
+/// Longest pickle, in bytes: 1 TiB.
+pub(super) const MAX_FILE_BYTES: u64 = 1 << (63 - LENGTH_BITS);
+
+/// From the highest bit: 40 bits of position, 23 of length, and one flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u64);
+
+impl Place {
+    /// A string that was not found where it should be.
+    pub(super) const NOWHERE: Self = Self(1);
+    /// A string that is somewhere.
+    pub(super) const UNKNOWN: Self = Self(0);
+
+    /// `length` bytes from `position` on, within the two limits above.
+    pub(super) fn new(position: u64, length: u64) -> Self {
+        Self((position % MAX_FILE_BYTES) << (LENGTH_BITS + 1) | length.min(MAX_ID_BYTES) << 1)
+    }
+
+    pub(super) fn position(self) -> u64 {
+        self.0 >> (LENGTH_BITS + 1)
+    }
+
+    pub(super) fn length(self) -> usize {
+        // 23 bits fit in any usize that this crate can be built for.
+        usize::try_from(self.0 >> 1 & MAX_ID_BYTES).unwrap_or(0)
+    }
+
+    pub(super) fn is_flagged(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    pub(super) fn flagged(self) -> Self {
+        Self(self.0 | 1)
+    }
+}
