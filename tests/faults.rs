@@ -129,9 +129,12 @@ fn directories_that_may_not_be_written_and_files_that_may_not_be_read_are_named(
     assert_eq!(std::fs::read(&output).unwrap(), OLD);
 }
 
+/// What is put in the place of a file, and how.
+type Placing = (&'static str, fn(&Path));
+
 #[test]
 fn what_is_not_a_file_is_refused_in_the_place_of_each_and_never_waited_for() {
-    let put: [(&str, fn(&Path)); 4] = [
+    let put: [Placing; 4] = [
         ("a directory", |path| std::fs::create_dir(path).unwrap()),
         ("a pipe", |path| {
             assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
