@@ -174,6 +174,9 @@ fn metadata_that_is_missing_or_broken_costs_the_ids_and_says_so() {
     assert!(summary.salvage.unwrap().metadata_error.is_none());
 }
 
+/// The field that is named, and what is done to it.
+type Damage = (&'static str, fn(&mut Header));
+
 #[test]
 fn a_header_needs_only_the_layout_of_a_record() {
     let index = Synthetic::new(Word::U64, 4, 5, 30);
@@ -196,7 +199,7 @@ fn a_header_needs_only_the_layout_of_a_record() {
         let (_, rows) = salvage(dir.path(), true);
         assert_same_rows(&rows, &index.rows(true), "saved");
     }
-    let unusable: [(&str, fn(&mut Header)); 4] = [
+    let unusable: [Damage; 4] = [
         ("offset_data", |header| header.offset_data = 3),
         ("label_offset", |header| header.label_offset = 0),
         ("size_data_per_element", |header| {
