@@ -119,13 +119,12 @@ fn the_output_path_is_answered_as_it_was_given() {
 }
 
 #[test]
-fn without_json_one_line_says_what_was_done() {
+fn without_json_words_say_what_was_done() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("out.parquet");
     let output = run(&[&"extract", &fixture("1.5.9/churn"), &"-o", &path]);
     assert_silent_success(&output);
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(printed.lines().count(), 1);
     for part in [path.to_str().unwrap(), "960 rows", "180 deleted"] {
         assert!(printed.contains(part), "{printed}");
     }
