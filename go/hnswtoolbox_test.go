@@ -105,7 +105,7 @@ func extracted(t testing.TB, f fixture, format OutputFormat) string {
 }
 
 func TestExtractThenBuildKeepsVectorsAndLabels(t *testing.T) {
-	for _, name := range []string{"0.4.24/ip", "1.5.9/l2"} {
+	for _, name := range []string{"0.4.24/churn", "1.5.9/churn"} {
 		for _, format := range []OutputFormat{OutputFormatParquet, OutputFormatArrowIPC} {
 			t.Run(name+"/"+string(format), func(t *testing.T) {
 				f := loadFixture(t, name)
@@ -161,7 +161,7 @@ func TestExtractThenBuildKeepsVectorsAndLabels(t *testing.T) {
 }
 
 func TestBuildDefaultsAndParametersReachTheIndex(t *testing.T) {
-	input := extracted(t, loadFixture(t, "1.5.9/ip"), OutputFormatParquet)
+	input := extracted(t, loadFixture(t, "0.4.24/churn"), OutputFormatParquet)
 	directory := t.TempDir()
 	for _, c := range []struct {
 		req      BuildRequest
@@ -278,7 +278,7 @@ func TestErrorsMatchTheirSentinelAndNameWhatIsWrong(t *testing.T) {
 }
 
 func TestConcurrentCallsGiveTheRightFilesAndTheirOwnErrors(t *testing.T) {
-	f := loadFixture(t, "1.5.9/ip")
+	f := loadFixture(t, "0.6.3/churn")
 	input := extracted(t, f, OutputFormatParquet)
 	directory := t.TempDir()
 	extract := func(name string) error {
@@ -344,7 +344,7 @@ func longCalls(t *testing.T, directory string) map[string]func(context.Context, 
 		},
 		"build": func(ctx context.Context, opts ...Option) error {
 			_, err := BuildIndexContext(ctx, BuildRequest{
-				InputPath: input, OutputPath: filepath.Join(directory, "out"), M: 32, EfConstruction: 1000,
+				InputPath: input, OutputPath: filepath.Join(directory, "out"), M: 16, EfConstruction: 400,
 			}, opts...)
 			return err
 		},
@@ -411,7 +411,7 @@ func TestProgressIsReportedWhileACallRunsAndWhenItHasSucceeded(t *testing.T) {
 	index := largeIndex(t, 50_000, 16)
 	var reports []Progress
 	_, err := ExtractIndexContext(context.Background(), ExtractRequest{
-		IndexDir: index, OutputPath: filepath.Join(directory, "out"), BatchSize: 1, Compression: CompressionZstd,
+		IndexDir: index, OutputPath: filepath.Join(directory, "out"), BatchSize: 4, Compression: CompressionZstd,
 	}, WithProgress(func(p Progress) { reports = append(reports, p) }))
 	if err != nil {
 		t.Fatal(err)

@@ -32,7 +32,7 @@ func TestMemoryStaysFlatOver10000Calls(t *testing.T) {
 		t.Fatal(err)
 	}
 	input := filepath.Join(directory, "input")
-	if _, err := ExtractIndex(ExtractRequest{IndexDir: loadFixture(t, "1.5.9/tiny").segment, OutputPath: input}); err != nil {
+	if _, err := ExtractIndex(ExtractRequest{IndexDir: largeIndex(t, 5, 3), OutputPath: input}); err != nil {
 		t.Fatal(err)
 	}
 	calls := func(n int) {
@@ -47,7 +47,7 @@ func TestMemoryStaysFlatOver10000Calls(t *testing.T) {
 			case i%20 == 0:
 				_, err = ExtractIndex(ExtractRequest{IndexDir: f.segment, OutputPath: filepath.Join(directory, "out")})
 			default:
-				_, err = BuildIndex(BuildRequest{InputPath: input, OutputPath: filepath.Join(directory, "out.hnsw"), IncludeDeleted: true})
+				_, err = BuildIndex(BuildRequest{InputPath: input, OutputPath: filepath.Join(directory, "out.hnsw")})
 			}
 			if failing != (err != nil) {
 				t.Fatalf("call %d: %v", i, err)

@@ -33,7 +33,7 @@ func runHelper(name string) {
 	case "extract":
 		index, output := os.Getenv("HELPER_INDEX"), os.Getenv("HELPER_OUTPUT")
 		_, err := ExtractIndexContext(context.Background(), ExtractRequest{
-			IndexDir: index, OutputPath: output, BatchSize: 1, Compression: CompressionZstd,
+			IndexDir: index, OutputPath: output, BatchSize: 8, Compression: CompressionZstd,
 		}, WithProgress(func(p Progress) { fmt.Println("progress", p.Done, p.Total) }))
 		if err != nil {
 			fail(err)

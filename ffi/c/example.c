@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
     uint64_t token = hnsw_toolbox_token_new();
     snprintf(request, sizeof request,
              "{\"input_path\": \"%s/vectors.parquet\", \"output_path\": \"%s/vectors.hnsw\","
-             " \"metric\": \"squared_euclidean\", \"seed\": 42, \"token\": %llu}",
+             " \"metric\": \"squared_euclidean\", \"m\": 8, \"ef_construction\": 40, \"seed\": 42, \"token\": %llu}",
              argv[2], argv[2], (unsigned long long)token);
     int status = finish("build", hnsw_toolbox_build_index(request));
     uint64_t done = 0, total = 0;

@@ -14,7 +14,7 @@
 
 #include "hnsw_toolbox.h"
 
-enum { THREADS = 4, ROUNDS = 3 };
+enum { THREADS = 4, ROUNDS = 2 };
 
 static const char *library, *index_dir, *output_dir;
 
@@ -108,7 +108,7 @@ static void *misuse(void *argument) {
 
         snprintf(request, sizeof request,
                  "{\"input_path\": \"%s/out-%d.arrow\", \"input_format\": \"arrow_ipc\","
-                 " \"output_path\": \"%s/out-%d.hnsw\", \"ef_construction\": 20}",
+                 " \"output_path\": \"%s/out-%d.hnsw\", \"m\": 4, \"ef_construction\": 4, \"engine\": \"native\", \"threads\": 1}",
                  output_dir, thread, output_dir, thread);
         response = build(request);
         CHECK(response != NULL && last_error() == NULL);

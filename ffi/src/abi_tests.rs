@@ -13,7 +13,7 @@ type Call = unsafe extern "C" fn(*const c_char) -> *mut c_char;
 const CALLS: [Call; 2] = [hnsw_toolbox_extract_index, hnsw_toolbox_build_index];
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/chroma/1.5.9/l2/segment")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/chroma/1.5.9/churn/segment")
 }
 
 fn last_error() -> Option<String> {
@@ -135,8 +135,8 @@ fn build_response_is_as_the_contract_shows_it() {
     let request = build_request(&directory);
     let response = send(hnsw_toolbox_build_index, &request).unwrap();
     let rows = response["summary"]["scanned"].clone();
-    assert!(rows.as_u64().unwrap() > 1000);
-    let summary = json!({"scanned": rows, "inserted": rows, "deleted_skipped": 0, "dimension": 8});
+    assert!(rows.as_u64().unwrap() > 900);
+    let summary = json!({"scanned": rows, "inserted": rows, "deleted_skipped": 0, "dimension": 5});
     assert_eq!(
         response,
         json!({
@@ -538,7 +538,7 @@ fn a_token_tells_progress_and_is_gone_once_freed() {
         assert_eq!((done, total), (0, 0));
         send(request.0, &with(&request.1, "token", json!(token))).unwrap();
         assert!(unsafe { hnsw_toolbox_token_progress(token, &mut done, &mut total) });
-        assert!(done == total && total > 1000, "{done} of {total}");
+        assert!(done == total && total > 900, "{done} of {total}");
         assert!(unsafe { hnsw_toolbox_token_progress(token, ptr::null_mut(), ptr::null_mut()) });
 
         assert!(hnsw_toolbox_token_free(token));
