@@ -1,4 +1,11 @@
 //! What both engines must do alike, proved on the bytes they write and through the fast-hnsw
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
+
 //! crate's own loader and search.
 
 use std::collections::HashSet;

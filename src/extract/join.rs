@@ -74,6 +74,7 @@ impl<'s> Join<'s> {
             .sum();
         JoinSummary {
             rows_with_user_id: self.rows_with_user_id,
+            max_seq_id: self.metadata.max_seq_id(),
             labels_without_record: (self.metadata.len() as u64).saturating_sub(seen),
         }
     }

@@ -224,6 +224,9 @@ pub struct JoinSummary {
     pub rows_with_user_id: u64,
     /// Labels of the metadata that no live record scanned has.
     pub labels_without_record: u64,
+    /// The last sequence number that the index has seen: later writes are in Chroma's write-ahead
+    /// log only. Absent where the metadata does not say.
+    pub max_seq_id: Option<u64>,
 }
 
 /// The properties of an index that a summary reports.

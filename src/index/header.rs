@@ -195,7 +195,7 @@ impl IndexHeader {
     /// Fails when the fields that divide a record contradict each other. Records can be cut when
     /// this holds, whatever else the header says.
     pub(crate) fn check_record_layout(&self, path: &Path) -> Result<()> {
-        if self.offset_data < LinksHeader::SIZE || self.offset_data % 4 != 0 {
+        if self.offset_data < LinksHeader::SIZE || !self.offset_data.is_multiple_of(4) {
             return Err(Error::corrupt(
                 path,
                 "offset_data",

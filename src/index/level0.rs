@@ -132,10 +132,6 @@ impl<'s> Level0<'s> {
         self.count
     }
 
-    pub(crate) fn source(&self) -> &'s Source {
-        self.cursor.source()
-    }
-
     /// Some of the records from `first` on: at least one, at most `most`, as many as fit a window.
     pub(crate) fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {
         let outside = || Error::internal(format!("record {first} is outside the index"));
@@ -231,11 +227,6 @@ impl<'a> Block<'a> {
                 Ok((id, record))
             })
     }
-
-    /// Number of records.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() / self.layout.size.max(1)
-    }
 }
 
 #[cfg(test)]
@@ -311,7 +302,7 @@ mod tests {
             let mut next = 0;
             while next < level0.count() {
                 let block = level0.block(next, 100).unwrap();
-                assert!((1..=37).contains(&block.len()));
+                assert!((1..=37).contains(&block.iter().count()));
                 for found in block.iter() {
                     let (id, record) = found.unwrap();
                     assert_eq!(id, next);
@@ -320,7 +311,7 @@ mod tests {
                 }
             }
             assert_eq!(next, u64::from(COUNT));
-            assert_eq!(level0.block(next, 1).unwrap().len(), 0);
+            assert_eq!(level0.block(next, 1).unwrap().iter().count(), 0);
             assert!(level0.block(next + 1, 1).is_err());
             assert!(level0.block(u64::MAX, 1).is_err());
         });

@@ -182,10 +182,6 @@ impl Source {
         &self.path
     }
 
-    pub(crate) fn mode(&self) -> IoMode {
-        self.mode
-    }
-
     pub(crate) fn cursor(&self) -> Cursor<'_> {
         self.cursor_with_window(WINDOW)
     }
