@@ -11,9 +11,10 @@ LIBRARY := libhnsw_toolbox.so
 endif
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 PEERS := benches/peers/Cargo.toml
+GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench \
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers \
 	interop help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -42,6 +43,7 @@ lint-rust:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) fmt --manifest-path $(PEERS) --check
+	$(CARGO) fmt --manifest-path $(GRAPHS) --check
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	$(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
 
@@ -55,13 +57,18 @@ lint-go:
 fmt: ## Format the code
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path $(PEERS)
+	$(CARGO) fmt --manifest-path $(GRAPHS)
 	cd go && gofmt -w .
 
 header: ## Generate the C header
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
 
 bench: build-release ## Measure extraction, beside the usual way and beside cp
-	$(CARGO) run --quiet --release --locked --manifest-path $(PEERS) --bin bench_extract -- --memory 100000,1000000
+	$(CARGO) build --release --locked --manifest-path $(PEERS) --target-dir target/peers
+	target/peers/release/bench_extract --memory 100000,1000000
+
+bench-peers: ## Measure building, beside hnsw_rs, fast-hnsw, hnswlib and usearch
+	python3 benches/graphs/graphs.py
 
 interop: build-release ## Let pyarrow, pandas, DuckDB and polars read what we write
 	tests/interop/run target/release/hnsw-toolbox
