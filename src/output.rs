@@ -299,8 +299,8 @@ fn create_temporary(parent: &Path) -> Result<(File, PathBuf)> {
             Ok(file) => {
                 // A file system without locks only loses the cleaning up after a kill. Another run
                 // may have taken the file for an abandoned one before it was locked: try again.
-                let _ = file.try_lock();
-                if path.exists() {
+                let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+                if !taken && path.exists() {
                     return Ok((file, path));
                 }
             }
@@ -355,6 +355,25 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn files_begun_side_by_side_do_not_remove_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let target = directory.path().join(worker.to_string());
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        let (file, temporary) = create_temporary(parent(&target)).unwrap();
+                        remove_abandoned(parent(&target));
+                        assert!(temporary.exists());
+                        std::fs::remove_file(temporary).unwrap();
+                        drop(file);
+                    }
+                });
+            }
+        });
     }
 
     #[test]
