@@ -107,7 +107,7 @@ impl<'a> Vectors<'a> {
             .and_then(|len| u32::try_from(len).ok())
             .filter(|len| *len < u32::MAX)
             .ok_or_else(|| Error::internal("vectors without a dimension, or too many"))?;
-        if data.len() % dimension != 0 {
+        if !data.len().is_multiple_of(dimension) {
             return Err(Error::internal("vectors with a part of a row"));
         }
         Ok(Self {

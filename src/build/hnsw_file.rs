@@ -84,7 +84,7 @@ pub(crate) struct VectorWriter<'f> {
 impl<'f> VectorWriter<'f> {
     pub(crate) fn new(mut file: &'f File) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&[0; VECTORS_OFFSET as usize])?;
+        file.write_all(&[0; size_of::<Header>()])?;
         Ok(Self { file })
     }
 
