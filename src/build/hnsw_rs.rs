@@ -46,8 +46,11 @@ impl WithSpace for HnswRs<'_> {
     type Output = Result<Links>;
 
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<Links> {
-        catch_unwind(AssertUnwindSafe(|| self.build(space)))
-            .unwrap_or_else(|_| Err(Error::internal("hnsw_rs panicked")))
+        catch_unwind(AssertUnwindSafe(|| self.build(space))).unwrap_or_else(|_| {
+            Err(Error::internal(
+                "hnsw_rs, or the progress function, panicked",
+            ))
+        })
     }
 }
 

@@ -46,9 +46,9 @@ compile_error!("vectors are mapped from little-endian files");
 #[serde(rename_all = "snake_case")]
 pub enum Engine {
     /// This crate's own.
+    #[default]
     Native,
     /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
-    #[default]
     HnswRs,
 }
 

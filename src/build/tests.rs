@@ -637,6 +637,62 @@ fn cancelling_stops_the_build() {
 }
 
 #[test]
+fn a_panic_in_the_progress_function_stops_every_thread() {
+    let data = structured(300, 4, 8);
+    let labels: Vec<u64> = (0..300).collect();
+    for engine in Engine::ALL {
+        let report = |progress: Progress| assert!(progress.done < 100, "on purpose");
+        let monitor = Monitor::default().reporting_to(&report);
+        let options = BuildOptions {
+            threads: Some(3),
+            ..options(engine, Metric::Euclidean)
+        };
+        let rows = Rows::new(&data, 4, &labels, 100);
+        let error = build_rows(rows, &options, &monitor).err().unwrap();
+        assert_eq!(error.code(), 900, "{engine}: {error}");
+    }
+}
+
+#[test]
+fn vectors_in_memory_are_checked_and_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.hnsw");
+    let data = structured(300, 4, 8);
+    let build = |data: &[f32], dimension, labels: Option<&[u64]>| {
+        let options = BuildOptions::default();
+        build_index_from_vectors(
+            data,
+            dimension,
+            labels,
+            &path,
+            &options,
+            &Monitor::default(),
+        )
+        .map_err(|error| error.to_string())
+    };
+    let refused = [
+        build(&data, 0, None).unwrap_err(),
+        build(&data, 7, None).unwrap_err(),
+        build(&data, 4, Some(&[1, 2])).unwrap_err(),
+        build(&[1.0, 2.0, 3.0, f32::NAN], 2, None).unwrap_err(),
+    ];
+    assert_eq!(
+        refused,
+        [
+            "dimension: found 0, expected a divisor of the number of elements, 1200",
+            "dimension: found 7, expected a divisor of the number of elements, 1200",
+            "labels: found 2, expected one for each of 300 vectors",
+            "vectors: found NaN in row 1, element 1, expected finite numbers",
+        ]
+    );
+    assert!(!path.exists());
+    assert_eq!(build(&data, 4, None).unwrap().inserted, 300);
+    let parsed = Parsed::read(&path);
+    assert_eq!(parsed.vectors, data);
+    assert_eq!(parsed.labels, (0..300).collect::<Vec<u64>>());
+}
+
+#[test]
 fn progress_ends_at_the_number_of_vectors() {
     let data = structured(300, 4, 8);
     let labels: Vec<u64> = (0..300).collect();
