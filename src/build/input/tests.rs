@@ -158,6 +158,13 @@ impl Random {
     }
 }
 
+/// Writes a file that is older than the tick of the clock that opening a new one waits for.
+fn write_aged(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+}
+
 /// Reads damaged bytes under a file name of the given extension. They may be readable all the same;
 /// what they must not do is make it panic, or fail for a reason that is not the file's. Returns
 /// whether they were refused.
@@ -165,7 +172,7 @@ fn read_damaged(folder: &Path, like: &Path, bytes: &[u8], io: IoMode) -> bool {
     let path = folder
         .join("damaged")
         .with_extension(like.extension().unwrap());
-    std::fs::write(&path, bytes).unwrap();
+    write_aged(&path, bytes);
     let outcome = read_all(&path, 16, false, io);
     if let Err(error) = &outcome {
         assert!(
@@ -193,7 +200,7 @@ fn a_file_cut_off_anywhere_is_an_error() {
         let bytes = std::fs::read(&path).unwrap();
         for len in 0..bytes.len() {
             let cut = folder_of_cuts.path().join(format!("{len}-{file}"));
-            std::fs::write(&cut, &bytes[..len]).unwrap();
+            write_aged(&cut, &bytes[..len]);
             let io = [IoMode::Mmap, IoMode::Read][len % 2];
             let error = read_all(&cut, 16, false, io).expect_err(file);
             std::fs::remove_file(&cut).unwrap();
@@ -436,7 +443,7 @@ impl Page {
 fn read_bytes(extension: &str, bytes: &[u8]) -> Result<RowBatch> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("written").with_extension(extension);
-    std::fs::write(&path, bytes).unwrap();
+    write_aged(&path, bytes);
     read_all(&path, 16, false, IoMode::Read)
 }
 

@@ -48,7 +48,13 @@ fn read_path(path: &Path, mode: IoMode, window: usize) -> Result<Contents> {
 fn file_of(pickle: &[u8]) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(pickle).unwrap();
+    age(file.as_file());
     file
+}
+
+/// Makes a file older than the tick of the clock that opening a new one waits for.
+fn age(file: &std::fs::File) {
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
 }
 
 fn read(pickle: &[u8]) -> Result<Contents> {
@@ -257,6 +263,7 @@ fn a_file_cut_off_at_any_byte_is_an_error() {
         let file = file_of(pickle);
         for length in (0..pickle.len()).rev() {
             file.as_file().set_len(length as u64).unwrap();
+            age(file.as_file());
             let error = read_path(file.path(), IoMode::Read, WINDOW).unwrap_err();
             let Error::CorruptMetadata { position, .. } = error else {
                 panic!("{error}");
