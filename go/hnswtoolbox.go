@@ -88,6 +88,12 @@ type ExtractRequest struct {
 	BatchSize int `json:"batch_size,omitempty"`
 	// Vectors defaults to VectorsStored.
 	Vectors Vectors `json:"vectors,omitempty"`
+	// Salvage extracts what can be saved of a damaged index.
+	Salvage bool `json:"salvage,omitempty"`
+	// Dimension and M describe a damaged index whose header.bin is not to be used: both or
+	// neither, and only with Salvage.
+	Dimension *int `json:"dimension,omitempty"`
+	M         *int `json:"m,omitempty"`
 	// Compression defaults to CompressionNone.
 	Compression Compression `json:"compression,omitempty"`
 	// RowGroupBytes is the size of a Parquet row group, in bytes of vectors.
@@ -110,6 +116,25 @@ type ExtractSummary struct {
 	DeletedSkipped  uint64          `json:"deleted_skipped"` // records left out because they are deleted
 	Dimension       int             `json:"dimension"`       // components of each vector
 	IndexProperties IndexProperties `json:"index_properties"`
+	Metadata        *JoinSummary    `json:"metadata,omitempty"` // nil when no metadata was joined
+	Salvage         *SalvageSummary `json:"salvage,omitempty"`  // nil when nothing was salvaged
+}
+
+// JoinSummary says how the metadata and the records of an index fit together.
+type JoinSummary struct {
+	RowsWithUserID      uint64  `json:"rows_with_user_id"`
+	LabelsWithoutRecord uint64  `json:"labels_without_record"` // labels that no live record has
+	MaxSeqID            *uint64 `json:"max_seq_id"`            // the last write that the index has seen
+}
+
+// SalvageSummary says what was saved of a damaged index, and what was not.
+type SalvageSummary struct {
+	CountedRecords  *uint64 `json:"counted_records,omitempty"` // by header.bin, if it was read
+	WholeRecords    uint64  `json:"whole_records"`             // that data_level0.bin has room for
+	LabelZero       uint64  `json:"label_zero"`                // records left out: label 0
+	LabelDuplicate  uint64  `json:"label_duplicate"`           // records left out: a later one has the label
+	VectorNotFinite uint64  `json:"vector_not_finite"`         // records left out: NaN or infinity
+	MetadataError   *string `json:"metadata_error,omitempty"`  // why no metadata was joined
 }
 
 // IndexProperties are what the header of an index says.

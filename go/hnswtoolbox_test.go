@@ -446,3 +446,47 @@ func TestProgressOfACancelledBuildMovesBeforeItStops(t *testing.T) {
 		t.Errorf("the last report is %+v", last)
 	}
 }
+
+func TestSalvageTakesTheWholeRecordsOfATornIndex(t *testing.T) {
+	f := loadFixture(t, "0.6.3/churn")
+	torn := t.TempDir()
+	header := mustRead(t, filepath.Join(f.segment, "header.bin"))
+	data := mustRead(t, filepath.Join(f.segment, "data_level0.bin"))
+	pickle := mustRead(t, filepath.Join(f.segment, "index_metadata.pickle"))
+	for name, content := range map[string][]byte{
+		"header.bin":            header,
+		"data_level0.bin":       data[:len(data)/2],
+		"index_metadata.pickle": pickle,
+	} {
+		if err := os.WriteFile(filepath.Join(torn, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	request := ExtractRequest{
+		IndexDir:     torn,
+		OutputPath:   filepath.Join(t.TempDir(), "out"),
+		MetadataPath: filepath.Join(torn, "index_metadata.pickle"),
+	}
+	if _, err := ExtractIndex(request); !errors.Is(err, ErrCorruptIndex) {
+		t.Fatalf("without salvage: found %v", err)
+	}
+	request.Salvage = true
+	resp, err := ExtractIndex(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	salvage, metadata := resp.Summary.Salvage, resp.Summary.Metadata
+	if salvage == nil || metadata == nil {
+		t.Fatalf("found %+v", resp.Summary)
+	}
+	if salvage.CountedRecords == nil || *salvage.CountedRecords != f.truth.Header.CurElementCount {
+		t.Errorf("counted: found %v", salvage.CountedRecords)
+	}
+	emitted := resp.Summary.Emitted
+	if emitted == 0 || emitted >= f.truth.LiveRecords || emitted > salvage.WholeRecords {
+		t.Errorf("emitted %d of %d whole records", emitted, salvage.WholeRecords)
+	}
+	if metadata.RowsWithUserID != emitted || metadata.LabelsWithoutRecord != f.truth.LiveRecords-emitted {
+		t.Errorf("found %+v for %d rows", *metadata, emitted)
+	}
+}

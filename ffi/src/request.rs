@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use toolbox::{
     build_index_from_columnar, extract_index_to_columnar, BuildOptions, BuildResponse,
-    ColumnarOptions, Error, ExtractResponse, Monitor, Progress, Result,
+    ColumnarOptions, Error, ExtractResponse, Monitor, Progress, Result, Salvage,
 };
 
 use crate::token::{self, Token};
@@ -24,6 +24,9 @@ pub(crate) fn extract(request: &str) -> Result<String> {
             "include_deleted",
             "batch_size",
             "vectors",
+            "salvage",
+            "dimension",
+            "m",
             "compression",
             "row_group_bytes",
             "io",
@@ -38,6 +41,19 @@ pub(crate) fn extract(request: &str) -> Result<String> {
     fields.flag("include_deleted", &mut options.extract.include_deleted)?;
     fields.size("batch_size", &mut options.batch_size)?;
     fields.name("vectors", &mut options.extract.vectors)?;
+    let mut salvage = false;
+    let mut shape = Salvage::default();
+    fields.flag("salvage", &mut salvage)?;
+    fields.optional_size("dimension", &mut shape.dimension)?;
+    fields.optional_size("m", &mut shape.m)?;
+    if !salvage && shape != Salvage::default() {
+        return Err(refused(
+            "salvage",
+            "false, beside dimension or m".to_string(),
+            "true: they describe a torn index whose header is not to be used",
+        ));
+    }
+    options.extract.salvage = salvage.then_some(shape);
     fields.name("compression", &mut options.compression)?;
     fields.number("row_group_bytes", &mut options.row_group_bytes)?;
     fields.name("io", &mut options.extract.io)?;
