@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use common::*;
@@ -68,15 +69,21 @@ fn an_index_that_is_changed_by_another_thread_gives_the_old_rows_or_an_error() {
                 std::fs::write(&output, OLD).unwrap();
                 let path = dir.path().join(name);
                 let (sender, receiver) = sync_channel::<()>(1);
+                let (changed, done) = sync_channel::<()>(1);
                 let writer = std::thread::spawn(move || {
                     // The index is open, and its first rows are read; the others are not yet.
                     receiver.recv().unwrap();
                     std::thread::sleep(Duration::from_micros(round * 500));
                     change(&path);
+                    let _ = changed.send(());
                 });
+                let done = Mutex::new(done);
                 let report = |_| {
                     // Only the first report is waited for.
-                    let _ = sender.try_send(());
+                    if sender.try_send(()).is_ok() && round == 0 {
+                        // Once at least, the change is sure to come in the middle.
+                        let _ = done.lock().unwrap().recv();
+                    }
                 };
                 let monitor = Monitor::default().reporting_to(&report);
                 let mut options = columnar_options(format, extract_options(true, IoMode::Read));
