@@ -14,7 +14,7 @@ PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers \
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers fuzz \
 	interop help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -69,6 +69,14 @@ bench: build-release ## Measure extraction, beside the usual way and beside cp
 
 bench-peers: ## Measure building, beside hnsw_rs, fast-hnsw, hnswlib and usearch
 	python3 benches/graphs/graphs.py
+
+TARGET ?= extract_index
+SECONDS ?= 60
+fuzz: ## Fuzz for a while: make fuzz TARGET=extract_index|build_index SECONDS=60
+	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked --quiet cargo-fuzz
+	mkdir -p fuzz/corpus/$(TARGET)
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
+		-max_total_time=$(SECONDS) -max_len=8192 -timeout=20
 
 interop: build-release ## Let pyarrow, pandas, DuckDB and polars read what we write
 	tests/interop/run target/release/hnsw-toolbox
