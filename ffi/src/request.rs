@@ -47,10 +47,11 @@ pub(crate) fn extract(request: &str) -> Result<String> {
     fields.optional_size("dimension", &mut shape.dimension)?;
     fields.optional_size("m", &mut shape.m)?;
     if !salvage && shape != Salvage::default() {
+        let field = if shape.m.is_some() { "m" } else { "dimension" };
         return Err(refused(
-            "salvage",
-            "false, beside dimension or m".to_string(),
-            "true: they describe a torn index whose header is not to be used",
+            field,
+            "one without salvage".to_string(),
+            "none, or salvage to be true: it describes a torn index",
         ));
     }
     options.extract.salvage = salvage.then_some(shape);
