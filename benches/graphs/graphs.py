@@ -3,10 +3,14 @@
 
     python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
                                    [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
+                                   [--latent 24]
 
 It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
 the latter compiled on this machine, and builds the Rust program beside it. The data are points of
-a smooth surface: 24 latent dimensions through a random layer with tanh.
+a smooth surface, with a little noise: latent dimensions through a random layer with tanh. The more
+latent dimensions, the harder they are to search.
+
+Metrics are the library's five names; a library that lacks one is left out of its lines.
 
 Columns: seconds for the graph alone (the best of the repetitions), seconds in all (ours: with
 writing and syncing the file), seconds of all threads' processor time, recall@10 and microseconds a query at ef 50 and 100, peak heap
@@ -26,6 +30,11 @@ TARGET = HERE / "target"
 VENV = TARGET / "venv"
 M, EF_CONSTRUCTION, K, QUERIES = 16, 200, 10, 1000
 EFS = [50, 100]
+# Their names of our metrics.
+PEERS = {
+    "hnswlib": {"euclidean": "l2", "squared_euclidean": "l2", "cosine": "cosine", "dot_product": "ip"},
+    "usearch": {"euclidean": "l2sq", "squared_euclidean": "l2sq", "cosine": "cos", "dot_product": "ip"},
+}
 
 
 def enter_venv():
@@ -39,31 +48,41 @@ def enter_venv():
         os.execv(python, [python, *sys.argv])
 
 
-def make_data(count, dimension):
+def distances(metric, queries, base):
+    """Of each query to each vector; any numbers of the same order."""
     import numpy as np
 
-    folder = TARGET / f"data-{count}x{dimension}"
+    if metric == "manhattan":
+        return np.stack([np.abs(base - query).sum(1) for query in queries])
+    if metric == "dot_product":
+        return -queries @ base.T
+    if metric == "cosine":
+        base = base / np.linalg.norm(base, axis=1, keepdims=True)
+        return -queries @ base.T
+    return (base * base).sum(1)[None, :] - 2 * queries @ base.T
+
+
+def make_data(count, dimension, latents, metrics):
+    import numpy as np
+
+    folder = TARGET / f"data-{count}x{dimension}-{latents}"
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "truth-cosine.u32").exists():
-        return folder
     random = np.random.default_rng(1)
-    latent = random.standard_normal((count + QUERIES, 24), dtype=np.float32)
-    mixing = random.standard_normal((24, dimension), dtype=np.float32) / np.float32(24**0.5)
-    data = np.tanh(1.5 * latent @ mixing)
+    latent = random.standard_normal((count + QUERIES, latents), dtype=np.float32)
+    mixing = random.standard_normal((latents, dimension), dtype=np.float32)
+    data = np.tanh(1.5 * latent @ (mixing / np.float32(latents**0.5)))
     data += 0.02 * random.standard_normal(data.shape, dtype=np.float32)
     base, queries = data[:count], data[count:]
     base.tofile(folder / "base.f32")
     queries.tofile(folder / "queries.f32")
-    for metric in ["euclidean", "cosine"]:
-        b, q = base, queries
-        if metric == "cosine":
-            b = b / np.linalg.norm(b, axis=1, keepdims=True)
-            q = q / np.linalg.norm(q, axis=1, keepdims=True)
-        truth = []
-        for part in np.array_split(q, 10):
-            far = (b * b).sum(1)[None, :] - 2 * part @ b.T
-            truth.append(np.argpartition(far, K, axis=1)[:, :K])
-        np.concatenate(truth).astype(np.uint32).tofile(folder / f"truth-{metric}.u32")
+    for metric in metrics:
+        truth = folder / f"truth-{metric}.u32"
+        if not truth.exists():
+            nearest = [
+                np.argpartition(distances(metric, part, base), K, axis=1)[:, :K]
+                for part in np.array_split(queries, 20)
+            ]
+            np.concatenate(nearest).astype(np.uint32).tofile(truth)
     return folder
 
 
@@ -87,7 +106,7 @@ def measure_python(engine, metric, threads, count, dimension, folder):
     if engine == "hnswlib":
         import hnswlib
 
-        index = hnswlib.Index({"euclidean": "l2"}.get(metric, metric), dimension)
+        index = hnswlib.Index(PEERS[engine][metric], dimension)
         index.init_index(count, M=M, ef_construction=EF_CONSTRUCTION)
         start, cpu = time.perf_counter(), time.process_time()
         index.add_items(base, num_threads=threads)
@@ -96,7 +115,7 @@ def measure_python(engine, metric, threads, count, dimension, folder):
 
         index = Index(
             ndim=dimension,
-            metric={"euclidean": "l2sq", "cosine": "cos"}[metric],
+            metric=PEERS[engine][metric],
             dtype="f32",
             connectivity=M,
             expansion_add=EF_CONSTRUCTION,
@@ -125,7 +144,7 @@ def run(*command):
 
 
 def measure(engine, metric, threads, count, dimension, folder):
-    if engine in ("hnswlib", "usearch"):
+    if engine in PEERS:
         arguments = [engine, metric, threads, count, dimension, folder]
         return run(sys.executable, __file__, "--measure", *map(str, arguments))
     program, _, seed = str(TARGET / "release/hnsw-toolbox-graphs"), *engine.partition("+seed")[1:]
@@ -154,18 +173,20 @@ def main():
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--engines", default="native,hnsw_rs,fast_hnsw,hnswlib,usearch")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--latent", type=int, default=24)
     options = parser.parse_args()
     subprocess.run(
         ["cargo", "build", "--release", "--quiet", "--manifest-path", HERE / "Cargo.toml"],
         check=True,
     )
     print(f"m {M}, ef_construction {EF_CONSTRUCTION}, {QUERIES} queries")
-    print("size        metric     engine       threads  graph s  total s    cpu s"
+    print("size        metric            engine       threads  graph s  total s    cpu s"
           "  recall@10 ef 50 / 100   µs/query ef 50 / 100   peak MB", flush=True)
     for size in options.sizes.split(","):
         count, dimension = map(int, size.split("x"))
-        folder = make_data(count, dimension)
-        for metric in options.metrics.split(","):
+        metrics = options.metrics.split(",")
+        folder = make_data(count, dimension, options.latent, metrics)
+        for metric in metrics:
             for threads in map(int, options.threads.split(",")):
                 engines = options.engines.split(",")
                 results = {engine: [] for engine in engines}
@@ -173,6 +194,8 @@ def main():
                 for _ in range(options.repeat):
                     for engine in engines:
                         if engine == "fast_hnsw" and threads > 1:
+                            continue
+                        if metric not in PEERS.get(engine, [metric]):
                             continue
                         results[engine].append(
                             measure(engine, metric, threads, count, dimension, folder)
@@ -183,7 +206,7 @@ def main():
                     best = min(found, key=lambda result: result["graph"])
                     low, high = (best[str(ef)] for ef in EFS)
                     print(
-                        f"{size:11} {metric:10} {engine:12} {threads:7}  {best['graph']:7.2f}"
+                        f"{size:11} {metric:17} {engine:12} {threads:7}  {best['graph']:7.2f}"
                         f"  {best['total']:7.2f}  {best['cpu']:7.2f}         {low['recall']:.4f} / {high['recall']:.4f}"
                         f"            {low['micros']:5.0f} / {high['micros']:5.0f}"
                         f"   {best['heap'] / 1e6:7.1f}",

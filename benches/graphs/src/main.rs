@@ -5,7 +5,7 @@
 //! hnsw-toolbox-graphs search METRIC DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
 //! ```
 //!
-//! ENGINE is native, hnsw_rs or fast_hnsw; METRIC euclidean or cosine; always m 16 and
+//! ENGINE is native, hnsw_rs or fast_hnsw; METRIC one of the library's five; always m 16 and
 //! ef_construction 200. TRUTH holds the ten nearest of each query.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use fast_hnsw::distance::{Cosine, Distance, Euclidean};
+use fast_hnsw::distance::{
+    Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean,
+};
 use fast_hnsw::labeled::LabeledIndex;
 use fast_hnsw::Builder;
 use hnsw_toolbox::{build_index_from_vectors, BuildOptions, Monitor, Progress};
@@ -44,6 +46,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Calls a function with fast-hnsw's metric of that name before the other arguments.
+macro_rules! with_metric {
+    ($name:expr, $function:ident($($argument:expr),*)) => {
+        match $name {
+            "euclidean" => $function(Euclidean, $($argument),*),
+            "squared_euclidean" => $function(SquaredEuclidean, $($argument),*),
+            "cosine" => $function(Cosine, $($argument),*),
+            "dot_product" => $function(DotProduct, $($argument),*),
+            "manhattan" => $function(Manhattan, $($argument),*),
+            other => panic!("unknown metric {other}"),
+        }
+    };
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -61,10 +77,7 @@ fn main() {
             let dimension = dimension.parse().unwrap();
             let queries = read(queries);
             let truth: Vec<u32> = read(truth).iter().map(|bits| bits.to_bits()).collect();
-            match *metric {
-                "cosine" => search(Cosine, dimension, index, &queries, &truth, efs),
-                _ => search(Euclidean, dimension, index, &queries, &truth, efs),
-            }
+            with_metric!(*metric, search(dimension, index, &queries, &truth, efs));
         }
         _ => panic!("see the source for the arguments"),
     }
@@ -92,9 +105,8 @@ fn build(
     let cpu_before = cpu_seconds();
     PEAK.store(before, Ordering::Relaxed);
     let start = Instant::now();
-    let graph = match (engine, metric) {
-        ("fast_hnsw", "cosine") => build_fast_hnsw(Cosine, dimension, &base, out),
-        ("fast_hnsw", _) => build_fast_hnsw(Euclidean, dimension, &base, out),
+    let graph = match engine {
+        "fast_hnsw" => with_metric!(metric, build_fast_hnsw(dimension, &base, out)),
         _ => {
             let options = BuildOptions {
                 engine: engine.parse().unwrap(),
