@@ -16,6 +16,7 @@ Columns: seconds for the graph alone (the best of the repetitions), seconds in a
 writing and syncing the file), seconds of all threads' processor time, recall@10 and microseconds a query at ef 50 and 100, peak heap
 (Rust) or growth of peak resident memory (Python) in MB. native, hnsw_rs and fast_hnsw are all
 searched by fast-hnsw's loader and search; hnswlib and usearch by their own, on one thread.
+Unreachable: nodes that no walk on layer 0 from the entry point finds.
 """
 
 import argparse
@@ -86,6 +87,51 @@ def make_data(count, dimension, latents, metrics):
     return folder
 
 
+def unreachable(links, entry_point):
+    """Nodes that no walk on layer 0 from the entry point finds. links: n × m0, −1 for none."""
+    import numpy as np
+
+    seen = np.zeros(len(links), bool)
+    front = np.array([entry_point])
+    while len(front):
+        seen[front] = True
+        front = np.unique(links[front])
+        front = front[front >= 0]
+        front = front[~seen[front]]
+    return int((~seen).sum())
+
+
+def unreachable_of_hnsw_file(path):
+    import numpy as np
+
+    file = np.memmap(path, np.uint8, "r")
+    n, dimension, _, m0 = file[12:44].view("<u8").tolist()
+    entry_point = int(file[52:60].view("<u8")[0])
+    offsets = 256 + 4 * n * dimension + 4 * n
+    starts = file[offsets:offsets + 8 * n].view("<u8")
+    links = np.full((n, m0), -1, np.int64)
+    for node, start in enumerate(starts.tolist()):
+        count = int(file[start:start + 4].view("<u4")[0])
+        links[node, :count] = file[start + 4:start + 4 + 8 * count].view("<u4")[::2]
+    return unreachable(links, entry_point)
+
+
+def unreachable_of_hnswlib(index):
+    import numpy as np
+
+    path = TARGET / "hnswlib.index"
+    index.save_index(str(path))
+    file = np.memmap(path, np.uint8, "r")
+    path.unlink()
+    count, record = file[16:32].view("<u8").tolist()
+    entry_point = int(file[52:56].view("<u4")[0])
+    records = file[96:96 + count * record].reshape(count, record)
+    degrees = np.ascontiguousarray(records[:, :2]).view("<u2")[:, 0]
+    links = np.ascontiguousarray(records[:, 4:4 + 8 * M]).view("<u4").astype(np.int64)
+    links[np.arange(2 * M)[None, :] >= degrees[:, None]] = -1
+    return unreachable(links, entry_point)
+
+
 def peak_resident():
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
@@ -136,6 +182,8 @@ def measure_python(engine, metric, threads, count, dimension, folder):
         micros = 1e6 * (time.perf_counter() - start) / len(queries)
         hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist()))
         result[str(ef)] = {"recall": hits / truth.size, "micros": micros}
+    if engine == "hnswlib":
+        result["unreachable"] = unreachable_of_hnswlib(index)
     print(json.dumps(result))
 
 
@@ -157,6 +205,7 @@ def measure(engine, metric, threads, count, dimension, folder):
         program, "search", metric, str(dimension), index, folder / "queries.f32",
         folder / f"truth-{metric}.u32", *map(str, EFS),
     )
+    result["unreachable"] = unreachable_of_hnsw_file(index)
     index.unlink()
     return result
 
@@ -181,7 +230,7 @@ def main():
     )
     print(f"m {M}, ef_construction {EF_CONSTRUCTION}, {QUERIES} queries")
     print("size        metric            engine       threads  graph s  total s    cpu s"
-          "  recall@10 ef 50 / 100   µs/query ef 50 / 100   peak MB", flush=True)
+          "  recall@10 ef 50 / 100   µs/query ef 50 / 100   peak MB  unreachable", flush=True)
     for size in options.sizes.split(","):
         count, dimension = map(int, size.split("x"))
         metrics = options.metrics.split(",")
@@ -209,7 +258,7 @@ def main():
                         f"{size:11} {metric:17} {engine:12} {threads:7}  {best['graph']:7.2f}"
                         f"  {best['total']:7.2f}  {best['cpu']:7.2f}         {low['recall']:.4f} / {high['recall']:.4f}"
                         f"            {low['micros']:5.0f} / {high['micros']:5.0f}"
-                        f"   {best['heap'] / 1e6:7.1f}",
+                        f"   {best['heap'] / 1e6:7.1f}  {best.get('unreachable', '-'):>11}",
                         flush=True,
                     )
 

@@ -71,6 +71,8 @@ pub(crate) struct Parameters {
     pub(crate) m: usize,
     pub(crate) m0: usize,
     pub(crate) ef_construction: usize,
+    /// Whether candidates that the heuristic turned down fill the places that are free.
+    pub(crate) keep_pruned: bool,
     /// Whether a neighbour list that overflows is pruned by the heuristic, not by distance alone.
     pub(crate) prune_by_heuristic: bool,
 }
@@ -155,7 +157,7 @@ pub(crate) fn write_graph<G: Graph + Sync>(
             .into(),
         use_heuristic: 1,
         extend_candidates: 0,
-        keep_pruned: 0,
+        keep_pruned: u8::from(parameters.keep_pruned),
         prune_strategy: u8::from(parameters.prune_by_heuristic),
         zeros: [0; 184],
     };

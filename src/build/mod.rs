@@ -495,7 +495,7 @@ fn build_from_rows<R: RowSource>(
                     monitor,
                 },
             )?;
-            finish(file, vectors, plan, &graph, &labels, false)
+            finish(file, vectors, plan, &graph, &labels)
         }
         Engine::Native => {
             let graph = with_space(
@@ -510,7 +510,7 @@ fn build_from_rows<R: RowSource>(
                     monitor,
                 },
             )?;
-            finish(file, vectors, plan, &graph, &labels, true)
+            finish(file, vectors, plan, &graph, &labels)
         }
     }
     .map_err(write_error())?;
@@ -523,13 +523,14 @@ fn finish<G: Graph + Sync>(
     plan: &Plan,
     graph: &G,
     labels: &[u64],
-    prune_by_heuristic: bool,
 ) -> std::io::Result<()> {
+    let native = plan.engine == Engine::Native;
     let parameters = Parameters {
         m: plan.m,
         m0: plan.m0,
         ef_construction: plan.ef_construction,
-        prune_by_heuristic,
+        keep_pruned: native,
+        prune_by_heuristic: native,
     };
     hnsw_file::write_graph(file, vectors, plan.metric, graph, labels, parameters)
 }

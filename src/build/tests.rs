@@ -438,6 +438,33 @@ fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
+fn many_threads_on_few_processors_change_nothing() {
+    let (count, dimension) = (3000, 4);
+    let data = structured(count, dimension, 11);
+    let bytes = |seed: u64, threads: usize| {
+        let options = BuildOptions {
+            seed: Some(seed),
+            threads: Some(threads),
+            m: 4,
+            m0: Some(6),
+            ef_construction: 12,
+            ..options(Engine::Native, Metric::SquaredEuclidean)
+        };
+        let built = build(&data, dimension, &options).unwrap();
+        (std::fs::read(&built.path).unwrap(), built)
+    };
+    for seed in 0..6 {
+        let (one, built) = bytes(seed, 1);
+        let unreachable = Parsed::read(&built.path).check_graph();
+        assert!(unreachable < count / 50, "{unreachable} unreachable");
+        for threads in [2, 7, 16] {
+            let (many, _) = bytes(seed, threads);
+            assert!(one == many, "seed {seed}, {threads} threads");
+        }
+    }
+}
+
+#[test]
 fn one_vector_is_an_index() {
     for engine in Engine::ALL {
         for metric in Metric::ALL {
