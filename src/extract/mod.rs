@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::columnar::ColumnarFormat;
+use crate::columnar::{check_batch_size, ColumnarFormat};
 use crate::error::{BoxError, Error, Result};
 use crate::index::source::Source;
 use crate::index::{file_name, Index, IndexHeader, IoMode};
@@ -23,9 +23,6 @@ use crate::output::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFi
 use rows::RowReader;
 
 pub use salvage::{Salvage, SalvageSummary};
-
-/// The largest `batch_size`.
-const MAX_BATCH_SIZE: usize = 1 << 20;
 
 /// What is extracted, and how the index is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,13 +112,7 @@ impl Default for ColumnarOptions {
 
 impl ColumnarOptions {
     fn validate(&self) -> Result<()> {
-        if !(1..=MAX_BATCH_SIZE).contains(&self.batch_size) {
-            return Err(Error::argument(
-                "batch_size",
-                self.batch_size,
-                format!("1 to {MAX_BATCH_SIZE}"),
-            ));
-        }
+        check_batch_size(self.batch_size)?;
         if self.row_group_bytes == 0 {
             return Err(Error::argument("row_group_bytes", 0, "at least 1"));
         }
