@@ -317,9 +317,12 @@ fn summary(inputs: &Inputs, rows: &RowReader<'_>) -> ExtractSummary {
 /// Streams the records of an index, in internal-id order, to `on_record`.
 ///
 /// Memory does not depend on the size of the index: records are borrowed from a window of the
-/// mapped file. (A [`Salvage`] keeps a bit for each label when labels are dense, as Chroma's are,
-/// else 12 bytes for each record; with metadata, 24 bytes for each of its ids are kept.) The callback stops early with [`ControlFlow::Break`]; the summary then counts what
-/// was handed out so far, the last record included.
+/// mapped file. What grows with it: a [`Salvage`] keeps a bit for each label when labels are dense,
+/// as Chroma's are, else 12 bytes for each record, and with duplicate labels a bit for each record;
+/// with metadata, 24 bytes for each of its ids are kept, and up to 48 while it is read.
+///
+/// The callback stops early with [`ControlFlow::Break`]; the summary then counts what was handed
+/// out so far, the last record included.
 ///
 /// # Errors
 ///
@@ -345,7 +348,8 @@ where
 /// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
 ///
 /// The output appears at `output` whole, or not at all, and then what was there before is
-/// untouched. Memory does not depend on the size of the index.
+/// untouched. Memory is that of [`extract_index`], and what a page or record batch and the labels
+/// of a row group take.
 ///
 /// # Errors
 ///
