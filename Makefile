@@ -15,7 +15,7 @@ GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers fuzz \
-	interop help
+	interop deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
 	$(CARGO) build --workspace --locked
@@ -80,6 +80,9 @@ fuzz: ## Fuzz for a while: make fuzz TARGET=extract_index|build_index SECONDS=60
 
 interop: build-release ## Let pyarrow, pandas, DuckDB and polars read what we write
 	tests/interop/run target/release/hnsw-toolbox
+
+deny: ## Check the dependencies: licences, duplicates, sources, known vulnerabilities
+	.ci/deny
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -8,6 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+const MAX_BATCH_SIZE: usize = 1 << 20;
+
+/// Rows of a columnar file that are held at once: 1 to 1,048,576.
+pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
+    if (1..=MAX_BATCH_SIZE).contains(&batch_size) {
+        return Ok(());
+    }
+    Err(Error::argument(
+        "batch_size",
+        batch_size,
+        format!("a number from 1 to {MAX_BATCH_SIZE}"),
+    ))
+}
+
 /// A columnar file format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -532,5 +532,21 @@ mod unix {
         // Without JSON it is a path like any other.
         assert_silent_success(&run(&[&"extract", &index, &"-o", &path]));
         assert!(path.exists());
+
+        // It is the input of a build, now.
+        let index = scratch.path().join("out.hnsw");
+        let odd_index = scratch
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"\xFF.hnsw"));
+        let plain = scratch.path().join("in.parquet");
+        std::fs::copy(&path, &plain).unwrap();
+        for (input, output, argument) in [(&path, &index, "INPUT"), (&plain, &odd_index, "OUT")] {
+            let error = assert_failure(&run(&[&"build", input, &"-o", output, &"--json"]), 2);
+            assert!(error.contains("UTF-8"), "{error}");
+            assert!(error.contains(argument), "{error}");
+            assert!(!output.exists());
+        }
+        assert_silent_success(&run(&[&"build", &path, &"-o", &odd_index]));
+        assert!(odd_index.exists());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use common::*;
 use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, inspect_index, ColumnarFormat, ColumnarOptions,
-    Compression, Monitor,
+    Compression, IoMode, Monitor, Progress,
 };
 use proptest::prelude::*;
 
@@ -331,5 +331,38 @@ fn an_index_of_many_windows_comes_out_whole_by_each_path() {
                 assert_same_rows(&export.rows, &expected, format.name());
             }
         }
+    }
+}
+
+#[test]
+fn progress_goes_on_in_small_steps_through_the_columns_of_a_row_group() {
+    let count = 20_000;
+    for dimension in [1, 300] {
+        let dir = tempfile::tempdir().unwrap();
+        write_sparse(dir.path(), dimension, count);
+        let reports = Mutex::new(Vec::new());
+        let report = |progress: Progress| reports.lock().unwrap().push(progress);
+        let mut options =
+            columnar_options(ColumnarFormat::Parquet, extract_options(true, IoMode::Read));
+        options.batch_size = 400;
+        let output = dir.path().join("out.parquet");
+        let monitor = Monitor::default().reporting_to(&report);
+        extract_index_to_columnar(dir.path(), &output, &options, &monitor).unwrap();
+        // One row group, of which each column has 50 pages.
+        assert_eq!(
+            read_export(&output, ColumnarFormat::Parquet).groups,
+            [20_000]
+        );
+        let mut before = 0;
+        for progress in reports.into_inner().unwrap() {
+            assert_eq!(progress.total, count);
+            let step = progress.done.checked_sub(before).unwrap();
+            assert!(
+                step <= count / 50,
+                "{dimension}: from {before}, {step} rows"
+            );
+            before = progress.done;
+        }
+        assert_eq!(before, count);
     }
 }

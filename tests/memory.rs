@@ -1,14 +1,24 @@
-//! Peak resident memory of the command line, which must not depend on the size of the index.
+//! Peak resident memory of the command line, which must not depend on the size of the vectors, and
+//! on the number of records only as far as the documentation says.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap
+)]
 #![allow(clippy::print_stdout)] // the figures, for whoever asks with --nocapture
 
 mod common;
+#[path = "support/metadata_pickles.rs"]
+mod metadata_pickles;
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::*;
+use metadata_pickles::Shape;
 
 const MIB: u64 = 1 << 20;
 
@@ -76,4 +86,102 @@ fn extracting_a_hundred_thousand_vectors_stays_within_the_budget() {
     assert_within_budget(dir.path(), "parquet", &[]);
     assert_within_budget(dir.path(), "arrow_ipc", &[]);
     assert_within_budget(dir.path(), "parquet", &["--io", "read"]);
+}
+
+/// A healthy index, but for metadata: each record has 2·m neighbours in random places, so that a
+/// walk over the graph soon comes to most of them at once.
+fn write_graph(dir: &Path, m: u64, dimension: u64, count: u64, label: fn(u64) -> u64) {
+    let mut header = Header::new(Word::U64, m, dimension, count);
+    header.max_level = 1;
+    header.enterpoint_node = 0;
+    std::fs::write(dir.join("header.bin"), header.bytes()).unwrap();
+    let create = |name: &str| BufWriter::new(File::create(dir.join(name)).unwrap());
+    let mut level0 = create("data_level0.bin");
+    let mut lists = create("link_lists.bin");
+    let mut random = Random(1);
+    let mut record = Vec::new();
+    let step = count / (2 * m + 1);
+    for id in 0..count {
+        record.clear();
+        record.extend((2 * m as u32).to_le_bytes());
+        for place in 0..2 * m {
+            let neighbour = (id + 1 + place * step + random.next() % step) % count;
+            record.extend((neighbour as u32).to_le_bytes());
+        }
+        for _ in 0..dimension {
+            record.extend(0.5_f32.to_le_bytes());
+        }
+        record.extend(label(id).to_le_bytes());
+        level0.write_all(&record).unwrap();
+        // One in m is on level 1, without neighbours there.
+        let size = if id % m == 0 { 4 + 4 * m as usize } else { 0 };
+        lists.write_all(&(size as u32).to_le_bytes()).unwrap();
+        lists.write_all(&vec![0; size]).unwrap();
+    }
+    level0.flush().unwrap();
+    lists.flush().unwrap();
+    std::fs::write(dir.join("length.bin"), vec![0xFF; count as usize * 4]).unwrap();
+}
+
+fn dense(id: u64) -> u64 {
+    id + 1
+}
+
+fn far_apart(id: u64) -> u64 {
+    (id + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Verifies and salvages by both ways of reading.
+fn assert_verify_and_salvage(dir: &Path, status: i32, verify_limit: u64, salvage_limit: u64) {
+    let scratch = tempfile::tempdir().unwrap();
+    for io in ["mmap", "read"] {
+        let common = ["--io", io, "--quiet"];
+        let mut verify = Command::new(BINARY);
+        verify.arg("verify").arg(dir).args(common);
+        let mut salvage = Command::new(BINARY);
+        salvage.arg("extract").arg(dir).args(common);
+        salvage.args(["--salvage", "--no-metadata", "-o"]);
+        salvage.arg(scratch.path().join("out.arrow"));
+        for (what, command, expected, limit) in [
+            ("verify", &mut verify, status, verify_limit),
+            ("salvage", &mut salvage, 0, salvage_limit),
+        ] {
+            let (found, peak) = peak_memory(command);
+            assert_eq!(found, expected, "{what}, {io}");
+            let (peak, limit) = (peak / 1024, limit / 1024);
+            println!("{what}, {io}: {peak} KiB of {limit}");
+            assert!(peak <= limit, "{what}, {io}: {peak} KiB");
+        }
+    }
+}
+
+/// `wait` gives the exit status 1 in the high byte.
+const DAMAGED: i32 = 1 << 8;
+
+/// What is taken however many records there are.
+const BASE: u64 = 16 * MIB;
+
+#[test]
+fn verifying_and_salvaging_a_hundred_thousand_vectors_stay_within_the_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    write_graph(dir.path(), 16, 384, 100_000, dense);
+    let pickle = dir.path().join("index_metadata.pickle");
+    metadata_pickles::write(&pickle, Shape::PythonShared, 100_000).unwrap();
+    assert_verify_and_salvage(dir.path(), 0, BUDGET, BUDGET);
+}
+
+#[test]
+fn memory_grows_with_the_number_of_records_as_documented() {
+    const COUNT: u64 = 500_000;
+    let dir = tempfile::tempdir().unwrap();
+    let pickle = dir.path().join("index_metadata.pickle");
+    write_graph(dir.path(), 8, 2, COUNT, dense);
+    metadata_pickles::write(&pickle, Shape::PythonShared, COUNT as u32).unwrap();
+    // At most 48 bytes for each id while the pickle is read; some bits for each label and record.
+    assert_verify_and_salvage(dir.path(), 0, BASE + 49 * COUNT, BASE + COUNT);
+
+    // 12 bytes for each label, or 8 for each record and 16 for one in m, and bits.
+    std::fs::remove_file(pickle).unwrap();
+    write_graph(dir.path(), 8, 2, COUNT, far_apart);
+    assert_verify_and_salvage(dir.path(), DAMAGED, BASE + 13 * COUNT, BASE + 13 * COUNT);
 }

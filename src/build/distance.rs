@@ -143,11 +143,11 @@ impl<'a> Vectors<'a> {
 
 /// One metric's arithmetic.
 pub(crate) trait Measure: Copy + Send + Sync + 'static {
+    /// What is summed over all elements.
+    type Term: Term;
+
     /// Whether keys use the inverse lengths of both vectors.
     const SCALED: bool;
-
-    /// The sum over all elements that the metric is made of.
-    fn sum<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32;
 
     /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths.
     fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32;
@@ -157,7 +157,7 @@ pub(crate) trait Measure: Copy + Send + Sync + 'static {
 }
 
 /// A term of a sum, in lanes.
-trait Term {
+pub(crate) trait Term: Copy + Send + Sync + 'static {
     fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s;
 }
 
@@ -191,7 +191,8 @@ fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(s0, s1), simd.add_f32s(s2, s3)))
 }
 
-struct SquaredDifference;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SquaredDifference;
 
 impl Term for SquaredDifference {
     #[inline(always)]
@@ -201,7 +202,8 @@ impl Term for SquaredDifference {
     }
 }
 
-struct AbsoluteDifference;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AbsoluteDifference;
 
 impl Term for AbsoluteDifference {
     #[inline(always)]
@@ -210,7 +212,8 @@ impl Term for AbsoluteDifference {
     }
 }
 
-struct Product;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product;
 
 impl Term for Product {
     #[inline(always)]
@@ -234,38 +237,14 @@ fn to_f32(value: f64) -> f32 {
     value as f32
 }
 
+/// The sum itself, of terms that are not negative.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SquaredL2;
+pub(crate) struct SumOf<T>(PhantomData<T>);
 
-impl Measure for SquaredL2 {
+impl<T: Term> Measure for SumOf<T> {
+    type Term = T;
+
     const SCALED: bool = false;
-
-    #[inline(always)]
-    fn sum<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-        sum_of::<S, SquaredDifference>(simd, a, b)
-    }
-
-    #[inline(always)]
-    fn key(sum: f32, _: f32, _: f32) -> f32 {
-        sum
-    }
-
-    #[cold]
-    fn key_in_f64(_: &[f32], _: &[f32]) -> f32 {
-        f32::INFINITY
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct L1;
-
-impl Measure for L1 {
-    const SCALED: bool = false;
-
-    #[inline(always)]
-    fn sum<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-        sum_of::<S, AbsoluteDifference>(simd, a, b)
-    }
 
     #[inline(always)]
     fn key(sum: f32, _: f32, _: f32) -> f32 {
@@ -282,12 +261,9 @@ impl Measure for L1 {
 pub(crate) struct OneMinusDot;
 
 impl Measure for OneMinusDot {
-    const SCALED: bool = false;
+    type Term = Product;
 
-    #[inline(always)]
-    fn sum<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-        sum_of::<S, Product>(simd, a, b)
-    }
+    const SCALED: bool = false;
 
     #[inline(always)]
     fn key(sum: f32, _: f32, _: f32) -> f32 {
@@ -304,12 +280,9 @@ impl Measure for OneMinusDot {
 pub(crate) struct OneMinusCosine;
 
 impl Measure for OneMinusCosine {
-    const SCALED: bool = true;
+    type Term = Product;
 
-    #[inline(always)]
-    fn sum<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
-        sum_of::<S, Product>(simd, a, b)
-    }
+    const SCALED: bool = true;
 
     #[inline(always)]
     fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32 {
@@ -416,7 +389,7 @@ impl<'a, M: Measure> Space<'a, M> {
     #[inline(always)]
     pub(crate) fn key<S: Simd>(&self, simd: S, origin: &Origin<'_>, node: u32) -> f32 {
         let vector = self.vectors.get(node);
-        let sum = M::sum(simd, origin.vector, vector);
+        let sum = sum_of::<S, M::Term>(simd, origin.vector, vector);
         if sum.is_finite() {
             M::key(sum, origin.inverse_length, self.inverse_length(node))
         } else {
@@ -446,10 +419,12 @@ pub(crate) trait WithSpace {
 /// Does the work with the keys of `metric`.
 pub(crate) fn with_space<W: WithSpace>(metric: Metric, vectors: Vectors<'_>, work: W) -> W::Output {
     match metric {
-        Metric::Euclidean | Metric::SquaredEuclidean => work.run(&Space::<SquaredL2>::new(vectors)),
+        Metric::Euclidean | Metric::SquaredEuclidean => {
+            work.run(&Space::<SumOf<SquaredDifference>>::new(vectors))
+        }
         Metric::Cosine => work.run(&Space::<OneMinusCosine>::new(vectors)),
         Metric::DotProduct => work.run(&Space::<OneMinusDot>::new(vectors)),
-        Metric::Manhattan => work.run(&Space::<L1>::new(vectors)),
+        Metric::Manhattan => work.run(&Space::<SumOf<AbsoluteDifference>>::new(vectors)),
     }
 }
 

@@ -22,7 +22,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes;
 
-use crate::columnar::ColumnarFormat;
+use crate::columnar::{check_batch_size, ColumnarFormat};
 use crate::error::{Error, Result};
 use crate::index::IoMode;
 use crate::map::Map;
@@ -99,7 +99,7 @@ pub struct BuildOptions {
     pub m0: Option<usize>,
     /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536.
     pub ef_construction: usize,
-    /// Input rows held at once: 1 to 1048576.
+    /// Input rows held at once: 1 to 1,048,576.
     pub batch_size: usize,
     /// The most vectors that are expected. More of them are an error.
     pub capacity: Option<usize>,
@@ -148,7 +148,6 @@ pub struct BuildSummary {
 
 const M0_MAX: usize = 1024;
 const EF_CONSTRUCTION_MAX: usize = 1 << 16;
-const BATCH_SIZE_MAX: usize = 1 << 20;
 const THREADS_MAX: usize = 1024;
 
 /// Options that were checked, with the defaults filled in.
@@ -190,13 +189,7 @@ impl BuildOptions {
                 expected,
             ));
         }
-        if !(1..=BATCH_SIZE_MAX).contains(&self.batch_size) {
-            return Err(Error::argument(
-                "batch_size",
-                self.batch_size,
-                "a number from 1 to 1048576",
-            ));
-        }
+        check_batch_size(self.batch_size)?;
         if self.capacity == Some(0) {
             return Err(Error::argument(
                 "capacity",

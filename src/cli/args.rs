@@ -92,11 +92,7 @@ pub(super) struct ExtractArguments {
     pub(super) m: Option<usize>,
 
     #[command(flatten)]
-    pub(super) answer: AnswerArguments,
-
-    /// Show no progress.
-    #[arg(long)]
-    pub(super) quiet: bool,
+    pub(super) work: WorkArguments,
 }
 
 #[derive(Args, Debug)]
@@ -160,11 +156,7 @@ pub(super) struct BuildArguments {
     pub(super) io: IoMode,
 
     #[command(flatten)]
-    pub(super) answer: AnswerArguments,
-
-    /// Show no progress.
-    #[arg(long)]
-    pub(super) quiet: bool,
+    pub(super) work: WorkArguments,
 }
 
 #[derive(Args, Debug)]
@@ -186,6 +178,12 @@ pub(super) struct VerifyArguments {
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WorkArguments {
     #[command(flatten)]
     pub(super) answer: AnswerArguments,
 

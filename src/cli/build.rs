@@ -3,12 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{build_index_from_columnar, BuildOptions, BuildResponse, CancelToken, Monitor};
+use hnsw_toolbox::{build_index_from_columnar, BuildOptions, BuildResponse, CancelToken};
 
 use super::args::BuildArguments;
 use super::extract::format;
-use super::progress::Bar;
-use super::{print_json, Failure};
+use super::{answer, check_answerable, work, Failure};
 
 pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let options = BuildOptions {
@@ -25,12 +24,11 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
         engine: arguments.engine,
         io: arguments.io,
     };
-    let summary = {
-        let bar = Bar::new("building", arguments.quiet);
-        let show = |progress| bar.show(progress);
-        let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
-        build_index_from_columnar(&arguments.input, &arguments.output, &options, &monitor)?
-    };
+    let (input, output) = (&arguments.input, &arguments.output);
+    check_answerable(&arguments.work.answer, &[("INPUT", input), ("OUT", output)])?;
+    let summary = work("building", &arguments.work, cancel, |monitor| {
+        build_index_from_columnar(input, output, &options, monitor)
+    })?;
     let response = BuildResponse {
         input_path: arguments.input,
         output_path: arguments.output,
@@ -38,11 +36,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
         metric: options.metric,
         summary,
     };
-    if arguments.answer.json {
-        print_json(&response)?;
-    } else {
-        print(&response)?;
-    }
+    answer(&arguments.work.answer, &response, print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 
 use hnsw_toolbox::{
     extract_index_to_columnar, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions,
-    ExtractResponse, Monitor, Salvage,
+    ExtractResponse, Salvage,
 };
 
 use super::args::ExtractArguments;
-use super::progress::Bar;
-use super::{print_json, Failure};
+use super::{answer, check_answerable, work, Failure};
 
 pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let options = ColumnarOptions {
@@ -35,28 +34,17 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         compression: arguments.compression,
         row_group_bytes: arguments.row_group_bytes,
     };
-    if arguments.answer.json && arguments.output.to_str().is_none() {
-        return Err(Failure::Usage(format!(
-            "OUT: found {}, expected a path in UTF-8, as JSON cannot carry another",
-            arguments.output.display()
-        )));
-    }
-    let summary = {
-        let bar = Bar::new("extracting", arguments.quiet);
-        let show = |progress| bar.show(progress);
-        let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
-        extract_index_to_columnar(&arguments.index_dir, &arguments.output, &options, &monitor)?
-    };
+    let (index_dir, output) = (&arguments.index_dir, &arguments.output);
+    check_answerable(&arguments.work.answer, &[("OUT", output)])?;
+    let summary = work("extracting", &arguments.work, cancel, |monitor| {
+        extract_index_to_columnar(index_dir, output, &options, monitor)
+    })?;
     let response = ExtractResponse {
         output_path: arguments.output,
         output_format: options.format,
         summary,
     };
-    if arguments.answer.json {
-        print_json(&response)?;
-    } else {
-        print(&response)?;
-    }
+    answer(&arguments.work.answer, &response, print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,16 +6,12 @@ use std::process::ExitCode;
 use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, IoMode, Monitor};
 
 use super::args::InspectArguments;
-use super::{print_json, Failure};
+use super::{answer, Failure};
 
 pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let monitor = Monitor::default().cancelled_by(cancel);
     let report = inspect_index(&arguments.index_dir, IoMode::default(), &monitor)?;
-    if arguments.answer.json {
-        print_json(&report)?;
-    } else {
-        print(&report)?;
-    }
+    answer(&arguments.answer, &report, print)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,14 +11,17 @@ mod progress;
 mod verify;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 #[cfg(unix)]
 use std::sync::{atomic::AtomicBool, Arc};
 
 use clap::Parser;
-use hnsw_toolbox::{CancelToken, Error};
+use hnsw_toolbox::{CancelToken, Error, Monitor};
+use serde::Serialize;
 
-use args::{Arguments, Command};
+use args::{AnswerArguments, Arguments, Command, WorkArguments};
+use progress::Bar;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -107,8 +110,40 @@ fn report(words: &str) {
     let _ = writeln!(io::stderr(), "hnsw-toolbox: {words}");
 }
 
-/// Prints `answer` as one line of JSON.
-fn print_json(answer: &impl serde::Serialize) -> Result<(), Failure> {
+/// Does the work of a command under a progress bar.
+fn work<T>(
+    verb: &'static str,
+    arguments: &WorkArguments,
+    cancel: &CancelToken,
+    work: impl FnOnce(&Monitor<'_>) -> Result<T, Error>,
+) -> Result<T, Failure> {
+    let bar = Bar::new(verb, arguments.quiet);
+    let show = |progress| bar.show(progress);
+    let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
+    Ok(work(&monitor)?)
+}
+
+/// Refuses, before the work, arguments that its answer repeats and cannot carry.
+fn check_answerable(arguments: &AnswerArguments, paths: &[(&str, &Path)]) -> Result<(), Failure> {
+    let other = paths.iter().find(|(_, path)| path.to_str().is_none());
+    match other {
+        Some((argument, path)) if arguments.json => Err(Failure::Usage(format!(
+            "{argument}: found {}, expected a path in UTF-8, as JSON cannot carry another",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints the answer of a command: as one line of JSON, or by `print`.
+fn answer<A: Serialize>(
+    arguments: &AnswerArguments,
+    answer: &A,
+    print: impl FnOnce(&A) -> io::Result<()>,
+) -> Result<(), Failure> {
+    if !arguments.json {
+        return Ok(print(answer)?);
+    }
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, answer).map_err(io::Error::from)?;
     writeln!(stdout)?;

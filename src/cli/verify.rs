@@ -3,24 +3,16 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{verify_index, CancelToken, Monitor, VerifyReport};
+use hnsw_toolbox::{verify_index, CancelToken, VerifyReport};
 
 use super::args::VerifyArguments;
-use super::progress::Bar;
-use super::{print_json, Failure, FAILED};
+use super::{answer, work, Failure, FAILED};
 
 pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let report = {
-        let bar = Bar::new("verifying", arguments.quiet);
-        let show = |progress| bar.show(progress);
-        let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
-        verify_index(&arguments.index_dir, arguments.io, &monitor)?
-    };
-    if arguments.answer.json {
-        print_json(&report)?;
-    } else {
-        print(&report)?;
-    }
+    let report = work("verifying", &arguments.work, cancel, |monitor| {
+        verify_index(&arguments.index_dir, arguments.io, monitor)
+    })?;
+    answer(&arguments.work.answer, &report, print)?;
     Ok(if report.damaged {
         ExitCode::from(FAILED)
     } else {

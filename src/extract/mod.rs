@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::columnar::ColumnarFormat;
+use crate::columnar::{check_batch_size, ColumnarFormat};
 use crate::error::{BoxError, Error, Result};
 use crate::index::source::Source;
 use crate::index::{file_name, Index, IndexHeader, IoMode};
@@ -23,9 +23,6 @@ use crate::output::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFi
 use rows::RowReader;
 
 pub use salvage::{Salvage, SalvageSummary};
-
-/// The largest `batch_size`.
-const MAX_BATCH_SIZE: usize = 1 << 20;
 
 /// What is extracted, and how the index is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,13 +112,7 @@ impl Default for ColumnarOptions {
 
 impl ColumnarOptions {
     fn validate(&self) -> Result<()> {
-        if !(1..=MAX_BATCH_SIZE).contains(&self.batch_size) {
-            return Err(Error::argument(
-                "batch_size",
-                self.batch_size,
-                format!("1 to {MAX_BATCH_SIZE}"),
-            ));
-        }
+        check_batch_size(self.batch_size)?;
         if self.row_group_bytes == 0 {
             return Err(Error::argument("row_group_bytes", 0, "at least 1"));
         }
@@ -326,9 +317,12 @@ fn summary(inputs: &Inputs, rows: &RowReader<'_>) -> ExtractSummary {
 /// Streams the records of an index, in internal-id order, to `on_record`.
 ///
 /// Memory does not depend on the size of the index: records are borrowed from a window of the
-/// mapped file. (A [`Salvage`] keeps a bit for each label when labels are dense, as Chroma's are,
-/// else 12 bytes for each record; with metadata, 24 bytes for each of its ids are kept.) The callback stops early with [`ControlFlow::Break`]; the summary then counts what
-/// was handed out so far, the last record included.
+/// mapped file. What grows with it: a [`Salvage`] keeps a bit for each label when labels are dense,
+/// as Chroma's are, else 12 bytes for each record, and with duplicate labels a bit for each record;
+/// with metadata, 24 bytes for each of its ids are kept, and up to 48 while it is read.
+///
+/// The callback stops early with [`ControlFlow::Break`]; the summary then counts what was handed
+/// out so far, the last record included.
 ///
 /// # Errors
 ///
@@ -354,7 +348,8 @@ where
 /// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
 ///
 /// The output appears at `output` whole, or not at all, and then what was there before is
-/// untouched. Memory does not depend on the size of the index.
+/// untouched. Memory is that of [`extract_index`], and what a page or record batch and the labels
+/// of a row group take.
 ///
 /// # Errors
 ///

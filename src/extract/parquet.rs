@@ -37,6 +37,12 @@ const MAX_ROW_GROUP_ROWS: u64 = 1 << 19;
 /// A page holds fewer than `batch_size` rows when they would exceed this.
 const MAX_PAGE_BYTES: usize = 8 << 20;
 
+/// What a value counts in a row's progress where its column is not that of the vectors, in bytes.
+const VALUE_WEIGHT: usize = 8;
+
+/// Columns of such values.
+const VALUE_COLUMNS: usize = 5;
+
 /// A page of strings is closed when it holds this much, though it has fewer than `batch_size` rows.
 const FULL_PAGE_BYTES: usize = 1 << 20;
 
@@ -56,6 +62,7 @@ pub(super) fn write(
         compression: options.compression,
         page: Vec::new(),
         compressed: Vec::new(),
+        progress: GroupProgress::default(),
         monitor: *monitor,
     };
     writer.write_all(MAGIC)?;
@@ -72,10 +79,19 @@ pub(super) fn write(
     let mut chosen = RowSet::default();
     let mut emitted = 0;
     loop {
+        let first = rows.scanned();
         rows.choose(&mut chosen, group_rows, usize::MAX)?;
         if chosen.is_empty() {
             break;
         }
+        let row_weight = vector_bytes.saturating_add(VALUE_COLUMNS * VALUE_WEIGHT);
+        writer.progress = GroupProgress {
+            first,
+            end: rows.scanned(),
+            total: rows.total(),
+            written: 0,
+            weight: chosen.len() as u128 * row_weight as u128,
+        };
         let columns = Columns {
             rows: &chosen,
             page_rows: options.batch_size,
@@ -87,13 +103,7 @@ pub(super) fn write(
             columns.deleted(&mut writer)?,
             columns.user_id(&mut writer, rows)?,
             columns.seq_id(&mut writer, rows)?,
-            columns.vector(
-                &mut writer,
-                rows,
-                header.dimension(),
-                vector_page_rows,
-                monitor,
-            )?,
+            columns.vector(&mut writer, rows, header.dimension(), vector_page_rows)?,
         ];
         emitted += chosen.len();
         groups.push(row_group(chunks, chosen.len(), start, groups.len())?);
@@ -117,7 +127,32 @@ struct Writer<'o> {
     /// The page being filled: levels, then values.
     page: Vec<u8>,
     compressed: Vec<u8>,
+    progress: GroupProgress,
     monitor: Monitor<'o>,
+}
+
+/// How much of a row group is written. A group is chosen as a whole and written column by column,
+/// so that the records that it was chosen from are done bit by bit with each of its pages.
+#[derive(Default)]
+struct GroupProgress {
+    /// Records looked at before the group was chosen, and after.
+    first: u64,
+    end: u64,
+    /// Records in the index.
+    total: u64,
+    /// Of `weight`, which is that of all values of the group.
+    written: u128,
+    weight: u128,
+}
+
+impl GroupProgress {
+    fn done(&self) -> u64 {
+        let records = self.end.saturating_sub(self.first);
+        let part = (u128::from(records) * self.written.min(self.weight))
+            .checked_div(self.weight)
+            .and_then(|part| u64::try_from(part).ok());
+        self.first.saturating_add(part.unwrap_or_default())
+    }
 }
 
 impl Writer<'_> {
@@ -141,9 +176,9 @@ impl Writer<'_> {
     }
 
     /// Writes `self.page` as a data page of `values` values, nulls included, and empties it.
+    /// A value counts `weight` in the group's progress.
     /// Stops here when the work is cancelled: in every column, as small pages take long.
-    fn flush_page(&mut self, chunk: &mut Chunk, values: usize) -> Result<()> {
-        self.monitor.check()?;
+    fn flush_page(&mut self, chunk: &mut Chunk, values: usize, weight: usize) -> Result<()> {
         let compression = match self.compression {
             Compression::None => None,
             Compression::Snappy => Some(CompressionOptions::Snappy),
@@ -188,7 +223,9 @@ impl Writer<'_> {
         page.clear();
         self.page = page;
         self.compressed = compressed;
-        Ok(())
+        self.progress.written += values as u128 * weight as u128;
+        self.monitor
+            .advance(self.progress.done(), self.progress.total)
     }
 }
 
@@ -282,12 +319,12 @@ impl Columns<'_> {
             }));
             filled += 1;
             if filled == self.page_rows {
-                writer.flush_page(&mut chunk, filled)?;
+                writer.flush_page(&mut chunk, filled, VALUE_WEIGHT)?;
                 filled = 0;
             }
         }
         if filled > 0 {
-            writer.flush_page(&mut chunk, filled)?;
+            writer.flush_page(&mut chunk, filled, VALUE_WEIGHT)?;
         }
         chunk.finish(writer, Type::INT64, &[name], Some(statistics(bounds, 0)))
     }
@@ -296,7 +333,7 @@ impl Columns<'_> {
         let mut chunk = Chunk::at(writer.offset);
         for rows in self.rows.deleted.chunks(self.page_rows) {
             writer.page.extend(rows.chunks(8).map(pack_bits));
-            writer.flush_page(&mut chunk, rows.len())?;
+            writer.flush_page(&mut chunk, rows.len(), VALUE_WEIGHT)?;
         }
         chunk.finish(writer, Type::BOOLEAN, &["deleted"], None)
     }
@@ -361,7 +398,7 @@ impl Columns<'_> {
             push_run(&mut levels, run.0, run.1);
             push_levels(&mut writer.page, |page| page.extend_from_slice(&levels));
             writer.page.extend_from_slice(&values);
-            writer.flush_page(&mut chunk, rows)?;
+            writer.flush_page(&mut chunk, rows, VALUE_WEIGHT)?;
         }
         let statistics = statistics(None, signed(nulls)?);
         chunk.finish(writer, type_, &[name], Some(statistics))
@@ -373,10 +410,8 @@ impl Columns<'_> {
         reader: &mut RowReader<'_>,
         dimension: usize,
         page_rows: usize,
-        monitor: &Monitor<'_>,
     ) -> Result<ColumnChunk> {
         let mut chunk = Chunk::at(writer.offset);
-        let total = reader.total();
         for ids in self.rows.internal_ids.chunks(page_rows) {
             let values = ids.len().saturating_mul(dimension);
             writer.page.reserve(values.saturating_mul(4));
@@ -393,9 +428,7 @@ impl Columns<'_> {
                     .page
                     .extend_from_slice(zerocopy::IntoBytes::as_bytes(vector));
             })?;
-            writer.flush_page(&mut chunk, values)?;
-            let done = ids.last().map_or(0, |&id| u64::from(id) + 1);
-            monitor.advance(done, total)?;
+            writer.flush_page(&mut chunk, values, size_of::<f32>())?;
         }
         chunk.finish(writer, Type::FLOAT, &["vector", "list", "element"], None)
     }

@@ -1,4 +1,6 @@
 //! Large metadata pickles in the shapes that Chroma writes, with ids of 36 characters.
+#![allow(dead_code, unreachable_pub)] // each test crate uses a part of this
+#![allow(clippy::unwrap_used)]
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

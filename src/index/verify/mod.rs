@@ -102,8 +102,8 @@ pub struct VerifyReport {
 /// [`Finding`], not an error.
 ///
 /// Memory: a bit for each record and for each label (12 bytes for each live record when labels are
-/// far apart), 24 bytes for each id of the metadata, 16 for each record on upper levels (one in m),
-/// and at most 8 for each record while the graph is walked.
+/// far apart), 24 bytes for each id of the metadata (up to 48 while it is read), 16 for each record
+/// on upper levels (one in m), and at most 8 for each record while the graph is walked.
 ///
 /// # Errors
 ///
