@@ -56,7 +56,7 @@ pub(super) fn write(
     let mut builders = Builders::new(types, header.dimension());
     let mut chosen = RowSet::default();
     loop {
-        rows.choose(&mut chosen, batch_size, MAX_ID_BYTES)?;
+        rows.choose(&mut chosen, batch_size, MAX_ID_BYTES, monitor)?;
         if chosen.is_empty() {
             break;
         }

@@ -80,7 +80,7 @@ pub(super) fn write(
     let mut emitted = 0;
     loop {
         let first = rows.scanned();
-        rows.choose(&mut chosen, group_rows, usize::MAX)?;
+        rows.choose(&mut chosen, group_rows, usize::MAX, monitor)?;
         if chosen.is_empty() {
             break;
         }

@@ -138,11 +138,14 @@ impl<'i> RowReader<'i> {
         rows: &mut RowSet,
         limit: usize,
         id_bytes: usize,
+        monitor: &Monitor<'_>,
     ) -> Result<()> {
         rows.clear();
         let mut full = false;
         let mut held_id_bytes: usize = 0;
         while !full && self.scanned < self.level0.count() {
+            // The records to leave out may be many.
+            monitor.check()?;
             let block = self.level0.block(self.scanned, u64::MAX)?;
             for record in block.iter() {
                 let (internal_id, record) = record?;

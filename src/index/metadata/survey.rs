@@ -96,7 +96,10 @@ enum Item {
     /// The class PersistentData.
     Class,
     Constructor,
-    Instance,
+    /// Of PersistentData; with the fields as its state or still without.
+    Instance {
+        has_state: bool,
+    },
 }
 
 impl Item {
@@ -112,7 +115,8 @@ impl Item {
             Self::Set => "a set".into(),
             Self::Dict(_) | Self::Fields => "a dict".into(),
             Self::Class | Self::Constructor => "a class or function".into(),
-            Self::Instance => "an instance".into(),
+            Self::Instance { has_state: true } => "an instance".into(),
+            Self::Instance { has_state: false } => "an instance without a state".into(),
         }
     }
 }
@@ -242,7 +246,7 @@ impl Visitor for Machine<'_> {
                 if !matches!((class, arguments), (Item::Class, Item::Tuple)) {
                     return Err(self.wrong(at, class.describe(), "the class PersistentData"));
                 }
-                self.push(at, Item::Instance)?;
+                self.push(at, Item::Instance { has_state: false })?;
             }
             Op::Reduce => {
                 let (arguments, function) = (self.pop(at)?, self.pop(at)?);
@@ -256,12 +260,19 @@ impl Visitor for Machine<'_> {
                 self.push(at, Item::Plain(1))?;
             }
             Op::Build => {
-                self.pop(at)?;
+                let state = self.pop(at)?;
+                if !matches!(state, Item::Fields) {
+                    let found = format!("{} as a state", state.describe());
+                    return Err(self.wrong(at, found, "a dict of fields"));
+                }
                 self.expect_target(
                     at,
-                    |item| matches!(item, Item::Instance),
+                    |item| matches!(item, Item::Instance { .. }),
                     "an instance of PersistentData to give a state",
                 )?;
+                if let Some(Item::Instance { has_state }) = self.stack.last_mut() {
+                    *has_state = true;
+                }
             }
             Op::Frame(length) => {
                 let left = self.len.saturating_sub(at).saturating_sub(9);
@@ -434,7 +445,7 @@ impl Machine<'_> {
     }
 
     fn empty_dict(&mut self, at: u64) -> Result<()> {
-        let is_top_level = matches!(self.stack.as_slice(), [] | [Item::Instance]);
+        let is_top_level = matches!(self.stack.as_slice(), [] | [Item::Instance { .. }]);
         if !is_top_level {
             let start = at + 1;
             let map = Map {
@@ -552,7 +563,7 @@ impl Machine<'_> {
 
     fn stop(&mut self, at: u64) -> Result<Flow> {
         match self.stack.as_slice() {
-            [Item::Fields | Item::Instance] if self.has_top_level => {
+            [Item::Fields | Item::Instance { has_state: true }] => {
                 self.stack.clear();
                 Ok(Flow::Stop)
             }

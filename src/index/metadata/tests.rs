@@ -677,6 +677,18 @@ fn what_does_not_start_and_end_as_a_pickle_is_refused() {
     refuses(b"\x80\x03.", "0 unfinished values");
     refuses(b"\x80\x03N.", "found None, expected a dict of fields");
     refuses(b"\x80\x03(.", "found a mark");
+
+    let fields = &good[2..good.len() - 1];
+    let instance = b"\x80\x04\x8c\x01m\x8c\x0ePersistentData\x93)\x81";
+    assert_eq!(
+        labels_of(&read(&cat(&[instance, fields, b"b."])).unwrap()),
+        [(1, "a")]
+    );
+    refuses(
+        &cat(&[instance, fields, b"0."]),
+        "an instance without a state",
+    );
+    refuses(&cat(&[instance, b"Nb."]), "found None as a state");
 }
 
 #[test]
