@@ -45,7 +45,7 @@ lint-rust:
 	$(CARGO) fmt --manifest-path $(PEERS) --check
 	$(CARGO) fmt --manifest-path $(GRAPHS) --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	CUSTOM_LIBFUZZER_PATH=unused RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
+	CUSTOM_LIBFUZZER_PATH=./unused RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
 		--target-dir target/fuzz --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	$(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked

@@ -8,8 +8,10 @@
 )]
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::missing_panics_doc,
     reason = "a panic is how a property fails"
