@@ -80,7 +80,7 @@ SECONDS ?= 60
 CARGO_FUZZ := 0.13.2
 FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
 FUZZ_BUILD := --codegen-units 16
-# The largest input is beside the largest seed; the limits are megabytes.
+# Bytes, well above the largest seed; seconds; MiB in all, and in one allocation.
 FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256
 
 cargo-fuzz:
