@@ -14,8 +14,8 @@ PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers fuzz \
-	interop deny help
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers \
+	cargo-fuzz fuzz fuzz-smoke interop deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
 	$(CARGO) build --workspace --locked
@@ -44,6 +44,9 @@ lint-rust:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) fmt --manifest-path $(PEERS) --check
 	$(CARGO) fmt --manifest-path $(GRAPHS) --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	CUSTOM_LIBFUZZER_PATH=./unused RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
+		--target-dir target/fuzz --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	$(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
 
@@ -58,6 +61,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path $(PEERS)
 	$(CARGO) fmt --manifest-path $(GRAPHS)
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 	cd go && gofmt -w .
 
 header: ## Generate the C header
@@ -70,13 +74,28 @@ bench: build-release ## Measure extraction, beside the usual way and beside cp
 bench-peers: ## Measure building, beside hnsw_rs, fast-hnsw, hnswlib and usearch
 	python3 benches/graphs/graphs.py
 
-TARGET ?= extract_index
+FUZZ_TARGETS := level0 io_modes pickle round_trip build_index c_abi
+TARGET ?= level0
 SECONDS ?= 60
-fuzz: ## Fuzz for a while: make fuzz TARGET=extract_index|build_index SECONDS=60
-	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked --quiet cargo-fuzz
-	mkdir -p fuzz/corpus/$(TARGET)
-	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- \
-		-max_total_time=$(SECONDS) -max_len=8192 -timeout=20
+CARGO_FUZZ := 0.13.2
+FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
+FUZZ_BUILD := --codegen-units 16
+# Bytes, well above the largest seed; seconds; MiB in all, and in one allocation.
+FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256
+
+cargo-fuzz:
+	$(CARGO) fuzz --version 2>/dev/null | grep -qx 'cargo-fuzz $(CARGO_FUZZ)' || \
+		$(CARGO) install --locked --quiet --version $(CARGO_FUZZ) cargo-fuzz
+
+fuzz: cargo-fuzz ## Fuzz for a while: make fuzz TARGET=level0 SECONDS=60, or another of fuzz/fuzz_targets
+	mkdir -p fuzz/corpus/$(TARGET) fuzz/regressions/$(TARGET)
+	$(FUZZ) run $(FUZZ_BUILD) $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) fuzz/regressions/$(TARGET) -- \
+		$(FUZZ_LIMITS) -max_total_time=$(SECONDS) -print_final_stats=1 \
+		$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
+
+fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
+	$(FUZZ) build $(FUZZ_BUILD)
+	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 || exit 1; done
 
 interop: build-release ## Let pyarrow, pandas, DuckDB and polars read what we write
 	tests/interop/run target/release/hnsw-toolbox

@@ -42,6 +42,9 @@ mod build;
 mod columnar;
 mod error;
 mod extract;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod map;
 mod monitor;

@@ -41,6 +41,21 @@ use monitor::Monitor;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+/// Heap for whatever is in a file of `len` bytes, as in `src/fuzzing/pickle.rs`.
+fn limit_for_any_bytes(len: u64) -> usize {
+    (64 << 10) + 128 * usize::try_from(len).unwrap()
+}
+
+/// What the fuzzer starts from, and what it has found.
+fn fuzzed_pickles() -> impl Iterator<Item = std::path::PathBuf> {
+    let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    ["seeds", "regressions"]
+        .into_iter()
+        .filter_map(move |kind| std::fs::read_dir(fuzz.join(kind).join("pickle")).ok())
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+}
+
 const DEFAULT_COUNT: u32 = 300_000;
 
 /// Peak heap in bytes for each id, whatever else is held.
@@ -50,6 +65,13 @@ fn main() {
     let count = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(DEFAULT_COUNT);
+    for path in fuzzed_pickles() {
+        let source = Source::open(&path, IoMode::Mmap).unwrap();
+        let (_, peak) = peak_of(|| Metadata::read(&source, &Monitor::default()).map(drop));
+        let limit = limit_for_any_bytes(source.len());
+        assert!(peak <= limit, "{}: {peak} bytes of heap", path.display());
+    }
+
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index_metadata.pickle");
     for shape in Shape::ALL {

@@ -6,5 +6,7 @@
 
 pub mod abi;
 mod boundary;
+#[cfg(test)]
+mod fuzzing;
 mod request;
 mod token;

@@ -5,13 +5,13 @@ use zerocopy::{FromBytes, Unaligned};
 
 use super::header::IndexHeader;
 use super::layout::LinksHeader;
-use super::source::{Cursor, Source};
+use super::source::{window_size, Cursor, Source};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
 /// Bytes of records that are handed out at a time; with the rounding to page boundaries they fill
 /// a window of the source.
-const BLOCK_BYTES: u64 = (4 << 20) - (64 << 10);
+const BLOCK_BYTES: usize = (4 << 20) - (64 << 10);
 
 /// One element, borrowed from the file.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,7 @@ impl<'s> Level0<'s> {
             wide_label: header.word_size_bytes == 8,
         };
         Ok(Self {
-            stride: (BLOCK_BYTES / header.size_data_per_element.max(1)).max(1),
+            stride: (window_size(BLOCK_BYTES) as u64 / header.size_data_per_element.max(1)).max(1),
             cursor,
             layout,
             count,

@@ -72,6 +72,37 @@ const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
 /// The longest tick of the clock that kernels take modification times from, at 100 Hz.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
+/// How much is held at once: as much as is usual.
+#[cfg(not(any(test, fuzzing)))]
+pub(crate) const fn window_size(usual: usize) -> usize {
+    usual
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use forced::{window_size, with_window};
+
+#[cfg(any(test, fuzzing))]
+mod forced {
+    use std::cell::Cell;
+
+    thread_local! {
+        static FORCED: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// How much is held at once: as much as is usual, but within [`with_window`].
+    pub(crate) fn window_size(usual: usize) -> usize {
+        FORCED.get().unwrap_or(usual)
+    }
+
+    /// Runs `work` on this thread with windows of `size` bytes everywhere.
+    pub(crate) fn with_window<T>(size: usize, work: impl FnOnce() -> T) -> T {
+        FORCED.set(Some(size));
+        let result = work();
+        FORCED.set(None);
+        result
+    }
+}
+
 /// What must not change while a file is being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -190,7 +221,7 @@ impl Source {
     pub(crate) fn cursor_with_window(&self, window: usize) -> Cursor<'_> {
         Cursor {
             source: self,
-            window,
+            window: window_size(window),
             start: 0,
             held: Held::Nothing,
         }

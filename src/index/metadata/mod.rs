@@ -23,6 +23,8 @@ mod fingerprint;
 mod labels;
 mod memo;
 mod opcode;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod oracle;
 mod pairs;
 mod place;
 mod survey;
@@ -40,7 +42,7 @@ use self::memo::{Bits, MemoStrings};
 use self::survey::{survey, Map, Survey};
 use self::walk::Walker;
 use crate::error::{Error, Result};
-use crate::index::source::{Cursor, Source};
+use crate::index::source::{window_size, Cursor, Source};
 use crate::monitor::Monitor;
 
 /// Bytes of the pickle that are looked at at once.
@@ -78,7 +80,7 @@ impl Metadata {
     /// Each label and each id of `label_to_id` must be there once, and `id_to_label` must be the
     /// exact inverse. `id_to_seq_id` may be absent; ids that only it knows are ignored.
     pub(crate) fn read(source: &Source, monitor: &Monitor<'_>) -> Result<Self> {
-        Self::read_with(source, monitor, WINDOW, Fingerprinter::new)
+        Self::read_with(source, monitor, window_size(WINDOW), Fingerprinter::new)
     }
 
     fn read_with(

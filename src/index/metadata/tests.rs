@@ -5,38 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use serde_pickle::{DeOptions, HashableValue, SerOptions, Value};
+use serde_pickle::SerOptions;
 use tempfile::NamedTempFile;
 
+use super::oracle::{contents, serde_pickle_contents, Contents};
 use super::*;
 use crate::index::source::IoMode;
 use crate::monitor::CancelToken;
-
-/// Everything that a metadata file says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Contents {
-    ids: BTreeMap<u64, (String, Option<u64>)>,
-    total_elements_added: Option<u64>,
-    dimensionality: Option<u64>,
-    max_seq_id: Option<u64>,
-}
-
-fn contents(metadata: &Metadata, source: &Source) -> Result<Contents> {
-    let mut cursor = source.cursor_for_lookups();
-    let mut ids = BTreeMap::new();
-    for entry in metadata.iter() {
-        let id = metadata.user_id(entry, &mut cursor)?.to_owned();
-        assert_eq!(id.len(), entry.length);
-        assert!(ids.insert(entry.label, (id, entry.seq_id)).is_none());
-    }
-    assert_eq!(ids.len(), metadata.len());
-    Ok(Contents {
-        ids,
-        total_elements_added: metadata.total_elements_added(),
-        dimensionality: metadata.dimensionality(),
-        max_seq_id: metadata.max_seq_id(),
-    })
-}
 
 fn read_path(path: &Path, mode: IoMode, window: usize) -> Result<Contents> {
     let source = Source::open(path, mode)?;
@@ -130,49 +105,9 @@ fn cpython_pickle(name: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// A natural number, which serde-pickle gives in one of two forms.
-fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::I64(value) => Some(u64::try_from(*value).unwrap()),
-        Value::Int(value) => Some(u64::try_from(value).unwrap()),
-        Value::None => None,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// What serde-pickle makes of a pickle.
 fn oracle(pickle: &[u8]) -> Contents {
-    let Value::Dict(fields) = serde_pickle::value_from_slice(pickle, DeOptions::new()).unwrap()
-    else {
-        panic!("not a dict");
-    };
-    let field = |name: &str| fields.get(&HashableValue::String(name.into()));
-    let map = |name: &str| match field(name) {
-        Some(Value::Dict(map)) => map.clone(),
-        None => BTreeMap::new(),
-        Some(other) => panic!("{other:?}"),
-    };
-    let seq_ids = map("id_to_seq_id");
-    let labels = map("id_to_label");
-    let ids: BTreeMap<_, _> = map("label_to_id")
-        .into_iter()
-        .map(|(label, id)| {
-            let Value::String(id) = id else {
-                panic!("{id:?}")
-            };
-            let key = HashableValue::String(id.clone());
-            let label = number(&label.into_value()).unwrap();
-            assert_eq!(labels.get(&key).and_then(number), Some(label));
-            (label, (id, seq_ids.get(&key).and_then(number)))
-        })
-        .collect();
-    assert_eq!(ids.len(), labels.len());
-    Contents {
-        ids,
-        total_elements_added: field("total_elements_added").and_then(number),
-        dimensionality: field("dimensionality").and_then(number),
-        max_seq_id: field("max_seq_id").and_then(number),
-    }
+    serde_pickle_contents(pickle).unwrap()
 }
 
 #[test]

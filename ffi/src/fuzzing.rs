@@ -1,0 +1,154 @@
+//! Property: whatever a request holds, an entry point gives a response that is JSON, or an error,
+//! and never both; no panic is behind the error; and the strings and the token can be released.
+//!
+//! Input: the entry point (u8, even for extract), and the request, in which `DIR` stands for a new
+//! directory and `TOKEN` for the number of a live token. Requests that name a path outside that
+//! directory are not sent: the library does what it is told.
+
+#![allow(unreachable_pub, unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a panic is how a property fails"
+)]
+
+use std::ffi::{CStr, CString};
+use std::path::{Component, Path};
+use std::ptr;
+
+use serde_json::Value;
+
+use crate::abi::*;
+
+#[path = "../../tests/support/fuzzing.rs"]
+mod support;
+#[path = "../../tests/support/synthetic.rs"]
+mod synthetic;
+
+use support::Directory;
+use synthetic::{Synthetic, Word};
+
+const PATHS: [&str; 4] = ["index_dir", "metadata_path", "input_path", "output_path"];
+
+/// Threads cost most of a run and show nothing that few of them do not.
+const MOST_THREADS: u64 = 4;
+
+/// What requests can refer to: `DIR/index`, `DIR/in.parquet`, `DIR/in.arrow`.
+fn inputs() -> Directory {
+    let directory = Directory::new();
+    let index = Synthetic::new(Word::U64, 2, 3, 6);
+    directory.write("index/header.bin", &index.header.bytes());
+    directory.write("index/data_level0.bin", &index.level0_bytes());
+    directory.write("index/length.bin", &[0; 24]);
+    directory.write("index/link_lists.bin", &[0; 24]);
+    let pickle = include_bytes!("../../tests/fixtures/pickles/one-5.pickle");
+    directory.write("index/index_metadata.pickle", pickle);
+    let parquet = include_bytes!("../../tests/columnar/duckdb-deleted.parquet");
+    directory.write("in.parquet", parquet);
+    let ipc = include_bytes!("../../tests/columnar/pyarrow-one-batch.arrow");
+    directory.write("in.arrow", ipc);
+    directory
+}
+
+fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix(from) {
+            replaced.extend(to);
+            rest = after;
+        } else {
+            replaced.push(rest[0]);
+            rest = &rest[1..];
+        }
+    }
+    replaced
+}
+
+/// Whether nothing outside `directory` can be read or written. A request that is not an object has
+/// no effect at all.
+fn is_harmless(request: &[u8], directory: &Path) -> bool {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(request) else {
+        return true;
+    };
+    let inside = |path: &str| {
+        Path::new(path).strip_prefix(directory).is_ok_and(|rest| {
+            rest.components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        })
+    };
+    let threads = fields.get("threads").and_then(Value::as_u64);
+    PATHS
+        .iter()
+        .filter_map(|name| fields.get(*name)?.as_str())
+        .all(inside)
+        && threads.is_none_or(|threads| threads <= MOST_THREADS)
+}
+
+/// Returns whether the request was sent.
+pub fn property(bytes: &[u8]) -> bool {
+    let Some((call, request)) = bytes.split_first() else {
+        return false;
+    };
+    let request = request.split(|byte| *byte == 0).next().unwrap_or_default();
+    let directory = inputs();
+    let token = hnsw_toolbox_token_new();
+    let path = directory.path().to_str().unwrap();
+    let request = replace(request, b"DIR", path.as_bytes());
+    let request = replace(&request, b"TOKEN", token.to_string().as_bytes());
+    if !is_harmless(&request, directory.path()) {
+        assert!(hnsw_toolbox_token_free(token));
+        return false;
+    }
+    let output: Option<String> = serde_json::from_slice(&request)
+        .ok()
+        .and_then(|request: Value| Some(request.get("output_path")?.as_str()?.to_string()));
+    let request = CString::new(request).unwrap();
+
+    // SAFETY: the request ends with a NUL.
+    let response = unsafe {
+        match call % 2 {
+            0 => hnsw_toolbox_extract_index(request.as_ptr()),
+            _ => hnsw_toolbox_build_index(request.as_ptr()),
+        }
+    };
+    // The library keeps nothing of it.
+    drop(request);
+    let error = hnsw_toolbox_get_last_error();
+    let code = hnsw_toolbox_get_last_error_code();
+    assert_ne!(response.is_null(), error.is_null());
+    assert_eq!(error.is_null(), code == 0);
+    if error.is_null() {
+        // SAFETY: not null, and not released yet.
+        let text = unsafe { CStr::from_ptr(response) }.to_str().unwrap();
+        let answer: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(answer["output_path"].as_str(), output.as_deref());
+        assert!(Path::new(&output.unwrap()).is_file());
+    } else {
+        // SAFETY: not null, and no call since.
+        let text = unsafe { CStr::from_ptr(error) }.to_str().unwrap();
+        assert!(text.starts_with(&format!("[E{code}] ")), "{text}");
+        assert!(code < 900, "{text}");
+    }
+    let (mut done, mut total) = (u64::MAX, 0);
+    // SAFETY: both may be written.
+    assert!(unsafe { hnsw_toolbox_token_progress(token, &raw mut done, &raw mut total) });
+    assert!(done <= total);
+    // SAFETY: as it was returned; null is fine.
+    unsafe { hnsw_toolbox_free_string(response) };
+    assert!(hnsw_toolbox_token_free(token));
+    assert!(!unsafe { hnsw_toolbox_token_progress(token, ptr::null_mut(), ptr::null_mut()) });
+    true
+}
+
+#[cfg(test)]
+#[test]
+fn holds_for_seeds_and_regressions() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    support::replay(&fuzz, "c_abi", |bytes| {
+        property(bytes);
+    });
+}

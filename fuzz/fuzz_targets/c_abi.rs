@@ -1,0 +1,25 @@
+//! The property is stated in `ffi/src/fuzzing.rs`. The C ABI is compiled in, as its own crate is
+//! a dynamic library only.
+
+#![no_main]
+
+use libfuzzer_sys::{fuzz_target, Corpus};
+
+#[path = "../../ffi/src/abi.rs"]
+mod abi;
+#[path = "../../ffi/src/boundary.rs"]
+mod boundary;
+#[path = "../../ffi/src/fuzzing.rs"]
+mod fuzzing;
+#[path = "../../ffi/src/request.rs"]
+mod request;
+#[path = "../../ffi/src/token.rs"]
+mod token;
+
+fuzz_target!(init: hnsw_toolbox_fuzz::leave_caught_panics_alone(), |bytes: &[u8]| -> Corpus {
+    if fuzzing::property(bytes) {
+        Corpus::Keep
+    } else {
+        Corpus::Reject
+    }
+});

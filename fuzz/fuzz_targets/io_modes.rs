@@ -1,0 +1,7 @@
+//! The property is stated in `src/fuzzing/io_modes.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: hnsw_toolbox_fuzz::leave_caught_panics_alone(), |bytes: &[u8]| {
+    toolbox::fuzzing::io_modes::property(bytes);
+});

@@ -1,0 +1,152 @@
+"""Makes the seeds in this folder from the files in tests/. Needs Python 3 and nothing else.
+
+    python3 fuzz/seeds/generate.py
+"""
+
+import pathlib
+import pickle
+import random
+import shutil
+import struct
+import sys
+import types
+
+HERE = pathlib.Path(__file__).parent
+TESTS = HERE.parent.parent / "tests"
+INDEXES = TESTS / "fixtures/chroma"
+ELEMENTS = 5
+NAMES = "label_to_id", "id_to_label", "id_to_seq_id"
+
+
+class PersistentData:
+    pass
+
+
+MODULE = "chromadb.segment.impl.vector.local_persistent_hnsw"
+for part in range(1, MODULE.count(".") + 2):
+    name = ".".join(MODULE.split(".")[:part])
+    sys.modules[name] = types.ModuleType(name)
+PersistentData.__module__ = MODULE
+sys.modules[MODULE].PersistentData = PersistentData
+
+
+def write(target, name, content):
+    assert len(content) < 1 << 16
+    (HERE / target).mkdir(exist_ok=True)
+    (HERE / target / name).write_bytes(content)
+
+
+def cut_pickle(path, labels):
+    """A metadata file with no other labels, of the same shape."""
+    metadata = pickle.loads(path.read_bytes())
+    fields = metadata if isinstance(metadata, dict) else vars(metadata)
+    kept = {label: id for label, id in fields["label_to_id"].items() if label in labels}
+    fields["label_to_id"] = kept
+    for name in NAMES[1:]:
+        fields[name] = {id: n for id, n in fields[name].items() if id in kept.values()}
+    return pickle.dumps(metadata, protocol=3 if metadata is fields else 5)
+
+
+def narrow_header(header):
+    """The header of the same index on a 32-bit machine."""
+    version, *words, level, entry = struct.unpack_from("<i6QiI", header)
+    *more, mult, ef = struct.unpack_from("<3QdQ", header, 60)
+    words[3] -= 4  # the label is shorter
+    return struct.pack("<i6IiI3IdI", version, *words, level, entry, *more, mult, ef)
+
+
+def cut(segment):
+    """The first elements of an index, as the contents of its files."""
+    files = {path.name: path.read_bytes() for path in segment.iterdir()}
+    header, level0 = bytearray(files["header.bin"]), files["data_level0.bin"]
+    _, _, count, size, label_offset, _ = struct.unpack_from("<6Q", header, 4)
+    kept = min(count, ELEMENTS)
+    records, links, links_at = [], b"", 0
+    for at in range(kept):
+        record = bytearray(level0[at * size : (at + 1) * size])
+        neighbours = [id for id in range(kept) if id != at]
+        struct.pack_into("<H", record, 0, len(neighbours))
+        struct.pack_into(f"<{len(neighbours)}I", record, 4, *neighbours)
+        records.append(bytes(record))
+        links += bytes(4)  # on level 0 only
+    if kept:
+        struct.pack_into("<Q", header, 20, kept)
+        struct.pack_into("<iI", header, 52, 0, 0)
+    labels = {struct.unpack_from("<Q", record, label_offset)[0] for record in records}
+    metadata = b""
+    if "index_metadata.pickle" in files:
+        metadata = cut_pickle(segment / "index_metadata.pickle", labels)
+    # A few bytes of junk follow the records, as in the real file.
+    return bytes(header), records, bytes(range(40)), files["length.bin"][: 4 * kept], links, metadata
+
+
+def io_modes(flags, header, level0, norms, links, metadata):
+    sizes = struct.pack("<BBHHH", flags, len(header), len(metadata), len(norms), len(links))
+    return sizes + header + metadata + norms + links + level0
+
+
+for target in "level0", "io_modes", "pickle", "build_index", "c_abi", "round_trip":
+    shutil.rmtree(HERE / target, ignore_errors=True)
+
+for segment in sorted(INDEXES.glob("*/*/segment")):
+    name = "-".join(segment.parts[-3:-1])
+    header, records, junk, norms, links, metadata = cut(segment)
+    level0 = b"".join(records) + junk
+    write("level0", name, bytes([len(header)]) + header + level0)
+    flags = {"cosine": 128 + 15, "churn": 64 + 7}.get(segment.parts[-2], 31)
+    write("io_modes", name, io_modes(flags, header, level0, norms, links, metadata))
+    if metadata:
+        write("pickle", name, metadata)
+    if "churn" in name:
+        narrow = narrow_header(header)
+        level0 = b"".join(record[:-4] for record in records) + junk
+        write("level0", name + "-32-bit", bytes([len(narrow)]) + narrow + level0)
+        write("io_modes", name + "-32-bit", io_modes(5, narrow, level0, norms, links, metadata))
+        torn = b"".join(records)[:-20]
+        write("io_modes", name + "-torn", io_modes(9, header, torn, norms, links, metadata[:-9]))
+
+for path in (TESTS / "fixtures/pickles").glob("*.pickle"):
+    if path.stat().st_size < 4096:
+        write("pickle", path.stem, path.read_bytes())
+
+for folder in TESTS / "columnar", TESTS / "columnar/none":
+    for path in folder.iterdir():
+        if path.suffix in (".parquet", ".arrow") and path.stat().st_size < 3200:
+            format = path.suffix == ".arrow"
+            write("build_index", path.name, bytes([format]) + path.read_bytes())
+
+EXTRACT = [
+    '{"index_dir":"DIR/index","output_path":"DIR/out"}',
+    '{"index_dir":"DIR/index","output_path":"DIR/a/b","output_format":"arrow_ipc",'
+    '"metadata_path":"DIR/index/index_metadata.pickle","include_deleted":true,"batch_size":2,'
+    '"vectors":"original","salvage":false,"dimension":null,"m":null,"compression":"none",'
+    '"row_group_bytes":100,"io":"read","token":TOKEN}',
+    '{"index_dir":"DIR/index","output_path":"DIR/out","salvage":true,"dimension":3,"m":2,'
+    '"compression":"zstd","io":"mmap"}',
+    '{"index_dir":"DIR/index","output_path":"DIR/index/header.bin","compression":"snappy"}',
+    '{"index_dir":"DIR","output_path":"DIR"}',
+    '{"index_dir":[["DIR"]],"output_path":3.5e300}',
+]
+BUILD = [
+    '{"input_path":"DIR/in.parquet","output_path":"DIR/out"}',
+    '{"input_path":"DIR/in.arrow","output_path":"DIR/out","input_format":"arrow_ipc",'
+    '"metric":"squared_euclidean","include_deleted":true,"m":4,"m0":8,"ef_construction":16,'
+    '"batch_size":3,"capacity":100,"seed":1,"threads":2,"engine":"native","io":"read",'
+    '"token":TOKEN}',
+    '{"input_path":"DIR/in.parquet","output_path":"DIR/out","engine":"hnsw_rs","seed":1,"m":2}',
+    '{"input_path":"DIR/in.parquet","output_path":"DIR/in.parquet","metric":"dot_product"}',
+    '{"input_path":"DIR/in.arrow","output_path":"DIR/out","metric":"cosine","threads":1}',
+    '{"input_path":"DIR/in.parquet","output_path":"DIR/out","metric":"manhattan","threads":1}',
+]
+for call, requests in (0, EXTRACT), (1, BUILD):
+    for at, request in enumerate(requests):
+        write("c_abi", f"{['extract', 'build'][call]}-{at}", bytes([call]) + request.encode())
+
+# Any bytes are a case; more of them, a larger one.
+random.seed(1)
+for at, size in enumerate([16, 100, 400, 1600, 4000, 4000, 8000, 8000]):
+    write("round_trip", f"random-{at}", random.randbytes(size))
+
+total = sum(path.stat().st_size for path in HERE.glob("*/*"))
+assert total < 1 << 20, total
+print(total, "bytes")

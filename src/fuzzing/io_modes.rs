@@ -1,0 +1,85 @@
+//! Property: mapping, reading, and windows of a few bytes give the same rows or the same error, in
+//! an extraction, in a salvage with the header and without it, and in a verification.
+//!
+//! Input: options (u8: window − 1 in the low 6 bits, deleted rows, original vectors), the lengths of
+//! the header (u8), of the pickle (u16, 0 for none), of `length.bin` (u16) and of `link_lists.bin`
+//! (u16); these files in this order, and the rest as `data_level0.bin`.
+
+use std::fmt::Debug;
+
+use super::{rows, take, Directory};
+use crate::index::source::with_window;
+use crate::{
+    inspect_index, verify_index, ExtractOptions, IoMode, Monitor, Result, Salvage, Vectors,
+};
+
+/// The result of `run` in every way of reading, which must be one.
+fn same<T: Debug + PartialEq>(window: usize, run: impl Fn(IoMode) -> Result<T>) {
+    let run = |io| run(io).map_err(|error| (error.code(), error.to_string()));
+    let expected = run(IoMode::Mmap);
+    if let Err((code, words)) = &expected {
+        assert!(*code < 900, "{words}");
+    }
+    assert_eq!(run(IoMode::Read), expected);
+    for io in [IoMode::Mmap, IoMode::Read] {
+        assert_eq!(with_window(window, || run(io)), expected, "{io}, {window}");
+    }
+}
+
+pub fn property(mut bytes: &[u8]) {
+    let Some((lengths, rest)) = bytes.split_first_chunk::<8>() else {
+        return;
+    };
+    bytes = rest;
+    let &[flags, header, lengths @ ..] = lengths;
+    let [pickle, norms, links] =
+        [0, 2, 4].map(|at| u16::from_le_bytes([lengths[at], lengths[at + 1]]));
+    let window = usize::from(flags & 63) + 1;
+
+    let directory = Directory::new();
+    directory.write("header.bin", take(&mut bytes, header));
+    let metadata =
+        (pickle > 0).then(|| directory.write("index_metadata.pickle", take(&mut bytes, pickle)));
+    directory.write("length.bin", take(&mut bytes, norms));
+    directory.write("link_lists.bin", take(&mut bytes, links));
+    directory.write("data_level0.bin", bytes);
+
+    let directory = directory.path();
+    let without_header = Salvage {
+        dimension: Some(3),
+        m: Some(2),
+    };
+    for salvage in [None, Some(Salvage::default()), Some(without_header)] {
+        let options = ExtractOptions {
+            metadata: metadata.clone(),
+            include_deleted: flags & 64 != 0,
+            vectors: if flags & 128 == 0 {
+                Vectors::Stored
+            } else {
+                Vectors::Original
+            },
+            salvage,
+            ..ExtractOptions::default()
+        };
+        same(window, |io| {
+            rows(
+                directory,
+                &ExtractOptions {
+                    io,
+                    ..options.clone()
+                },
+            )
+        });
+    }
+    let monitor = Monitor::default();
+    same(window, |io| verify_index(directory, io, &monitor));
+    same(window, |io| inspect_index(directory, io, &monitor));
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn holds_for_seeds_and_regressions() {
+        super::super::replay("io_modes", super::property);
+    }
+}

@@ -1,0 +1,70 @@
+//! Properties that must hold for any bytes. `fuzz/` looks for inputs that break them; the tests
+//! here run them over that folder's seeds, and over every input that once did.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "no part of the public interface"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::missing_panics_doc,
+    reason = "a panic is how a property fails"
+)]
+
+pub mod build_index;
+pub mod io_modes;
+pub mod level0;
+pub mod pickle;
+pub mod round_trip;
+
+#[path = "../../tests/support/export/mod.rs"]
+mod export;
+#[path = "../../tests/support/fuzzing.rs"]
+mod support;
+#[path = "../../tests/support/synthetic.rs"]
+mod synthetic;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use crate::{extract_index, ExtractOptions, ExtractSummary, Monitor, Result};
+use export::{assert_same_rows, Export, Row};
+use support::Directory;
+
+/// The records that an extraction hands out.
+fn rows(directory: &Path, options: &ExtractOptions) -> Result<(ExtractSummary, Vec<Row>)> {
+    let mut rows = Vec::new();
+    let summary = extract_index(directory, options, &Monitor::default(), |record| {
+        rows.push(Row {
+            internal_id: record.internal_id,
+            label: record.label,
+            deleted: record.deleted,
+            user_id: record.user_id.map(str::to_string),
+            seq_id: record.seq_id,
+            vector: record.vector.iter().map(|value| value.to_bits()).collect(),
+        });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    assert_eq!(summary.emitted, rows.len() as u64);
+    assert!(rows.iter().all(|row| row.vector.len() == summary.dimension));
+    Ok((summary, rows))
+}
+
+/// Takes `len` bytes, or as many as there are, off the front.
+fn take<'a>(bytes: &mut &'a [u8], len: impl Into<usize>) -> &'a [u8] {
+    let (front, rest) = bytes.split_at(len.into().min(bytes.len()));
+    *bytes = rest;
+    front
+}
+
+#[cfg(test)]
+fn replay(target: &str, property: impl Fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    support::replay(&fuzz, target, property);
+}
