@@ -159,8 +159,9 @@ impl EarlySync {
             let sync = move || receiver.iter().try_for_each(|()| file.sync_data());
             let thread = thread::Builder::new()
                 .name("hnsw-toolbox-sync".into())
-                .spawn(sync)?;
-            self.thread = Some((sender, thread));
+                .spawn(sync);
+            // Where the system gives no thread, all is synced at the end.
+            self.thread = thread.ok().map(|thread| (sender, thread));
         }
         if let Some((sender, _)) = &self.thread {
             // A full channel means that a sync is due anyway; a closed one, an error for `join`.

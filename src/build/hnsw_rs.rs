@@ -62,11 +62,18 @@ impl HnswRs<'_> {
             self.threads.get()
         };
         // Not the global pool, whose size another user of rayon may have set.
-        rayon::ThreadPoolBuilder::new()
+        let mut handles = Vec::with_capacity(threads);
+        let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
+            .spawn_handler(|thread| {
+                let builder = std::thread::Builder::new().name("hnsw-toolbox-build".into());
+                handles.push(builder.spawn(|| thread.run())?);
+                Ok(())
+            })
             .build()
-            .map_err(|error| Error::internal(format!("cannot start threads: {error}")))?
-            .install(|| {
+            .map_err(|error| Error::internal(format!("cannot start threads: {error}")));
+        let links = pool.and_then(|pool| {
+            pool.install(|| {
                 let nodes = space.len();
                 let hnsw = Hnsw::new(
                     self.m,
@@ -98,6 +105,14 @@ impl HnswRs<'_> {
                 }
                 Links::of(&hnsw, nodes)
             })
+        });
+        // The pool, dropped, does not wait. Joined, its threads have left this library, which the
+        // caller may unload next.
+        for handle in handles {
+            // A panic in one came out of `install`.
+            let _ = handle.join();
+        }
+        links
     }
 }
 

@@ -44,7 +44,7 @@
 use std::num::NonZeroUsize;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU8, Ordering::Relaxed};
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -109,7 +109,7 @@ impl WithSpace for Native<'_> {
                 .map(|_| Mutex::default())
                 .collect(),
             groups,
-            barrier: Barrier::new(threads),
+            barrier: OnceLock::new(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         };
@@ -119,24 +119,42 @@ impl WithSpace for Native<'_> {
         }
         let arch = Arch::new();
         let mut own = scratch.pop();
+        let work = |scratch: &mut Scratch| {
+            arch.dispatch(Worker {
+                space,
+                shared: &shared,
+                scratch,
+            });
+        };
+        let gate = Mutex::new(());
         std::thread::scope(|scope| {
+            let closed = lock(&gate);
+            let mut handles = Vec::with_capacity(scratch.len());
             for scratch in &mut scratch {
-                let shared = &shared;
-                scope.spawn(move || {
-                    arch.dispatch(Worker {
-                        space,
-                        shared,
-                        scratch,
-                    });
+                let (gate, work) = (&gate, &work);
+                let thread = std::thread::Builder::new().name("hnsw-toolbox-build".into());
+                let spawned = thread.spawn_scoped(scope, move || {
+                    drop(lock(gate));
+                    work(scratch);
                 });
+                match spawned {
+                    Ok(handle) => handles.push(handle),
+                    // The system gives no more: those that there are build the same graph.
+                    Err(_) => break,
+                }
             }
+            let workers = handles.len().saturating_add(1);
+            shared.barrier.get_or_init(|| Barrier::new(workers));
+            drop(closed);
             if let Some(scratch) = &mut own {
-                let shared = &shared;
-                arch.dispatch(Worker {
-                    space,
-                    shared,
-                    scratch,
-                });
+                work(scratch);
+            }
+            // A scope waits for the closures only. Joined, the threads have left this library,
+            // which the caller may unload next.
+            for handle in handles {
+                if handle.join().is_err() {
+                    shared.panicked.store(true, Relaxed);
+                }
             }
         });
         if shared.panicked.load(Relaxed) {
@@ -402,10 +420,20 @@ struct Shared<'a> {
     /// For each thread that planned, and each group, the links that it planned.
     reverse: Vec<Mutex<Vec<Reverse>>>,
     groups: usize,
-    barrier: Barrier,
+    /// For as many threads as there are, which is known once they have been started.
+    barrier: OnceLock<Barrier>,
     stop: AtomicBool,
     /// Whether the caller's progress function did.
     panicked: AtomicBool,
+}
+
+impl Shared<'_> {
+    /// Waits for all other threads.
+    fn wait(&self) {
+        if let Some(barrier) = self.barrier.get() {
+            barrier.wait();
+        }
+    }
 }
 
 /// Takes the next number below `end`.
@@ -512,7 +540,7 @@ impl<M: Measure> WithSimd for Worker<'_, M> {
                     lock(slot).append(planned);
                 }
             }
-            shared.barrier.wait();
+            shared.wait();
             // Set by nobody between here and the next barrier, so that all threads leave together.
             if shared.stop.load(Relaxed) {
                 return;
@@ -527,7 +555,7 @@ impl<M: Measure> WithSimd for Worker<'_, M> {
                 scratch.linking.sort_unstable();
                 builder.link(scratch);
             }
-            shared.barrier.wait();
+            shared.wait();
             done = end;
             report(shared, scratch, done, nodes);
         }
