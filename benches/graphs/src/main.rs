@@ -14,9 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use fast_hnsw::distance::{
-    Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean,
-};
+use fast_hnsw::distance::{Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean};
 use fast_hnsw::labeled::LabeledIndex;
 use fast_hnsw::Builder;
 use hnsw_toolbox::{build_index_from_vectors, BuildOptions, Monitor, Progress};
