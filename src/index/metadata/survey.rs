@@ -96,7 +96,7 @@ enum Item {
     /// The class PersistentData.
     Class,
     Constructor,
-    /// Of PersistentData; with the fields as its state or still without.
+    /// Of PersistentData, with or without the dict of fields as its state.
     Instance {
         has_state: bool,
     },
@@ -116,7 +116,7 @@ impl Item {
             Self::Dict(_) | Self::Fields => "a dict".into(),
             Self::Class | Self::Constructor => "a class or function".into(),
             Self::Instance { has_state: true } => "an instance".into(),
-            Self::Instance { has_state: false } => "an instance without a state".into(),
+            Self::Instance { has_state: false } => "an instance without a dict of fields".into(),
         }
     }
 }
@@ -261,17 +261,13 @@ impl Visitor for Machine<'_> {
             }
             Op::Build => {
                 let state = self.pop(at)?;
-                if !matches!(state, Item::Fields) {
-                    let found = format!("{} as a state", state.describe());
-                    return Err(self.wrong(at, found, "a dict of fields"));
-                }
                 self.expect_target(
                     at,
                     |item| matches!(item, Item::Instance { .. }),
                     "an instance of PersistentData to give a state",
                 )?;
                 if let Some(Item::Instance { has_state }) = self.stack.last_mut() {
-                    *has_state = true;
+                    *has_state = matches!(state, Item::Fields);
                 }
             }
             Op::Frame(length) => {
