@@ -42,8 +42,10 @@ lint: lint-rust lint-go ## Check formatting, lints and the C header
 lint-rust:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) fmt --manifest-path $(PEERS) --check
-	$(CARGO) fmt --manifest-path $(GRAPHS) --check
+	for manifest in $(PEERS) $(GRAPHS); do \
+		$(CARGO) fmt --manifest-path $$manifest --check && \
+		$(CARGO) clippy --manifest-path $$manifest --target-dir target/peers --locked -- -D warnings || exit 1; \
+	done
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	CUSTOM_LIBFUZZER_PATH=./unused RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
 		--target-dir target/fuzz --locked -- -D warnings

@@ -225,7 +225,7 @@ def main():
     parser.add_argument("--latent", type=int, default=24)
     options = parser.parse_args()
     subprocess.run(
-        ["cargo", "build", "--release", "--quiet", "--manifest-path", HERE / "Cargo.toml"],
+        ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", HERE / "Cargo.toml"],
         check=True,
     )
     print(f"m {M}, ef_construction {EF_CONSTRUCTION}, {QUERIES} queries")
