@@ -40,6 +40,9 @@ impl Deref for Map {
 const CACHE_LINE: usize = 64;
 
 /// Asks the processor to bring `values` into its caches. Only a hint: it has no other effect.
+///
+/// Into those from the second level on: few lines at a time can be on their way into the first,
+/// and a request for one more waits. With it, building a graph took 1.6 times as long on an EPYC.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
     let first: *const i8 = values.as_ptr().cast();
@@ -51,14 +54,14 @@ pub(crate) fn prefetch<T>(values: &[T]) {
         // SAFETY: the instruction reads and writes nothing that a program can observe, and does
         // not fault, whatever the address. SSE, which has it, is part of x86_64.
         unsafe {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            _mm_prefetch::<_MM_HINT_T0>(line);
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T1};
+            _mm_prefetch::<_MM_HINT_T1>(line);
         }
         #[cfg(target_arch = "aarch64")]
         // SAFETY: as above; the instruction is part of the base architecture.
         unsafe {
             std::arch::asm!(
-                "prfm pldl1keep, [{line}]",
+                "prfm pldl2keep, [{line}]",
                 line = in(reg) line,
                 options(nostack, preserves_flags, readonly)
             );
