@@ -45,14 +45,22 @@ pub(crate) fn contents(metadata: &Metadata, source: &Source) -> Result<Contents>
 /// Values of containers that serde-pickle may be given: it recurses into each.
 const MOST_CONTAINERS: usize = 500;
 
-/// Whether serde-pickle reads a pickle in little stack and memory. It copies what a memo entry
-/// holds wherever the entry is referred to, so that lists of references double again and again.
+/// The opcode of a float.
+const BINFLOAT: u8 = b'G';
+
+/// Whether serde-pickle reads a pickle in little stack and memory, and without a panic. It copies
+/// what a memo entry holds wherever the entry is referred to, so that lists of references double
+/// again and again. Its order of floats is not total, for which sorting the members of a set or the
+/// keys of a dict may panic.
 fn is_harmless(pickle: &[u8]) -> bool {
     let mut containers = 0;
     let mut memo = BTreeMap::new();
     let mut topmost_is_container = false;
     let mut rest = pickle;
     while let Ok(lexed) = lex(rest) {
+        if rest.first() == Some(&BINFLOAT) {
+            return false;
+        }
         let payload = usize::try_from(lexed.payload).unwrap_or(usize::MAX);
         let Some(after) = lexed
             .header
