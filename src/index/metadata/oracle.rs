@@ -8,6 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 
 use serde_pickle::{DeOptions, HashableValue, Value};
 
@@ -45,22 +46,14 @@ pub(crate) fn contents(metadata: &Metadata, source: &Source) -> Result<Contents>
 /// Values of containers that serde-pickle may be given: it recurses into each.
 const MOST_CONTAINERS: usize = 500;
 
-/// The opcode of a float.
-const BINFLOAT: u8 = b'G';
-
-/// Whether serde-pickle reads a pickle in little stack and memory, and without a panic. It copies
-/// what a memo entry holds wherever the entry is referred to, so that lists of references double
-/// again and again. Its order of floats is not total, for which sorting the members of a set or the
-/// keys of a dict may panic.
+/// Whether serde-pickle reads a pickle in little stack and memory. It copies what a memo entry
+/// holds wherever the entry is referred to, so that lists of references double again and again.
 fn is_harmless(pickle: &[u8]) -> bool {
     let mut containers = 0;
     let mut memo = BTreeMap::new();
     let mut topmost_is_container = false;
     let mut rest = pickle;
     while let Ok(lexed) = lex(rest) {
-        if rest.first() == Some(&BINFLOAT) {
-            return false;
-        }
         let payload = usize::try_from(lexed.payload).unwrap_or(usize::MAX);
         let Some(after) = lexed
             .header
@@ -101,12 +94,24 @@ fn number(value: &Value) -> Option<u64> {
     }
 }
 
+/// The value that serde-pickle reads. Its order of floats is not total, for which sorting the members
+/// of a set or the keys of a dict may panic: then there is none.
+fn serde_pickle_value(pickle: &[u8]) -> Option<Value> {
+    // The hook of libFuzzer aborts.
+    #[cfg(fuzzing)]
+    let hook = std::panic::take_hook();
+    let value = catch_unwind(|| serde_pickle::value_from_slice(pickle, DeOptions::new()));
+    #[cfg(fuzzing)]
+    std::panic::set_hook(hook);
+    value.ok()?.ok()
+}
+
 /// What serde-pickle makes of a pickle; `None` when it refuses it, or should not be asked.
 pub(crate) fn serde_pickle_contents(pickle: &[u8]) -> Option<Contents> {
     if !is_harmless(pickle) {
         return None;
     }
-    let Value::Dict(fields) = serde_pickle::value_from_slice(pickle, DeOptions::new()).ok()? else {
+    let Value::Dict(fields) = serde_pickle_value(pickle)? else {
         panic!("not a dict");
     };
     let field = |name: &str| fields.get(&HashableValue::String(name.into()));
