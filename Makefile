@@ -99,8 +99,8 @@ fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
 	$(FUZZ) build $(FUZZ_BUILD)
 	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 || exit 1; done
 
-interop: build-release ## Let pyarrow, pandas, DuckDB and polars read what we write
-	tests/interop/run target/release/hnsw-toolbox
+interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write
+	tests/interop/run target/debug/hnsw-toolbox
 
 deny: ## Check the dependencies: licences, duplicates, sources, known vulnerabilities
 	.ci/deny
