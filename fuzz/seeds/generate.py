@@ -30,6 +30,24 @@ PersistentData.__module__ = MODULE
 sys.modules[MODULE].PersistentData = PersistentData
 
 
+HEADER = {
+    "version": "i",
+    "offset_level0": "Q",
+    "max_elements": "Q",
+    "count": "Q",
+    "record_size": "Q",
+    "label_offset": "Q",
+    "offset_data": "Q",
+    "max_level": "i",
+    "entry_point": "I",
+    "max_m": "Q",
+    "max_m0": "Q",
+    "m": "Q",
+    "mult": "d",
+    "ef_construction": "Q",
+}
+
+
 def write(target, name, content):
     assert len(content) < 1 << 16
     (HERE / target).mkdir(exist_ok=True)
@@ -53,6 +71,17 @@ def narrow_header(header):
     *more, mult, ef = struct.unpack_from("<3QdQ", header, 60)
     words[3] -= 4  # the label is shorter
     return struct.pack("<i6IiI3IdI", version, *words, level, entry, *more, mult, ef)
+
+
+def off_by_one(header):
+    """Headers with one field that is too low or too high; max_elements is as low as can be."""
+    format = "<" + "".join(HEADER.values())
+    values = dict(zip(HEADER, struct.unpack(format, header)))
+    values["max_elements"] = values["count"]
+    for field, value in values.items():
+        for name, changed in ("lower", value - 1), ("higher", value + 1):
+            if changed >= 0 or HEADER[field] in "id":
+                yield f"{field}-{name}", struct.pack(format, *{**values, field: changed}.values())
 
 
 def cut(segment):
@@ -93,6 +122,9 @@ for segment in sorted(INDEXES.glob("*/*/segment")):
     header, records, junk, norms, links, metadata = cut(segment)
     level0 = b"".join(records) + junk
     write("level0", name, bytes([len(header)]) + header + level0)
+    if name == "1.5.9-l2":
+        for change, changed in off_by_one(header):
+            write("level0", f"{name}-{change}", bytes([len(changed)]) + changed + level0)
     flags = {"cosine": 128 + 15, "churn": 64 + 7}.get(segment.parts[-2], 31)
     write("io_modes", name, io_modes(flags, header, level0, norms, links, metadata))
     if metadata:
