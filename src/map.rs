@@ -42,7 +42,8 @@ const CACHE_LINE: usize = 64;
 /// Asks the processor to bring `values` into its caches. Only a hint: it has no other effect.
 ///
 /// Into those from the second level on: few lines at a time can be on their way into the first,
-/// and a request for one more waits. With it, building a graph took 1.6 times as long on an EPYC.
+/// and a request for one more waits. Into the first, building a graph took 1.6 times as long on an
+/// EPYC.
 #[inline(always)]
 pub(crate) fn prefetch<T>(values: &[T]) {
     let first: *const i8 = values.as_ptr().cast();

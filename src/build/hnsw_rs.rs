@@ -46,16 +46,6 @@ impl WithSpace for HnswRs<'_> {
     type Output = Result<Links>;
 
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<Links> {
-        catch_unwind(AssertUnwindSafe(|| self.build(space))).unwrap_or_else(|_| {
-            Err(Error::internal(
-                "hnsw_rs, or the progress function, panicked",
-            ))
-        })
-    }
-}
-
-impl HnswRs<'_> {
-    fn build<M: Measure>(self, space: &Space<'_, M>) -> Result<Links> {
         let threads = if self.repeatable {
             1
         } else {
@@ -73,37 +63,11 @@ impl HnswRs<'_> {
             .build()
             .map_err(|error| Error::internal(format!("cannot start threads: {error}")));
         let links = pool.and_then(|pool| {
-            pool.install(|| {
-                let nodes = space.len();
-                let hnsw = Hnsw::new(
-                    self.m,
-                    nodes as usize,
-                    LAYERS,
-                    self.ef_construction,
-                    NodeDistance {
-                        space,
-                        arch: Arch::new(),
-                        signed: self.metric == Metric::DotProduct,
-                    },
-                );
-                let mut first = 0;
-                while first < nodes {
-                    let end = first.saturating_add(NODES_AT_ONCE).min(nodes);
-                    // The first one alone: several at once could each find no entry point.
-                    let end = if first == 0 { 1 } else { end };
-                    if threads == 1 {
-                        for node in first..end {
-                            hnsw.insert_slice((&[node], node as usize));
-                        }
-                    } else {
-                        (first..end)
-                            .into_par_iter()
-                            .for_each(|node| hnsw.insert_slice((&[node], node as usize)));
-                    }
-                    first = end;
-                    self.monitor.advance(u64::from(first), u64::from(nodes))?;
-                }
-                Links::of(&hnsw, nodes)
+            let build = AssertUnwindSafe(move || pool.install(|| self.build(space, threads)));
+            catch_unwind(build).unwrap_or_else(|_| {
+                Err(Error::internal(
+                    "hnsw_rs, or the progress function, panicked",
+                ))
             })
         });
         // The pool, dropped, does not wait. Joined, its threads have left this library, which the
@@ -113,6 +77,42 @@ impl HnswRs<'_> {
             let _ = handle.join();
         }
         links
+    }
+}
+
+impl HnswRs<'_> {
+    /// In the pool of `threads`.
+    fn build<M: Measure>(&self, space: &Space<'_, M>, threads: usize) -> Result<Links> {
+        let nodes = space.len();
+        let hnsw = Hnsw::new(
+            self.m,
+            nodes as usize,
+            LAYERS,
+            self.ef_construction,
+            NodeDistance {
+                space,
+                arch: Arch::new(),
+                signed: self.metric == Metric::DotProduct,
+            },
+        );
+        let mut first = 0;
+        while first < nodes {
+            let end = first.saturating_add(NODES_AT_ONCE).min(nodes);
+            // The first one alone: several at once could each find no entry point.
+            let end = if first == 0 { 1 } else { end };
+            if threads == 1 {
+                for node in first..end {
+                    hnsw.insert_slice((&[node], node as usize));
+                }
+            } else {
+                (first..end)
+                    .into_par_iter()
+                    .for_each(|node| hnsw.insert_slice((&[node], node as usize)));
+            }
+            first = end;
+            self.monitor.advance(u64::from(first), u64::from(nodes))?;
+        }
+        Links::of(&hnsw, nodes)
     }
 }
 
