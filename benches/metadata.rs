@@ -15,17 +15,20 @@
 
 #[path = "../src/error.rs"]
 mod error;
-#[path = "../src/map.rs"]
-mod map;
 #[path = "../tests/support/metadata_pickles.rs"]
 mod metadata_pickles;
-#[path = "../src/monitor.rs"]
-mod monitor;
+#[path = "../src/progress.rs"]
+mod progress;
 
-#[path = "../src/index"]
-mod index {
-    pub mod metadata;
-    pub mod source;
+#[path = "../src/chroma"]
+mod chroma {
+    pub mod pickle;
+}
+
+#[path = "../src/io"]
+mod io {
+    pub mod file;
+    pub mod mmap;
 }
 
 use std::collections::HashMap;
@@ -33,10 +36,10 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use index::metadata::Metadata;
-use index::source::{IoMode, Source};
+use chroma::pickle::Metadata;
+use io::file::{IoMode, Source};
 use metadata_pickles::{write, Shape};
-use monitor::Monitor;
+use progress::Monitor;
 
 const ROUNDS: usize = 5;
 

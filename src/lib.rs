@@ -38,22 +38,26 @@
 //! error. [`IoMode::Read`] reads into a buffer instead and gives an error. Both notice when a file
 //! is not the same at the end as it was at the start, and then write nothing.
 
+mod bits;
 mod build;
+mod chroma;
 mod columnar;
 mod error;
 mod extract;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod index;
-mod map;
-mod monitor;
-mod output;
+mod graph;
+mod inspect;
+mod io;
+mod progress;
+mod verify;
 
 pub use build::{
     build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildResponse, BuildSummary,
-    Engine, Metric,
+    Engine,
 };
+pub use chroma::{IndexHeader, LabelRange};
 pub use columnar::ColumnarFormat;
 pub use error::{BoxError, Error, Result};
 pub use extract::{
@@ -61,8 +65,8 @@ pub use extract::{
     ExtractResponse, ExtractSummary, IndexProperties, JoinSummary, Record, Salvage, SalvageSummary,
     Vectors,
 };
-pub use index::{
-    inspect_index, verify_index, FileSize, Finding, IndexHeader, IndexReport, IndexState, IoMode,
-    LabelRange, Severity, VerifyReport,
-};
-pub use monitor::{CancelToken, Monitor, Progress};
+pub use graph::distance::Metric;
+pub use inspect::{inspect_index, FileSize, IndexReport};
+pub use io::file::IoMode;
+pub use progress::{CancelToken, Monitor, Progress};
+pub use verify::{verify_index, Finding, IndexState, Severity, VerifyReport};

@@ -8,17 +8,15 @@
 )]
 #![allow(clippy::print_stdout)] // the figures, for whoever asks with --nocapture
 
-mod common;
-#[path = "support/metadata_pickles.rs"]
-mod metadata_pickles;
+mod support;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::*;
-use metadata_pickles::Shape;
+use support::metadata_pickles::Shape;
+use support::*;
 
 const MIB: u64 = 1 << 20;
 
@@ -166,7 +164,7 @@ fn verifying_and_salvaging_a_hundred_thousand_vectors_stay_within_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     write_graph(dir.path(), 16, 384, 100_000, dense);
     let pickle = dir.path().join("index_metadata.pickle");
-    metadata_pickles::write(&pickle, Shape::PythonShared, 100_000).unwrap();
+    crate::support::metadata_pickles::write(&pickle, Shape::PythonShared, 100_000).unwrap();
     assert_verify_and_salvage(dir.path(), 0, BUDGET, BUDGET);
 }
 
@@ -176,7 +174,7 @@ fn memory_grows_with_the_number_of_records_as_documented() {
     let dir = tempfile::tempdir().unwrap();
     let pickle = dir.path().join("index_metadata.pickle");
     write_graph(dir.path(), 8, 2, COUNT, dense);
-    metadata_pickles::write(&pickle, Shape::PythonShared, COUNT as u32).unwrap();
+    crate::support::metadata_pickles::write(&pickle, Shape::PythonShared, COUNT as u32).unwrap();
     // At most 48 bytes for each id while the pickle is read; some bits for each label and record.
     assert_verify_and_salvage(dir.path(), 0, BASE + 49 * COUNT, BASE + COUNT);
 

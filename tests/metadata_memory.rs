@@ -19,24 +19,27 @@
 mod counting_allocator;
 #[path = "../src/error.rs"]
 mod error;
-#[path = "../src/map.rs"]
-mod map;
 #[path = "support/metadata_pickles.rs"]
 mod metadata_pickles;
-#[path = "../src/monitor.rs"]
-mod monitor;
+#[path = "../src/progress.rs"]
+mod progress;
 
-#[path = "../src/index"]
-mod index {
-    pub mod metadata;
-    pub mod source;
+#[path = "../src/chroma"]
+mod chroma {
+    pub mod pickle;
 }
 
+#[path = "../src/io"]
+mod io {
+    pub mod file;
+    pub mod mmap;
+}
+
+use chroma::pickle::Metadata;
 use counting_allocator::{peak_of, CountingAllocator};
-use index::metadata::Metadata;
-use index::source::{IoMode, Source};
+use io::file::{IoMode, Source};
 use metadata_pickles::{id, seq_id, write, Shape};
-use monitor::Monitor;
+use progress::Monitor;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -46,9 +46,9 @@ fn inputs() -> Directory {
     directory.write("index/link_lists.bin", &[0; 24]);
     let pickle = include_bytes!("../../tests/fixtures/pickles/one-5.pickle");
     directory.write("index/index_metadata.pickle", pickle);
-    let parquet = include_bytes!("../../tests/columnar/duckdb-deleted.parquet");
+    let parquet = include_bytes!("../../tests/fixtures/columnar/duckdb-deleted.parquet");
     directory.write("in.parquet", parquet);
-    let ipc = include_bytes!("../../tests/columnar/pyarrow-one-batch.arrow");
+    let ipc = include_bytes!("../../tests/fixtures/columnar/pyarrow-one-batch.arrow");
     directory.write("in.arrow", ipc);
     directory
 }

@@ -141,7 +141,7 @@ for path in (TESTS / "fixtures/pickles").glob("*.pickle"):
     if path.stat().st_size < 4096:
         write("pickle", path.stem, path.read_bytes())
 
-for folder in TESTS / "columnar", TESTS / "columnar/none":
+for folder in TESTS / "fixtures/columnar", TESTS / "fixtures/columnar/none":
     for path in folder.iterdir():
         if path.suffix in (".parquet", ".arrow") and path.stat().st_size < 3200:
             format = path.suffix == ".arrow"

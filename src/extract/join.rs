@@ -1,16 +1,16 @@
 //! Metadata joined to records by label.
 
 use super::JoinSummary;
+use crate::chroma::pickle::{Entry, Metadata};
 use crate::error::{Error, Result};
-use crate::index::metadata::{Entry, Metadata};
-use crate::index::source::{Cursor, Source};
-use crate::monitor::Monitor;
+use crate::io::file::{Cursor, Source};
+use crate::progress::Monitor;
 
 /// The slot of a record that the metadata does not know.
-pub(super) const NO_ENTRY: u32 = u32::MAX;
+pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
 /// The metadata of an index, and which of it was used.
-pub(super) struct Join<'s> {
+pub(crate) struct Join<'s> {
     metadata: Metadata,
     cursor: Cursor<'s>,
     /// A bit for each entry: whether a live record has its label.
@@ -19,7 +19,7 @@ pub(super) struct Join<'s> {
 }
 
 impl<'s> Join<'s> {
-    pub(super) fn new(source: &'s Source, monitor: &Monitor<'_>) -> Result<Self> {
+    pub(crate) fn new(source: &'s Source, monitor: &Monitor<'_>) -> Result<Self> {
         let metadata = Metadata::read(source, monitor)?;
         Ok(Self {
             seen: vec![0; metadata.len().div_ceil(64)],
@@ -30,7 +30,7 @@ impl<'s> Join<'s> {
     }
 
     /// Gives the slot of a record that is emitted, and the length in bytes of its user id.
-    pub(super) fn choose(&mut self, label: u64, deleted: bool) -> Result<(u32, usize)> {
+    pub(crate) fn choose(&mut self, label: u64, deleted: bool) -> Result<(u32, usize)> {
         let Some(entry) = self.metadata.find(label) else {
             return Ok((NO_ENTRY, 0));
         };
@@ -47,12 +47,12 @@ impl<'s> Join<'s> {
     }
 
     /// The sequence number of a slot.
-    pub(super) fn seq_id(&self, slot: u32) -> Option<u64> {
+    pub(crate) fn seq_id(&self, slot: u32) -> Option<u64> {
         self.entry(slot)?.seq_id
     }
 
     /// The user id of a slot, from the file.
-    pub(super) fn user_id(&mut self, slot: u32) -> Result<Option<&str>> {
+    pub(crate) fn user_id(&mut self, slot: u32) -> Result<Option<&str>> {
         match self.entry(slot) {
             None => Ok(None),
             Some(entry) => self.metadata.user_id(entry, &mut self.cursor).map(Some),
@@ -66,7 +66,7 @@ impl<'s> Join<'s> {
         self.metadata.at(usize::try_from(slot).ok()?)
     }
 
-    pub(super) fn summary(&self) -> JoinSummary {
+    pub(crate) fn summary(&self) -> JoinSummary {
         let seen: u64 = self
             .seen
             .iter()

@@ -1,11 +1,8 @@
 //! Index directory → callback, Parquet, Arrow IPC.
 
-mod arrow_ipc;
 mod join;
-mod parquet;
-mod rows;
+pub(crate) mod rows;
 mod salvage;
-mod schema;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -14,12 +11,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chroma::{file_name, Index, IndexHeader};
+use crate::columnar::{arrow_ipc, parquet};
 use crate::columnar::{check_batch_size, ColumnarFormat};
 use crate::error::{BoxError, Error, Result};
-use crate::index::source::Source;
-use crate::index::{file_name, Index, IndexHeader, IoMode};
-use crate::monitor::Monitor;
-use crate::output::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
+use crate::io::atomic::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
+use crate::io::file::{IoMode, Source};
+use crate::progress::Monitor;
 use rows::RowReader;
 
 pub use salvage::{Salvage, SalvageSummary};
@@ -262,7 +260,7 @@ pub struct ExtractResponse {
 }
 
 /// The files that an extraction reads.
-struct Inputs {
+pub(crate) struct Inputs {
     index: Index,
     metadata: Option<Source>,
     /// Why the metadata of a torn index was not opened.
@@ -376,8 +374,8 @@ pub fn extract_index_to_columnar(
 
     let mut file = AtomicFile::create(output)?;
     let write = match options.format {
-        ColumnarFormat::Parquet => parquet::write,
-        ColumnarFormat::ArrowIpc => arrow_ipc::write,
+        ColumnarFormat::Parquet => parquet::write::write,
+        ColumnarFormat::ArrowIpc => arrow_ipc::write::write,
     };
     write(&mut rows, header, &mut file, options, monitor)?;
     inputs.check_unchanged()?;

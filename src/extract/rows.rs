@@ -9,27 +9,27 @@ use std::ops::ControlFlow;
 use super::join::{Join, NO_ENTRY};
 use super::salvage::Selection;
 use super::{ExtractOptions, Inputs, JoinSummary, Record, SalvageSummary};
+use crate::chroma::norms::Norms;
+use crate::chroma::record::Level0;
 use crate::error::{BoxError, Error, Result};
-use crate::index::level0::Level0;
-use crate::index::norms::Norms;
-use crate::monitor::Monitor;
+use crate::progress::Monitor;
 
 /// Rows chosen from the index, in internal-id order.
 #[derive(Debug, Default)]
-pub(super) struct RowSet {
-    pub(super) internal_ids: Vec<u32>,
-    pub(super) labels: Vec<u64>,
-    pub(super) deleted: Vec<bool>,
+pub(crate) struct RowSet {
+    pub(crate) internal_ids: Vec<u32>,
+    pub(crate) labels: Vec<u64>,
+    pub(crate) deleted: Vec<bool>,
     /// Where the metadata of each is; all [`NO_ENTRY`] when none is joined.
-    pub(super) slots: Vec<u32>,
+    pub(crate) slots: Vec<u32>,
 }
 
 impl RowSet {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.internal_ids.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.internal_ids.is_empty()
     }
 
@@ -52,7 +52,7 @@ impl RowSet {
 }
 
 /// Chooses rows from the first record to the last, and reads what belongs to them.
-pub(super) struct RowReader<'i> {
+pub(crate) struct RowReader<'i> {
     level0: Level0<'i>,
     join: Option<Join<'i>>,
     scaling: Option<Scaling<'i>>,
@@ -67,7 +67,7 @@ pub(super) struct RowReader<'i> {
 
 impl<'i> RowReader<'i> {
     /// Reads the metadata, if any is to be joined.
-    pub(super) fn new(
+    pub(crate) fn new(
         inputs: &'i Inputs,
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
@@ -98,42 +98,42 @@ impl<'i> RowReader<'i> {
     }
 
     /// Number of records in the index.
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.level0.count()
     }
 
-    pub(super) fn scanned(&self) -> u64 {
+    pub(crate) fn scanned(&self) -> u64 {
         self.scanned
     }
 
-    pub(super) fn emitted(&self) -> u64 {
+    pub(crate) fn emitted(&self) -> u64 {
         self.emitted
     }
 
     /// Records left out because they are deleted.
-    pub(super) fn deleted_skipped(&self) -> u64 {
+    pub(crate) fn deleted_skipped(&self) -> u64 {
         self.selection.deleted_skipped()
     }
 
-    pub(super) fn salvage_summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
+    pub(crate) fn salvage_summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
         Some(SalvageSummary {
             metadata_error: self.metadata_error.clone(),
             ..self.selection.summary(inputs)?
         })
     }
 
-    pub(super) fn join_summary(&self) -> Option<JoinSummary> {
+    pub(crate) fn join_summary(&self) -> Option<JoinSummary> {
         self.join.as_ref().map(Join::summary)
     }
 
     /// The metadata, to look up the slots of chosen rows.
-    pub(super) fn join(&mut self) -> Option<&mut Join<'i>> {
+    pub(crate) fn join(&mut self) -> Option<&mut Join<'i>> {
         self.join.as_mut()
     }
 
     /// Replaces `rows` by the next `limit` rows, or as many as there are, or fewer when their user
     /// ids hold `id_bytes`.
-    pub(super) fn choose(
+    pub(crate) fn choose(
         &mut self,
         rows: &mut RowSet,
         limit: usize,
@@ -171,7 +171,7 @@ impl<'i> RowReader<'i> {
     }
 
     /// Hands each row to `on_record` until it breaks off.
-    pub(super) fn for_each<F>(&mut self, monitor: &Monitor<'_>, mut on_record: F) -> Result<()>
+    pub(crate) fn for_each<F>(&mut self, monitor: &Monitor<'_>, mut on_record: F) -> Result<()>
     where
         F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
     {
@@ -216,7 +216,7 @@ impl<'i> RowReader<'i> {
     }
 
     /// Calls `push` with the vector of each of `internal_ids`, which were chosen, in their order.
-    pub(super) fn vectors(
+    pub(crate) fn vectors(
         &mut self,
         internal_ids: &[u32],
         mut push: impl FnMut(&[f32]),

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ExtractOptions, Inputs};
+use crate::chroma::labels::Labels;
+use crate::chroma::record::{Level0, Level0Record};
 use crate::error::{Error, Result};
-use crate::index::labels::Labels;
-use crate::index::level0::{Level0, Level0Record};
-use crate::monitor::Monitor;
+use crate::progress::Monitor;
 
 /// How a torn index directory is read: what can be saved is, and the rest is counted.
 ///
@@ -31,7 +31,7 @@ pub struct Salvage {
 
 impl Salvage {
     /// Dimension and m, when the header is not to be used.
-    pub(super) fn shape(&self) -> Result<Option<(usize, usize)>> {
+    pub(crate) fn shape(&self) -> Result<Option<(usize, usize)>> {
         match (self.dimension, self.m) {
             (None, None) => Ok(None),
             (Some(dimension), Some(m)) => Ok(Some((dimension, m))),
@@ -61,7 +61,7 @@ pub struct SalvageSummary {
 }
 
 /// Decides, record by record, what is extracted.
-pub(super) struct Selection {
+pub(crate) struct Selection {
     include_deleted: bool,
     deleted_skipped: u64,
     salvage: Option<Salvaged>,
@@ -76,7 +76,7 @@ struct Salvaged {
 
 impl Selection {
     /// In a salvage, goes over the labels of all records.
-    pub(super) fn new(
+    pub(crate) fn new(
         level0: &mut Level0<'_>,
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
@@ -105,7 +105,7 @@ impl Selection {
 
     /// Whether a record is extracted; it is counted if not.
     #[inline]
-    pub(super) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
+    pub(crate) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
         let deleted = record.links.is_deleted();
         if deleted && !self.include_deleted {
             self.deleted_skipped += 1;
@@ -127,11 +127,11 @@ impl Selection {
         false
     }
 
-    pub(super) fn deleted_skipped(&self) -> u64 {
+    pub(crate) fn deleted_skipped(&self) -> u64 {
         self.deleted_skipped
     }
 
-    pub(super) fn summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
+    pub(crate) fn summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
         let salvage = self.salvage.as_ref()?;
         let index = &inputs.index;
         Some(SalvageSummary {

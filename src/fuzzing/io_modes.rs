@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 
 use super::{rows, take, Directory};
-use crate::index::source::with_window;
+use crate::io::file::with_window;
 use crate::{
     inspect_index, verify_index, ExtractOptions, IoMode, Monitor, Result, Salvage, Vectors,
 };

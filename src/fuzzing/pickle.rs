@@ -4,9 +4,9 @@
 //! Input: the pickle.
 
 use super::Directory;
-use crate::index::metadata::oracle::{contents, serde_pickle_contents};
-use crate::index::metadata::Metadata;
-use crate::index::source::{IoMode, Source};
+use crate::chroma::pickle::oracle::{contents, serde_pickle_contents};
+use crate::chroma::pickle::Metadata;
+use crate::io::file::{IoMode, Source};
 use crate::Monitor;
 
 /// Heap that reading a pickle of `len` bytes may take. A file of one id and one label each needs

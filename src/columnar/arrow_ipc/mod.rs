@@ -1,0 +1,4 @@
+//! The Arrow IPC file format.
+
+pub(crate) mod read;
+pub(crate) mod write;

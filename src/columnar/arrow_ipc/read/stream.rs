@@ -1,0 +1,157 @@
+//! The buffers of a record batch, each read from its start to its end.
+//!
+//! A record batch may be as long as the file, so no buffer is ever held whole; a compressed one is
+//! decompressed as it is read.
+
+use std::io::{BufReader, Read};
+
+use crate::columnar::bytes::{Flaw, Input};
+use crate::columnar::codec::no_panic;
+use crate::error::{Error, Result};
+
+/// Read ahead in each buffer.
+const READ_AHEAD: u64 = 256 << 10;
+
+/// How the buffers of a record batch are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Stored,
+    Lz4Frame,
+    Zstd,
+}
+
+/// A buffer's place in the file; known to lie in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+pub(crate) struct Stream {
+    input: Input,
+    /// What it is, for errors.
+    place: String,
+    reader: Box<dyn Read + Send>,
+    /// Bytes that may still be taken.
+    left: u64,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        input: &Input,
+        range: Range,
+        compression: Compression,
+        place: String,
+    ) -> Result<Self> {
+        let Range { offset, len } = range;
+        let (mut compression, mut offset, mut stored, mut left) = (compression, offset, len, len);
+        if compression != Compression::Stored && len > 0 {
+            // The length of the content, or −1 when the content is not compressed after all.
+            let end = offset.saturating_add(len);
+            let prefix = input.decode(
+                offset,
+                8,
+                end,
+                || place.clone(),
+                |bytes| crate::columnar::bytes::array(bytes, 0).map(i64::from_le_bytes),
+            )?;
+            offset = offset.saturating_add(8);
+            stored = stored.saturating_sub(8);
+            left = match prefix {
+                -1 => {
+                    compression = Compression::Stored;
+                    stored
+                }
+                _ => u64::try_from(prefix).map_err(|_| {
+                    let found = format!("a length of {prefix} bytes");
+                    input.invalid(place.clone(), found, "−1, or a number from 0 on")
+                })?,
+            };
+        }
+        let capacity = usize::try_from(stored.min(READ_AHEAD)).unwrap_or(0);
+        let raw = BufReader::with_capacity(capacity, input.reader(offset, stored));
+        let reader: Box<dyn Read + Send> = match compression {
+            Compression::Stored => Box::new(raw),
+            Compression::Lz4Frame => Box::new(lz4_flex::frame::FrameDecoder::new(raw)),
+            Compression::Zstd => Box::new(
+                zstd::stream::read::Decoder::with_buffer(raw)
+                    .map_err(|error| Error::internal(format!("zstd: {error}")))?,
+            ),
+        };
+        Ok(Self {
+            input: input.clone(),
+            place,
+            reader,
+            left,
+        })
+    }
+
+    /// Fails when there are fewer than `len` bytes left.
+    pub(crate) fn check(&self, len: u64, expected: &str) -> Result<()> {
+        if self.left >= len {
+            return Ok(());
+        }
+        Err(self.flawed(Flaw::new(
+            format!("{} bytes", self.left),
+            format!("{len} for {expected}"),
+        )))
+    }
+
+    pub(crate) fn flawed(&self, flaw: Flaw) -> Error {
+        self.input.flawed(self.place.clone(), flaw)
+    }
+
+    /// Takes the next `out.len()` bytes.
+    pub(crate) fn take(&mut self, out: &mut [u8]) -> Result<()> {
+        self.left = self
+            .left
+            .checked_sub(out.len() as u64)
+            .ok_or_else(|| self.flawed(Flaw::end()))?;
+        let reader = &mut self.reader;
+        let read = no_panic(|| reader.read_exact(out)).map_err(|flaw| self.flawed(flaw))?;
+        read.map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => self.flawed(Flaw::new(
+                format!("compressed data that cannot be read ({error})"),
+                "the content of the buffer",
+            )),
+        })
+    }
+
+    pub(crate) fn take_array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.take(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// A bitmap, or all ones where there is none.
+pub(crate) struct Bits {
+    stream: Option<Stream>,
+    byte: u8,
+    left: u32,
+}
+
+impl Bits {
+    pub(crate) fn new(stream: Option<Stream>) -> Self {
+        Self {
+            stream,
+            byte: 0,
+            left: 0,
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<bool> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(true);
+        };
+        if self.left == 0 {
+            [self.byte] = stream.take_array()?;
+            self.left = 8;
+        }
+        let bit = self.byte & 1 != 0;
+        self.byte >>= 1;
+        self.left -= 1;
+        Ok(bit)
+    }
+}

@@ -1,0 +1,161 @@
+//! The input file as checked ranges of bytes, and the errors of those who decode them.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::io::file::Source;
+
+/// What a decoder found wrong. It knows neither the file nor where in it the bytes stand; its
+/// caller adds that.
+#[derive(Debug)]
+pub(crate) struct Flaw {
+    found: Cow<'static, str>,
+    expected: Cow<'static, str>,
+    /// Well formed, but of a kind that is not read here.
+    unsupported: bool,
+}
+
+pub(crate) type Decoded<T> = std::result::Result<T, Flaw>;
+
+impl Flaw {
+    pub(crate) fn new(
+        found: impl Into<Cow<'static, str>>,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            found: found.into(),
+            expected: expected.into(),
+            unsupported: false,
+        }
+    }
+
+    pub(crate) fn unsupported(
+        found: impl Into<Cow<'static, str>>,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            unsupported: true,
+            ..Self::new(found, expected)
+        }
+    }
+
+    pub(crate) fn end() -> Self {
+        Self::new("the end of the bytes", "more of them")
+    }
+}
+
+/// The `N` bytes at `at`.
+pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Decoded<[u8; N]> {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .ok_or_else(Flaw::end)
+}
+
+/// The open input file. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Input(Arc<Source>);
+
+impl Input {
+    pub(crate) fn new(source: Source) -> Self {
+        Self(Arc::new(source))
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.0
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    pub(crate) fn invalid(
+        &self,
+        field: impl Into<Cow<'static, str>>,
+        found: impl Into<Cow<'static, str>>,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Error {
+        self.flawed(field, Flaw::new(found, expected))
+    }
+
+    pub(crate) fn flawed(&self, field: impl Into<Cow<'static, str>>, flaw: Flaw) -> Error {
+        let (path, field) = (self.0.path().to_path_buf(), field.into());
+        let (found, expected) = (flaw.found.into_owned(), flaw.expected);
+        if flaw.unsupported {
+            Error::Unsupported {
+                path,
+                field,
+                found,
+                expected,
+            }
+        } else {
+            Error::InvalidInput {
+                path,
+                field,
+                found,
+                expected,
+            }
+        }
+    }
+
+    /// Calls `decode` with the bytes `offset .. offset + len`, which must lie before `end`.
+    /// `field` says what they are.
+    pub(crate) fn decode<T>(
+        &self,
+        offset: u64,
+        len: u64,
+        end: u64,
+        field: impl Fn() -> String,
+        decode: impl FnOnce(&[u8]) -> Decoded<T>,
+    ) -> Result<T> {
+        let past_end = offset
+            .checked_add(len)
+            .is_none_or(|last| last > end.min(self.len()));
+        let size = usize::try_from(len).ok().filter(|_| !past_end);
+        let Some(size) = size else {
+            return Err(self.invalid(
+                field(),
+                format!("{len} bytes from byte {offset} on"),
+                format!("a range that ends by byte {end}"),
+            ));
+        };
+        let mut cursor = self.0.cursor_with_window(0);
+        decode(cursor.bytes(offset, size)?).map_err(|flaw| self.flawed(field(), flaw))
+    }
+
+    /// The bytes `offset .. offset + len` as a stream. The range must have been checked.
+    pub(crate) fn reader(&self, offset: u64, len: u64) -> RangeReader {
+        RangeReader {
+            input: self.clone(),
+            at: offset,
+            left: len,
+        }
+    }
+}
+
+/// Reads a range of the input from its start to its end.
+#[derive(Debug)]
+pub(crate) struct RangeReader {
+    input: Input,
+    at: u64,
+    left: u64,
+}
+
+impl Read for RangeReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let len = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(out.len());
+        let mut cursor = self.input.0.cursor_with_window(0);
+        let bytes = cursor.bytes(self.at, len).map_err(io::Error::other)?;
+        if let Some(out) = out.get_mut(..len) {
+            out.copy_from_slice(bytes);
+        }
+        self.at += len as u64;
+        self.left -= len as u64;
+        Ok(len)
+    }
+}

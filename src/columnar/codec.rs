@@ -1,0 +1,123 @@
+//! Decompression whose memory is bounded before it starts.
+
+use std::io::Read;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use super::bytes::{Decoded, Flaw};
+
+/// The largest page, after decompression, that is taken from a compressed column chunk. Writers
+/// aim at 1 MiB; DuckDB goes up to 100 MB.
+pub(crate) const MAX_PAGE: usize = 512 << 20;
+
+/// How the pages of a column chunk are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Stored,
+    Snappy,
+    Gzip,
+    Zstd,
+    Lz4Raw,
+}
+
+impl Codec {
+    /// From `CompressionCodec` of parquet.thrift.
+    pub(crate) fn from_parquet(code: i32) -> Decoded<Self> {
+        let name = match code {
+            0 => return Ok(Self::Stored),
+            1 => return Ok(Self::Snappy),
+            2 => return Ok(Self::Gzip),
+            6 => return Ok(Self::Zstd),
+            7 => return Ok(Self::Lz4Raw),
+            3 => "LZO compression".into(),
+            4 => "Brotli compression".into(),
+            5 => "the old Hadoop LZ4 compression".into(),
+            _ => format!("compression codec {code}"),
+        };
+        Err(Flaw::unsupported(
+            name,
+            "no compression, Snappy, gzip, zstd or LZ4_RAW",
+        ))
+    }
+
+    /// More than this many bytes cannot come out of one.
+    fn max_ratio(self) -> usize {
+        match self {
+            Self::Stored => 1,
+            // 64 bytes from a copy of 3.
+            Self::Snappy => 22,
+            Self::Gzip => 1032,
+            // A block of 128 KiB from 4 bytes.
+            Self::Zstd => 32 << 10,
+            Self::Lz4Raw => 255,
+        }
+    }
+
+    /// Appends the `len` bytes that `input` stands for to `out`.
+    pub(crate) fn decompress(self, input: &[u8], len: usize, out: &mut Vec<u8>) -> Decoded<()> {
+        let wrong = |detail: &dyn std::fmt::Display| {
+            Flaw::new(
+                format!("{self:?} data that cannot be decompressed ({detail})"),
+                format!("{len} bytes of content"),
+            )
+        };
+        let allocate = |out: &mut Vec<u8>| {
+            out.try_reserve_exact(len)
+                .map_err(|_| wrong(&"out of memory"))
+        };
+        if self == Self::Stored {
+            if input.len() != len {
+                return Err(wrong(&format_args!("{} bytes", input.len())));
+            }
+            allocate(out)?;
+            out.extend_from_slice(input);
+            return Ok(());
+        }
+        if len > MAX_PAGE {
+            return Err(Flaw::unsupported(
+                format!("a page of {len} bytes"),
+                format!("at most {MAX_PAGE}"),
+            ));
+        }
+        if len > input.len().saturating_mul(self.max_ratio()) {
+            return Err(wrong(&format_args!("only {} bytes", input.len())));
+        }
+        allocate(out)?;
+        let start = out.len();
+        out.resize(start.saturating_add(len), 0);
+        let target = out.get_mut(start..).unwrap_or_default();
+        let written = no_panic(|| match self {
+            Self::Stored => Ok(0),
+            Self::Snappy => snap::raw::Decoder::new()
+                .decompress(input, target)
+                .map_err(|e| wrong(&e)),
+            Self::Gzip => gunzip(input, target).map_err(|e| wrong(&e)),
+            Self::Zstd => zstd::bulk::Decompressor::new()
+                .and_then(|mut zstd| zstd.decompress_to_buffer(input, target))
+                .map_err(|e| wrong(&e)),
+            Self::Lz4Raw => lz4_flex::block::decompress_into(input, target).map_err(|e| wrong(&e)),
+        })??;
+        if written == len {
+            Ok(())
+        } else {
+            Err(wrong(&format_args!("{written} bytes")))
+        }
+    }
+}
+
+fn gunzip(input: &[u8], target: &mut [u8]) -> std::io::Result<usize> {
+    let mut decoder = flate2::bufread::MultiGzDecoder::new(input);
+    decoder.read_exact(target)?;
+    // Reading on checks the checksum.
+    let more = decoder.read(&mut [0])?;
+    Ok(target.len().saturating_add(more))
+}
+
+/// Runs another crate's code on foreign bytes. What it panics on is a flaw of the bytes.
+pub(crate) fn no_panic<T>(run: impl FnOnce() -> T) -> Decoded<T> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
+        Flaw::new(
+            "data that makes the decompressor panic",
+            "well-formed compressed data",
+        )
+    })
+}

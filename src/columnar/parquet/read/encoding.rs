@@ -1,0 +1,306 @@
+//! The encodings of levels and values.
+//!
+//! Every decoder keeps positions in a page's bytes rather than a slice of them, is given the bytes
+//! with each call, and reads nothing outside its own range.
+
+use super::thrift::{varint, zigzag};
+use crate::columnar::bytes::{array, Decoded, Flaw};
+
+/// `width` bits from bit `bit` of `bytes` on, least significant first; bits past the end are 0.
+fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
+    let rest = bytes.get(bit / 8..).unwrap_or_default();
+    let shift = bit % 8;
+    match rest.first_chunk() {
+        Some(word) if width <= 56 => (u64::from_le_bytes(*word) >> shift) & ((1 << width) - 1),
+        _ => {
+            let mut word = [0; 16];
+            for (to, from) in word.iter_mut().zip(rest.iter().take(9)) {
+                *to = *from;
+            }
+            let low = (u128::from_le_bytes(word) >> shift) & ((1 << width) - 1);
+            // At most 64 bits are left.
+            u64::try_from(low).unwrap_or(u64::MAX)
+        }
+    }
+}
+
+/// The RLE / bit-packing hybrid: levels, dictionary indices, booleans.
+#[derive(Clone, Debug)]
+pub(crate) struct Hybrid {
+    at: usize,
+    end: usize,
+    width: u32,
+    /// Values left in the current run.
+    left: u64,
+    run: Run,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    Repeated(u64),
+    /// Bit position of the next value.
+    Packed(usize),
+}
+
+impl Hybrid {
+    /// Values of `width` bits in the bytes `at .. end`.
+    pub(crate) fn new(at: usize, end: usize, width: u32) -> Decoded<Self> {
+        if width > 32 {
+            return Err(Flaw::new(format!("values {width} bits wide"), "at most 32"));
+        }
+        Ok(Self {
+            at,
+            end,
+            width,
+            left: 0,
+            run: Run::Repeated(0),
+        })
+    }
+
+    pub(crate) fn next(&mut self, page: &[u8]) -> Decoded<u64> {
+        while self.left == 0 {
+            self.next_run(page)?;
+        }
+        self.left -= 1;
+        match &mut self.run {
+            Run::Repeated(value) => Ok(*value),
+            Run::Packed(bit) => {
+                let value = bits(page, *bit, self.width);
+                *bit += self.width as usize;
+                Ok(value)
+            }
+        }
+    }
+
+    /// How many of the next values are at once known to be `value`.
+    pub(crate) fn known(&self, page: &[u8], value: u64) -> u64 {
+        match self.run {
+            Run::Repeated(repeated) if repeated == value => self.left,
+            Run::Packed(bit) if self.width == 1 && value == 1 => {
+                let ones = bits(page, bit, 56).trailing_ones();
+                self.left.min(ones.into())
+            }
+            _ => 0,
+        }
+    }
+
+    /// Takes `count` values, which must be known.
+    pub(crate) fn skip_known(&mut self, count: u64) {
+        self.left = self.left.saturating_sub(count);
+        if let Run::Packed(bit) = &mut self.run {
+            // No more than 56.
+            *bit += usize::try_from(count).unwrap_or(0);
+        }
+    }
+
+    fn next_run(&mut self, page: &[u8]) -> Decoded<()> {
+        let mut rest = page.get(self.at..self.end).ok_or_else(Flaw::end)?;
+        let header = varint(&mut rest)?;
+        let at = self.end - rest.len();
+        let count = header >> 1;
+        if header & 1 == 0 {
+            let len = self.width.div_ceil(8) as usize;
+            let bytes = rest.get(..len).ok_or_else(Flaw::end)?;
+            self.run = Run::Repeated(bits(bytes, 0, self.width));
+            self.left = count;
+            self.at = at + len;
+        } else {
+            // Some writers cut the last run's padding off.
+            let groups = usize::try_from(count).unwrap_or(usize::MAX);
+            let len = groups.saturating_mul(self.width as usize).min(rest.len());
+            self.left = match self.width {
+                0 => count.saturating_mul(8),
+                width => (len as u64 * 8) / u64::from(width),
+            };
+            self.run = Run::Packed(at.saturating_mul(8));
+            self.at = at + len;
+        }
+        Ok(())
+    }
+}
+
+/// Writers use 128 values, or a small multiple.
+const MAX_DELTA_BLOCK: u64 = 1 << 20;
+
+/// DELTA_BINARY_PACKED integers.
+#[derive(Clone, Debug)]
+pub(crate) struct Delta {
+    at: usize,
+    end: usize,
+    /// Values left, the next included.
+    left: u64,
+    next: u64,
+    per_miniblock: u64,
+    miniblocks: usize,
+    min_delta: u64,
+    /// Position of the bit widths of this block's miniblocks, and how many are used up.
+    widths: usize,
+    used: usize,
+    /// Values left in the miniblock, the bit position of the next, and its width.
+    in_miniblock: u64,
+    bit: usize,
+    width: u32,
+}
+
+impl Delta {
+    pub(crate) fn new(page: &[u8], at: usize, end: usize) -> Decoded<Self> {
+        let mut rest = page.get(at..end).ok_or_else(Flaw::end)?;
+        let block = varint(&mut rest)?;
+        let miniblocks = varint(&mut rest)?;
+        let left = varint(&mut rest)?;
+        let first = zigzag(varint(&mut rest)?);
+        let per_miniblock = block.checked_div(miniblocks).unwrap_or(0);
+        if block > MAX_DELTA_BLOCK || per_miniblock == 0 || per_miniblock % 8 != 0 {
+            return Err(Flaw::new(
+                format!("delta blocks of {block} values in {miniblocks} miniblocks"),
+                "miniblocks of a multiple of 8 values",
+            ));
+        }
+        Ok(Self {
+            at: end - rest.len(),
+            end,
+            left,
+            next: first.cast_unsigned(),
+            per_miniblock,
+            miniblocks: usize::try_from(miniblocks).map_err(|_| Flaw::end())?,
+            min_delta: 0,
+            widths: 0,
+            used: usize::MAX,
+            in_miniblock: 0,
+            bit: 0,
+            width: 0,
+        })
+    }
+
+    pub(crate) fn next(&mut self, page: &[u8]) -> Decoded<u64> {
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| Flaw::new("fewer delta-encoded values", "one for each row"))?;
+        let value = self.next;
+        if self.left > 0 {
+            if self.in_miniblock == 0 {
+                self.next_miniblock(page)?;
+            }
+            self.in_miniblock -= 1;
+            let delta = bits(page, self.bit, self.width);
+            self.bit += self.width as usize;
+            self.next = value.wrapping_add(self.min_delta).wrapping_add(delta);
+        }
+        Ok(value)
+    }
+
+    fn next_miniblock(&mut self, page: &[u8]) -> Decoded<()> {
+        let page = page.get(..self.end).ok_or_else(Flaw::end)?;
+        if self.used >= self.miniblocks {
+            let mut rest = page.get(self.at..).ok_or_else(Flaw::end)?;
+            self.min_delta = zigzag(varint(&mut rest)?).cast_unsigned();
+            self.widths = self.end - rest.len();
+            if rest.len() < self.miniblocks {
+                return Err(Flaw::end());
+            }
+            self.at = self.widths + self.miniblocks;
+            self.used = 0;
+        }
+        let [width] = array(page, self.widths + self.used)?;
+        if width > 64 {
+            return Err(Flaw::new(format!("deltas {width} bits wide"), "at most 64"));
+        }
+        let len = self.per_miniblock / 8 * u64::from(width);
+        let len = usize::try_from(len).map_err(|_| Flaw::end())?;
+        // The last miniblock may be cut off after its last value.
+        let needed = self.left.min(self.per_miniblock) * u64::from(width);
+        if needed.div_ceil(8) > (self.end - self.at) as u64 {
+            return Err(Flaw::end());
+        }
+        self.used += 1;
+        self.in_miniblock = self.per_miniblock;
+        self.width = u32::from(width);
+        self.bit = self.at.saturating_mul(8);
+        self.at = self.at.saturating_add(len).min(self.end);
+        Ok(())
+    }
+}
+
+/// The values of a page, as bits: integers of 32 bits and floats are not extended.
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    /// Little-endian values of `width` bytes.
+    Plain {
+        at: usize,
+        width: usize,
+    },
+    /// Booleans of one bit.
+    PlainBits {
+        bit: usize,
+    },
+    Dictionary(Hybrid),
+    Runs(Hybrid),
+    Delta {
+        values: Delta,
+        width: usize,
+    },
+    /// `count` first bytes, then `count` second bytes, and so on.
+    ByteStreamSplit {
+        at: usize,
+        count: usize,
+        width: usize,
+    },
+}
+
+impl Values {
+    /// The next value. `dictionary` is the column chunk's.
+    pub(crate) fn next(&mut self, page: &[u8], dictionary: &[u64]) -> Decoded<u64> {
+        match self {
+            Self::Plain { at, width } => {
+                let value = plain(page, *at, *width)?;
+                *at += *width;
+                Ok(value)
+            }
+            Self::PlainBits { bit } => {
+                let [byte] = array(page, *bit / 8)?;
+                let value = u64::from(byte >> (*bit % 8) & 1);
+                *bit += 1;
+                Ok(value)
+            }
+            Self::Dictionary(indices) => {
+                let index = indices.next(page)?;
+                usize::try_from(index)
+                    .ok()
+                    .and_then(|index| dictionary.get(index))
+                    .copied()
+                    .ok_or_else(|| {
+                        Flaw::new(
+                            format!("dictionary index {index}"),
+                            format!("less than {}", dictionary.len()),
+                        )
+                    })
+            }
+            Self::Runs(runs) => runs.next(page),
+            Self::Delta { values, width } => {
+                let value = values.next(page)?;
+                Ok(if *width == 4 {
+                    value & u64::from(u32::MAX)
+                } else {
+                    value
+                })
+            }
+            Self::ByteStreamSplit { at, count, width } => {
+                let mut bytes = [0; 8];
+                for (k, byte) in bytes.iter_mut().enumerate().take(*width) {
+                    [*byte] = array(page, *at + k * *count)?;
+                }
+                *at += 1;
+                Ok(u64::from_le_bytes(bytes))
+            }
+        }
+    }
+}
+
+pub(crate) fn plain(bytes: &[u8], at: usize, width: usize) -> Decoded<u64> {
+    if width == 4 {
+        array(bytes, at).map(|bytes| u64::from(u32::from_le_bytes(bytes)))
+    } else {
+        array(bytes, at).map(u64::from_le_bytes)
+    }
+}

@@ -1,0 +1,343 @@
+//! Parquet, read column by column and page by page.
+//!
+//! ```text
+//! "PAR1"
+//! row group 0:  column chunk 0:  [dictionary page] data page, data page, …
+//!               column chunk 1:  …
+//! row group 1:  …
+//! footer (Thrift: schema, place of every column chunk), u32 length of the footer, "PAR1"
+//! ```
+//!
+//! Each wanted column has a cursor of its own over its pages, so no row group is ever whole in
+//! memory. Source: <https://github.com/apache/parquet-format>.
+
+mod encoding;
+mod metadata;
+mod page;
+mod thrift;
+
+use crate::columnar::bytes::{Flaw, Input};
+use crate::columnar::read::{choose, Columns, Found, IntegerType, VectorRow, MAX_METADATA, NAMES};
+use crate::error::{Error, Result};
+use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};
+use page::{ColumnReader, Leaf};
+
+const MAGIC: &[u8] = b"PAR1";
+
+#[derive(Debug)]
+pub(crate) struct ParquetColumns {
+    rows: u64,
+    vector: Vector,
+    label: Option<Integers>,
+    deleted: Option<Integers>,
+}
+
+#[derive(Debug)]
+struct Vector {
+    column: ColumnReader,
+    /// Definition level of an empty list; below it is a null list.
+    empty: u64,
+    /// Of an element that is not null.
+    present: u64,
+    double: bool,
+}
+
+#[derive(Debug)]
+struct Integers {
+    column: ColumnReader,
+    present: u64,
+    integer: IntegerType,
+}
+
+impl Integers {
+    fn next(&mut self) -> Result<Option<i128>> {
+        if self.column.next_row()? < self.present {
+            return Ok(None);
+        }
+        self.column
+            .value()
+            .map(|bits| Some(self.integer.value(bits)))
+    }
+}
+
+impl ParquetColumns {
+    pub(crate) fn open(input: &Input, include_deleted: bool) -> Result<Self> {
+        let len = input.len();
+        let tail = len.saturating_sub(8);
+        let footer_len = input.decode(tail, len - tail, len, footer, |bytes| {
+            match bytes.split_last_chunk::<4>() {
+                Some((length, b"PAR1")) => match length.try_into() {
+                    Ok(length) => Ok(u64::from(u32::from_le_bytes(length))),
+                    Err(_) => Err(Flaw::end()),
+                },
+                Some((_, b"PARE")) => Err(Flaw::unsupported(
+                    "an encrypted Parquet file",
+                    "one that is not",
+                )),
+                _ => Err(Flaw::new(
+                    "other bytes at the end of the file",
+                    "PAR1, as at the end of every Parquet file",
+                )),
+            }
+        })?;
+        let start = tail
+            .checked_sub(footer_len)
+            .filter(|start| *start >= MAGIC.len() as u64 && footer_len <= MAX_METADATA)
+            .ok_or_else(|| {
+                input.invalid(
+                    "length of the footer",
+                    format!("{footer_len} bytes"),
+                    format!("less than the file's {len}, and at most {MAX_METADATA}"),
+                )
+            })?;
+        input.decode(start, footer_len, tail, footer, |bytes| {
+            let footer = Footer::new(bytes)?;
+            let (fields, leaves) = footer.fields(NAMES)?;
+            // An error that names a column goes out as it is, beside those of the footer.
+            Ok(Self::from_footer(
+                input,
+                &footer,
+                fields,
+                leaves,
+                include_deleted,
+            ))
+        })?
+    }
+
+    fn from_footer(
+        input: &Input,
+        parsed: &Footer<'_>,
+        fields: [Field; NAMES.len()],
+        leaves: u64,
+        include_deleted: bool,
+    ) -> Result<Self> {
+        let found = fields.map(|field| Found {
+            seen: field.seen,
+            column: (field.seen > 0).then_some(field),
+        });
+        let chosen = choose(input, found, include_deleted)?;
+        let mistyped = |name: &'static str, flaw| input.flawed(format!("column {name}"), flaw);
+
+        let (name, field) = &chosen.vector;
+        let (vector_leaf, empty) = vector_leaf(&field.elements).map_err(|f| mistyped(name, f))?;
+        let integer = |column: &Option<(&'static str, Field)>, boolean| match column {
+            None => Ok(None),
+            Some((name, field)) => integer_leaf(&field.elements, boolean)
+                .map(|(leaf, integer)| Some((*name, field.leaf, leaf, integer)))
+                .map_err(|flaw| mistyped(name, flaw)),
+        };
+        let label = integer(&chosen.label, false)?;
+        let deleted = integer(&chosen.deleted, true)?;
+
+        let mut wanted = vec![field.leaf];
+        wanted.extend(
+            [&label, &deleted]
+                .into_iter()
+                .flatten()
+                .map(|known| known.1),
+        );
+        let groups = parsed
+            .row_groups(&wanted, leaves)
+            .map_err(|flaw| input.flawed(footer(), flaw))?;
+        let reader = |name, number, leaf| {
+            let chunks = chunks_of(&groups, number);
+            ColumnReader::new(input.clone(), name, leaf, chunks)
+        };
+        let deleted_number = 1 + usize::from(label.is_some());
+        let integers = |known: Option<(&'static str, u64, Leaf, IntegerType)>, number| {
+            known.map(|(name, _, leaf, integer)| Integers {
+                column: reader(name, number, leaf),
+                present: leaf.max_definition,
+                integer,
+            })
+        };
+        Ok(Self {
+            rows: groups.iter().map(|group| group.rows).sum(),
+            vector: Vector {
+                column: reader(name, 0, vector_leaf),
+                empty,
+                present: vector_leaf.max_definition,
+                double: vector_leaf.physical == Physical::Double,
+            },
+            label: integers(label, 1),
+            deleted: integers(deleted, deleted_number),
+        })
+    }
+}
+
+fn footer() -> String {
+    "footer".into()
+}
+
+fn chunks_of(groups: &[RowGroup], number: usize) -> Vec<(u64, Chunk)> {
+    groups
+        .iter()
+        .filter_map(|group| Some((group.rows, *group.chunks.get(number)?)))
+        .collect()
+}
+
+/// The leaf of a list of floats, and the definition level of an empty list.
+fn vector_leaf(elements: &[Element]) -> std::result::Result<(Leaf, u64), Flaw> {
+    let optional = |element: &Element| u64::from(element.repetition == Repetition::Optional);
+    let is_list = |element: &Element| {
+        element.physical.is_none()
+            && element.children == 1
+            && element.repetition != Repetition::Repeated
+            && element.annotation == Some(Annotation::List)
+    };
+    let repeated = |element: &Element| element.repetition == Repetition::Repeated;
+    let (leaf, empty) = match elements {
+        // A repeated field outside of any list, as Protocol Buffers have it.
+        [leaf] if repeated(leaf) => (leaf, 0),
+        [list, leaf] if is_list(list) && repeated(leaf) => (leaf, optional(list)),
+        [list, group, leaf]
+            if is_list(list) && repeated(group) && group.children == 1 && !repeated(leaf) =>
+        {
+            (leaf, optional(list))
+        }
+        _ => return Err(mistyped(elements, VECTOR_TYPE)),
+    };
+    match (leaf.physical, leaf.annotation) {
+        (Some(physical @ (Physical::Float | Physical::Double)), None) => {
+            let max_definition = empty + 1 + optional(leaf);
+            let leaf = Leaf {
+                physical,
+                repeated: true,
+                max_definition,
+            };
+            Ok((leaf, empty))
+        }
+        _ => Err(mistyped(elements, VECTOR_TYPE)),
+    }
+}
+
+const VECTOR_TYPE: &str = "a list of float32 or float64";
+
+fn integer_leaf(
+    elements: &[Element],
+    boolean: bool,
+) -> std::result::Result<(Leaf, IntegerType), Flaw> {
+    let wrong = || {
+        let expected = if boolean {
+            "a boolean or an integer"
+        } else {
+            "an integer of at most 64 bits"
+        };
+        mistyped(elements, expected)
+    };
+    let [element] = elements else {
+        return Err(wrong());
+    };
+    let (physical, storage) = match element.physical {
+        Some(physical @ Physical::Boolean) if boolean => (physical, 1),
+        Some(physical @ Physical::Int32) => (physical, 32),
+        Some(physical @ Physical::Int64) => (physical, 64),
+        _ => return Err(wrong()),
+    };
+    let signed = match element.annotation {
+        None => storage > 1,
+        Some(Annotation::Integer { bits, signed }) if u32::from(bits) <= storage => signed,
+        Some(_) => return Err(wrong()),
+    };
+    let max_definition = match element.repetition {
+        Repetition::Required => 0,
+        Repetition::Optional => 1,
+        Repetition::Repeated => return Err(wrong()),
+    };
+    let leaf = Leaf {
+        physical,
+        repeated: false,
+        max_definition,
+    };
+    Ok((leaf, IntegerType::new(storage, signed)))
+}
+
+fn mistyped(elements: &[Element], expected: &'static str) -> Flaw {
+    let describe = |element: &Element| {
+        let name = match (element.physical, element.annotation) {
+            (None, Some(Annotation::List)) => "list".to_string(),
+            (None, Some(Annotation::Other(name))) => name.to_string(),
+            (None, _) => "group".to_string(),
+            (Some(physical), Some(Annotation::Other(name))) => format!("{name} ({physical:?})"),
+            (Some(physical), _) => format!("{physical:?}"),
+        };
+        match element.repetition {
+            Repetition::Repeated => format!("repeated {name}"),
+            _ => name,
+        }
+    };
+    let described: Vec<_> = elements.iter().map(describe).collect();
+    Flaw::new(described.join(" of "), expected)
+}
+
+impl Columns for ParquetColumns {
+    fn row_count(&self) -> u64 {
+        self.rows
+    }
+
+    fn label_name(&self) -> &'static str {
+        self.label
+            .as_ref()
+            .map_or("label", |label| label.column.name())
+    }
+
+    fn deleted(&mut self) -> Result<Option<i128>> {
+        match &mut self.deleted {
+            Some(column) => column.next(),
+            None => Ok(Some(0)),
+        }
+    }
+
+    fn label(&mut self, row: u64) -> Result<Option<i128>> {
+        match &mut self.label {
+            Some(column) => column.next(),
+            None => Ok(Some(row.into())),
+        }
+    }
+
+    fn vector(&mut self, row: &mut VectorRow<'_>) -> Result<()> {
+        let Vector {
+            column,
+            empty,
+            present,
+            double,
+        } = &mut self.vector;
+        let mut definition = column.next_row()?;
+        if definition < *empty {
+            return row.null();
+        }
+        if definition == *empty {
+            return Ok(());
+        }
+        let push = |column: &mut ColumnReader, row: &mut VectorRow<'_>| {
+            let bits = column.value()?;
+            if *double {
+                return row.push_f64(f64::from_bits(bits));
+            }
+            let bits = u32::try_from(bits)
+                .map_err(|_| Error::internal("a float32 of more than 32 bits"))?;
+            row.push_f32(f32::from_bits(bits))
+        };
+        loop {
+            if definition < *present {
+                row.null_element()?;
+            } else {
+                push(column, row)?;
+            }
+            for _ in 0..column.known_in_row() {
+                push(column, row)?;
+            }
+            match column.next_in_row()? {
+                Some(next) => definition = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let integers = [&mut self.label, &mut self.deleted].into_iter().flatten();
+        std::iter::once(&mut self.vector.column)
+            .chain(integers.map(|column| &mut column.column))
+            .try_for_each(ColumnReader::finish_group)
+    }
+}

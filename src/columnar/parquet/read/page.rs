@@ -1,0 +1,611 @@
+//! The pages of one column, from the first row group to the last, one page in memory at a time.
+
+use super::encoding::{plain, Delta, Hybrid, Values};
+use super::metadata::{unsigned, Chunk, Physical};
+use super::thrift::{Thrift, Wire};
+use crate::columnar::bytes::{array, Decoded, Flaw, Input};
+use crate::columnar::codec::Codec;
+use crate::error::{Error, Result};
+
+/// No page header of a numeric column comes near this.
+const MAX_HEADER: u64 = 64 << 10;
+
+/// What the schema says of a leaf column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaf {
+    pub(crate) physical: Physical,
+    /// Whether it lies in a list, so that it has repetition levels of 0 and 1.
+    pub(crate) repeated: bool,
+    pub(crate) max_definition: u64,
+}
+
+/// Repetition and definition level of one value.
+type Level = (u64, u64);
+
+#[derive(Debug)]
+pub(crate) struct ColumnReader {
+    input: Input,
+    name: &'static str,
+    leaf: Leaf,
+    /// Rows and pages of each row group.
+    groups: Vec<(u64, Chunk)>,
+    /// Row groups that have been begun, and pages of the last one.
+    begun: usize,
+    pages: usize,
+    /// Rows left in the row group.
+    rows: u64,
+    /// The part of the chunk that has not been read, and its values that are in no page yet.
+    at: u64,
+    end: u64,
+    values_left: u64,
+    codec: Codec,
+    dictionary: Option<Vec<u64>>,
+    page: Page,
+    /// A level that was looked at and not taken.
+    peeked: Option<Level>,
+}
+
+#[derive(Debug)]
+struct Page {
+    bytes: Vec<u8>,
+    /// Levels left.
+    left: u64,
+    repetition: Option<Hybrid>,
+    definition: Option<Hybrid>,
+    values: Values,
+}
+
+impl Page {
+    fn next_level(&mut self, max_definition: u64) -> Decoded<Level> {
+        self.left -= 1;
+        let repetition = match &mut self.repetition {
+            Some(levels) => levels.next(&self.bytes)?,
+            None => 0,
+        };
+        let definition = match &mut self.definition {
+            Some(levels) => levels.next(&self.bytes)?,
+            None => 0,
+        };
+        if repetition > 1 || definition > max_definition {
+            return Err(Flaw::new(
+                format!("repetition level {repetition}, definition level {definition}"),
+                format!("at most 1 and {max_definition}"),
+            ));
+        }
+        Ok((repetition, definition))
+    }
+}
+
+impl ColumnReader {
+    pub(crate) fn new(
+        input: Input,
+        name: &'static str,
+        leaf: Leaf,
+        groups: Vec<(u64, Chunk)>,
+    ) -> Self {
+        Self {
+            input,
+            name,
+            leaf,
+            groups,
+            begun: 0,
+            pages: 0,
+            rows: 0,
+            at: 0,
+            end: 0,
+            values_left: 0,
+            codec: Codec::Stored,
+            dictionary: None,
+            page: Page {
+                bytes: Vec::new(),
+                left: 0,
+                repetition: None,
+                definition: None,
+                values: Values::Plain { at: 0, width: 4 },
+            },
+            peeked: None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Where the last page stands, for errors.
+    fn place(&self) -> impl Fn() -> String + Copy + use<> {
+        let (name, group, page) = (self.name, self.begun, self.pages);
+        move || {
+            let (group, page) = (group.saturating_sub(1), page.saturating_sub(1));
+            format!("row group {group}, column {name}, page {page}")
+        }
+    }
+
+    fn flawed(&self, flaw: Flaw) -> Error {
+        self.input.flawed(self.place()(), flaw)
+    }
+
+    /// Goes to the next row and returns the definition level of its first value.
+    pub(crate) fn next_row(&mut self) -> Result<u64> {
+        while self.rows == 0 {
+            self.next_group()?;
+        }
+        self.rows -= 1;
+        match self.next_level()? {
+            Some((0, definition)) => Ok(definition),
+            Some(_) => Err(self.flawed(Flaw::new(
+                "a value that continues a list",
+                "the start of a row",
+            ))),
+            None => Err(self.flawed(Flaw::new(
+                format!(
+                    "no values for the last {} rows",
+                    self.rows.saturating_add(1)
+                ),
+                "all rows of the row group",
+            ))),
+        }
+    }
+
+    /// The definition level of the row's next value, or `None` when it has no more.
+    pub(crate) fn next_in_row(&mut self) -> Result<Option<u64>> {
+        match self.next_level()? {
+            Some((1, definition)) => Ok(Some(definition)),
+            other => {
+                self.peeked = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes as many levels as are at once known to be of values of this row that are not null, and
+    /// returns their number. The values follow.
+    pub(crate) fn known_in_row(&mut self) -> u64 {
+        let page = &mut self.page;
+        let (Some(repetition), Some(definition), None) =
+            (&mut page.repetition, &mut page.definition, self.peeked)
+        else {
+            return 0;
+        };
+        let count = repetition
+            .known(&page.bytes, 1)
+            .min(definition.known(&page.bytes, self.leaf.max_definition))
+            .min(page.left);
+        repetition.skip_known(count);
+        definition.skip_known(count);
+        page.left -= count;
+        count
+    }
+
+    /// The value of the last level, which must have been the highest.
+    pub(crate) fn value(&mut self) -> Result<u64> {
+        let dictionary = self.dictionary.as_deref().unwrap_or_default();
+        self.page
+            .values
+            .next(&self.page.bytes, dictionary)
+            .map_err(|flaw| self.flawed(flaw))
+    }
+
+    /// Fails when the row group holds more than was read.
+    pub(crate) fn finish_group(&mut self) -> Result<()> {
+        if self.rows == 0 && self.next_level()?.is_some() {
+            return Err(self.flawed(Flaw::new(
+                "values after the last row",
+                "as many as there are rows in the row group",
+            )));
+        }
+        Ok(())
+    }
+
+    fn next_group(&mut self) -> Result<()> {
+        self.finish_group()?;
+        let Some(&(rows, chunk)) = self.groups.get(self.begun) else {
+            return Err(Error::internal("a row past the last row group"));
+        };
+        self.begun += 1;
+        self.pages = 0;
+        self.rows = rows;
+        self.values_left = chunk.values;
+        self.codec = chunk.codec;
+        self.dictionary = None;
+        self.at = chunk.offset;
+        self.end = chunk.offset.saturating_add(chunk.len);
+        if chunk.physical != self.leaf.physical {
+            return Err(self.flawed(Flaw::new(
+                format!("values of type {:?}", chunk.physical),
+                format!("{:?}, as in the schema", self.leaf.physical),
+            )));
+        }
+        if self.end > self.input.len() {
+            return Err(self.flawed(Flaw::new(
+                format!("pages up to byte {}", self.end),
+                format!("at most byte {}", self.input.len()),
+            )));
+        }
+        Ok(())
+    }
+
+    fn next_level(&mut self) -> Result<Option<Level>> {
+        if let Some(level) = self.peeked.take() {
+            return Ok(Some(level));
+        }
+        while self.page.left == 0 {
+            if self.values_left == 0 {
+                return Ok(None);
+            }
+            self.next_page()?;
+        }
+        self.page
+            .next_level(self.leaf.max_definition)
+            .map(Some)
+            .map_err(|flaw| self.flawed(flaw))
+    }
+
+    /// Reads the next page of the chunk, whatever its kind.
+    fn next_page(&mut self) -> Result<()> {
+        self.pages += 1;
+        let (input, place) = (self.input.clone(), self.place());
+        let window = self.end.saturating_sub(self.at).min(MAX_HEADER);
+        let (header, header_len) = input.decode(self.at, window, self.end, place, |bytes| {
+            let mut thrift = Thrift::new(bytes);
+            let header = Header::new(&mut thrift)?;
+            Ok((header, (bytes.len() - thrift.remaining()) as u64))
+        })?;
+        let body = self.at.saturating_add(header_len);
+        let len = header.compressed;
+
+        let mut bytes = std::mem::take(&mut self.page.bytes);
+        bytes.clear();
+        let codec = self.codec;
+        input.decode(body, len, self.end, place, |compressed| match header.kind {
+            Kind::Index => Ok(()),
+            _ => header.decompress(codec, compressed, &mut bytes),
+        })?;
+        self.at = body.saturating_add(len);
+        match header.kind {
+            Kind::Index => Ok(()),
+            Kind::Dictionary => self.read_dictionary(&header, &bytes),
+            _ if header.values > self.values_left => Err(Flaw::new(
+                format!("{} values", header.values),
+                format!("the {} that the column chunk has left", self.values_left),
+            )),
+            _ => self.read_data(&header, &bytes).map(|page| {
+                self.values_left -= page.left;
+                self.page = page;
+            }),
+        }
+        .map_err(|flaw| self.flawed(flaw))?;
+        self.page.bytes = bytes;
+        Ok(())
+    }
+
+    fn width(&self) -> Option<usize> {
+        match self.leaf.physical {
+            Physical::Int32 | Physical::Float => Some(4),
+            Physical::Int64 | Physical::Double => Some(8),
+            _ => None,
+        }
+    }
+
+    fn read_dictionary(&mut self, header: &Header, bytes: &[u8]) -> Decoded<()> {
+        let width = match (header.encoding, self.width()) {
+            // PLAIN, and PLAIN_DICTIONARY, which here means the same.
+            (0 | 2, Some(width)) => width,
+            (encoding, _) => {
+                return Err(Flaw::unsupported(
+                    format!("a dictionary in encoding {encoding}"),
+                    "plain values",
+                ))
+            }
+        };
+        if self.dictionary.is_some() {
+            return Err(Flaw::new("a second dictionary page", "one at most"));
+        }
+        let count = usize::try_from(header.values)
+            .ok()
+            .filter(|count| count.saturating_mul(width) <= bytes.len())
+            .ok_or_else(|| {
+                Flaw::new(
+                    format!("a dictionary of {} values", header.values),
+                    format!("no more than {} bytes hold", bytes.len()),
+                )
+            })?;
+        let values = (0..count).map(|index| plain(bytes, index * width, width));
+        self.dictionary = Some(values.collect::<Decoded<_>>()?);
+        Ok(())
+    }
+
+    /// Where a data page's levels and values lie. Its bytes are left to the caller.
+    fn read_data(&self, header: &Header, bytes: &[u8]) -> Decoded<Page> {
+        let mut at = 0usize;
+        let definition_width = u64::BITS - self.leaf.max_definition.leading_zeros();
+        let mut levels = |width: u32, present: bool, v2_len: usize, encoding: i32| {
+            let len = match header.kind {
+                Kind::DataV2 { .. } => v2_len,
+                _ if !present => 0,
+                _ if encoding != 3 => {
+                    return Err(Flaw::unsupported(
+                        format!("levels in encoding {}", encoding_name(encoding)),
+                        "RLE",
+                    ))
+                }
+                _ => {
+                    let len = u32::from_le_bytes(array(bytes, at)?);
+                    at += 4;
+                    usize::try_from(len).map_err(|_| Flaw::end())?
+                }
+            };
+            let start = at;
+            at = start
+                .checked_add(len)
+                .filter(|end| *end <= bytes.len())
+                .ok_or_else(|| {
+                    Flaw::new(
+                        format!("{len} bytes of levels"),
+                        format!("no more than the page's {}", bytes.len()),
+                    )
+                })?;
+            present.then(|| Hybrid::new(start, at, width)).transpose()
+        };
+        let (repetition_len, definition_len) = match header.kind {
+            Kind::DataV2 {
+                repetition,
+                definition,
+                ..
+            } => (repetition, definition),
+            _ => (0, 0),
+        };
+        let [repetition_encoding, definition_encoding] = header.level_encodings;
+        let repetition = levels(1, self.leaf.repeated, repetition_len, repetition_encoding)?;
+        let definition = levels(
+            definition_width,
+            self.leaf.max_definition > 0,
+            definition_len,
+            definition_encoding,
+        )?;
+        Ok(Page {
+            bytes: Vec::new(),
+            left: header.values,
+            repetition,
+            definition,
+            values: self.values(header.encoding, bytes, at)?,
+        })
+    }
+
+    fn values(&self, encoding: i32, bytes: &[u8], at: usize) -> Decoded<Values> {
+        let end = bytes.len();
+        let boolean = self.leaf.physical == Physical::Boolean;
+        let integer = matches!(self.leaf.physical, Physical::Int32 | Physical::Int64);
+        Ok(match (encoding, self.width()) {
+            (0, Some(width)) => Values::Plain { at, width },
+            (0, None) if boolean => Values::PlainBits {
+                bit: at.saturating_mul(8),
+            },
+            (2 | 8, Some(_)) => {
+                if self.dictionary.is_none() {
+                    return Err(Flaw::new(
+                        "dictionary indices without a dictionary",
+                        "a dictionary page before them",
+                    ));
+                }
+                // A page without values may lack the width too.
+                let width = bytes.get(at).copied().unwrap_or(0);
+                let start = at.saturating_add(1).min(end);
+                Values::Dictionary(Hybrid::new(start, end, u32::from(width))?)
+            }
+            (3, None) if boolean => {
+                if at == end {
+                    return Ok(Values::Runs(Hybrid::new(at, at, 1)?));
+                }
+                let len = u32::from_le_bytes(array(bytes, at)?);
+                let start = at + 4;
+                let end = usize::try_from(len)
+                    .ok()
+                    .and_then(|len| start.checked_add(len))
+                    .filter(|last| *last <= end)
+                    .ok_or_else(Flaw::end)?;
+                Values::Runs(Hybrid::new(start, end, 1)?)
+            }
+            (5, Some(width)) if integer => {
+                if at == end {
+                    return Ok(Values::Plain { at, width });
+                }
+                let values = Delta::new(bytes, at, end)?;
+                Values::Delta { values, width }
+            }
+            (9, Some(width)) => Values::ByteStreamSplit {
+                at,
+                count: (end - at) / width,
+                width,
+            },
+            _ => {
+                return Err(Flaw::unsupported(
+                    format!(
+                        "{:?} values in encoding {}",
+                        self.leaf.physical,
+                        encoding_name(encoding)
+                    ),
+                    "PLAIN, a dictionary, BYTE_STREAM_SPLIT, RLE for booleans or \
+                     DELTA_BINARY_PACKED for integers",
+                ))
+            }
+        })
+    }
+}
+
+/// `Encoding` of parquet.thrift.
+fn encoding_name(code: i32) -> String {
+    let name = match code {
+        0 => "PLAIN",
+        2 => "PLAIN_DICTIONARY",
+        3 => "RLE",
+        4 => "BIT_PACKED",
+        5 => "DELTA_BINARY_PACKED",
+        6 => "DELTA_LENGTH_BYTE_ARRAY",
+        7 => "DELTA_BYTE_ARRAY",
+        8 => "RLE_DICTIONARY",
+        9 => "BYTE_STREAM_SPLIT",
+        _ => return code.to_string(),
+    };
+    name.into()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Data,
+    Index,
+    Dictionary,
+    DataV2 {
+        /// Lengths of the levels in bytes; they are never compressed.
+        repetition: usize,
+        definition: usize,
+        compressed: bool,
+    },
+}
+
+/// `PageHeader` of parquet.thrift.
+#[derive(Debug)]
+struct Header {
+    kind: Kind,
+    /// Lengths of the page without its header, in bytes.
+    compressed: u64,
+    uncompressed: usize,
+    /// Values, nulls included; or of the dictionary.
+    values: u64,
+    encoding: i32,
+    /// Of repetition and definition levels.
+    level_encodings: [i32; 2],
+}
+
+/// The fields of a page header's nested struct, by number.
+#[derive(Default)]
+struct Nested {
+    numbers: [Option<i32>; 7],
+    uncompressed: bool,
+}
+
+impl Nested {
+    fn new(thrift: &mut Thrift<'_>) -> Decoded<Self> {
+        let mut nested = Self::default();
+        thrift.structure(|thrift, id, wire| {
+            let slot = usize::try_from(id)
+                .ok()
+                .and_then(|id| nested.numbers.get_mut(id));
+            match (slot, wire) {
+                (Some(slot), Wire::I32) => *slot = Some(thrift.i32()?),
+                (_, Wire::False) if id == 7 => nested.uncompressed = true,
+                _ => thrift.skip(wire)?,
+            }
+            Ok(())
+        })?;
+        Ok(nested)
+    }
+
+    fn number(&self, id: usize) -> Decoded<i32> {
+        self.numbers
+            .get(id)
+            .copied()
+            .flatten()
+            .ok_or_else(|| Flaw::new(format!("a page header without field {id}"), "the field"))
+    }
+
+    fn size(&self, id: usize) -> Decoded<usize> {
+        let value = self.number(id)?;
+        usize::try_from(value)
+            .map_err(|_| Flaw::new(format!("{value} in a page header"), "a number from 0 on"))
+    }
+}
+
+impl Header {
+    fn new(thrift: &mut Thrift<'_>) -> Decoded<Self> {
+        let mut sizes = [None; 4];
+        let (mut data, mut dictionary, mut data_v2) = (None, None, None);
+        thrift.structure(|thrift, id, wire| {
+            let slot = usize::try_from(id).ok().and_then(|id| sizes.get_mut(id));
+            match (id, wire, slot) {
+                (_, Wire::I32, Some(slot)) => *slot = Some(thrift.i32()?),
+                (5, Wire::Struct, _) => data = Some(Nested::new(thrift)?),
+                (7, Wire::Struct, _) => dictionary = Some(Nested::new(thrift)?),
+                (8, Wire::Struct, _) => data_v2 = Some(Nested::new(thrift)?),
+                _ => thrift.skip(wire)?,
+            }
+            Ok(())
+        })?;
+        let [_, Some(kind), Some(uncompressed), Some(compressed)] = sizes else {
+            return Err(Flaw::new("a page header without type or sizes", "both"));
+        };
+        let compressed = unsigned(compressed.into(), "a compressed page of")?;
+        let uncompressed = usize::try_from(uncompressed)
+            .map_err(|_| Flaw::new("a page of a negative size", "0 bytes or more"))?;
+        let without = || Flaw::new("a page header without its page type's part", "the part");
+        let (kind, nested, encoding, level_encodings) = match kind {
+            0 => {
+                let nested = data.ok_or_else(without)?;
+                let levels = [nested.number(4)?, nested.number(3)?];
+                let encoding = nested.number(2)?;
+                (Kind::Data, nested, encoding, levels)
+            }
+            1 => (Kind::Index, Nested::default(), 0, [0; 2]),
+            2 => {
+                let nested = dictionary.ok_or_else(without)?;
+                let encoding = nested.number(2)?;
+                (Kind::Dictionary, nested, encoding, [0; 2])
+            }
+            3 => {
+                let nested = data_v2.ok_or_else(without)?;
+                let kind = Kind::DataV2 {
+                    definition: nested.size(5)?,
+                    repetition: nested.size(6)?,
+                    compressed: !nested.uncompressed,
+                };
+                let encoding = nested.number(4)?;
+                (kind, nested, encoding, [3; 2])
+            }
+            other => return Err(Flaw::new(format!("page type {other}"), "0 to 3")),
+        };
+        let values = match kind {
+            Kind::Index => 0,
+            _ => nested.size(1)? as u64,
+        };
+        Ok(Self {
+            kind,
+            compressed,
+            uncompressed,
+            values,
+            encoding,
+            level_encodings,
+        })
+    }
+
+    /// The page's levels and values, from its bytes in the file.
+    fn decompress(&self, codec: Codec, stored: &[u8], out: &mut Vec<u8>) -> Decoded<()> {
+        match self.kind {
+            Kind::DataV2 {
+                repetition,
+                definition,
+                compressed,
+            } => {
+                let levels = repetition.saturating_add(definition);
+                let (levels, values) = stored.split_at_checked(levels).ok_or_else(|| {
+                    Flaw::new(
+                        format!("{levels} bytes of levels"),
+                        format!("no more than the page's {}", stored.len()),
+                    )
+                })?;
+                Codec::Stored.decompress(levels, levels.len(), out)?;
+                let len = self.uncompressed.checked_sub(levels.len());
+                let len = len.ok_or_else(|| {
+                    Flaw::new(
+                        format!("a page of {} bytes", self.uncompressed),
+                        "no fewer than its levels have",
+                    )
+                })?;
+                match len {
+                    0 => Ok(()),
+                    _ if compressed => codec.decompress(values, len, out),
+                    _ => Codec::Stored.decompress(values, len, out),
+                }
+            }
+            _ => codec.decompress(stored, self.uncompressed, out),
+        }
+    }
+}

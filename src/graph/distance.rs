@@ -1,0 +1,537 @@
+//! The five metrics, vectorised for the processor at hand.
+//!
+//! They follow the definitions of the fast-hnsw crate, whose searches use the files that are built
+//! here. Sums run over several lanes at once, so that the last bits differ from a plain loop's.
+//!
+//! The engines compare [keys](Space::key), which order vectors as the metric does and are cheaper:
+//! under [`Metric::Euclidean`] the key is the squared distance. No key is ever NaN: a sum that
+//! overflows f32 on the way is computed again in f64, or is positive infinity where that is what
+//! it would be rounded to.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use pulp::{Arch, Simd, WithSimd};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::io::mmap::prefetch;
+
+/// How far two vectors *a* and *b* are from each other. Lower is closer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// ‖a−b‖, the length of the difference.
+    #[default]
+    Euclidean,
+    /// ‖a−b‖².
+    SquaredEuclidean,
+    /// 1 − cos(a, b), from 0 to 2. A vector of zeros is at distance 1 from every vector, itself
+    /// included.
+    Cosine,
+    /// 1 − a·b; negative where a·b is above 1.
+    DotProduct,
+    /// ‖a−b‖₁, the sum of the absolute differences.
+    Manhattan,
+}
+
+impl Metric {
+    /// Every metric.
+    pub const ALL: [Self; 5] = [
+        Self::Euclidean,
+        Self::SquaredEuclidean,
+        Self::Cosine,
+        Self::DotProduct,
+        Self::Manhattan,
+    ];
+
+    /// The name used in requests and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Euclidean => "euclidean",
+            Self::SquaredEuclidean => "squared_euclidean",
+            Self::Cosine => "cosine",
+            Self::DotProduct => "dot_product",
+            Self::Manhattan => "manhattan",
+        }
+    }
+
+    /// The distance that a [key](Space::key) stands for.
+    pub(crate) fn distance_of_key(self, key: f32) -> f32 {
+        match self {
+            Self::Euclidean => key.sqrt(),
+            _ => key,
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|metric| metric.name() == name)
+            .ok_or_else(|| {
+                Error::argument(
+                    "metric",
+                    name,
+                    "euclidean, squared_euclidean, cosine, dot_product or manhattan",
+                )
+            })
+    }
+}
+
+/// Vectors of one dimension, row after row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vectors<'a> {
+    data: &'a [f32],
+    dimension: usize,
+    len: u32,
+}
+
+impl<'a> Vectors<'a> {
+    /// `data` must hold whole rows, fewer than `u32::MAX` of them, of at least one element.
+    pub(crate) fn new(data: &'a [f32], dimension: usize) -> Result<Self> {
+        let len = data
+            .len()
+            .checked_div(dimension)
+            .and_then(|len| u32::try_from(len).ok())
+            .filter(|len| *len < u32::MAX)
+            .ok_or_else(|| Error::internal("vectors without a dimension, or too many"))?;
+        if !data.len().is_multiple_of(dimension) {
+            return Err(Error::internal("vectors with a part of a row"));
+        }
+        Ok(Self {
+            data,
+            dimension,
+            len,
+        })
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Elements of each vector.
+    pub(crate) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// All elements.
+    pub(crate) fn data(&self) -> &'a [f32] {
+        self.data
+    }
+
+    /// The vector of a node, empty for one that does not exist.
+    #[inline(always)]
+    pub(crate) fn get(&self, node: u32) -> &'a [f32] {
+        let start = (node as usize).wrapping_mul(self.dimension);
+        self.data
+            .get(start..start.wrapping_add(self.dimension))
+            .unwrap_or_default()
+    }
+}
+
+/// One metric's arithmetic.
+pub(crate) trait Measure: Copy + Send + Sync + 'static {
+    /// What is summed over all elements.
+    type Term: Term;
+
+    /// Whether keys use the inverse lengths of both vectors.
+    const SCALED: bool;
+
+    /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths.
+    fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32;
+
+    /// The key when the sum is not finite.
+    fn key_in_f64(a: &[f32], b: &[f32]) -> f32;
+}
+
+/// A term of a sum, in lanes.
+pub(crate) trait Term: Copy + Send + Sync + 'static {
+    fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s;
+}
+
+/// Four sums at a time, because an addition takes several cycles to finish but each cycle can
+/// start one.
+#[inline(always)]
+fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let (a_lanes, a_rest) = S::as_simd_f32s(a);
+    let (b_lanes, b_rest) = S::as_simd_f32s(b);
+    let (a_fours, a_ones) = pulp::as_arrays::<4, _>(a_lanes);
+    let (b_fours, b_ones) = pulp::as_arrays::<4, _>(b_lanes);
+    let zero = simd.splat_f32s(0.0);
+    let (mut s0, mut s1, mut s2, mut s3) = (zero, zero, zero, zero);
+    for ([a0, a1, a2, a3], [b0, b1, b2, b3]) in a_fours.iter().zip(b_fours) {
+        s0 = T::add(simd, s0, *a0, *b0);
+        s1 = T::add(simd, s1, *a1, *b1);
+        s2 = T::add(simd, s2, *a2, *b2);
+        s3 = T::add(simd, s3, *a3, *b3);
+    }
+    for (a0, b0) in a_ones.iter().zip(b_ones) {
+        s0 = T::add(simd, s0, *a0, *b0);
+    }
+    if !a_rest.is_empty() {
+        s1 = T::add(
+            simd,
+            s1,
+            simd.partial_load_f32s(a_rest),
+            simd.partial_load_f32s(b_rest),
+        );
+    }
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(s0, s1), simd.add_f32s(s2, s3)))
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SquaredDifference;
+
+impl Term for SquaredDifference {
+    #[inline(always)]
+    fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
+        let difference = simd.sub_f32s(a, b);
+        simd.mul_add_e_f32s(difference, difference, sum)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AbsoluteDifference;
+
+impl Term for AbsoluteDifference {
+    #[inline(always)]
+    fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.add_f32s(sum, simd.abs_f32s(simd.sub_f32s(a, b)))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product;
+
+impl Term for Product {
+    #[inline(always)]
+    fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(a, b, sum)
+    }
+}
+
+fn dot_in_f64(a: &[f32], b: &[f32]) -> f64 {
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| f64::from(*a) * f64::from(*b))
+        .sum()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what f32 cannot hold becomes infinite"
+)]
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+/// The sum itself, of terms that are not negative.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SumOf<T>(PhantomData<T>);
+
+impl<T: Term> Measure for SumOf<T> {
+    type Term = T;
+
+    const SCALED: bool = false;
+
+    #[inline(always)]
+    fn key(sum: f32, _: f32, _: f32) -> f32 {
+        sum
+    }
+
+    #[cold]
+    fn key_in_f64(_: &[f32], _: &[f32]) -> f32 {
+        f32::INFINITY
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OneMinusDot;
+
+impl Measure for OneMinusDot {
+    type Term = Product;
+
+    const SCALED: bool = false;
+
+    #[inline(always)]
+    fn key(sum: f32, _: f32, _: f32) -> f32 {
+        1.0 - sum
+    }
+
+    #[cold]
+    fn key_in_f64(a: &[f32], b: &[f32]) -> f32 {
+        to_f32(1.0 - dot_in_f64(a, b))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OneMinusCosine;
+
+impl Measure for OneMinusCosine {
+    type Term = Product;
+
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32 {
+        // In this order nothing overflows, because the sum is at most the product of the lengths.
+        (1.0 - sum * inverse_a * inverse_b).clamp(0.0, 2.0)
+    }
+
+    #[cold]
+    fn key_in_f64(a: &[f32], b: &[f32]) -> f32 {
+        let lengths = (dot_in_f64(a, a) * dot_in_f64(b, b)).sqrt();
+        if lengths == 0.0 {
+            return 1.0;
+        }
+        to_f32((1.0 - dot_in_f64(a, b) / lengths).clamp(0.0, 2.0))
+    }
+}
+
+/// The inverse of a vector's length; 0 for a length of 0.
+fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
+    let squared = sum_of::<S, Product>(simd, vector, vector);
+    if squared == 0.0 {
+        0.0
+    } else if squared.is_finite() {
+        squared.sqrt().recip()
+    } else {
+        to_f32(dot_in_f64(vector, vector).sqrt().recip())
+    }
+}
+
+struct InverseLengths<'a>(Vectors<'a>);
+
+impl WithSimd for InverseLengths<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        (0..self.0.len())
+            .map(|node| inverse_length(simd, self.0.get(node)))
+            .collect()
+    }
+}
+
+/// Vectors under a metric.
+#[derive(Debug)]
+pub(crate) struct Space<'a, M> {
+    vectors: Vectors<'a>,
+    /// 4 bytes a vector under cosine, else nothing.
+    inverse_lengths: Vec<f32>,
+    measure: PhantomData<M>,
+}
+
+/// A vector that others are compared with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    vector: &'a [f32],
+    inverse_length: f32,
+}
+
+impl<'a> Origin<'a> {
+    #[inline(always)]
+    pub(crate) fn vector(&self) -> &'a [f32] {
+        self.vector
+    }
+}
+
+impl<'a, M: Measure> Space<'a, M> {
+    pub(crate) fn new(vectors: Vectors<'a>) -> Self {
+        Self {
+            vectors,
+            inverse_lengths: if M::SCALED {
+                Arch::new().dispatch(InverseLengths(vectors))
+            } else {
+                Vec::new()
+            },
+            measure: PhantomData,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.vectors.len()
+    }
+
+    #[inline(always)]
+    fn inverse_length(&self, node: u32) -> f32 {
+        if M::SCALED {
+            self.inverse_lengths
+                .get(node as usize)
+                .copied()
+                .unwrap_or_default()
+        } else {
+            1.0
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn origin(&self, node: u32) -> Origin<'a> {
+        Origin {
+            vector: self.vectors.get(node),
+            inverse_length: self.inverse_length(node),
+        }
+    }
+
+    /// What orders nodes by their distance from `origin`.
+    #[inline(always)]
+    pub(crate) fn key<S: Simd>(&self, simd: S, origin: &Origin<'_>, node: u32) -> f32 {
+        let vector = self.vectors.get(node);
+        let sum = sum_of::<S, M::Term>(simd, origin.vector, vector);
+        if sum.is_finite() {
+            M::key(sum, origin.inverse_length, self.inverse_length(node))
+        } else {
+            M::key_in_f64(origin.vector, vector)
+        }
+    }
+
+    /// Asks the processor to bring a vector into its caches.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, node: u32) {
+        prefetch(self.vectors.get(node));
+        if M::SCALED {
+            if let Some(value) = self.inverse_lengths.get(node as usize) {
+                prefetch(std::slice::from_ref(value));
+            }
+        }
+    }
+}
+
+/// Work that is compiled once for each metric.
+pub(crate) trait WithSpace {
+    type Output;
+
+    fn run<M: Measure>(self, space: &Space<'_, M>) -> Self::Output;
+}
+
+/// Does the work with the keys of `metric`.
+pub(crate) fn with_space<W: WithSpace>(metric: Metric, vectors: Vectors<'_>, work: W) -> W::Output {
+    match metric {
+        Metric::Euclidean | Metric::SquaredEuclidean => {
+            work.run(&Space::<SumOf<SquaredDifference>>::new(vectors))
+        }
+        Metric::Cosine => work.run(&Space::<OneMinusCosine>::new(vectors)),
+        Metric::DotProduct => work.run(&Space::<OneMinusDot>::new(vectors)),
+        Metric::Manhattan => work.run(&Space::<SumOf<AbsoluteDifference>>::new(vectors)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
+mod tests {
+    use super::*;
+
+    struct KeyOf<'a, M>(&'a Space<'a, M>);
+
+    impl<M: Measure> WithSimd for KeyOf<'_, M> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> f32 {
+            self.0.key(simd, &self.0.origin(0), 1)
+        }
+    }
+
+    struct Distance;
+
+    impl WithSpace for Distance {
+        type Output = [f32; 2];
+
+        fn run<M: Measure>(self, space: &Space<'_, M>) -> [f32; 2] {
+            let scalar = KeyOf(space).with_simd(pulp::Scalar);
+            [Arch::new().dispatch(KeyOf(space)), scalar]
+        }
+    }
+
+    fn distances(metric: Metric, a: &[f32], b: &[f32]) -> [f32; 2] {
+        let data = [a, b].concat();
+        let vectors = Vectors::new(&data, a.len()).unwrap();
+        with_space(metric, vectors, Distance).map(|key| metric.distance_of_key(key))
+    }
+
+    fn reference(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+        let pairs = || a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+        let squared: f64 = pairs().map(|(a, b)| (a - b) * (a - b)).sum();
+        let dot: f64 = pairs().map(|(a, b)| a * b).sum();
+        match metric {
+            Metric::Euclidean => squared.sqrt(),
+            Metric::SquaredEuclidean => squared,
+            Metric::DotProduct => 1.0 - dot,
+            Metric::Manhattan => pairs().map(|(a, b)| (a - b).abs()).sum(),
+            Metric::Cosine => {
+                let (aa, bb): (f64, f64) = (
+                    pairs().map(|(a, _)| a * a).sum(),
+                    pairs().map(|(_, b)| b * b).sum(),
+                );
+                1.0 - dot / (aa * bb).sqrt()
+            }
+        }
+    }
+
+    #[test]
+    fn every_dimension_is_summed_to_its_end_on_every_processor() {
+        for dimension in (1..150).chain([384, 768, 1536]) {
+            let vector = |seed: usize| -> Vec<f32> {
+                (0..dimension)
+                    .map(|at| ((at * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0)
+                    .collect()
+            };
+            let (a, b) = (vector(1), vector(2));
+            for metric in Metric::ALL {
+                let expected = reference(metric, &a, &b);
+                for found in distances(metric, &a, &b) {
+                    let error = (f64::from(found) - expected).abs();
+                    assert!(
+                        error <= 1e-5 * expected.abs().max(1.0),
+                        "{metric}, dimension {dimension}: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_beyond_f32_are_infinite_or_right_but_never_nan() {
+        let a = [3e38, -3e38, 3e38, 1.0];
+        let b = [3e38, 3e38, -3e38, 1.0];
+        let c = [3e38, 3e38, 3e38, 1.0];
+        for (x, y) in [(a, a), (a, b), (a, c), (b, c)] {
+            for metric in Metric::ALL {
+                for found in distances(metric, &x, &y) {
+                    assert!(!found.is_nan(), "{metric}");
+                }
+            }
+            for found in distances(Metric::Cosine, &x, &y) {
+                let expected = reference(Metric::Cosine, &x, &y);
+                assert!((f64::from(found) - expected).abs() < 1e-6);
+            }
+        }
+        assert_eq!(
+            distances(Metric::DotProduct, &a, &b),
+            [f32::INFINITY, f32::INFINITY]
+        );
+    }
+
+    #[test]
+    fn a_vector_of_zeros_is_at_cosine_distance_one() {
+        for (a, b) in [
+            ([0.0; 3], [0.0; 3]),
+            ([0.0; 3], [1.0, 2.0, 3.0]),
+            ([-0.0; 3], [f32::MAX; 3]),
+        ] {
+            assert_eq!(distances(Metric::Cosine, &a, &b), [1.0, 1.0]);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Writing the single file of the fast-hnsw crate, version 1.
+//!
+//! ```text
+//!   0  header                    256 bytes
+//! 256  vectors                   n × dimension × f32, row-major
+//!      levels                    n × u32
+//!      offsets                   n × u64, where each node's connections start in the file
+//!      connections               for each node and each of its layers, from 0 up:
+//!                                u32 count, count × (u32 id, f32 distance)
+//!      labels                    u64 n, u64 8, n × u64
+//! ```
+//!
+//! All numbers are little-endian. The vectors come first, so they are written as they are read;
+//! the graph is then built over the file's own mapping, and what follows is appended. The header
+//! holds the number of vectors, which is known at the end only, and is then written over the zeros
+//! that held its place. Nothing else is written twice.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+
+use pulp::{Arch, Simd, WithSimd};
+use zerocopy::little_endian::{F32, U32, U64};
+use zerocopy::{Immutable, IntoBytes, KnownLayout};
+
+use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
+use super::Graph;
+
+const MAGIC: [u8; 8] = *b"HNSWNDX\0";
+const VERSION: u32 = 1;
+
+/// Where the vectors start.
+pub(crate) const VECTORS_OFFSET: u64 = 256;
+
+/// Bytes gathered before they are given to the operating system.
+const BUFFER: usize = 1 << 20;
+
+/// Nodes whose distances are computed before they are written.
+const NODES_AT_ONCE: u32 = 1024;
+
+#[derive(IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    version: U32,
+    len: U64,
+    dimension: U64,
+    m: U64,
+    m0: U64,
+    ef_construction: U64,
+    entry_point: U64,
+    entry_point_level: U64,
+    use_heuristic: u8,
+    extend_candidates: u8,
+    keep_pruned: u8,
+    prune_strategy: u8,
+    zeros: [u8; 184],
+}
+
+const _: () = assert!(size_of::<Header>() as u64 == VECTORS_OFFSET);
+
+#[derive(IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Connection {
+    id: U32,
+    distance: F32,
+}
+
+/// How a graph was built, as the header states it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parameters {
+    pub(crate) m: usize,
+    pub(crate) m0: usize,
+    pub(crate) ef_construction: usize,
+    /// Whether candidates that the heuristic turned down fill the places that are free.
+    pub(crate) keep_pruned: bool,
+    /// Whether a neighbour list that overflows is pruned by the heuristic, not by distance alone.
+    pub(crate) prune_by_heuristic: bool,
+}
+
+/// Starts a file: leaves room for the header and takes the vectors.
+#[derive(Debug)]
+pub(crate) struct VectorWriter<'f> {
+    file: &'f File,
+}
+
+impl<'f> VectorWriter<'f> {
+    pub(crate) fn new(mut file: &'f File) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&[0; size_of::<Header>()])?;
+        Ok(Self { file })
+    }
+
+    /// Appends whole rows.
+    pub(crate) fn write(&mut self, rows: &[f32]) -> io::Result<()> {
+        self.file.write_all(rows.as_bytes())
+    }
+}
+
+/// Appends the graph and the labels to a file that holds the vectors, and writes the header.
+pub(crate) fn write_graph<G: Graph + Sync>(
+    mut file: &File,
+    vectors: Vectors<'_>,
+    metric: Metric,
+    graph: &G,
+    labels: &[u64],
+    parameters: Parameters,
+) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(BUFFER, file);
+    writer.seek(SeekFrom::End(0))?;
+    let nodes = 0..graph.len();
+    for node in nodes.clone() {
+        writer.write_all(U32::from(u32::from(graph.level(node))).as_bytes())?;
+    }
+
+    let mut neighbours = Vec::new();
+    let mut offset = VECTORS_OFFSET
+        .saturating_add(size_of_val(vectors.data()) as u64)
+        .saturating_add(12 * u64::from(graph.len()));
+    for node in nodes {
+        writer.write_all(U64::from(offset).as_bytes())?;
+        for layer in graph.layers(node) {
+            graph.neighbours(node, layer, &mut neighbours);
+            offset = offset.saturating_add(4 + 8 * neighbours.len() as u64);
+        }
+    }
+
+    with_space(
+        metric,
+        vectors,
+        WriteConnections {
+            writer: &mut writer,
+            graph,
+            metric,
+        },
+    )?;
+
+    writer.write_all(U64::from(labels.len() as u64).as_bytes())?;
+    writer.write_all(U64::from(size_of::<u64>() as u64).as_bytes())?;
+    for label in labels {
+        writer.write_all(U64::from(*label).as_bytes())?;
+    }
+    writer.flush()?;
+    drop(writer);
+
+    let entry_point = graph.entry_point();
+    let header = Header {
+        magic: MAGIC,
+        version: VERSION.into(),
+        len: u64::from(graph.len()).into(),
+        dimension: (vectors.dimension() as u64).into(),
+        m: (parameters.m as u64).into(),
+        m0: (parameters.m0 as u64).into(),
+        ef_construction: (parameters.ef_construction as u64).into(),
+        entry_point: entry_point.map_or(u64::MAX, u64::from).into(),
+        entry_point_level: entry_point
+            .map_or(0, |node| u64::from(graph.level(node)))
+            .into(),
+        use_heuristic: 1,
+        extend_candidates: 0,
+        keep_pruned: u8::from(parameters.keep_pruned),
+        prune_strategy: u8::from(parameters.prune_by_heuristic),
+        zeros: [0; 184],
+    };
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(header.as_bytes())
+}
+
+struct WriteConnections<'w, W, G> {
+    writer: &'w mut W,
+    graph: &'w G,
+    metric: Metric,
+}
+
+impl<W: Write, G: Graph + Sync> WithSpace for WriteConnections<'_, W, G> {
+    type Output = io::Result<()>;
+
+    fn run<M: Measure>(self, space: &Space<'_, M>) -> Self::Output {
+        let mut bytes = Vec::new();
+        let mut first = 0;
+        while first < self.graph.len() {
+            let end = first.saturating_add(NODES_AT_ONCE).min(self.graph.len());
+            bytes.clear();
+            Arch::new().dispatch(EncodeConnections {
+                bytes: &mut bytes,
+                graph: self.graph,
+                metric: self.metric,
+                space,
+                nodes: first..end,
+            });
+            self.writer.write_all(&bytes)?;
+            first = end;
+        }
+        Ok(())
+    }
+}
+
+struct EncodeConnections<'e, G, M> {
+    bytes: &'e mut Vec<u8>,
+    graph: &'e G,
+    metric: Metric,
+    space: &'e Space<'e, M>,
+    nodes: std::ops::Range<u32>,
+}
+
+impl<G: Graph, M: Measure> WithSimd for EncodeConnections<'_, G, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut neighbours = Vec::new();
+        for node in self.nodes {
+            let origin = self.space.origin(node);
+            for layer in self.graph.layers(node) {
+                self.graph.neighbours(node, layer, &mut neighbours);
+                for id in &neighbours {
+                    self.space.prefetch(*id);
+                }
+                let count = u32::try_from(neighbours.len()).unwrap_or(u32::MAX);
+                self.bytes.extend_from_slice(&count.to_le_bytes());
+                for id in &neighbours {
+                    let key = self.space.key(simd, &origin, *id);
+                    let connection = Connection {
+                        id: (*id).into(),
+                        distance: self.metric.distance_of_key(key).into(),
+                    };
+                    self.bytes.extend_from_slice(connection.as_bytes());
+                }
+            }
+        }
+    }
+}

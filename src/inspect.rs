@@ -1,0 +1,104 @@
+//! What an index directory holds, without judging it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::chroma::labels::{LabelRange, Labels};
+use crate::chroma::{file_name, Index, IndexHeader};
+use crate::error::{Error, Result};
+use crate::io::file::IoMode;
+use crate::progress::Monitor;
+
+/// What [`inspect_index`] finds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IndexReport {
+    /// The header's fields.
+    pub header: IndexHeader,
+    /// Components of each vector.
+    pub dimension: usize,
+    /// Records without the delete mark.
+    pub live: u64,
+    /// Records with the delete mark.
+    pub deleted: u64,
+    /// The labels of the live records; absent when there are none.
+    pub labels: Option<LabelRange>,
+    /// Live records whose label a live record with a higher internal id has, too. In a healthy
+    /// index there are none.
+    pub duplicate_labels: u64,
+    /// The files of the directory, in the order in which Chroma writes them.
+    pub files: Vec<FileSize>,
+}
+
+/// How large a file is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileSize {
+    /// The file's name in the directory.
+    pub name: &'static str,
+    /// Length in bytes; absent when there is no such file.
+    pub apparent_bytes: Option<u64>,
+    /// Bytes allocated on disk, which are fewer in a sparse file; absent where the system does
+    /// not tell.
+    pub allocated_bytes: Option<u64>,
+}
+
+/// Reads the header and goes over every record of an index.
+///
+/// Memory: a bit for each label between the lowest and the highest when labels are dense, as
+/// Chroma's are, else 12 bytes for each live record.
+///
+/// # Errors
+///
+/// Those of an index that cannot be read, and [`Error::Cancelled`].
+pub fn inspect_index(
+    index_dir: impl AsRef<Path>,
+    io: IoMode,
+    monitor: &Monitor<'_>,
+) -> Result<IndexReport> {
+    let index = Index::open(index_dir.as_ref(), io)?;
+    let mut level0 = index.level0()?;
+
+    let labels = Labels::read(&mut level0, monitor, |record| !record.links.is_deleted())?;
+    index.check_unchanged()?;
+
+    Ok(IndexReport {
+        dimension: index.header().dimension(),
+        live: labels.records,
+        deleted: level0.count() - labels.records,
+        labels: labels.range,
+        duplicate_labels: labels.duplicates,
+        files: file_name::ALL
+            .into_iter()
+            .map(|name| file_size(index.dir(), name))
+            .collect::<Result<_>>()?,
+        header: index.header().clone(),
+    })
+}
+
+fn file_size(directory: &Path, name: &'static str) -> Result<FileSize> {
+    let path = directory.join(name);
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FileSize {
+            name,
+            apparent_bytes: None,
+            allocated_bytes: None,
+        }),
+        Err(error) => Err(Error::io(&path, "read the size")(error)),
+        Ok(metadata) => Ok(FileSize {
+            name,
+            apparent_bytes: Some(metadata.len()),
+            allocated_bytes: allocated_bytes(&metadata),
+        }),
+    }
+}
+
+#[cfg(unix)]
+fn allocated_bytes(metadata: &std::fs::Metadata) -> Option<u64> {
+    // POSIX leaves the unit to the system; it is 512 bytes on all that are in use.
+    std::os::unix::fs::MetadataExt::blocks(metadata).checked_mul(512)
+}
+
+#[cfg(not(unix))]
+fn allocated_bytes(_: &std::fs::Metadata) -> Option<u64> {
+    None
+}

@@ -1,0 +1,446 @@
+//! Output files that appear whole or not at all.
+//!
+//! What is written goes to a temporary file beside the target, `.hnsw-toolbox-<pid>-<n>.tmp`,
+//! which is synced and renamed over the target at the end. While it is being written it is locked,
+//! so that a later run can tell one that a killed process left behind, and removes it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Write};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{sync_channel, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use crate::chroma::file_name;
+use crate::error::{Error, Result};
+
+const PREFIX: &str = ".hnsw-toolbox-";
+const SUFFIX: &str = ".tmp";
+
+/// Pages and record batches are larger and pass through unbuffered; this gathers what is between.
+const BUFFER: usize = 64 << 10;
+
+/// How much is written before the disk is told to begin with it.
+const SYNC_INTERVAL: u64 = 16 << 20;
+
+/// A file that takes its name only when it is complete. Dropped before that, it is removed.
+#[derive(Debug)]
+pub(crate) struct AtomicFile {
+    writer: Option<BufWriter<File>>,
+    early_sync: EarlySync,
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a file that will be `target`. Missing parent directories are created; a symbolic
+    /// link is followed; only a regular file may be replaced.
+    pub(crate) fn create(target: &Path) -> Result<Self> {
+        let target = resolve(target)?;
+        let parent = parent(&target);
+        std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
+        remove_abandoned(parent);
+        let (file, temporary) = create_temporary(parent)?;
+        let output = Self {
+            early_sync: EarlySync::default(),
+            writer: Some(BufWriter::with_capacity(BUFFER, file)),
+            temporary,
+            target,
+        };
+        if let Ok(existing) = std::fs::metadata(&output.target) {
+            std::fs::set_permissions(&output.temporary, existing.permissions())
+                .map_err(Error::io(&output.target, "keep the permissions"))?;
+        }
+        Ok(output)
+    }
+
+    /// Where the file will be, symbolic links followed.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The error of a failed write.
+    pub(crate) fn write_error(&self, source: io::Error) -> Error {
+        Error::io(&self.target, "write")(source)
+    }
+
+    /// The file itself, with all that was written so far.
+    pub(crate) fn file(&mut self) -> Result<&mut File> {
+        self.flush().map_err(Error::io(&self.target, "write"))?;
+        match &mut self.writer {
+            Some(writer) => Ok(writer.get_mut()),
+            None => Err(Error::internal("the output is already complete")),
+        }
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub(crate) fn commit(mut self) -> Result<()> {
+        let writer = self
+            .writer
+            .take()
+            .ok_or_else(|| Error::internal("the output is already complete"))?;
+        let result = self.finish(writer);
+        if result.is_err() {
+            self.remove();
+        }
+        result
+    }
+
+    fn finish(&mut self, writer: BufWriter<File>) -> Result<()> {
+        let file = writer
+            .into_inner()
+            .map_err(|error| self.write_error(error.into_error()))?;
+        self.early_sync
+            .join()
+            .and_then(|()| file.sync_all())
+            .map_err(Error::io(&self.target, "sync"))?;
+        std::fs::rename(&self.temporary, &self.target).map_err(Error::io(
+            &self.target,
+            "move the finished file to its name",
+        ))?;
+        sync_directory(parent(&self.target));
+        Ok(())
+    }
+
+    fn remove(&self) {
+        // Nothing better can be done with a failure here than what the next run does.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.writer {
+            Some(writer) => {
+                let count = writer.write(bytes)?;
+                self.early_sync.written(writer.get_ref(), count as u64)?;
+                Ok(count)
+            }
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            // Without the flush that dropping it would do: nobody will read the file.
+            drop(writer.into_parts().0);
+            // The thread holds the file open, and must not outlive this call.
+            let _ = self.early_sync.join();
+            self.remove();
+        }
+    }
+}
+
+/// A thread that syncs while the file is still being written, so that the disk works meanwhile and
+/// little is left for the sync at the end.
+#[derive(Debug, Default)]
+struct EarlySync {
+    unsynced: u64,
+    thread: Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>,
+}
+
+impl EarlySync {
+    fn written(&mut self, file: &File, count: u64) -> io::Result<()> {
+        self.unsynced += count;
+        if self.unsynced < SYNC_INTERVAL {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        if self.thread.is_none() {
+            let file = file.try_clone()?;
+            let (sender, receiver) = sync_channel::<()>(1);
+            // The error is kept for `join`: the system reports it once for each open file.
+            let sync = move || receiver.iter().try_for_each(|()| file.sync_data());
+            let thread = thread::Builder::new()
+                .name("hnsw-toolbox-sync".into())
+                .spawn(sync);
+            // Where the system gives no thread, all is synced at the end.
+            self.thread = thread.ok().map(|thread| (sender, thread));
+        }
+        if let Some((sender, _)) = &self.thread {
+            // A full channel means that a sync is due anyway; a closed one, an error for `join`.
+            let _ = sender.try_send(());
+        }
+        Ok(())
+    }
+
+    /// Waits for the thread, and gives the error that it met.
+    fn join(&mut self) -> io::Result<()> {
+        let Some((sender, thread)) = self.thread.take() else {
+            return Ok(());
+        };
+        drop(sender);
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the syncing thread panicked")))
+    }
+}
+
+/// Fails when `target` is one of the files of the index in `index_dir`.
+pub(crate) fn refuse_index_file(target: &Path, index_dir: &Path) -> Result<()> {
+    let target = resolve(target)?;
+    let (Ok(parent), Ok(index_dir)) = (parent(&target).canonicalize(), index_dir.canonicalize())
+    else {
+        return Ok(()); // a parent that does not exist yet is not the index
+    };
+    let is_index_file = target.file_name().is_some_and(|name| {
+        file_name::ALL
+            .iter()
+            .any(|index_file| name.eq_ignore_ascii_case(index_file))
+    });
+    if parent == index_dir && is_index_file {
+        return Err(Error::UnusablePath {
+            path: target,
+            found: "a file of the index itself".into(),
+            expected: "an output outside the index's own files".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Fails when `target` would be in the directory `index_dir` or below it.
+pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
+    let target = resolve(target)?;
+    let index_dir = index_dir
+        .canonicalize()
+        .map_err(Error::io(index_dir, "look up the index directory"))?;
+    let parent = parent(&target);
+    // Parents that do not exist yet will be created in the nearest that does.
+    let nearest = parent.ancestors().find_map(|ancestor| {
+        let ancestor_or_here = match ancestor.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => ancestor,
+        };
+        let missing = parent.strip_prefix(ancestor).ok()?;
+        Some((ancestor_or_here.canonicalize().ok()?, missing))
+    });
+    let is_inside = nearest.is_none_or(|(existing, missing)| {
+        existing.starts_with(&index_dir)
+            // Once created, it may lead anywhere.
+            || missing.components().any(|part| part == Component::ParentDir)
+    });
+    if is_inside {
+        return Err(Error::UnusablePath {
+            path: target,
+            found: "a path inside the index directory".into(),
+            expected: "one outside, as nothing is written into an index that is salvaged".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Fails when `target` names the same file as `input`.
+pub(crate) fn refuse_same_file(target: &Path, input: &Path) -> Result<()> {
+    match (target.canonicalize(), input.canonicalize()) {
+        (Ok(target), Ok(input)) if target == input => Err(Error::UnusablePath {
+            path: target,
+            found: "the input itself".into(),
+            expected: "another file".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The path with a final symbolic link followed, when what is there may be replaced.
+fn resolve(target: &Path) -> Result<PathBuf> {
+    let unusable = |found: &'static str| Error::UnusablePath {
+        path: target.to_path_buf(),
+        found: found.into(),
+        expected: "the path of a regular file, existing or not".into(),
+    };
+    if target.file_name().is_none() {
+        return Err(unusable("a path without a file name"));
+    }
+    match std::fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(target.to_path_buf()),
+        Err(error) => Err(Error::io(target, "look up the output path")(error)),
+        Ok(found) if found.is_symlink() => {
+            let target = target
+                .canonicalize()
+                .map_err(Error::io(target, "follow the symbolic link"))?;
+            resolve(&target)
+        }
+        Ok(found) if found.is_dir() => Err(unusable("a directory")),
+        Ok(found) if !found.is_file() => Err(unusable("a device, pipe or socket")),
+        Ok(_) => Ok(target.to_path_buf()),
+    }
+}
+
+fn create_temporary(parent: &Path) -> Result<(File, PathBuf)> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()));
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+        {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(Error::io(
+                    parent,
+                    "create a temporary file in the directory",
+                )(error));
+            }
+            Ok(file) => {
+                // A file system without locks only loses the cleaning up after a kill. Another run
+                // may have taken the file for an abandoned one before it was locked: try again.
+                let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+                if !taken && path.exists() {
+                    return Ok((file, path));
+                }
+            }
+        }
+    }
+}
+
+/// Removes the temporary files of processes that were killed.
+fn remove_abandoned(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else {
+            continue;
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                let _ = std::fs::remove_file(entry.path());
+            }
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+}
+
+#[cfg(unix)]
+fn sync_directory(directory: &Path) {
+    // The rename has happened; some file systems refuse to sync a directory, and need not.
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_begun_side_by_side_do_not_remove_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let target = directory.path().join(worker.to_string());
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        let (file, temporary) = create_temporary(parent(&target)).unwrap();
+                        remove_abandoned(parent(&target));
+                        assert!(temporary.exists());
+                        std::fs::remove_file(temporary).unwrap();
+                        drop(file);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn appears_only_when_committed() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("deep/er/out");
+        let mut output = AtomicFile::create(&target).unwrap();
+        output.write_all(b"new").unwrap();
+        assert!(!target.exists());
+        output.commit().unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert_eq!(names(target.parent().unwrap()), ["out"]);
+    }
+
+    #[test]
+    fn dropped_leaves_the_earlier_file_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out");
+        std::fs::write(&target, b"old").unwrap();
+        let mut output = AtomicFile::create(&target).unwrap();
+        output.write_all(b"new").unwrap();
+        drop(output);
+        assert_eq!(std::fs::read(&target).unwrap(), b"old");
+        assert_eq!(names(directory.path()), ["out"]);
+    }
+
+    #[test]
+    fn an_abandoned_temporary_file_is_removed_and_a_live_one_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(".hnsw-toolbox-1-1.tmp"), b"").unwrap();
+        let first = AtomicFile::create(&directory.path().join("a")).unwrap();
+        let second = AtomicFile::create(&directory.path().join("b")).unwrap();
+        assert_eq!(names(directory.path()).len(), 2);
+        first.commit().unwrap();
+        second.commit().unwrap();
+        assert_eq!(names(directory.path()), ["a", "b"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symbolic_link_is_followed_and_a_device_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real");
+        let link = directory.path().join("link");
+        std::fs::write(&real, b"old").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut output = AtomicFile::create(&link).unwrap();
+        output.write_all(b"new").unwrap();
+        output.commit().unwrap();
+        assert_eq!(std::fs::read(&real).unwrap(), b"new");
+        assert!(link.is_symlink());
+
+        let error = AtomicFile::create(Path::new("/dev/null")).unwrap_err();
+        assert!(matches!(error, Error::UnusablePath { .. }), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_of_the_replaced_file_are_kept() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out");
+        std::fs::write(&target, b"old").unwrap();
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).unwrap();
+        AtomicFile::create(&target).unwrap().commit().unwrap();
+        let mode = std::fs::metadata(&target).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,542 @@
+//! A file as bytes: mapped in windows, or read in windows.
+//!
+//! Both ways serve the same parsing code through [`Cursor::bytes`], and hold one window at a time,
+//! so that resident memory does not depend on the file's size.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use zerocopy::IntoBytes;
+
+use crate::error::{Error, Result};
+use crate::io::mmap::Map;
+
+/// How files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IoMode {
+    /// Map windows of the file. Fastest; but when another process truncates the file meanwhile,
+    /// the operating system kills this one (SIGBUS).
+    #[default]
+    Mmap,
+    /// Read windows of the file into a buffer. A file that shrinks meanwhile is an error.
+    Read,
+}
+
+impl IoMode {
+    /// The name used in requests and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mmap => "mmap",
+            Self::Read => "read",
+        }
+    }
+}
+
+impl fmt::Display for IoMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for IoMode {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "mmap" => Ok(Self::Mmap),
+            "read" => Ok(Self::Read),
+            _ => Err(Error::argument("io", name, "mmap or read")),
+        }
+    }
+}
+
+/// Large enough that mapping it costs little beside reading it, small beside the memory budget.
+const WINDOW: usize = 4 << 20;
+
+/// What a lookup reads at least: a page of most file systems.
+const LOOKUP_WINDOW: usize = 4 << 10;
+
+/// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
+const WINDOW_ALIGNMENT: u64 = 64 << 10;
+
+/// Keeps ranges as well aligned in memory as in the file.
+const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
+
+/// The longest tick of the clock that kernels take modification times from, at 100 Hz.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
+
+/// How much is held at once: as much as is usual.
+#[cfg(not(any(test, fuzzing)))]
+pub(crate) const fn window_size(usual: usize) -> usize {
+    usual
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use forced::{window_size, with_window};
+
+#[cfg(any(test, fuzzing))]
+mod forced {
+    use std::cell::Cell;
+
+    thread_local! {
+        static FORCED: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+
+    /// How much is held at once: as much as is usual, but within [`with_window`].
+    pub(crate) fn window_size(usual: usize) -> usize {
+        FORCED.get().unwrap_or(usual)
+    }
+
+    /// Runs `work` on this thread with windows of `size` bytes everywhere.
+    pub(crate) fn with_window<T>(size: usize, work: impl FnOnce() -> T) -> T {
+        FORCED.set(Some(size));
+        let result = work();
+        FORCED.set(None);
+        result
+    }
+}
+
+/// What must not change while a file is being read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    #[cfg(unix)]
+    inode: (u64, u64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            inode: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.dev(), metadata.ino())
+            },
+        }
+    }
+
+    /// Waits until a later change gives the file another modification time: file systems take it
+    /// from a clock that ticks every few milliseconds.
+    fn outlive_clock_tick(&self) {
+        let age = self.modified.map(|modified| modified.elapsed());
+        if let Some(Ok(age)) = age {
+            if let Some(left) = CLOCK_TICK.checked_sub(age) {
+                std::thread::sleep(left);
+            }
+        }
+    }
+
+    fn difference(&self, now: &Self) -> Option<(String, String)> {
+        if self.len != now.len {
+            Some((format!("{} bytes", now.len), format!("{} bytes", self.len)))
+        } else if self.modified != now.modified {
+            Some((
+                format!("modification time {:?}", now.modified),
+                format!("{:?}", self.modified),
+            ))
+        } else if self != now {
+            Some(("another file of that name".into(), "the same file".into()))
+        } else {
+            None
+        }
+    }
+}
+
+/// An open regular file that is only read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    file: File,
+    path: PathBuf,
+    stamp: Stamp,
+    mode: IoMode,
+}
+
+impl Source {
+    /// Opens a regular file. Pipes, devices and directories are refused, and never waited for.
+    pub(crate) fn open(path: &Path, mode: IoMode) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // Without it, opening a pipe that nobody writes to would wait for ever.
+            options.custom_flags(libc::O_NONBLOCK);
+        }
+        let file = options.open(path).map_err(Error::io(path, "open"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "read the size"))?;
+        if !metadata.is_file() {
+            let found = if metadata.is_dir() {
+                "a directory"
+            } else {
+                "a device, pipe or socket"
+            };
+            return Err(Error::UnusablePath {
+                path: path.to_path_buf(),
+                found: found.into(),
+                expected: "a regular file".into(),
+            });
+        }
+        let stamp = Stamp::of(&metadata);
+        stamp.outlive_clock_tick();
+        Ok(Self {
+            stamp,
+            path: path.to_path_buf(),
+            file,
+            mode,
+        })
+    }
+
+    /// The same, or `None` when there is no such file.
+    pub(crate) fn open_if_present(path: &Path, mode: IoMode) -> Result<Option<Self>> {
+        match Self::open(path, mode) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Length in bytes when the file was opened.
+    pub(crate) fn len(&self) -> u64 {
+        self.stamp.len
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor<'_> {
+        self.cursor_with_window(WINDOW)
+    }
+
+    /// A cursor whose windows hold `window` bytes, or as many as one request asks for.
+    pub(crate) fn cursor_with_window(&self, window: usize) -> Cursor<'_> {
+        Cursor {
+            source: self,
+            window: window_size(window),
+            start: 0,
+            held: Held::Nothing,
+        }
+    }
+
+    /// A cursor for short ranges in no order: a map of the whole file, or reads of little more than
+    /// is asked for.
+    pub(crate) fn cursor_for_lookups(&self) -> Cursor<'_> {
+        self.cursor_with_window(match self.mode {
+            IoMode::Mmap => usize::MAX,
+            IoMode::Read => LOOKUP_WINDOW,
+        })
+    }
+
+    /// Fails when the open file, or the file now at its path, is not what was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        let open = self
+            .file
+            .metadata()
+            .map_err(Error::io(&self.path, "read the size"))?;
+        let named =
+            std::fs::metadata(&self.path).map_err(Error::io(&self.path, "read the size"))?;
+        for metadata in [open, named] {
+            if let Some((found, expected)) = self.stamp.difference(&Stamp::of(&metadata)) {
+                return Err(Error::InputChanged {
+                    path: self.path.clone(),
+                    found,
+                    expected,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Map(Map),
+    /// Words rather than bytes, so that a range is as well aligned as it is in the file.
+    Buffer {
+        words: Vec<u64>,
+        len: usize,
+    },
+}
+
+/// Reads ranges of a [`Source`] through one window that follows the requests.
+#[derive(Debug)]
+pub(crate) struct Cursor<'s> {
+    source: &'s Source,
+    window: usize,
+    /// Offset in the file of the first byte held.
+    start: u64,
+    held: Held,
+}
+
+impl<'s> Cursor<'s> {
+    pub(crate) fn source(&self) -> &'s Source {
+        self.source
+    }
+
+    /// The bytes `offset .. offset + len` of the file, aligned in memory as they are in the file
+    /// for any alignment up to 8.
+    pub(crate) fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        if len == 0 {
+            return Ok(&[]);
+        }
+        if !self.holds(offset, len) {
+            self.load(offset, len)?;
+        }
+        let start = self.start;
+        offset
+            .checked_sub(start)
+            .and_then(|at| usize::try_from(at).ok())
+            .and_then(|at| Some(at..at.checked_add(len)?))
+            .and_then(|range| self.held_bytes().get(range))
+            .ok_or_else(|| Error::internal("a window does not hold the range it was loaded for"))
+    }
+
+    fn held_bytes(&self) -> &[u8] {
+        match &self.held {
+            Held::Nothing => &[],
+            Held::Map(map) => map,
+            Held::Buffer { words, len } => words.as_bytes().get(..*len).unwrap_or_default(),
+        }
+    }
+
+    fn holds(&self, offset: u64, len: usize) -> bool {
+        let held = self.held_bytes().len();
+        offset
+            .checked_sub(self.start)
+            .and_then(|at| usize::try_from(at).ok())
+            .and_then(|at| at.checked_add(len))
+            .is_some_and(|end| end <= held)
+    }
+
+    fn load(&mut self, offset: u64, len: usize) -> Result<()> {
+        let source = self.source;
+        let missing = || Error::CorruptIndex {
+            path: source.path.clone(),
+            field: "length".into(),
+            found: format!("{} bytes", source.len()),
+            expected: format!("at least {len} bytes from byte {offset} on"),
+        };
+        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
+        let start = match source.mode {
+            _ if window >= source.len() => 0,
+            IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
+            IoMode::Read => offset - offset % READ_ALIGNMENT,
+        };
+        let skipped = offset - start;
+        let needed = skipped
+            .checked_add(u64::try_from(len).map_err(|_| missing())?)
+            .ok_or_else(missing)?;
+        let available = source.len().saturating_sub(start);
+        if needed > available {
+            return Err(missing());
+        }
+        let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
+
+        self.start = start;
+        match source.mode {
+            IoMode::Mmap => {
+                // Given back first, so that two windows are never resident at once.
+                self.held = Held::Nothing;
+                let map = Map::new(&source.file, start, size)
+                    .map_err(Error::io(&source.path, "map into memory"))?;
+                self.held = Held::Map(map);
+            }
+            IoMode::Read => {
+                let mut words = match std::mem::replace(&mut self.held, Held::Nothing) {
+                    Held::Buffer { words, .. } => words,
+                    _ => Vec::new(),
+                };
+                let count = size.div_ceil(size_of::<u64>());
+                words.clear();
+                words.try_reserve_exact(count).map_err(|_| Error::Io {
+                    path: source.path.clone(),
+                    action: "allocate a window to read into",
+                    source: io::ErrorKind::OutOfMemory.into(),
+                })?;
+                words.resize(count, 0);
+                let bytes = words
+                    .as_mut_bytes()
+                    .get_mut(..size)
+                    .ok_or_else(|| Error::internal("window buffer too small"))?;
+                read_exact_at(&source.file, bytes, start).map_err(|error| match error.kind() {
+                    io::ErrorKind::UnexpectedEof => Error::InputChanged {
+                        path: source.path.clone(),
+                        found: format!("its end before byte {}", start.saturating_add(size as u64)),
+                        expected: format!("{} bytes", source.len()),
+                    },
+                    _ => Error::io(&source.path, "read")(error),
+                })?;
+                self.held = Held::Buffer { words, len: size };
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        match file.seek_read(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                bytes = bytes.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODES: [IoMode; 2] = [IoMode::Mmap, IoMode::Read];
+
+    fn file_of(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        (directory, path)
+    }
+
+    /// Bytes of which no two neighbouring quadruples are alike.
+    fn pattern(len: u32) -> Vec<u8> {
+        (0..len.div_ceil(4))
+            .flat_map(|word| word.wrapping_mul(0x9E37_79B1).to_le_bytes())
+            .take(len as usize)
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn windows_of_any_size_serve_any_ranges_in_any_order(
+            len in 0..300_000_u32,
+            window in prop_oneof![0..=4_usize, 5..=200_000_usize, Just(usize::MAX)],
+            requests in prop::collection::vec((0..300_000_u64, 0..100_000_usize), 1..20),
+        ) {
+            let content = pattern(len);
+            let (_directory, path) = file_of(&content);
+            for mode in MODES {
+                let source = Source::open(&path, mode).unwrap();
+                let mut cursor = source.cursor_with_window(window);
+                for &(offset, len) in &requests {
+                    let start = usize::try_from(offset).unwrap();
+                    match (cursor.bytes(offset, len), content.get(start..start + len)) {
+                        (Ok(bytes), Some(expected)) => {
+                            prop_assert!(bytes == expected, "{offset} + {len}");
+                            let aligned = bytes.as_ptr() as usize % 8 == start % 8;
+                            prop_assert!(aligned || bytes.is_empty());
+                        }
+                        (Ok(bytes), None) => prop_assert!(bytes.is_empty() && len == 0),
+                        (Err(error), expected) => {
+                            prop_assert!(expected.is_none(), "{error}");
+                            let is_corrupt = matches!(error, Error::CorruptIndex { .. });
+                            prop_assert!(is_corrupt, "{error:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_that_overflow_are_errors() {
+        let (_directory, path) = file_of(&pattern(100));
+        for mode in MODES {
+            let source = Source::open(&path, mode).unwrap();
+            let mut cursor = source.cursor();
+            for (offset, len) in [
+                (u64::MAX, 1),
+                (u64::MAX, usize::MAX),
+                (0, usize::MAX),
+                (99, usize::MAX),
+                (100, 1),
+            ] {
+                assert!(cursor.bytes(offset, len).is_err());
+                assert_eq!(cursor.bytes(96, 4).unwrap(), &pattern(100)[96..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_an_error_where_it_is_read() {
+        let (_directory, path) = file_of(&pattern(200_000));
+        let source = Source::open(&path, IoMode::Read).unwrap();
+        let mut cursor = source.cursor_with_window(1);
+        cursor.bytes(0, 10).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(150_000).unwrap();
+        cursor.bytes(140_000, 10).unwrap();
+        let error = cursor.bytes(199_990, 10).unwrap_err();
+        assert!(matches!(error, Error::InputChanged { .. }), "{error}");
+        cursor.bytes(0, 10).unwrap();
+    }
+
+    #[test]
+    fn each_kind_of_change_is_noticed() {
+        type Change = fn(&Path);
+        let changes: [(Change, &str); 4] = [
+            (|path| std::fs::write(path, b"longer").unwrap(), "6 bytes"),
+            (
+                |path| {
+                    let file = OpenOptions::new().append(true).open(path).unwrap();
+                    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+                },
+                "modification time",
+            ),
+            (
+                |path| {
+                    let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+                    let other = path.with_extension("other");
+                    std::fs::write(&other, b"four").unwrap();
+                    let file = OpenOptions::new().append(true).open(&other).unwrap();
+                    file.set_modified(modified).unwrap();
+                    std::fs::rename(other, path).unwrap();
+                },
+                "another file",
+            ),
+            (|path| std::fs::remove_file(path).unwrap(), "read the size"),
+        ];
+        for (change, words) in changes {
+            let (_directory, path) = file_of(b"four");
+            let source = Source::open(&path, IoMode::Mmap).unwrap();
+            source.check_unchanged().unwrap();
+            change(&path);
+            let error = source.check_unchanged().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_has_no_bytes() {
+        let (_directory, path) = file_of(b"");
+        for mode in MODES {
+            let source = Source::open(&path, mode).unwrap();
+            assert!(source.cursor().bytes(0, 0).unwrap().is_empty());
+            assert!(source.cursor().bytes(0, 1).is_err());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Bytes in, files out.
+
+pub(crate) mod atomic;
+pub(crate) mod file;
+pub(crate) mod mmap;

@@ -1,0 +1,96 @@
+//! `index_metadata.pickle` against the records.
+
+use super::finding::{
+    Findings, METADATA_DIMENSION, METADATA_MISSING, METADATA_NO_ID, METADATA_NO_RECORD,
+    METADATA_TOTAL, METADATA_UNREADABLE,
+};
+use crate::bits::Bits;
+use crate::chroma::file_name::METADATA;
+use crate::chroma::pickle::Metadata;
+use crate::chroma::IndexHeader;
+use crate::error::{Error, Result};
+use crate::io::file::Source;
+use crate::progress::Monitor;
+
+/// The metadata, if it can be read, and which of its labels were seen.
+#[derive(Debug)]
+pub(crate) struct MetadataCheck(Option<(Metadata, Bits)>);
+
+impl MetadataCheck {
+    pub(crate) fn read(
+        source: Option<&Source>,
+        header: &IndexHeader,
+        findings: &mut Findings,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let Some(source) = source else {
+            if header.cur_element_count > 0 {
+                findings.note(&METADATA_MISSING, METADATA, || {
+                    format!("{} records are counted", header.cur_element_count)
+                });
+            }
+            return Ok(Self(None));
+        };
+        let metadata = match Metadata::read(source, monitor) {
+            Ok(metadata) => metadata,
+            Err(Error::CorruptMetadata {
+                position,
+                found,
+                expected,
+                ..
+            }) => {
+                findings.note(&METADATA_UNREADABLE, METADATA, || {
+                    format!("byte {position}: found {found}, expected {expected}")
+                });
+                return Ok(Self(None));
+            }
+            Err(error) => return Err(error),
+        };
+        let dimension = u64::try_from(header.dimension()).map_err(Error::internal)?;
+        if let Some(found) = metadata
+            .dimensionality()
+            .filter(|found| *found != dimension)
+        {
+            findings.note(&METADATA_DIMENSION, METADATA, || {
+                format!("dimensionality {found}, in header.bin {dimension}")
+            });
+        }
+        let seen = Bits::with_len(u64::try_from(metadata.len()).map_err(Error::internal)?)?;
+        Ok(Self(Some((metadata, seen))))
+    }
+
+    /// Looks up the label of a live record.
+    pub(crate) fn see(&mut self, id: u64, label: u64, findings: &mut Findings) {
+        let Some((metadata, seen)) = &mut self.0 else {
+            return;
+        };
+        match metadata.find(label) {
+            Some(entry) => {
+                seen.insert(u64::try_from(entry.slot).unwrap_or(u64::MAX));
+            }
+            None => findings.note(&METADATA_NO_ID, METADATA, || {
+                format!("record {id}, label {label}")
+            }),
+        }
+    }
+
+    /// What only shows when all records were seen.
+    pub(crate) fn finish(self, findings: &mut Findings) {
+        let Some((metadata, seen)) = self.0 else {
+            return;
+        };
+        let total = metadata.total_elements_added();
+        for entry in metadata.iter() {
+            if !seen.contains(u64::try_from(entry.slot).unwrap_or(u64::MAX)) {
+                findings.note(&METADATA_NO_RECORD, METADATA, || {
+                    format!("label {}", entry.label)
+                });
+            }
+            if let Some(total) = total.filter(|total| entry.label > *total) {
+                findings.note(&METADATA_TOTAL, METADATA, || {
+                    format!("label {}, total_elements_added {total}", entry.label)
+                });
+            }
+        }
+    }
+}

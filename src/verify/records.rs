@@ -1,0 +1,114 @@
+//! `data_level0.bin`: links on level 0, labels and vectors.
+
+use super::finding::{
+    Findings, LABEL_ZERO, LEVEL0_FLAGS, METRIC_COSINE, METRIC_NOT_COSINE, VECTOR_NOT_FINITE,
+    VECTOR_NOT_FINITE_DELETED,
+};
+use super::lengths::NormKind;
+use super::links::ListCheck;
+use super::metadata::MetadataCheck;
+use crate::chroma::file_name::{LENGTH, LEVEL0};
+use crate::chroma::record::{Level0, Level0Record};
+use crate::chroma::IndexHeader;
+use crate::error::Result;
+use crate::progress::Monitor;
+
+/// How far from 1 the norm of a vector may be that was divided by its norm, in f32.
+const UNIT_TOLERANCE: f64 = 1e-4;
+
+/// What the records have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) live: u64,
+    pub(crate) deleted: u64,
+    /// Live vectors of norm 1.
+    unit: u64,
+    /// Live vectors of another norm that is not 0, and the first of them.
+    other: u64,
+    first_other: Option<(u64, f64)>,
+}
+
+/// Checks each record by itself and against the metadata.
+pub(crate) fn check(
+    level0: &mut Level0<'_>,
+    header: &IndexHeader,
+    metadata: &mut MetadataCheck,
+    findings: &mut Findings,
+    monitor: &Monitor<'_>,
+) -> Result<Totals> {
+    let mut totals = Totals::default();
+    let mut lists = ListCheck::new(LEVEL0, header.cur_element_count);
+    level0.for_each(monitor, |id, record| {
+        let links = record.links;
+        if links.has_unknown_flags() {
+            findings.note(&LEVEL0_FLAGS, LEVEL0, || format!("record {id}"));
+        }
+        lists.check(id, 0, links.count.get(), record.neighbours, findings);
+        if record.label == 0 {
+            findings.note(&LABEL_ZERO, LEVEL0, || format!("record {id}"));
+        }
+        if links.is_deleted() {
+            totals.deleted += 1;
+        } else {
+            totals.live += 1;
+            metadata.see(id, record.label, findings);
+        }
+        totals.see_vector(id, &record, findings);
+        Ok(())
+    })?;
+    Ok(totals)
+}
+
+impl Totals {
+    fn see_vector(&mut self, id: u64, record: &Level0Record<'_>, findings: &mut Findings) {
+        let not_finite = record
+            .vector
+            .iter()
+            .position(|component| !component.is_finite());
+        if let Some(at) = not_finite {
+            let kind = if record.links.is_deleted() {
+                &VECTOR_NOT_FINITE_DELETED
+            } else {
+                &VECTOR_NOT_FINITE
+            };
+            findings.note(kind, LEVEL0, || format!("record {id}, component {at}"));
+            return;
+        }
+        if record.links.is_deleted() {
+            return;
+        }
+        let squares = record
+            .vector
+            .iter()
+            .map(|&component| f64::from(component) * f64::from(component));
+        let norm = squares.sum::<f64>().sqrt();
+        if (norm - 1.0).abs() <= UNIT_TOLERANCE {
+            self.unit += 1;
+        } else if norm != 0.0 {
+            // A vector of zeros cannot be normalised, and stays what it is.
+            self.other += 1;
+            self.first_other.get_or_insert((id, norm));
+        }
+    }
+
+    /// Guesses the metric, which no file says.
+    pub(crate) fn hint_metric(&self, norms: NormKind, findings: &mut Findings) {
+        if let Some((id, norm)) = self.first_other {
+            findings.note_many(&METRIC_NOT_COSINE, LEVEL0, self.other, || {
+                format!("the vector of record {id} has norm {norm}")
+            });
+        } else if self.unit > 0 {
+            match norms {
+                NormKind::Norms => findings.note(&METRIC_COSINE, LENGTH, || {
+                    format!("{} vectors have norm 1", self.unit)
+                }),
+                NormKind::Junk(at) => findings.note(&METRIC_NOT_COSINE, LENGTH, || {
+                    format!(
+                        "vectors have norm 1, but the length of record {at} is none of a vector"
+                    )
+                }),
+                NormKind::Unknown => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,550 @@
+//! The command line: exit statuses, what goes to standard output and error, signals.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::*;
+use hnsw_toolbox::ColumnarFormat;
+use serde_json::{json, Value};
+
+fn fixture(case: &str) -> PathBuf {
+    fixtures_root().join(case).join("segment")
+}
+
+fn run(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
+    let mut command = Command::new(BINARY);
+    for argument in arguments {
+        command.arg(argument.as_ref());
+    }
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn assert_silent_success(output: &Output) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.is_empty(), "{error}");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// Asserts a failure that is explained on standard error alone, and gives the explanation.
+#[track_caller]
+fn assert_failure(output: &Output, status: i32) -> String {
+    let error = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{error}");
+    assert!(output.stdout.is_empty());
+    assert!(!error.is_empty());
+    assert!(!error.contains("panicked"), "{error}");
+    error
+}
+
+/// What `--json` printed: one object on one line, and nothing else.
+#[track_caller]
+fn answer(output: &Output) -> Value {
+    assert_silent_success(output);
+    let printed = std::str::from_utf8(&output.stdout).unwrap();
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    assert!(printed.ends_with('\n'));
+    let answer: Value = serde_json::from_str(printed).unwrap();
+    assert!(answer.is_object());
+    answer
+}
+
+#[test]
+fn extract_json_is_the_response_object_of_the_contract_and_nothing_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (name, format) in [("out.parquet", "parquet"), ("out.arrow", "arrow_ipc")] {
+        let path = scratch.path().join(name);
+        for (more, emitted) in [(&[][..], 960), (&["--include-deleted"], 1140)] {
+            let output = Command::new(BINARY)
+                .arg("extract")
+                .arg(fixture("1.5.9/churn"))
+                .arg("--output")
+                .arg(&path)
+                .arg("--json")
+                .args(more)
+                .output()
+                .unwrap();
+            let expected = json!({
+                "output_path": path.to_str().unwrap(),
+                "output_format": format,
+                "summary": {
+                    "scanned": 1140,
+                    "emitted": emitted,
+                    "deleted_skipped": 1140 - emitted,
+                    "dimension": 5,
+                    "index_properties": {
+                        "m": 16,
+                        "ef_construction": 100,
+                        "cur_element_count": 1140,
+                        "max_elements": 2048,
+                        "persisted_version": 1,
+                        "word_size_bytes": 8,
+                    },
+                },
+            });
+            assert_contains(&answer(&output), &expected);
+        }
+    }
+}
+
+/// The contract lets more fields be added, and none be changed.
+#[track_caller]
+fn assert_contains(found: &Value, expected: &Value) {
+    match expected {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                assert_contains(&found[key], value);
+            }
+        }
+        value => assert_eq!(found, value),
+    }
+}
+
+#[test]
+fn the_output_path_is_answered_as_it_was_given() {
+    let scratch = tempfile::tempdir().unwrap();
+    let output = Command::new(BINARY)
+        .current_dir(scratch.path())
+        .arg("extract")
+        .arg(fixture("1.5.9/ip"))
+        .args(["-o", "sub/../out.parquet", "--json"])
+        .output()
+        .unwrap();
+    // `sub` does not exist, and is created as a missing parent.
+    assert_eq!(answer(&output)["output_path"], "sub/../out.parquet");
+    assert!(scratch.path().join("out.parquet").is_file());
+}
+
+#[test]
+fn without_json_words_say_what_was_done() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("out.parquet");
+    let output = run(&[&"extract", &fixture("1.5.9/churn"), &"-o", &path]);
+    assert_silent_success(&output);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for part in [path.to_str().unwrap(), "960 rows", "180 deleted"] {
+        assert!(printed.contains(part), "{printed}");
+    }
+}
+
+#[test]
+fn the_extension_chooses_the_format_unless_it_is_given() {
+    let scratch = tempfile::tempdir().unwrap();
+    let index = fixture("1.5.9/ip");
+    for (name, format) in [
+        ("a.parquet", ColumnarFormat::Parquet),
+        ("a.PARQUET", ColumnarFormat::Parquet),
+        ("a.arrow", ColumnarFormat::ArrowIpc),
+        ("a.ipc", ColumnarFormat::ArrowIpc),
+        ("a.feather", ColumnarFormat::ArrowIpc),
+    ] {
+        let path = scratch.path().join(name);
+        assert_silent_success(&run(&[&"extract", &index, &"-o", &path]));
+        assert_eq!(read_export(&path, format).rows.len(), 2054, "{name}");
+
+        let other = FORMATS.into_iter().find(|&other| other != format).unwrap();
+        let given = other.name();
+        assert_silent_success(&run(&[
+            &"extract",
+            &index,
+            &"-o",
+            &path,
+            &"--format",
+            &given,
+        ]));
+        assert_eq!(read_export(&path, other).rows.len(), 2054, "{name}");
+    }
+    for name in ["out", "out.csv", ".parquet", "parquet"] {
+        let path = scratch.path().join(name);
+        let error = assert_failure(&run(&[&"extract", &index, &"-o", &path]), 2);
+        assert!(error.contains("--format"), "{error}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn each_option_reaches_the_extraction() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("out.parquet");
+    let options = [
+        "--batch-size",
+        "100",
+        "--row-group-bytes",
+        "16000",
+        "--compression",
+        "zstd",
+        "--io",
+        "read",
+        "--quiet",
+    ];
+    let output = Command::new(BINARY)
+        .arg("extract")
+        .arg(fixture("1.5.9/ip"))
+        .arg("-o")
+        .arg(&path)
+        .args(options)
+        .output()
+        .unwrap();
+    assert_silent_success(&output);
+    let export = read_export(&path, ColumnarFormat::Parquet);
+    assert_eq!(export.groups, [1000, 1000, 54]);
+    assert_eq!(export.largest_page, 100);
+    let footer = parquet2::read::read_metadata(&mut std::fs::File::open(&path).unwrap()).unwrap();
+    let compression = footer.row_groups[0].columns()[5].compression();
+    assert_eq!(compression, parquet2::compression::Compression::Zstd);
+}
+
+#[test]
+fn wrong_usage_ends_with_status_2_and_writes_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let index = fixture("1.5.9/ip");
+    let index = index.to_str().unwrap();
+    let parquet = scratch.path().join("out.parquet");
+    let parquet = parquet.to_str().unwrap();
+    let arrow = scratch.path().join("out.arrow");
+    let arrow = arrow.to_str().unwrap();
+    let wrong: [(&[&str], &str); 14] = [
+        (&[], "Usage"),
+        (&["frobnicate"], "frobnicate"),
+        (&["extract"], "INDEX_DIR"),
+        (&["extract", index], "--output"),
+        (&["extract", index, "-o"], "--output"),
+        (&["extract", index, index, "-o", parquet], index),
+        (
+            &["extract", index, "-o", parquet, "--frobnicate"],
+            "--frobnicate",
+        ),
+        (&["extract", index, "-o", parquet, "--format", "csv"], "csv"),
+        (
+            &["extract", index, "-o", parquet, "--batch-size", "0"],
+            "batch_size",
+        ),
+        (
+            &["extract", index, "-o", parquet, "--batch-size", "-1"],
+            "-1",
+        ),
+        (
+            &["extract", index, "-o", parquet, "--row-group-bytes", "0"],
+            "row_group_bytes",
+        ),
+        (
+            &["extract", index, "-o", parquet, "--compression", "lz4"],
+            "lz4",
+        ),
+        (
+            &["extract", index, "-o", arrow, "--compression", "zstd"],
+            "compression",
+        ),
+        (
+            &["extract", index, "-o", parquet, "--io", "pigeon"],
+            "pigeon",
+        ),
+    ];
+    for (arguments, named) in wrong {
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        let error = assert_failure(&output, 2);
+        assert!(error.contains(named), "{arguments:?}: {error}");
+    }
+    assert!(names(scratch.path()).is_empty());
+}
+
+#[test]
+fn bad_input_and_failed_work_end_with_status_1_and_name_the_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("out.parquet");
+    let empty = tempfile::tempdir().unwrap();
+    let cut = Synthetic::new(Word::U64, 4, 4, 10).directory();
+    std::fs::write(cut.path().join("data_level0.bin"), [0; 100]).unwrap();
+    for (dir, named) in [
+        (empty.path(), "header.bin"),
+        (cut.path(), "data_level0.bin"),
+        (Path::new("/nowhere"), "/nowhere"),
+    ] {
+        for arguments in [
+            &[&"extract" as &dyn AsRef<_>, &dir, &"-o", &path, &"--json"][..],
+            &[&"inspect", &dir, &"--json"],
+            &[&"inspect", &dir],
+        ] {
+            let error = assert_failure(&run(arguments), 1);
+            assert!(error.contains(named), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+    assert!(names(scratch.path()).is_empty());
+
+    let index = fixture("1.5.9/ip");
+    let header = index.join("header.bin");
+    let error = assert_failure(
+        &run(&[&"extract", &index, &"-o", &header, &"--format", &"parquet"]),
+        1,
+    );
+    assert!(error.contains("header.bin"), "{error}");
+}
+
+#[test]
+fn version_and_help_are_answers() {
+    for arguments in [&["--version"][..], &["--help"], &["extract", "--help"]] {
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        assert_silent_success(&output);
+        assert!(!output.stdout.is_empty());
+    }
+    let output = run(&[&"--version"]);
+    let expected = format!("hnsw-toolbox {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+}
+
+#[test]
+fn inspect_json_tells_the_truth_about_every_fixture() {
+    for case in fixtures() {
+        let expected = std::fs::read_to_string(case.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        let segment = case.join("segment");
+        let found = answer(&run(&[&"inspect", &segment, &"--json"]));
+
+        let header = &expected["header"];
+        for (name, truth) in [
+            ("persisted_version", "version"),
+            ("offset_level0", "offsetLevel0"),
+            ("max_elements", "max_elements"),
+            ("cur_element_count", "cur_element_count"),
+            ("size_data_per_element", "size_data_per_element"),
+            ("label_offset", "label_offset"),
+            ("offset_data", "offsetData"),
+            ("max_level", "maxlevel"),
+            ("enterpoint_node", "enterpoint"),
+            ("max_m", "maxM"),
+            ("max_m0", "maxM0"),
+            ("m", "M"),
+            ("mult", "mult"),
+            ("ef_construction", "ef_construction"),
+        ] {
+            assert!(!header[truth].is_null());
+            assert_eq!(found["header"][name], header[truth], "{name}");
+        }
+        assert_eq!(found["header"]["word_size_bytes"], 8);
+        assert_eq!(found["dimension"], expected["dim"]);
+        assert_eq!(found["live"], expected["live_records"]);
+        assert_eq!(found["deleted"], expected["deleted_records"]);
+        assert_eq!(found["duplicate_labels"], 0);
+
+        let labels = expected["labels"].as_object().unwrap().values();
+        let labels: Vec<_> = labels.map(|label| label.as_u64().unwrap()).collect();
+        match (labels.iter().min(), labels.iter().max()) {
+            (Some(min), Some(max)) => {
+                assert_eq!(found["labels"], json!({"min": min, "max": max}));
+            }
+            _ => assert!(found["labels"].is_null()),
+        }
+
+        let files = found["files"].as_array().unwrap();
+        assert_eq!(files.len(), 5);
+        for file in files {
+            let path = segment.join(file["name"].as_str().unwrap());
+            match std::fs::metadata(&path) {
+                Ok(metadata) => assert_eq!(file["apparent_bytes"], metadata.len()),
+                Err(_) => assert!(file["apparent_bytes"].is_null()),
+            }
+        }
+    }
+}
+
+#[test]
+fn inspect_prints_every_header_field_by_name() {
+    let output = run(&[&"inspect", &fixture("1.5.9/churn")]);
+    assert_silent_success(&output);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for (name, value) in [
+        ("dimension", "5"),
+        ("live", "960"),
+        ("deleted", "180"),
+        ("cur_element_count", "1140"),
+        ("max_elements", "2048"),
+        ("size_data_per_element", "160"),
+        ("enterpoint_node", "140"),
+        ("word_size_bytes", "8"),
+    ] {
+        let shown = printed.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(name) && words.next() == Some(value)
+        });
+        assert!(shown, "{name}: {printed}");
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::{Child, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const OLD: &[u8] = b"what was there before";
+
+    /// Starts an extraction of 40 GB that nobody waits for, and returns when it is writing.
+    fn start_long_extraction(dir: &Path, output: &Path) -> Child {
+        write_sparse(dir, 1024, 10_000_000);
+        let child = Command::new(BINARY)
+            .arg("extract")
+            .arg(dir)
+            .arg("-o")
+            .arg(output)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let before = usize::from(output.exists());
+        while names(output.parent().unwrap()).len() == before {
+            assert!(Instant::now() < deadline, "no temporary file appears");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child
+    }
+
+    fn send(signal: &str, child: &Child) {
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    #[test]
+    fn an_interrupt_or_a_termination_ends_with_status_1_and_leaves_the_earlier_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        for signal in ["-INT", "-TERM"] {
+            for name in ["out.parquet", "out.arrow"] {
+                let path = scratch.path().join(name);
+                std::fs::write(&path, OLD).unwrap();
+                let child = start_long_extraction(dir.path(), &path);
+                send(signal, &child);
+                let output = child.wait_with_output().unwrap();
+                let error = assert_failure(&output, 1);
+                assert!(error.contains("cancelled"), "{error}");
+                assert_eq!(names(scratch.path()), [name]);
+                assert_eq!(std::fs::read(&path).unwrap(), OLD);
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_kill_the_earlier_file_is_whole_and_the_next_run_cleans_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("out.parquet");
+        std::fs::write(&path, OLD).unwrap();
+        let mut child = start_long_extraction(dir.path(), &path);
+        send("-KILL", &child);
+        assert_eq!(child.wait().unwrap().code(), None);
+        assert_eq!(std::fs::read(&path).unwrap(), OLD);
+        assert_eq!(names(scratch.path()).len(), 2);
+
+        let index = fixture("1.5.9/ip");
+        assert_silent_success(&run(&[&"extract", &index, &"-o", &path]));
+        assert_eq!(names(scratch.path()), ["out.parquet"]);
+        assert_eq!(read_export(&path, ColumnarFormat::Parquet).rows.len(), 2054);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_leaves_the_earlier_file() {
+        let dir = tempfile::tempdir().unwrap();
+        write_sparse(dir.path(), 384, 10_000);
+        let scratch = tempfile::tempdir().unwrap();
+        for (name, blocks) in [
+            ("out.parquet", 0),
+            ("out.parquet", 1000),
+            ("out.arrow", 0),
+            ("out.arrow", 1000),
+        ] {
+            let path = scratch.path().join(name);
+            std::fs::write(&path, OLD).unwrap();
+            // A limit on the size of files, which holds for every user.
+            let output = Command::new("sh")
+                .args([
+                    "-c",
+                    "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"",
+                    "sh",
+                ])
+                .arg(blocks.to_string())
+                .arg(BINARY)
+                .arg("extract")
+                .arg(dir.path())
+                .arg("-o")
+                .arg(&path)
+                .output()
+                .unwrap();
+            let error = assert_failure(&output, 1);
+            assert!(
+                error.contains(name) && error.contains("cannot write"),
+                "{error}"
+            );
+            assert_eq!(names(scratch.path()), [name]);
+            assert_eq!(std::fs::read(&path).unwrap(), OLD);
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_ends_the_command_without_words() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(BINARY)
+            .arg("inspect")
+            .arg(fixture("1.5.9/ip"))
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stderr.is_empty());
+    }
+
+    #[test]
+    fn standard_output_that_takes_nothing_is_status_1() {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let output = Command::new(BINARY)
+            .arg("inspect")
+            .arg(fixture("1.5.9/ip"))
+            .arg("--json")
+            .stdout(full)
+            .output()
+            .unwrap();
+        let error = assert_failure(&output, 1);
+        assert!(error.contains("standard output"), "{error}");
+    }
+
+    #[test]
+    fn an_output_path_that_json_cannot_carry_is_refused_before_the_work() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"\xFF.parquet"));
+        let index = fixture("1.5.9/ip");
+        let error = assert_failure(&run(&[&"extract", &index, &"-o", &path, &"--json"]), 2);
+        assert!(error.contains("UTF-8"), "{error}");
+        assert!(!path.exists());
+        // Without JSON it is a path like any other.
+        assert_silent_success(&run(&[&"extract", &index, &"-o", &path]));
+        assert!(path.exists());
+
+        // It is the input of a build, now.
+        let index = scratch.path().join("out.hnsw");
+        let odd_index = scratch
+            .path()
+            .join(std::ffi::OsStr::from_bytes(b"\xFF.hnsw"));
+        let plain = scratch.path().join("in.parquet");
+        std::fs::copy(&path, &plain).unwrap();
+        for (input, output, argument) in [(&path, &index, "INPUT"), (&plain, &odd_index, "OUT")] {
+            let error = assert_failure(&run(&[&"build", input, &"-o", output, &"--json"]), 2);
+            assert!(error.contains("UTF-8"), "{error}");
+            assert!(error.contains(argument), "{error}");
+            assert!(!output.exists());
+        }
+        assert_silent_success(&run(&[&"build", &path, &"-o", &odd_index]));
+        assert!(odd_index.exists());
+    }
+}

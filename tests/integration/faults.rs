@@ -1,0 +1,243 @@
+//! Failing machines: an error with words, the earlier output untouched, nothing left behind.
+//!
+//! A kill in the middle, and a full disk where the shell ignores the signal, are in `cli.rs`.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::os::unix::fs::{symlink, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::*;
+use hnsw_toolbox::{
+    verify_index, Error, ExtractOptions, IndexState, IoMode, Monitor, Salvage, Vectors,
+};
+
+const OLD: &[u8] = b"what was there before";
+
+/// Asserts an error in words, and gives them.
+#[track_caller]
+fn words(output: &Output) -> String {
+    let words = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(output.stdout.is_empty());
+    assert!(
+        words.starts_with("hnsw-toolbox: ") && !words.contains("panicked"),
+        "{words}"
+    );
+    words
+}
+
+#[test]
+fn a_limit_on_file_sizes_is_an_error_though_its_signal_would_end_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    write_sparse(dir.path(), 384, 10_000);
+    let scratch = tempfile::tempdir().unwrap();
+    for (name, blocks) in [
+        ("out.parquet", "0"),
+        ("out.parquet", "2000"),
+        ("out.arrow", "2000"),
+    ] {
+        let path = scratch.path().join(name);
+        std::fs::write(&path, OLD).unwrap();
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -f \"$1\"; shift; exec \"$@\"", "sh", blocks])
+            .arg(BINARY)
+            .arg("extract")
+            .arg(dir.path())
+            .arg("-o")
+            .arg(&path)
+            .output()
+            .unwrap();
+        let words = words(&output);
+        assert!(
+            words.contains(name) && words.contains("cannot write"),
+            "{words}"
+        );
+        assert_eq!(names(scratch.path()), [name]);
+        assert_eq!(std::fs::read(&path).unwrap(), OLD);
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// A directory that everybody may enter, with the command in it.
+fn shared_directory() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = dir.path().join("command");
+    std::fs::copy(BINARY, &binary).unwrap();
+    (dir, binary)
+}
+
+/// A user to whom permissions apply.
+fn as_plain_user(command: &mut Command) -> &mut Command {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    match id.stdout.as_slice() {
+        b"0\n" => command.uid(65534).gid(65534),
+        _ => command,
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn directories_that_may_not_be_written_and_files_that_may_not_be_read_are_named() {
+    let (shared, binary) = shared_directory();
+    let index = shared.path().join("index");
+    std::fs::create_dir(&index).unwrap();
+    Synthetic::new(Word::U64, 4, 4, 10).write(&index);
+    let output_dir = shared.path().join("out");
+    std::fs::create_dir(&output_dir).unwrap();
+    let output = output_dir.join("out.parquet");
+    std::fs::write(&output, OLD).unwrap();
+    set_mode(&output_dir, 0o555);
+    let run = |arguments: &[&Path]| {
+        let mut command = Command::new(&binary);
+        as_plain_user(command.args(arguments)).output().unwrap()
+    };
+    let extract = |output: &Path| run(&[Path::new("extract"), &index, Path::new("-o"), output]);
+
+    for target in [output.clone(), output_dir.join("sub/out.parquet")] {
+        let words = words(&extract(&target));
+        assert!(words.contains("Permission denied"), "{words}");
+        assert!(words.contains(output_dir.to_str().unwrap()), "{words}");
+    }
+    assert_eq!(names(&output_dir), ["out.parquet"]);
+    assert_eq!(std::fs::read(&output).unwrap(), OLD);
+
+    set_mode(&output_dir, 0o777);
+    for name in ["data_level0.bin", "header.bin"] {
+        set_mode(&index.join(name), 0o000);
+        for output in [extract(&output), run(&[Path::new("verify"), &index])] {
+            let words = words(&output);
+            assert!(
+                words.contains(name) && words.contains("Permission denied"),
+                "{words}"
+            );
+        }
+    }
+    set_mode(&index, 0o000);
+    let words = words(&extract(&output));
+    set_mode(&index, 0o755);
+    assert!(words.contains("Permission denied"), "{words}");
+    assert_eq!(names(&output_dir), ["out.parquet"]);
+    assert_eq!(std::fs::read(&output).unwrap(), OLD);
+}
+
+/// What is put in the place of a file, and how.
+type Placing = (&'static str, fn(&Path));
+
+#[test]
+fn what_is_not_a_file_is_refused_in_the_place_of_each_and_never_waited_for() {
+    let put: [Placing; 4] = [
+        ("a directory", |path| std::fs::create_dir(path).unwrap()),
+        ("a pipe", |path| {
+            assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+        }),
+        ("a device", |path| symlink("/dev/zero", path).unwrap()),
+        ("a loop", |path| symlink(path, path).unwrap()),
+    ];
+    for name in [
+        "header.bin",
+        "data_level0.bin",
+        "length.bin",
+        "link_lists.bin",
+        "index_metadata.pickle",
+    ] {
+        for (what, put) in put {
+            let dir = Synthetic::new(Word::U64, 4, 4, 10).directory();
+            let path = dir.path().join(name);
+            drop(std::fs::remove_file(&path));
+            put(&path);
+            for io in IO_MODES {
+                let error = verify_index(dir.path(), io, &Monitor::default()).unwrap_err();
+                assert_names(&error, &path, what);
+                if name == "link_lists.bin" {
+                    continue; // never opened
+                }
+                let options = ExtractOptions {
+                    metadata: (name == "index_metadata.pickle").then(|| path.clone()),
+                    vectors: Vectors::Original,
+                    io,
+                    ..ExtractOptions::default()
+                };
+                let error = rows_by_callback(dir.path(), &options).unwrap_err();
+                assert_names(&error, &path, what);
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn assert_names(error: &Error, expected: &Path, what: &str) {
+    let (Error::UnusablePath { path, .. } | Error::Io { path, .. }) = error else {
+        panic!("{what}: {error:?}");
+    };
+    assert_eq!(path, expected, "{what}: {error:?}");
+}
+
+#[test]
+fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told() {
+    let fields: [fn(&mut Header, u64); 10] = [
+        |header, value| header.offset_level0 = value,
+        |header, value| header.max_elements = value,
+        |header, value| header.cur_element_count = value,
+        |header, value| header.size_data_per_element = value,
+        |header, value| header.label_offset = value,
+        |header, value| header.offset_data = value,
+        |header, value| header.max_m = value,
+        |header, value| header.max_m0 = value,
+        |header, value| header.m = value,
+        |header, value| header.ef_construction = value,
+    ];
+    for (word, largest) in [(Word::U32, u64::from(u32::MAX)), (Word::U64, u64::MAX)] {
+        let index = Synthetic::new(word, 4, 4, 10);
+        let dir = index.directory();
+        for (at, set) in fields.iter().enumerate() {
+            for value in [
+                largest,
+                largest - 3,
+                largest / 2,
+                largest / 2 + 1,
+                1 << 31,
+                1 << 32,
+            ] {
+                if value > largest {
+                    continue;
+                }
+                let mut header = index.header.clone();
+                set(&mut header, value);
+                std::fs::write(dir.path().join("header.bin"), header.bytes()).unwrap();
+                let harmless = at == 1 || at == 9;
+                for io in IO_MODES {
+                    let report = verify_index(dir.path(), io, &Monitor::default()).unwrap();
+                    // Links of these directories are random, so that all are damaged.
+                    assert_eq!(report.state == IndexState::BadHeader, !harmless);
+                    let strict = rows_by_callback(dir.path(), &extract_options(true, io));
+                    assert_eq!(strict.is_ok(), harmless, "field {at}: {value}");
+                    let salvage = ExtractOptions {
+                        salvage: Some(Salvage::default()),
+                        ..extract_options(true, io)
+                    };
+                    if let Ok((_, rows)) = rows_by_callback(dir.path(), &salvage) {
+                        assert_same_rows(&rows, &index.rows(true), "salvaged");
+                    }
+                }
+            }
+        }
+    }
+
+    let mut index = Synthetic::new(Word::U64, 4, 4, 10);
+    for count in [1 << 32, (1 << 32) + 10, u64::MAX] {
+        index.header.cur_element_count = count;
+        index.header.max_elements = count;
+        let dir = index.directory();
+        let report = verify_index(dir.path(), IoMode::Read, &Monitor::default()).unwrap();
+        assert_eq!(report.state, IndexState::BadHeader);
+        let first = report.findings[0].first.as_deref().unwrap();
+        assert!(first.contains("cur_element_count"), "{first}");
+    }
+}

@@ -1,0 +1,14 @@
+//! The tests of what users see: one program, so that it is linked once.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changing_index;
+mod cli;
+mod extract_fixtures;
+mod extract_properties;
+mod faults;
+mod hostile_index;
+mod round_trip;
+mod salvage;
+mod verify;
