@@ -15,6 +15,8 @@
 
 #[path = "../src/error.rs"]
 mod error;
+#[path = "../src/memory.rs"]
+mod memory;
 #[path = "../tests/support/metadata_pickles.rs"]
 mod metadata_pickles;
 #[path = "../src/progress.rs"]

@@ -23,8 +23,11 @@ var (
 	ErrInvalidInput = errors.New("invalid input")
 	// ErrCorruptIndex means that an index or its metadata is damaged (codes 200 and 201).
 	ErrCorruptIndex = errors.New("corrupt index")
-	// ErrIO means that the operating system refused, or a path cannot be used (codes 300 to 399).
+	// ErrIO means that the operating system refused, a path cannot be used, or memory is
+	// exhausted (codes 300 to 399).
 	ErrIO = errors.New("input/output error")
+	// ErrOutOfMemory means that memory which the work needs cannot be allocated (code 302).
+	ErrOutOfMemory = errors.New("out of memory")
 	// ErrCancelled means that the call was stopped (codes 400 to 499).
 	ErrCancelled = errors.New("cancelled")
 	// ErrInternal means a fault in the library or in this package (codes 900 to 999).
@@ -33,6 +36,7 @@ var (
 
 const (
 	codeInvalidArgument = 101
+	codeOutOfMemory     = 302
 	codeCancelled       = 400
 	codeInternal        = 900
 )
@@ -66,6 +70,8 @@ func (e *Error) Is(target error) bool {
 		return e.Code == 200 || e.Code == 201
 	case ErrIO:
 		return e.Code/100 == 3
+	case ErrOutOfMemory:
+		return e.Code == codeOutOfMemory
 	case ErrCancelled:
 		return e.Code/100 == 4
 	case ErrInternal:

@@ -1,8 +1,7 @@
 //! One bit for each number.
 
-use std::io;
-
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memory;
 
 /// A set of numbers below a fixed length.
 #[derive(Debug, Default)]
@@ -12,10 +11,11 @@ impl Bits {
     /// `len` bits, none of them set.
     pub(crate) fn with_len(len: u64) -> Result<Self> {
         let count = usize::try_from(len.div_ceil(64)).unwrap_or(usize::MAX);
-        let mut words = Vec::new();
-        words.try_reserve_exact(count).map_err(out_of_memory)?;
-        words.resize(count, 0);
-        Ok(Self(words))
+        Ok(Self(memory::filled(
+            count,
+            0,
+            "hold one bit for each record",
+        )?))
     }
 
     pub(crate) fn contains(&self, at: u64) -> bool {
@@ -51,15 +51,6 @@ impl Bits {
             .find(|(_, word)| **word != u64::MAX)
             .map(|(at, word): (u64, _)| at * 64 + u64::from(word.trailing_ones()))
             .filter(|at| *at < len)
-    }
-}
-
-/// The error of an allocation whose size the files of an index call for.
-pub(crate) fn out_of_memory<E>(_: E) -> Error {
-    Error::Io {
-        path: "the index".into(),
-        action: "allocate memory to go over its records",
-        source: io::ErrorKind::OutOfMemory.into(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::io::atomic::{refuse_same_file, AtomicFile};
 use crate::io::file::IoMode;
 use crate::io::mmap::Map;
+use crate::memory;
 use crate::progress::Monitor;
 
 use crate::columnar::read::{ColumnarInput, RowBatch};
@@ -428,9 +429,7 @@ fn build_from_rows<R: RowSource>(
                 return Err(Error::argument("capacity", capacity, expected));
             }
         }
-        labels
-            .try_reserve(batch.labels.len())
-            .map_err(|_| out_of_memory(output))?;
+        memory::reserve(&mut labels, batch.labels.len(), "hold the labels")?;
         labels.extend_from_slice(&batch.labels);
         writer.write(&batch.vectors).map_err(write_error())?;
     }
@@ -461,7 +460,7 @@ fn build_from_rows<R: RowSource>(
         .len()
         .checked_mul(summary.dimension)
         .and_then(|elements| elements.checked_mul(size_of::<f32>()))
-        .ok_or_else(|| out_of_memory(output))?;
+        .ok_or_else(|| Error::out_of_memory("map the vectors", None).in_file(output))?;
     let map =
         Map::new(file, VECTORS_OFFSET, bytes).map_err(Error::io(output, "map into memory"))?;
     let data = <[f32]>::ref_from_bytes(&map)
@@ -531,13 +530,5 @@ fn check_batch(batch: &RowBatch, dimension: usize) -> Result<()> {
         Ok(())
     } else {
         Err(Error::internal("a batch of rows of different lengths"))
-    }
-}
-
-fn out_of_memory(path: &Path) -> Error {
-    Error::Io {
-        path: path.to_path_buf(),
-        action: "allocate memory",
-        source: std::io::ErrorKind::OutOfMemory.into(),
     }
 }

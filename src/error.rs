@@ -1,6 +1,7 @@
 //! The one error type of the crate.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -109,6 +110,16 @@ pub enum Error {
         /// What may be there.
         expected: Cow<'static, str>,
     },
+    /// Memory that the work needs cannot be allocated.
+    #[error("{}cannot {action}: out of memory{}", Prefix(path), Bytes(*bytes))]
+    OutOfMemory {
+        /// The file whose content or output needs the memory, when it is known.
+        path: Option<PathBuf>,
+        /// What the memory is for, as an infinitive.
+        action: &'static str,
+        /// Bytes that were asked for, when they are known.
+        bytes: Option<u64>,
+    },
     /// The caller cancelled the work.
     #[error("cancelled")]
     Cancelled,
@@ -121,6 +132,30 @@ pub enum Error {
         /// What was caught.
         detail: String,
     },
+}
+
+/// A path with a colon behind it, or nothing.
+struct Prefix<'a>(&'a Option<PathBuf>);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(path) => write!(f, "{}: ", path.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A number of bytes in brackets, or nothing.
+struct Bytes(Option<u64>);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => write!(f, " ({bytes} bytes)"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Error {
@@ -145,6 +180,7 @@ impl Error {
             Error::InputChanged { .. } => 204,
             Error::Io { .. } => 300,
             Error::UnusablePath { .. } => 301,
+            Error::OutOfMemory { .. } => 302,
             Error::Cancelled => 400,
             Error::Callback(_) => 401,
             Error::Internal { .. } => 900,
@@ -153,11 +189,35 @@ impl Error {
 
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
-        move |source| Error::Io {
-            path,
-            action,
-            source,
+        move |source| match source.kind() {
+            io::ErrorKind::OutOfMemory => Error::OutOfMemory {
+                path: Some(path),
+                action,
+                bytes: None,
+            },
+            _ => Error::Io {
+                path,
+                action,
+                source,
+            },
         }
+    }
+
+    /// `action` says as an infinitive what the memory is for.
+    pub(crate) fn out_of_memory(action: &'static str, bytes: impl Into<Option<u64>>) -> Error {
+        Error::OutOfMemory {
+            path: None,
+            action,
+            bytes: bytes.into(),
+        }
+    }
+
+    /// Adds the file to an [`Error::OutOfMemory`] that names none.
+    pub(crate) fn in_file(mut self, file: &Path) -> Error {
+        if let Error::OutOfMemory { path, .. } = &mut self {
+            path.get_or_insert_with(|| file.to_path_buf());
+        }
+        self
     }
 
     pub(crate) fn argument(

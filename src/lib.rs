@@ -50,6 +50,7 @@ pub mod fuzzing;
 mod graph;
 mod inspect;
 mod io;
+mod memory;
 mod progress;
 mod verify;
 

@@ -19,6 +19,8 @@
 mod counting_allocator;
 #[path = "../src/error.rs"]
 mod error;
+#[path = "../src/memory.rs"]
+mod memory;
 #[path = "support/metadata_pickles.rs"]
 mod metadata_pickles;
 #[path = "../src/progress.rs"]

@@ -116,6 +116,7 @@ pub extern "C" fn hnsw_toolbox_get_last_error() -> *const c_char {
 ///     200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
 ///     203  an input of a kind that is not supported        204  an input changed while it was read
 ///     300  the operating system refused                    301  a path that cannot be used
+///     302  out of memory
 ///     400  cancelled
 ///     900  a fault in the library
 ///

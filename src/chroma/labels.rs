@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::record::{Level0, Level0Record};
-use crate::bits::{out_of_memory, Bits};
+use crate::bits::Bits;
 use crate::error::Result;
+use crate::memory;
 use crate::progress::Monitor;
 
 /// The lowest and the highest of some labels.
@@ -124,8 +125,7 @@ impl Labels {
     ) -> Result<()> {
         let capacity = usize::try_from(self.records).unwrap_or(usize::MAX);
         // Label (high, low) and internal id: 12 bytes, which order as they should.
-        let mut rows: Vec<[u32; 3]> = Vec::new();
-        rows.try_reserve_exact(capacity).map_err(out_of_memory)?;
+        let mut rows: Vec<[u32; 3]> = memory::with_capacity(capacity, "sort the labels")?;
         level0.for_each(monitor, |id, record| {
             if rows.len() < capacity && wanted(&record) {
                 let [high, low] = halves(record.label);

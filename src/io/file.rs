@@ -15,6 +15,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::io::mmap::Map;
+use crate::memory;
 
 /// How files are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -358,11 +359,8 @@ impl<'s> Cursor<'s> {
                 };
                 let count = size.div_ceil(size_of::<u64>());
                 words.clear();
-                words.try_reserve_exact(count).map_err(|_| Error::Io {
-                    path: source.path.clone(),
-                    action: "allocate a window to read into",
-                    source: io::ErrorKind::OutOfMemory.into(),
-                })?;
+                memory::reserve_exact(&mut words, count, "read a part of it")
+                    .map_err(|error| error.in_file(&source.path))?;
                 words.resize(count, 0);
                 let bytes = words
                     .as_mut_bytes()

@@ -13,12 +13,12 @@ use super::finding::{
     LINKS_SELF, LINKS_TOO_MANY, LINK_LISTS_MISSING, LINK_LISTS_RUNAWAY_LENGTH,
     LINK_LISTS_RUNAWAY_SIZE, LINK_LISTS_SIZE, LINK_LISTS_TOO_SHORT, LINK_LISTS_TRAILING,
 };
-use crate::bits::out_of_memory;
 use crate::chroma::file_name::LINK_LISTS;
 use crate::chroma::layout::LinksHeader;
 use crate::chroma::IndexHeader;
 use crate::error::{Error, Result};
 use crate::io::file::{Cursor, Source};
+use crate::memory;
 use crate::progress::Monitor;
 
 /// More levels than hnswlib can draw: ⌊−ln u / ln m⌋ is below 54 where u is at least 2⁻⁵³ and m at
@@ -233,7 +233,7 @@ fn read_sizes(
             return Ok((elements, false));
         }
         if size > 0 {
-            elements.try_reserve(1).map_err(out_of_memory)?;
+            memory::reserve(&mut elements, 1, "hold the upper levels of the graph")?;
             elements.push(UpperElement {
                 id,
                 level: u32::try_from(size / unit).map_err(Error::internal)?,

@@ -7,12 +7,13 @@ use zerocopy::little_endian::U32;
 
 use super::finding::{Findings, LINKS_UNREACHABLE};
 use super::links::{UpperElement, UpperLinks};
-use crate::bits::{out_of_memory, Bits};
+use crate::bits::Bits;
 use crate::chroma::file_name::LEVEL0;
 use crate::chroma::record::Level0;
 use crate::chroma::IndexHeader;
 use crate::error::Result;
 use crate::io::file::Source;
+use crate::memory;
 use crate::progress::Monitor;
 
 /// Where fewer than one record in so many is wanted, each is read by itself.
@@ -105,7 +106,7 @@ impl Next {
     fn add(&mut self, used: u16, places: &[U32]) -> Result<()> {
         for id in places.iter().take(used.into()).map(|id| id.get()) {
             if u64::from(id) < self.count && !self.seen.insert(id.into()) {
-                self.ids.try_reserve(1).map_err(out_of_memory)?;
+                memory::reserve(&mut self.ids, 1, "follow the links")?;
                 self.ids.push(id);
             }
         }

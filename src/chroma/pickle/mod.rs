@@ -33,7 +33,6 @@ mod tests;
 mod walk;
 
 use std::borrow::Cow;
-use std::io;
 use std::path::Path;
 
 use self::fingerprint::Fingerprinter;
@@ -43,6 +42,7 @@ use self::survey::{survey, Map, Survey};
 use self::walk::Walker;
 use crate::error::{Error, Result};
 use crate::io::file::{window_size, Cursor, Source};
+use crate::memory;
 use crate::progress::Monitor;
 
 /// Bytes of the pickle that are looked at at once.
@@ -436,11 +436,5 @@ fn corrupt(
 
 /// A vector with room for exactly `capacity` values, all of which the file was seen to call for.
 fn reserve<T>(source: &Source, capacity: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(capacity).map_err(|_| Error::Io {
-        path: source.path().to_path_buf(),
-        action: "allocate memory for its ids",
-        source: io::ErrorKind::OutOfMemory.into(),
-    })?;
-    Ok(values)
+    memory::with_capacity(capacity, "hold its ids").map_err(|error| error.in_file(source.path()))
 }

@@ -52,6 +52,7 @@ use super::distance::{Measure, Origin, Space, WithSpace};
 use super::Graph;
 use crate::error::{Error, Result};
 use crate::io::mmap::prefetch;
+use crate::memory;
 use crate::progress::Monitor;
 
 /// Ends a neighbour list that is not full.
@@ -172,13 +173,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn allocate<T>(count: usize, value: impl Fn() -> T) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| {
-        Error::internal(format!(
-            "no memory for {count} × {} bytes of the graph",
-            size_of::<T>()
-        ))
-    })?;
+    let mut values = memory::with_capacity(count, "hold the graph")?;
     values.resize_with(count, value);
     Ok(values)
 }

@@ -1,0 +1,81 @@
+//! Allocations that may fail.
+//!
+//! `Vec::with_capacity` and `vec!` end the process when there is no memory. Every allocation whose
+//! size grows with a file or an option goes through these functions instead, which return
+//! [`Error::OutOfMemory`].
+
+use crate::error::{Error, Result};
+
+/// Makes room for `additional` more values, and for some in reserve.
+///
+/// `action` says as an infinitive what the memory is for: "hold the labels".
+pub(crate) fn reserve<T>(
+    values: &mut Vec<T>,
+    additional: usize,
+    action: &'static str,
+) -> Result<()> {
+    values.try_reserve(additional).map_err(|_| {
+        // What a vector asks for when it grows.
+        let doubled = values.capacity().saturating_mul(2);
+        let count = values.len().saturating_add(additional).max(doubled);
+        Error::out_of_memory(action, size_of_values::<T>(count))
+    })
+}
+
+/// Makes room for exactly `additional` more values.
+pub(crate) fn reserve_exact<T>(
+    values: &mut Vec<T>,
+    additional: usize,
+    action: &'static str,
+) -> Result<()> {
+    values.try_reserve_exact(additional).map_err(|_| {
+        let count = values.len().saturating_add(additional);
+        Error::out_of_memory(action, size_of_values::<T>(count))
+    })
+}
+
+/// An empty vector with room for exactly `capacity` values.
+pub(crate) fn with_capacity<T>(capacity: usize, action: &'static str) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    reserve_exact(&mut values, capacity, action)?;
+    Ok(values)
+}
+
+/// `count` copies of `value`.
+pub(crate) fn filled<T: Clone>(count: usize, value: T, action: &'static str) -> Result<Vec<T>> {
+    let mut values = with_capacity(count, action)?;
+    values.resize(count, value);
+    Ok(values)
+}
+
+fn size_of_values<T>(count: usize) -> Option<u64> {
+    u64::try_from(count)
+        .ok()?
+        .checked_mul(size_of::<T>() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_an_error_with_code_302() {
+        let error = filled(usize::MAX / 8, 0_u64, "hold the labels").unwrap_err();
+        assert_eq!(error.code(), 302);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot hold the labels: out of memory ({} bytes)",
+                usize::MAX / 8 * 8
+            )
+        );
+        let error = with_capacity::<u64>(usize::MAX, "hold the labels").unwrap_err();
+        assert_eq!(error.to_string(), "cannot hold the labels: out of memory");
+        let error = error.in_file("/data/in.parquet".as_ref());
+        assert_eq!(
+            error.to_string(),
+            "/data/in.parquet: cannot hold the labels: out of memory"
+        );
+        assert_eq!(filled(3, 7_u8, "hold three numbers").unwrap(), [7, 7, 7]);
+    }
+}
