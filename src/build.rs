@@ -6,7 +6,7 @@
 
 #[cfg(test)]
 #[path = "build_tests.rs"]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::fs::File;
@@ -24,10 +24,12 @@ use crate::io::file::IoMode;
 use crate::io::mmap::Map;
 use crate::memory;
 use crate::progress::Monitor;
+use crate::threads::thread_count;
 
 use crate::columnar::read::{ColumnarInput, RowBatch};
 use crate::graph::distance::{with_space, Metric, Vectors};
-use crate::graph::file::{write_graph, Parameters, VectorWriter, VECTORS_OFFSET};
+use crate::graph::file::layout::VECTORS_OFFSET;
+use crate::graph::file::write::{write_graph, Parameters, VectorWriter};
 use crate::graph::hnsw_rs::{self, HnswRs};
 use crate::graph::native::{self, Native};
 use crate::graph::Graph;
@@ -82,7 +84,8 @@ impl FromStr for Engine {
 pub struct BuildOptions {
     /// The input's format.
     pub format: ColumnarFormat,
-    /// What "near" means. The `.hnsw` file does not say it: whoever opens the file must know.
+    /// What "near" means. The `.hnsw` file states it, but fast-hnsw does not read that: whoever
+    /// opens the file with fast-hnsw must know it.
     pub metric: Metric,
     /// Also insert the rows that are marked as deleted.
     pub include_deleted: bool,
@@ -142,7 +145,6 @@ pub struct BuildSummary {
 
 const M0_MAX: usize = 1024;
 const EF_CONSTRUCTION_MAX: usize = 1 << 16;
-const THREADS_MAX: usize = 1024;
 
 /// Options that were checked, with the defaults filled in.
 #[derive(Clone, Copy, Debug)]
@@ -191,12 +193,7 @@ impl BuildOptions {
                 "at least the number of vectors to insert",
             ));
         }
-        let threads = match self.threads {
-            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            Some(threads) => NonZeroUsize::new(threads)
-                .filter(|threads| threads.get() <= THREADS_MAX)
-                .ok_or_else(|| Error::argument("threads", threads, "a number from 1 to 1024"))?,
-        };
+        let threads = thread_count(self.threads)?;
         Ok(Plan {
             metric: self.metric,
             m,
@@ -219,7 +216,7 @@ pub struct BuildResponse {
     pub output_path: PathBuf,
     /// Format of the input.
     pub input_format: ColumnarFormat,
-    /// The metric that the index was built for, which the file does not say.
+    /// The metric that the index was built for.
     pub metric: Metric,
     /// What was done.
     pub summary: BuildSummary,

@@ -20,10 +20,10 @@ use super::*;
 use crate::progress::{CancelToken, Progress};
 
 /// SplitMix64, so that the data are the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,13 +32,13 @@ impl Random {
     }
 
     /// Uniform in [−1, 1).
-    fn unit(&mut self) -> f32 {
+    pub(crate) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 }
 
 /// Points of a smooth surface of 12 dimensions in a space of `dimension`, as embeddings are.
-fn structured(count: usize, dimension: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn structured(count: usize, dimension: usize, seed: u64) -> Vec<f32> {
     const LATENT: usize = 12;
     let mut random = Random(7);
     let mixing: Vec<f32> = (0..LATENT * dimension).map(|_| random.unit()).collect();
@@ -168,7 +168,9 @@ impl Parsed {
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         assert_eq!(&bytes[..8], b"HNSWNDX\0");
         assert_eq!(u32_at(8), 1);
-        assert!(bytes[72..256].iter().all(|byte| *byte == 0));
+        assert_eq!(&bytes[72..84], b"hnswtool\x01\0\0\0");
+        assert!((1..=5).contains(&bytes[84]));
+        assert!(bytes[85..256].iter().all(|byte| *byte == 0));
         let (n, dimension) = (u64_at(12) as usize, u64_at(20) as usize);
         let vectors = (0..n * dimension)
             .map(|at| f32::from_bits(u32_at(256 + 4 * at)))

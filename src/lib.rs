@@ -8,7 +8,8 @@
 //! - [`inspect_index`] tells what the directory holds;
 //! - [`verify_index`] tells whether that is as it should be.
 //!
-//! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file.
+//! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file, which
+//! [`HnswIndex`] searches where it lies.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -52,6 +53,8 @@ mod inspect;
 mod io;
 mod memory;
 mod progress;
+mod search;
+mod threads;
 mod verify;
 
 pub use build::{
@@ -70,4 +73,5 @@ pub use graph::distance::Metric;
 pub use inspect::{inspect_index, FileSize, IndexReport};
 pub use io::file::IoMode;
 pub use progress::{CancelToken, Monitor, Progress};
+pub use search::{HnswIndex, Neighbour, OpenOptions};
 pub use verify::{verify_index, Finding, IndexState, Severity, VerifyReport};

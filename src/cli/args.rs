@@ -110,8 +110,8 @@ pub(super) struct BuildArguments {
     #[arg(long)]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// euclidean, squared_euclidean, cosine, dot_product or manhattan. The file does not say it:
-    /// open it with the same.
+    /// euclidean, squared_euclidean, cosine, dot_product or manhattan. The file states it; with
+    /// fast-hnsw, which does not read that, open it with the same.
     #[arg(long, default_value_t = Metric::Euclidean)]
     pub(super) metric: Metric,
 

@@ -191,6 +191,39 @@ fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(s0, s1), simd.add_f32s(s2, s3)))
 }
 
+/// The sums of a·b and of b·b, in one pass over both.
+#[inline(always)]
+fn products_of<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> (f32, f32) {
+    let (a_lanes, a_rest) = S::as_simd_f32s(a);
+    let (b_lanes, b_rest) = S::as_simd_f32s(b);
+    let (a_pairs, a_ones) = pulp::as_arrays::<2, _>(a_lanes);
+    let (b_pairs, b_ones) = pulp::as_arrays::<2, _>(b_lanes);
+    let zero = simd.splat_f32s(0.0);
+    let (mut ab0, mut ab1, mut bb0, mut bb1) = (zero, zero, zero, zero);
+    for ([a0, a1], [b0, b1]) in a_pairs.iter().zip(b_pairs) {
+        ab0 = simd.mul_add_e_f32s(*a0, *b0, ab0);
+        ab1 = simd.mul_add_e_f32s(*a1, *b1, ab1);
+        bb0 = simd.mul_add_e_f32s(*b0, *b0, bb0);
+        bb1 = simd.mul_add_e_f32s(*b1, *b1, bb1);
+    }
+    for (a0, b0) in a_ones.iter().zip(b_ones) {
+        ab0 = simd.mul_add_e_f32s(*a0, *b0, ab0);
+        bb0 = simd.mul_add_e_f32s(*b0, *b0, bb0);
+    }
+    if !a_rest.is_empty() {
+        let (a0, b0) = (
+            simd.partial_load_f32s(a_rest),
+            simd.partial_load_f32s(b_rest),
+        );
+        ab1 = simd.mul_add_e_f32s(a0, b0, ab1);
+        bb1 = simd.mul_add_e_f32s(b0, b0, bb1);
+    }
+    (
+        simd.reduce_sum_f32s(simd.add_f32s(ab0, ab1)),
+        simd.reduce_sum_f32s(simd.add_f32s(bb0, bb1)),
+    )
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SquaredDifference;
 
@@ -301,8 +334,14 @@ impl Measure for OneMinusCosine {
 }
 
 /// The inverse of a vector's length; 0 for a length of 0.
+#[inline(always)]
 fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
-    let squared = sum_of::<S, Product>(simd, vector, vector);
+    inverse_of_squared(sum_of::<S, Product>(simd, vector, vector), vector)
+}
+
+/// The same where the sum of the squares is known.
+#[inline(always)]
+fn inverse_of_squared(squared: f32, vector: &[f32]) -> f32 {
     if squared == 0.0 {
         0.0
     } else if squared.is_finite() {
@@ -409,6 +448,64 @@ impl<'a, M: Measure> Space<'a, M> {
     }
 }
 
+/// A vector that is compared with others of which nothing is known beforehand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Query<'q, M> {
+    vector: &'q [f32],
+    inverse_length: f32,
+    measure: PhantomData<M>,
+}
+
+impl<'q, M: Measure> Query<'q, M> {
+    #[inline(always)]
+    pub(crate) fn new<S: Simd>(simd: S, vector: &'q [f32]) -> Self {
+        Self {
+            vector,
+            inverse_length: if M::SCALED {
+                inverse_length(simd, vector)
+            } else {
+                1.0
+            },
+            measure: PhantomData,
+        }
+    }
+
+    /// What orders vectors by their distance from the query.
+    #[inline(always)]
+    pub(crate) fn key<S: Simd>(&self, simd: S, vector: &[f32]) -> f32 {
+        if M::SCALED {
+            let (sum, squared) = products_of(simd, self.vector, vector);
+            if sum.is_finite() {
+                let inverse = inverse_of_squared(squared, vector);
+                return M::key(sum, self.inverse_length, inverse);
+            }
+        } else {
+            let sum = sum_of::<S, M::Term>(simd, self.vector, vector);
+            if sum.is_finite() {
+                return M::key(sum, 1.0, 1.0);
+            }
+        }
+        M::key_in_f64(self.vector, vector)
+    }
+}
+
+/// Work that is compiled once for each metric and needs no [`Space`].
+pub(crate) trait WithMeasure {
+    type Output;
+
+    fn run<M: Measure>(self) -> Self::Output;
+}
+
+/// Does the work with the keys of `metric`.
+pub(crate) fn with_measure<W: WithMeasure>(metric: Metric, work: W) -> W::Output {
+    match metric {
+        Metric::Euclidean | Metric::SquaredEuclidean => work.run::<SumOf<SquaredDifference>>(),
+        Metric::Cosine => work.run::<OneMinusCosine>(),
+        Metric::DotProduct => work.run::<OneMinusDot>(),
+        Metric::Manhattan => work.run::<SumOf<AbsoluteDifference>>(),
+    }
+}
+
 /// Work that is compiled once for each metric.
 pub(crate) trait WithSpace {
     type Output;
@@ -418,13 +515,19 @@ pub(crate) trait WithSpace {
 
 /// Does the work with the keys of `metric`.
 pub(crate) fn with_space<W: WithSpace>(metric: Metric, vectors: Vectors<'_>, work: W) -> W::Output {
-    match metric {
-        Metric::Euclidean | Metric::SquaredEuclidean => {
-            work.run(&Space::<SumOf<SquaredDifference>>::new(vectors))
-        }
-        Metric::Cosine => work.run(&Space::<OneMinusCosine>::new(vectors)),
-        Metric::DotProduct => work.run(&Space::<OneMinusDot>::new(vectors)),
-        Metric::Manhattan => work.run(&Space::<SumOf<AbsoluteDifference>>::new(vectors)),
+    with_measure(metric, InSpace { vectors, work })
+}
+
+struct InSpace<'a, W> {
+    vectors: Vectors<'a>,
+    work: W,
+}
+
+impl<W: WithSpace> WithMeasure for InSpace<'_, W> {
+    type Output = W::Output;
+
+    fn run<M: Measure>(self) -> W::Output {
+        self.work.run(&Space::<M>::new(self.vectors))
     }
 }
 

@@ -1,9 +1,11 @@
-//! HNSW graphs: engines that build them, and the file that keeps them.
+//! HNSW graphs: engines that build them, the file that keeps them, and the search of that file.
 
+pub(crate) mod candidate;
 pub(crate) mod distance;
 pub(crate) mod file;
 pub(crate) mod hnsw_rs;
 pub(crate) mod native;
+pub(crate) mod search;
 
 use std::ops::RangeInclusive;
 

@@ -237,6 +237,12 @@ impl Source {
         })
     }
 
+    /// A map of the whole file.
+    pub(crate) fn map(&self) -> Result<Map> {
+        let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
+        Map::new(&self.file, 0, len).map_err(Error::io(&self.path, "map into memory"))
+    }
+
     /// Fails when the open file, or the file now at its path, is not what was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let open = self

@@ -3,3 +3,4 @@
 pub(crate) mod atomic;
 pub(crate) mod file;
 pub(crate) mod mmap;
+pub(crate) mod source;

@@ -48,6 +48,7 @@ use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::candidate::{ordered, Candidate};
 use super::distance::{Measure, Origin, Space, WithSpace};
 use super::Graph;
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ const NONE: u32 = u32::MAX;
 const SPARE: u32 = 1 << 31;
 
 /// More nodes would leave no room for the mark in a [`Candidate`] or in a list.
-pub(crate) const NODES_MAX: usize = (1 << 31) - 1;
+pub(crate) const NODES_MAX: usize = Candidate::NODES_MAX as usize;
 
 /// Higher than any level that is drawn, whatever m is.
 const LEVEL_MAX: u8 = 40;
@@ -339,58 +340,6 @@ fn mix(value: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// A node and its key, in one number that sorts by key, then by node: 32 bits of key, 31 of node,
-/// and one bit for a mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate(u64);
-
-impl Candidate {
-    const MARK: u64 = 1;
-
-    #[inline(always)]
-    fn new(key: f32, node: u32) -> Self {
-        Self(u64::from(ordered(key)) << 32 | u64::from(node) << 1)
-    }
-
-    #[inline(always)]
-    fn with_order(order: u32, node: u32) -> Self {
-        Self(u64::from(order) << 32 | u64::from(node) << 1)
-    }
-
-    /// What orders it, beside the node.
-    #[inline(always)]
-    fn order(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the low half")]
-    fn node(self) -> u32 {
-        self.0 as u32 >> 1
-    }
-
-    #[inline(always)]
-    fn marked(self) -> Self {
-        Self(self.0 | Self::MARK)
-    }
-
-    #[inline(always)]
-    fn is_marked(self) -> bool {
-        self.0 & Self::MARK != 0
-    }
-}
-
-/// An integer in the order of floats.
-#[inline(always)]
-fn ordered(key: f32) -> u32 {
-    let bits = key.to_bits();
-    if bits >> 31 == 0 {
-        bits | 1 << 31
-    } else {
-        !bits
-    }
 }
 
 /// A link to be made from `target` to `source`, because `source` chose `target`.
@@ -671,7 +620,7 @@ impl<S: Simd, M: Measure> Builder<'_, S, M> {
         if let Some(place) = visited.get_mut(start.node() as usize) {
             *place = stamp;
         }
-        pool.push(Candidate(start.0 & !Candidate::MARK));
+        pool.push(start.unmarked());
         let ahead = (PREFETCHED / size_of_val(origin.vector()).max(1)).max(1);
         let mut next = 0;
         loop {

@@ -1,69 +1,29 @@
-//! Writing the single file of the fast-hnsw crate, version 1.
+//! Writing the file.
 //!
-//! ```text
-//!   0  header                    256 bytes
-//! 256  vectors                   n × dimension × f32, row-major
-//!      levels                    n × u32
-//!      offsets                   n × u64, where each node's connections start in the file
-//!      connections               for each node and each of its layers, from 0 up:
-//!                                u32 count, count × (u32 id, f32 distance)
-//!      labels                    u64 n, u64 8, n × u64
-//! ```
-//!
-//! All numbers are little-endian. The vectors come first, so they are written as they are read;
-//! the graph is then built over the file's own mapping, and what follows is appended. The header
-//! holds the number of vectors, which is known at the end only, and is then written over the zeros
-//! that held its place. Nothing else is written twice.
+//! The vectors come first, so they are written as they are read; the graph is then built over the
+//! file's own mapping, and what follows is appended. The header holds the number of vectors, which
+//! is known at the end only, and is then written over the zeros that held its place. Nothing else is
+//! written twice.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 
 use pulp::{Arch, Simd, WithSimd};
-use zerocopy::little_endian::{F32, U32, U64};
-use zerocopy::{Immutable, IntoBytes, KnownLayout};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::IntoBytes;
 
-use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
-use super::Graph;
-
-const MAGIC: [u8; 8] = *b"HNSWNDX\0";
-const VERSION: u32 = 1;
-
-/// Where the vectors start.
-pub(crate) const VECTORS_OFFSET: u64 = 256;
+use super::layout::{
+    Connection, RawExtension, RawHeader, RawPayloadHeader, LABEL_SIZE, MAGIC, NO_ENTRY_POINT,
+    VECTORS_OFFSET, VERSION,
+};
+use crate::graph::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
+use crate::graph::Graph;
 
 /// Bytes gathered before they are given to the operating system.
 const BUFFER: usize = 1 << 20;
 
 /// Nodes whose distances are computed before they are written.
 const NODES_AT_ONCE: u32 = 1024;
-
-#[derive(IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Header {
-    magic: [u8; 8],
-    version: U32,
-    len: U64,
-    dimension: U64,
-    m: U64,
-    m0: U64,
-    ef_construction: U64,
-    entry_point: U64,
-    entry_point_level: U64,
-    use_heuristic: u8,
-    extend_candidates: u8,
-    keep_pruned: u8,
-    prune_strategy: u8,
-    zeros: [u8; 184],
-}
-
-const _: () = assert!(size_of::<Header>() as u64 == VECTORS_OFFSET);
-
-#[derive(IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Connection {
-    id: U32,
-    distance: F32,
-}
 
 /// How a graph was built, as the header states it.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +46,7 @@ pub(crate) struct VectorWriter<'f> {
 impl<'f> VectorWriter<'f> {
     pub(crate) fn new(mut file: &'f File) -> io::Result<Self> {
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&[0; size_of::<Header>()])?;
+        file.write_all(&[0; size_of::<RawHeader>()])?;
         Ok(Self { file })
     }
 
@@ -134,8 +94,11 @@ pub(crate) fn write_graph<G: Graph + Sync>(
         },
     )?;
 
-    writer.write_all(U64::from(labels.len() as u64).as_bytes())?;
-    writer.write_all(U64::from(size_of::<u64>() as u64).as_bytes())?;
+    let payload = RawPayloadHeader {
+        count: (labels.len() as u64).into(),
+        stride: LABEL_SIZE.into(),
+    };
+    writer.write_all(payload.as_bytes())?;
     for label in labels {
         writer.write_all(U64::from(*label).as_bytes())?;
     }
@@ -143,7 +106,7 @@ pub(crate) fn write_graph<G: Graph + Sync>(
     drop(writer);
 
     let entry_point = graph.entry_point();
-    let header = Header {
+    let header = RawHeader {
         magic: MAGIC,
         version: VERSION.into(),
         len: u64::from(graph.len()).into(),
@@ -151,7 +114,7 @@ pub(crate) fn write_graph<G: Graph + Sync>(
         m: (parameters.m as u64).into(),
         m0: (parameters.m0 as u64).into(),
         ef_construction: (parameters.ef_construction as u64).into(),
-        entry_point: entry_point.map_or(u64::MAX, u64::from).into(),
+        entry_point: entry_point.map_or(NO_ENTRY_POINT, u64::from).into(),
         entry_point_level: entry_point
             .map_or(0, |node| u64::from(graph.level(node)))
             .into(),
@@ -159,7 +122,8 @@ pub(crate) fn write_graph<G: Graph + Sync>(
         extend_candidates: 0,
         keep_pruned: u8::from(parameters.keep_pruned),
         prune_strategy: u8::from(parameters.prune_by_heuristic),
-        zeros: [0; 184],
+        extension: RawExtension::new(metric),
+        zeros: [0; 168],
     };
     file.seek(SeekFrom::Start(0))?;
     file.write_all(header.as_bytes())

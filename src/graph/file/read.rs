@@ -1,0 +1,471 @@
+//! Reading the file, part by part.
+//!
+//! [`Layout::read`] checks what can be checked in a time that does not depend on the size of the
+//! file: that the sections whose sizes the header gives are inside it, the entry point, and where
+//! the labels are. Neighbour lists are checked when a [`View`] reads them: whatever a file holds, a
+//! walk over it ends with an error that names what is wrong, and never leaves the file.
+
+use std::path::Path;
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::FromBytes;
+
+use super::layout::{
+    Connection, RawHeader, RawPayloadHeader, StatedMetric, LABEL_SIZE, MAGIC, NO_ENTRY_POINT,
+    VECTORS_OFFSET, VERSION,
+};
+use crate::error::{Error, Result};
+use crate::graph::candidate::Candidate;
+use crate::graph::distance::Metric;
+use crate::io::source::Source;
+
+const F32_SIZE: u64 = size_of::<f32>() as u64;
+const LEVEL_SIZE: u64 = size_of::<U32>() as u64;
+const OFFSET_SIZE: u64 = size_of::<U64>() as u64;
+const COUNT_SIZE: u64 = size_of::<U32>() as u64;
+const CONNECTION_SIZE: u64 = size_of::<Connection>() as u64;
+
+/// What a header holds and where the sections are, checked against the length of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) nodes: u32,
+    /// Elements of each vector; at least 1 when there is a node.
+    pub(crate) dimension: usize,
+    pub(crate) m: u64,
+    pub(crate) m0: u64,
+    /// `None` when there is no node.
+    pub(crate) entry_point: Option<EntryPoint>,
+    /// `None` when the file does not say.
+    pub(crate) metric: Option<Metric>,
+    levels: u64,
+    offsets: u64,
+    connections: u64,
+    /// Where the last node's connections end.
+    connections_end: u64,
+    /// Where the first label is; `None` when there are no labels.
+    labels: Option<u64>,
+    /// Where the labels end.
+    pub(crate) end: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryPoint {
+    pub(crate) node: u32,
+    pub(crate) level: u8,
+}
+
+impl Layout {
+    /// Reads and checks the header, the entry point, and where the labels are.
+    ///
+    /// `path` is the file that errors name.
+    pub(crate) fn read<S: Source>(source: &mut S, path: &Path) -> Result<Self> {
+        let len = source.len();
+        let corrupt = |field: &'static str, found: &dyn ToString, expected: &dyn ToString| {
+            Error::corrupt(path, field, found.to_string(), expected.to_string())
+        };
+        if len < VECTORS_OFFSET {
+            return Err(corrupt(
+                "length",
+                &format!("{len} bytes"),
+                &format!("at least {VECTORS_OFFSET}, for the header"),
+            ));
+        }
+        let header = RawHeader::read_from_bytes(source.bytes(0, size_of::<RawHeader>())?)
+            .map_err(|_| Error::internal("the header is not as long as it was asked for"))?;
+        if header.magic != MAGIC {
+            return Err(corrupt(
+                "magic",
+                &header.magic.escape_ascii(),
+                &MAGIC.escape_ascii(),
+            ));
+        }
+        let unsupported = |field: &'static str, found: u64, expected: String| Error::Unsupported {
+            path: path.to_path_buf(),
+            field: field.into(),
+            found: found.to_string(),
+            expected: expected.into(),
+        };
+        if header.version.get() != VERSION {
+            return Err(unsupported(
+                "version",
+                header.version.get().into(),
+                VERSION.to_string(),
+            ));
+        }
+        let metric = match header.extension.metric() {
+            StatedMetric::Nothing => None,
+            StatedMetric::Metric(metric) => Some(metric),
+            StatedMetric::UnknownCode(code) => {
+                return Err(corrupt("metric", &code, &"a code from 1 to 5"))
+            }
+            StatedMetric::UnknownVersion(version) => {
+                return Err(unsupported(
+                    "version of the metric's field",
+                    version.into(),
+                    "1".into(),
+                ))
+            }
+        };
+
+        let (n, dimension) = (header.len.get(), header.dimension.get());
+        if n > 0 && dimension == 0 {
+            return Err(corrupt("dimension", &0, &"at least 1"));
+        }
+        let sections = || {
+            let vectors = n.checked_mul(dimension)?.checked_mul(F32_SIZE)?;
+            let levels = VECTORS_OFFSET.checked_add(vectors)?;
+            let offsets = levels.checked_add(n.checked_mul(LEVEL_SIZE)?)?;
+            let connections = offsets.checked_add(n.checked_mul(OFFSET_SIZE)?)?;
+            // Each node has a list on layer 0.
+            let least = connections.checked_add(n.checked_mul(COUNT_SIZE)?)?;
+            Some((levels, offsets, connections, least))
+        };
+        let sections = sections().filter(|(_, _, _, least)| *least <= len);
+        let Some((levels, offsets, connections, _)) = sections else {
+            return Err(corrupt(
+                "length",
+                &format!("{len} bytes"),
+                &format!("more, for {n} vectors of dimension {dimension} and their lists"),
+            ));
+        };
+        let nodes = u32::try_from(n)
+            .ok()
+            .filter(|nodes| *nodes <= Candidate::NODES_MAX)
+            .ok_or_else(|| {
+                let expected = format!("at most {}", Candidate::NODES_MAX);
+                unsupported("number of vectors", n, expected)
+            })?;
+        let dimension = usize::try_from(dimension)
+            .map_err(|_| corrupt("dimension", &dimension, &"one that memory can address"))?;
+
+        let mut layout = Self {
+            nodes,
+            dimension,
+            m: header.m.get(),
+            m0: header.m0.get(),
+            entry_point: None,
+            metric,
+            levels,
+            offsets,
+            connections,
+            connections_end: len,
+            labels: None,
+            end: len,
+        };
+        let entry_point = header.entry_point.get();
+        if nodes == 0 {
+            if entry_point != NO_ENTRY_POINT {
+                return Err(corrupt("entry point", &entry_point, &"none: no vectors"));
+            }
+        } else {
+            let node = u32::try_from(entry_point).ok();
+            let Some(node) = node.filter(|node| *node < nodes) else {
+                let found = match entry_point {
+                    NO_ENTRY_POINT => "none".to_string(),
+                    id => format!("node {id}"),
+                };
+                return Err(corrupt(
+                    "entry point",
+                    &found,
+                    &format!("a node below {nodes}"),
+                ));
+            };
+            let level = View::new(&mut *source, &layout, path).level(node)?;
+            if header.entry_point_level.get() != u64::from(level) {
+                return Err(corrupt(
+                    "level of the entry point",
+                    &header.entry_point_level,
+                    &format!("{level}, as in the table of levels"),
+                ));
+            }
+            layout.entry_point = Some(EntryPoint { node, level });
+            let last = nodes.saturating_sub(1);
+            layout.connections_end =
+                View::new(&mut *source, &layout, path).end_of_connections(last)?;
+        }
+        if nodes == 0 {
+            layout.connections_end = connections;
+        }
+        layout.find_labels(source, path)?;
+        Ok(layout)
+    }
+
+    fn find_labels<S: Source>(&mut self, source: &mut S, path: &Path) -> Result<()> {
+        const HEADER_SIZE: usize = size_of::<RawPayloadHeader>();
+        let start = self.connections_end.saturating_add(HEADER_SIZE as u64);
+        let left = source.len().saturating_sub(start);
+        if source.len() < start {
+            return Err(Error::corrupt(
+                path,
+                "length",
+                format!("{} bytes", source.len()),
+                format!("at least {start}, for the header of the labels"),
+            ));
+        }
+        let bytes = source.bytes(self.connections_end, HEADER_SIZE)?;
+        let header = RawPayloadHeader::read_from_bytes(bytes)
+            .map_err(|_| Error::internal("the header is not as long as it was asked for"))?;
+        let (count, stride) = (header.count.get(), header.stride.get());
+        if count == 0 {
+            self.end = start;
+            return Ok(());
+        }
+        if count != u64::from(self.nodes) {
+            return Err(Error::corrupt(
+                path,
+                "number of labels",
+                count,
+                format!("{}, one for each vector, or none", self.nodes),
+            ));
+        }
+        if stride != LABEL_SIZE {
+            return Err(Error::Unsupported {
+                path: path.to_path_buf(),
+                field: "bytes of a label".into(),
+                found: stride.to_string(),
+                expected: LABEL_SIZE.to_string().into(),
+            });
+        }
+        // The count is that of the nodes, which have more bytes than this in the file.
+        let size = count.saturating_mul(LABEL_SIZE);
+        if left < size {
+            return Err(Error::corrupt(
+                path,
+                "length",
+                format!("{} bytes", source.len()),
+                format!("at least {}, for the labels", start.saturating_add(size)),
+            ));
+        }
+        self.labels = Some(start);
+        self.end = start.saturating_add(size);
+        Ok(())
+    }
+
+    /// Where a node's vector is.
+    pub(crate) fn vector_offset(&self, node: u32) -> u64 {
+        // Checked by `read` for the last node.
+        VECTORS_OFFSET.wrapping_add(u64::from(node).wrapping_mul(self.vector_size() as u64))
+    }
+
+    /// Bytes of a vector.
+    pub(crate) fn vector_size(&self) -> usize {
+        self.dimension.wrapping_mul(size_of::<f32>())
+    }
+
+    /// Where a node's entry in the table of offsets is.
+    pub(crate) fn offset_offset(&self, node: u32) -> u64 {
+        self.offsets
+            .wrapping_add(u64::from(node).wrapping_mul(OFFSET_SIZE))
+    }
+}
+
+/// A neighbour list that is inside the file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    pub(crate) node: u32,
+    pub(crate) layer: u8,
+    /// Where the first connection is.
+    start: u64,
+    pub(crate) count: usize,
+}
+
+impl List {
+    /// Bytes of a list of so many connections, with their number.
+    pub(crate) fn size_of(connections: usize) -> usize {
+        connections
+            .saturating_mul(size_of::<Connection>())
+            .saturating_add(size_of::<U32>())
+    }
+}
+
+/// The parts of a file, each checked when it is read.
+#[derive(Debug)]
+pub(crate) struct View<'v, S> {
+    source: S,
+    layout: &'v Layout,
+    path: &'v Path,
+}
+
+impl<'v, S: Source> View<'v, S> {
+    pub(crate) fn new(source: S, layout: &'v Layout, path: &'v Path) -> Self {
+        Self {
+            source,
+            layout,
+            path,
+        }
+    }
+
+    pub(crate) fn layout(&self) -> &'v Layout {
+        self.layout
+    }
+
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
+    #[cold]
+    fn corrupt(
+        &self,
+        field: impl FnOnce() -> String,
+        found: impl ToString,
+        expected: impl ToString,
+    ) -> Error {
+        Error::corrupt(self.path, field(), found, expected)
+    }
+
+    #[inline(always)]
+    fn number<const N: usize>(&mut self, offset: u64) -> Result<[u8; N]> {
+        let bytes = self.source.bytes(offset, N)?;
+        bytes
+            .first_chunk()
+            .copied()
+            .ok_or_else(|| Error::internal("fewer bytes than were asked for"))
+    }
+
+    /// The vector of a node below the number of nodes.
+    #[inline(always)]
+    pub(crate) fn vector(&mut self, node: u32) -> Result<&[f32]> {
+        let (offset, size) = (self.layout.vector_offset(node), self.layout.vector_size());
+        <[f32]>::ref_from_bytes(self.source.bytes(offset, size)?)
+            .map_err(|_| Error::internal("vectors are not aligned in memory"))
+    }
+
+    /// The highest layer that a node is on.
+    pub(crate) fn level(&mut self, node: u32) -> Result<u8> {
+        let offset = u64::from(node).wrapping_mul(LEVEL_SIZE);
+        let level = self.number(self.layout.levels.wrapping_add(offset))?;
+        let level = u32::from_le_bytes(level);
+        u8::try_from(level)
+            .map_err(|_| self.corrupt(|| format!("level of node {node}"), level, "at most 255"))
+    }
+
+    /// Where a node's connections start, as the file says.
+    #[inline(always)]
+    pub(crate) fn offset(&mut self, node: u32) -> Result<u64> {
+        Ok(u64::from_le_bytes(
+            self.number(self.layout.offset_offset(node))?,
+        ))
+    }
+
+    /// A node's list on a layer.
+    #[inline(always)]
+    pub(crate) fn list(&mut self, node: u32, layer: u8) -> Result<List> {
+        let start = self.offset(node)?;
+        if start < self.layout.connections {
+            return Err(self.corrupt(
+                || format!("offset of node {node}"),
+                start,
+                format!("at least {}, after the tables", self.layout.connections),
+            ));
+        }
+        let list = self.list_at(node, 0, start)?;
+        if layer == 0 {
+            return Ok(list);
+        }
+        self.upper_list(list, layer)
+    }
+
+    #[cold]
+    fn upper_list(&mut self, base: List, layer: u8) -> Result<List> {
+        let level = self.level(base.node)?;
+        if level < layer {
+            return Err(self.corrupt(
+                || format!("level of node {}", base.node),
+                level,
+                format!("at least {layer}, as links on layer {layer} lead there"),
+            ));
+        }
+        let mut list = base;
+        for layer in 1..=layer {
+            list = self.list_at(base.node, layer, self.end_of(list))?;
+        }
+        Ok(list)
+    }
+
+    /// The list that starts at an offset. [`Layout::connections_end`] is at least 4.
+    #[inline(always)]
+    fn list_at(&mut self, node: u32, layer: u8, offset: u64) -> Result<List> {
+        let end = self.layout.connections_end;
+        let field = |what: &str| format!("{what} of node {node} on layer {layer}");
+        let start = offset.checked_add(COUNT_SIZE).filter(|start| *start <= end);
+        let Some(start) = start else {
+            return Err(self.corrupt(
+                || field("offset of the list"),
+                offset,
+                format!("at most {}", end.saturating_sub(COUNT_SIZE)),
+            ));
+        };
+        let count = u32::from_le_bytes(self.number(offset)?);
+        let most = if layer == 0 {
+            self.layout.m0
+        } else {
+            self.layout.m
+        };
+        // Neither number can be trusted to keep the list inside the file.
+        let room = end.wrapping_sub(start) / CONNECTION_SIZE;
+        if u64::from(count) > most.min(room) {
+            let expected = if most <= room {
+                let name = if layer == 0 { "m0" } else { "m" };
+                format!("at most {name}, which is {most}")
+            } else {
+                format!("at most {room}, as the lists end at byte {end}")
+            };
+            return Err(self.corrupt(|| field("number of neighbours"), count, expected));
+        }
+        Ok(List {
+            node,
+            layer,
+            start,
+            count: count as usize,
+        })
+    }
+
+    fn end_of(&self, list: List) -> u64 {
+        let size = (list.count as u64).wrapping_mul(CONNECTION_SIZE);
+        list.start.wrapping_add(size)
+    }
+
+    /// Where the last list of a node ends.
+    fn end_of_connections(&mut self, node: u32) -> Result<u64> {
+        let level = self.level(node)?;
+        let last = self.list(node, level)?;
+        Ok(self.end_of(last))
+    }
+
+    /// The connections of a list from number `first` on, at most `most` of them.
+    #[inline(always)]
+    pub(crate) fn connections(
+        &mut self,
+        list: List,
+        first: usize,
+        most: usize,
+    ) -> Result<&[Connection]> {
+        let count = list.count.saturating_sub(first).min(most);
+        let offset = (first as u64).wrapping_mul(CONNECTION_SIZE);
+        let size = count.wrapping_mul(size_of::<Connection>());
+        let bytes = self.source.bytes(list.start.wrapping_add(offset), size)?;
+        <[Connection]>::ref_from_bytes(bytes)
+            .map_err(|_| Error::internal("a list of a length that was not asked for"))
+    }
+
+    /// The error of a neighbour that is not a node.
+    #[cold]
+    pub(crate) fn no_such_node(&self, list: List, id: u32) -> Error {
+        self.corrupt(
+            || format!("neighbours of node {} on layer {}", list.node, list.layer),
+            format!("node {id}"),
+            format!("nodes below {}", self.layout.nodes),
+        )
+    }
+
+    /// A node's label: its number where the file has no labels.
+    pub(crate) fn label(&mut self, node: u32) -> Result<u64> {
+        let Some(labels) = self.layout.labels else {
+            return Ok(node.into());
+        };
+        let offset = u64::from(node).wrapping_mul(LABEL_SIZE);
+        Ok(u64::from_le_bytes(
+            self.number(labels.wrapping_add(offset))?,
+        ))
+    }
+}

@@ -1,0 +1,312 @@
+//! Searching a `.hnsw` file where it lies.
+//!
+//! Nothing of the file is copied but the ids of one neighbour list at a time: a search of a mapped
+//! file reads the pages that it walks over. The walk is fast-hnsw's: greedy on the layers above 0,
+//! and on layer 0 with the `ef` nearest nodes seen so far, until the nearest that was not expanded
+//! is farther than all of them. Its results are fast-hnsw's, but for nodes at exactly the same
+//! distance and the last bits of the distances.
+
+use pulp::{Arch, Simd, WithSimd};
+use zerocopy::FromZeros;
+
+use super::candidate::Candidate;
+use super::distance::{with_measure, Measure, Metric, Query, WithMeasure};
+use super::file::read::{List, View};
+use crate::error::{Error, Result};
+use crate::io::file::Cursor;
+use crate::io::mmap::prefetch;
+use crate::io::source::Source;
+use crate::memory;
+
+/// Bounds the bytes of vectors that are on their way into the caches at a time.
+const PREFETCHED: usize = 64 << 10;
+
+/// Connections that are read at once. A list of a sound file has fewer.
+const CONNECTIONS_AT_ONCE: usize = 1024;
+
+/// What a search may have asked for at most and still be kept for the next one, in candidates.
+const POOL_KEPT: usize = 16 << 10;
+
+/// Lists are fetched ahead up to this many connections.
+const CONNECTIONS_AHEAD: usize = 64;
+
+/// A source that may be told what will be read.
+pub(crate) trait Ahead: Source {
+    /// Whether it can make use of that.
+    const FETCHES: bool;
+
+    /// Asks for bytes that are about to be read. Only a hint.
+    fn will_read(&self, offset: u64, len: usize);
+}
+
+impl Ahead for &[u8] {
+    const FETCHES: bool = true;
+
+    #[inline(always)]
+    fn will_read(&self, offset: u64, len: usize) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(bytes) = self.get(start..start.saturating_add(len)) {
+            prefetch(bytes);
+        }
+    }
+}
+
+impl Ahead for Cursor<'_> {
+    const FETCHES: bool = false;
+
+    fn will_read(&self, _: u64, _: usize) {}
+}
+
+/// What a search needs beside the file. It is large, and used for one search after another.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// For each node, the stamp of the last search that met it.
+    visited: Vec<u8>,
+    stamp: u8,
+    /// The nearest nodes seen so far, nearest first. A mark says that one was expanded.
+    pool: Vec<Candidate>,
+    unvisited: Vec<u32>,
+}
+
+impl Scratch {
+    pub(crate) fn new(nodes: u32) -> Result<Self> {
+        // From zeroed pages, of which a search touches only those that it needs.
+        let visited = u8::new_vec_zeroed(nodes as usize)
+            .map_err(|_| Error::out_of_memory("hold a byte for each node", u64::from(nodes)))?;
+        Ok(Self {
+            visited,
+            ..Self::default()
+        })
+    }
+
+    /// Starts a search that has visited nothing.
+    fn begin(&mut self) {
+        self.stamp = self.stamp.wrapping_add(1);
+        if self.stamp == 0 {
+            self.visited.fill(0);
+            self.stamp = 1;
+        }
+        self.pool.clear();
+        self.pool.shrink_to(POOL_KEPT);
+    }
+
+    /// What the last search found, nearest first.
+    pub(crate) fn found(&self) -> impl ExactSizeIterator<Item = Candidate> + '_ {
+        self.pool.iter().copied()
+    }
+}
+
+/// A search for the `ef` nearest nodes, which it leaves in [`Scratch::found`].
+pub(crate) struct Search<'s, 'v, S> {
+    pub(crate) view: &'s mut View<'v, S>,
+    pub(crate) scratch: &'s mut Scratch,
+    /// As long as the index's vectors.
+    pub(crate) query: &'s [f32],
+    pub(crate) ef: usize,
+}
+
+impl<S: Ahead> Search<'_, '_, S> {
+    pub(crate) fn run(self, metric: Metric) -> Result<()> {
+        with_measure(metric, self)
+    }
+}
+
+impl<S: Ahead> WithMeasure for Search<'_, '_, S> {
+    type Output = Result<()>;
+
+    fn run<M: Measure>(self) -> Result<()> {
+        let ef = self.ef.min(self.view.layout().nodes as usize);
+        self.scratch.begin();
+        let places = ef.saturating_add(1);
+        memory::reserve(&mut self.scratch.pool, places, "hold ef candidates")?;
+        Arch::new().dispatch(Walk {
+            search: Self { ef, ..self },
+            measure: std::marker::PhantomData::<M>,
+        })
+    }
+}
+
+struct Walk<'s, 'v, S, M> {
+    search: Search<'s, 'v, S>,
+    measure: std::marker::PhantomData<M>,
+}
+
+impl<S: Ahead, M: Measure> WithSimd for Walk<'_, '_, S, M> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    fn with_simd<V: Simd>(self, simd: V) -> Result<()> {
+        let Search {
+            view,
+            scratch,
+            query,
+            ef,
+        } = self.search;
+        let Some(entry_point) = view.layout().entry_point else {
+            return Ok(());
+        };
+        let node = entry_point.node;
+        let mut walker = Walker {
+            simd,
+            ahead: (PREFETCHED / view.layout().vector_size().max(1)).max(1),
+            view,
+            query: Query::<M>::new(simd, query),
+        };
+        let mut nearest = Candidate::new(walker.key(node)?, node);
+        for layer in (1..=entry_point.level).rev() {
+            nearest = walker.descend(&mut scratch.unvisited, nearest, layer)?;
+        }
+        walker.search_base(scratch, nearest, ef)
+    }
+}
+
+/// The algorithm, for one kind of processor, one metric and one kind of source.
+struct Walker<'s, 'v, V, M, S> {
+    simd: V,
+    view: &'s mut View<'v, S>,
+    query: Query<'s, M>,
+    /// Vectors that are fetched ahead.
+    ahead: usize,
+}
+
+impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
+    #[inline(always)]
+    fn key(&mut self, node: u32) -> Result<f32> {
+        Ok(self.query.key(self.simd, self.view.vector(node)?))
+    }
+
+    #[inline(always)]
+    fn fetch_vector(&self, node: u32) {
+        let layout = self.view.layout();
+        let source = self.view.source();
+        source.will_read(layout.vector_offset(node), layout.vector_size());
+    }
+
+    #[inline(always)]
+    fn fetch_offset(&self, node: u32) {
+        let offset = self.view.layout().offset_offset(node);
+        self.view.source().will_read(offset, 1);
+    }
+
+    /// Fetches a node's list on layer 0, whose offset should be in the caches.
+    #[inline(always)]
+    fn fetch_list(&mut self, node: u32) -> Result<()> {
+        if S::FETCHES {
+            let offset = self.view.offset(node)?;
+            let m0 = usize::try_from(self.view.layout().m0).unwrap_or(usize::MAX);
+            let size = List::size_of(m0.min(CONNECTIONS_AHEAD));
+            self.view.source().will_read(offset, size);
+        }
+        Ok(())
+    }
+
+    /// Puts some of a list's ids into `ids`, from number `first` on. Each is a node.
+    #[inline(always)]
+    fn read_ids(&mut self, list: List, first: usize, ids: &mut Vec<u32>) -> Result<()> {
+        ids.clear();
+        let nodes = self.view.layout().nodes;
+        let mut highest = 0;
+        let connections = self.view.connections(list, first, CONNECTIONS_AT_ONCE)?;
+        ids.extend(connections.iter().map(|connection| {
+            let id = connection.id.get();
+            highest = highest.max(id);
+            id
+        }));
+        if highest >= nodes {
+            return Err(self.view.no_such_node(list, highest));
+        }
+        Ok(())
+    }
+
+    /// Walks to a node that is nearer than all its neighbours on the layer.
+    #[inline(always)]
+    fn descend(&mut self, ids: &mut Vec<u32>, start: Candidate, layer: u8) -> Result<Candidate> {
+        let mut nearest = start;
+        loop {
+            let list = self.view.list(nearest.node(), layer)?;
+            let mut next = nearest;
+            let mut first = 0;
+            while first < list.count {
+                self.read_ids(list, first, ids)?;
+                for id in ids.iter().take(self.ahead) {
+                    self.fetch_vector(*id);
+                }
+                for (number, id) in ids.iter().enumerate() {
+                    if let Some(later) = ids.get(number.wrapping_add(self.ahead)) {
+                        self.fetch_vector(*later);
+                    }
+                    next = next.min(Candidate::new(self.key(*id)?, *id));
+                }
+                first = first.wrapping_add(CONNECTIONS_AT_ONCE);
+            }
+            if next.order() >= nearest.order() {
+                return Ok(nearest);
+            }
+            nearest = next;
+        }
+    }
+
+    /// Leaves the nearest nodes of layer 0 in the pool, nearest first.
+    ///
+    /// The pool is both the result and the queue of those to be expanded, for a node that has left
+    /// the best `ef` would never be.
+    #[inline(always)]
+    fn search_base(&mut self, scratch: &mut Scratch, start: Candidate, ef: usize) -> Result<()> {
+        let Scratch {
+            visited,
+            stamp,
+            pool,
+            unvisited,
+        } = scratch;
+        let stamp = *stamp;
+        if let Some(place) = visited.get_mut(start.node() as usize) {
+            *place = stamp;
+        }
+        pool.push(start.unmarked());
+        let mut next = 0;
+        loop {
+            let Some(candidate) = pool.get_mut(next) else {
+                return Ok(());
+            };
+            if candidate.is_marked() {
+                next += 1;
+                continue;
+            }
+            *candidate = candidate.marked();
+            let list = self.view.list(candidate.node(), 0)?;
+            // Most likely the next to be expanded.
+            if let Some(following) = pool.get(next.wrapping_add(1)) {
+                self.fetch_list(following.node())?;
+            }
+            let mut first = 0;
+            while first < list.count {
+                self.read_ids(list, first, unvisited)?;
+                first = first.wrapping_add(CONNECTIONS_AT_ONCE);
+                unvisited.retain(|id| {
+                    visited
+                        .get_mut(*id as usize)
+                        .is_some_and(|place| std::mem::replace(place, stamp) != stamp)
+                });
+                for id in unvisited.iter().take(self.ahead) {
+                    self.fetch_vector(*id);
+                }
+                for (number, id) in unvisited.iter().enumerate() {
+                    if let Some(later) = unvisited.get(number.wrapping_add(self.ahead)) {
+                        self.fetch_vector(*later);
+                    }
+                    let found = Candidate::new(self.key(*id)?, *id);
+                    if pool.len() >= ef {
+                        if pool.last().is_some_and(|worst| found >= *worst) {
+                            continue;
+                        }
+                        pool.pop();
+                    }
+                    self.fetch_offset(*id);
+                    let position = pool.partition_point(|candidate| *candidate < found);
+                    pool.insert(position, found);
+                    next = next.min(position);
+                }
+            }
+        }
+    }
+}
