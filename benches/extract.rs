@@ -51,10 +51,7 @@ fn extract(criterion: &mut Criterion) {
         });
     });
     for format in [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc] {
-        let options = ColumnarOptions {
-            format,
-            ..ColumnarOptions::default()
-        };
+        let options = ColumnarOptions::default().with_format(format);
         let output = dir.path().join("output");
         group.bench_function(format.name(), |bencher| {
             bencher.iter(|| {

@@ -6,6 +6,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     missing_docs,
     unreachable_pub,
     clippy::pedantic
@@ -13,6 +14,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
 #![allow(clippy::indexing_slicing)]
 
+#[macro_use]
+#[path = "../src/macros.rs"]
+mod macros;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/memory.rs"]

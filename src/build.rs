@@ -8,16 +8,14 @@
 #[path = "build_tests.rs"]
 pub(crate) mod tests;
 
-use std::fmt;
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zerocopy::FromBytes;
 
-use crate::columnar::{check_batch_size, ColumnarFormat};
+use crate::columnar::{check_batch_size, ColumnarFormat, DEFAULT_BATCH_SIZE};
 use crate::error::{Error, Result};
 use crate::io::atomic::{refuse_same_file, AtomicFile};
 use crate::io::file::IoMode;
@@ -37,58 +35,25 @@ use crate::graph::Graph;
 #[cfg(target_endian = "big")]
 compile_error!("vectors are mapped from little-endian files");
 
-/// Which code builds the graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// This crate's own.
-    #[default]
-    Native,
-    /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
-    HnswRs,
-}
-
-impl Engine {
-    /// Every engine.
-    pub const ALL: [Self; 2] = [Self::Native, Self::HnswRs];
-
-    /// The name used in requests and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::HnswRs => "hnsw_rs",
-        }
+named_enum! {
+    /// Which code builds the graph.
+    #[derive(Default)]
+    pub enum Engine for "engine" {
+        /// This crate's own.
+        #[default]
+        Native = "native",
+        /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
+        HnswRs = "hnsw_rs",
     }
 }
 
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Engine {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|engine| engine.name() == name)
-            .ok_or_else(|| Error::argument("engine", name, "native or hnsw_rs"))
-    }
-}
-
-/// What to build and how.
-#[derive(Clone, Debug)]
-pub struct BuildOptions {
-    /// The input's format.
-    pub format: ColumnarFormat,
+/// How a graph is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GraphOptions {
     /// What "near" means. The `.hnsw` file states it, but fast-hnsw does not read that: whoever
     /// opens the file with fast-hnsw must know it.
     pub metric: Metric,
-    /// Also insert the rows that are marked as deleted.
-    pub include_deleted: bool,
     /// Neighbours of a node on the layers above 0: 2 to 256.
     pub m: usize,
     /// Neighbours of a node on layer 0: `m` to 1024; 2·m when not given. The engine `hnsw_rs` can
@@ -96,8 +61,6 @@ pub struct BuildOptions {
     pub m0: Option<usize>,
     /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536.
     pub ef_construction: usize,
-    /// Input rows held at once: 1 to 1,048,576.
-    pub batch_size: usize,
     /// The most vectors that are expected. More of them are an error.
     pub capacity: Option<usize>,
     /// Makes the build repeatable: same input, options and seed give the same bytes on this kind
@@ -107,6 +70,46 @@ pub struct BuildOptions {
     pub threads: Option<usize>,
     /// Which code builds the graph.
     pub engine: Engine,
+}
+
+impl Default for GraphOptions {
+    fn default() -> Self {
+        Self {
+            metric: Metric::Euclidean,
+            m: 16,
+            m0: None,
+            ef_construction: 200,
+            capacity: None,
+            seed: None,
+            threads: None,
+            engine: Engine::default(),
+        }
+    }
+}
+
+setters!(GraphOptions {
+    with_metric(metric: Metric),
+    with_m(m: usize),
+    with_m0(m0: impl Into<Option<usize>>),
+    with_ef_construction(ef_construction: usize),
+    with_capacity(capacity: impl Into<Option<usize>>),
+    with_seed(seed: impl Into<Option<u64>>),
+    with_threads(threads: impl Into<Option<usize>>),
+    with_engine(engine: Engine),
+});
+
+/// How a columnar file is read, and how a graph is built of its vectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BuildOptions {
+    /// How the graph is built.
+    pub graph: GraphOptions,
+    /// The input's format.
+    pub format: ColumnarFormat,
+    /// Also insert the rows that are marked as deleted.
+    pub include_deleted: bool,
+    /// Input rows held at once: 1 to 1,048,576.
+    pub batch_size: usize,
     /// How the input is read.
     pub io: IoMode,
 }
@@ -114,24 +117,26 @@ pub struct BuildOptions {
 impl Default for BuildOptions {
     fn default() -> Self {
         Self {
-            format: ColumnarFormat::Parquet,
-            metric: Metric::Euclidean,
+            graph: GraphOptions::default(),
+            format: ColumnarFormat::default(),
             include_deleted: false,
-            m: 16,
-            m0: None,
-            ef_construction: 200,
-            batch_size: 1024,
-            capacity: None,
-            seed: None,
-            threads: None,
-            engine: Engine::default(),
+            batch_size: DEFAULT_BATCH_SIZE,
             io: IoMode::default(),
         }
     }
 }
 
+setters!(BuildOptions {
+    with_graph(graph: GraphOptions),
+    with_format(format: ColumnarFormat),
+    with_include_deleted(include_deleted: bool),
+    with_batch_size(batch_size: usize),
+    with_io(io: IoMode),
+});
+
 /// What was built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct BuildSummary {
     /// Rows of the input.
     pub scanned: u64,
@@ -159,7 +164,7 @@ struct Plan {
     engine: Engine,
 }
 
-impl BuildOptions {
+impl GraphOptions {
     fn check(&self) -> Result<Plan> {
         let m = self.m;
         if !(2..=hnsw_rs::M_MAX).contains(&m) {
@@ -185,7 +190,6 @@ impl BuildOptions {
                 expected,
             ));
         }
-        check_batch_size(self.batch_size)?;
         if self.capacity == Some(0) {
             return Err(Error::argument(
                 "capacity",
@@ -207,19 +211,11 @@ impl BuildOptions {
     }
 }
 
-/// The answer to a request to build, as the C ABI and `--json` give it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct BuildResponse {
-    /// The input, as it was asked for.
-    pub input_path: PathBuf,
-    /// Where the output is, as it was asked for.
-    pub output_path: PathBuf,
-    /// Format of the input.
-    pub input_format: ColumnarFormat,
-    /// The metric that the index was built for.
-    pub metric: Metric,
-    /// What was done.
-    pub summary: BuildSummary,
+impl BuildOptions {
+    fn check(&self) -> Result<Plan> {
+        check_batch_size(self.batch_size)?;
+        self.graph.check()
+    }
 }
 
 /// Builds a `.hnsw` index of the vectors of a Parquet or Arrow IPC file.
@@ -270,7 +266,7 @@ impl RowSource for ColumnarInput {
 /// [`build_index_from_columnar`] does of a file's.
 ///
 /// `vectors` holds rows of `dimension` finite elements each. The labels are the row numbers where
-/// none are given. `options` says nothing here about formats, deletion, batches and reading.
+/// none are given.
 ///
 /// # Errors
 ///
@@ -281,8 +277,8 @@ pub fn build_index_from_vectors(
     vectors: &[f32],
     dimension: usize,
     labels: Option<&[u64]>,
-    output: &Path,
-    options: &BuildOptions,
+    output: impl AsRef<Path>,
+    options: &GraphOptions,
     monitor: &Monitor<'_>,
 ) -> Result<BuildSummary> {
     let plan = options.check()?;
@@ -307,7 +303,13 @@ pub fn build_index_from_vectors(
         labels,
         next: 0,
     };
-    build_to(&mut source, Path::new("vectors"), output, &plan, monitor)
+    build_to(
+        &mut source,
+        Path::new("vectors"),
+        output.as_ref(),
+        &plan,
+        monitor,
+    )
 }
 
 /// Rows of [`build_index_from_vectors`].

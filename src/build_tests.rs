@@ -1,12 +1,12 @@
 //! What both engines must do alike, proved on the bytes they write and through the fast-hnsw
+//! crate's own loader and search.
+
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss
 )]
-
-//! crate's own loader and search.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -104,7 +104,7 @@ struct Built {
 
 fn build_rows(
     mut rows: impl RowSource,
-    options: &BuildOptions,
+    options: &GraphOptions,
     monitor: &Monitor<'_>,
 ) -> Result<Built> {
     let dir = tempfile::tempdir().unwrap();
@@ -125,9 +125,18 @@ fn build_rows(
     })
 }
 
-fn build(data: &[f32], dimension: usize, options: &BuildOptions) -> Result<Built> {
+fn build(data: &[f32], dimension: usize, options: &GraphOptions) -> Result<Built> {
+    build_in_batches(data, dimension, 100, options)
+}
+
+fn build_in_batches(
+    data: &[f32],
+    dimension: usize,
+    batch_size: usize,
+    options: &GraphOptions,
+) -> Result<Built> {
     let labels: Vec<u64> = (0..data.len() / dimension).map(label_of).collect();
-    let rows = Rows::new(data, dimension, &labels, options.batch_size);
+    let rows = Rows::new(data, dimension, &labels, batch_size);
     build_rows(rows, options, &Monitor::default())
 }
 
@@ -135,15 +144,14 @@ fn label_of(node: usize) -> u64 {
     1_000_000_007 * (node as u64 + 1)
 }
 
-fn options(engine: Engine, metric: Metric) -> BuildOptions {
-    BuildOptions {
+fn options(engine: Engine, metric: Metric) -> GraphOptions {
+    GraphOptions {
         engine,
         metric,
         m: 8,
         ef_construction: 60,
-        batch_size: 100,
         threads: Some(2),
-        ..BuildOptions::default()
+        ..GraphOptions::default()
     }
 }
 
@@ -339,8 +347,8 @@ fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
     let dimension = 20;
     let data = structured(1500, dimension, 1);
     let queries = structured(50, dimension, 2);
-    for engine in Engine::ALL {
-        for metric in Metric::ALL {
+    for &engine in Engine::ALL {
+        for &metric in Metric::ALL {
             let built = build(&data, dimension, &options(engine, metric)).unwrap();
             assert_eq!(built.summary.inserted, 1500);
             let recall = recall(&built, metric, &data, dimension, &queries, 60);
@@ -353,10 +361,10 @@ fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
 fn every_vector_finds_its_own_label_first() {
     let dimension = 16;
     let data = structured(600, dimension, 3);
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
             // With a seed: hnsw_rs on several threads now and then leaves a node unreachable.
-            let options = BuildOptions {
+            let options = GraphOptions {
                 seed: Some(1),
                 ..options(engine, metric)
             };
@@ -376,8 +384,8 @@ fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
     let smooth = structured(700, dimension, 4);
     let mut random = Random(5);
     let noise: Vec<f32> = (0..700 * dimension).map(|_| random.unit()).collect();
-    for engine in Engine::ALL {
-        for metric in Metric::ALL {
+    for &engine in Engine::ALL {
+        for &metric in Metric::ALL {
             for data in [&smooth, &noise] {
                 let built = build(data, dimension, &options(engine, metric)).unwrap();
                 let parsed = Parsed::read(&built.path);
@@ -418,15 +426,14 @@ fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
 fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
     let dimension = 12;
     let data = structured(800, dimension, 6);
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         let bytes = |seed: u64, threads: usize, batch_size: usize| {
-            let options = BuildOptions {
+            let options = GraphOptions {
                 seed: Some(seed),
                 threads: Some(threads),
-                batch_size,
                 ..options(engine, Metric::Euclidean)
             };
-            let built = build(&data, dimension, &options).unwrap();
+            let built = build_in_batches(&data, dimension, batch_size, &options).unwrap();
             std::fs::read(&built.path).unwrap()
         };
         let one = bytes(42, 1, 100);
@@ -444,7 +451,7 @@ fn many_threads_on_few_processors_change_nothing() {
     let (count, dimension) = (3000, 4);
     let data = structured(count, dimension, 11);
     let bytes = |seed: u64, threads: usize| {
-        let options = BuildOptions {
+        let options = GraphOptions {
             seed: Some(seed),
             threads: Some(threads),
             m: 4,
@@ -468,8 +475,8 @@ fn many_threads_on_few_processors_change_nothing() {
 
 #[test]
 fn one_vector_is_an_index() {
-    for engine in Engine::ALL {
-        for metric in Metric::ALL {
+    for &engine in Engine::ALL {
+        for &metric in Metric::ALL {
             let built = build(&[0.5, -0.25], 2, &options(engine, metric)).unwrap();
             let found = search(&built.path, metric, &[1.0, 1.0], 10, 10);
             assert_eq!(found, [[label_of(0)]], "{engine} {metric}");
@@ -482,7 +489,7 @@ fn one_vector_is_an_index() {
 
 #[test]
 fn few_vectors_are_all_found() {
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         for count in 2..12 {
             let data = structured(count, 3, 9);
             let built = build(&data, 3, &options(engine, Metric::Euclidean)).unwrap();
@@ -496,7 +503,7 @@ fn few_vectors_are_all_found() {
 #[test]
 fn no_vectors_are_an_error() {
     let nothing = Rows::new(&[], 1, &[], 10);
-    let error = build_rows(nothing, &BuildOptions::default(), &Monitor::default())
+    let error = build_rows(nothing, &GraphOptions::default(), &Monitor::default())
         .err()
         .unwrap();
     assert_eq!(
@@ -515,7 +522,7 @@ fn rows_that_are_all_deleted_are_an_error() {
         ..RowBatch::default()
     }]
     .into_iter();
-    let error = build_rows(rows, &BuildOptions::default(), &Monitor::default())
+    let error = build_rows(rows, &GraphOptions::default(), &Monitor::default())
         .err()
         .unwrap();
     assert_eq!(
@@ -532,7 +539,7 @@ fn deleted_rows_are_counted_and_not_inserted() {
         batch.scanned += 2;
         batch.deleted_skipped = 2;
     }
-    let built = build_rows(rows, &BuildOptions::default(), &Monitor::default()).unwrap();
+    let built = build_rows(rows, &GraphOptions::default(), &Monitor::default()).unwrap();
     assert_eq!(
         built.summary,
         BuildSummary {
@@ -551,8 +558,8 @@ fn deleted_rows_are_counted_and_not_inserted() {
 #[test]
 fn duplicate_vectors_and_labels_are_all_inserted() {
     let dimension = 4;
-    for engine in Engine::ALL {
-        for metric in Metric::ALL {
+    for &engine in Engine::ALL {
+        for &metric in Metric::ALL {
             let mut data = structured(200, dimension, 8);
             for _ in 0..100 {
                 data.extend_from_slice(&[0.5, 0.25, -0.5, 0.75]);
@@ -576,7 +583,7 @@ fn vectors_of_zeros_are_at_cosine_distance_one_from_all() {
     data[40..44].fill(0.0);
     data[80..84].fill(0.0);
     data[..4].fill(-0.0);
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         let built = build(&data, dimension, &options(engine, Metric::Cosine)).unwrap();
         let parsed = Parsed::read(&built.path);
         parsed.check_graph();
@@ -605,7 +612,7 @@ fn distances_below_zero_are_written_as_they_are() {
         .into_iter()
         .map(|value| 50.0 * value)
         .collect();
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         let built = build(&data, dimension, &options(engine, Metric::DotProduct)).unwrap();
         let parsed = Parsed::read(&built.path);
         let (mut below_zero, mut all) = (0, 0);
@@ -625,8 +632,8 @@ fn distances_below_zero_are_written_as_they_are() {
 #[test]
 fn distances_that_overflow_or_underflow_still_give_a_graph() {
     let dimension = 6;
-    for engine in Engine::ALL {
-        for metric in Metric::ALL {
+    for &engine in Engine::ALL {
+        for &metric in Metric::ALL {
             for size in [f32::MAX, 1e30, 1e19, 1e-30, f32::from_bits(1)] {
                 let mut data: Vec<f32> = structured(150, dimension, 8);
                 for value in data.iter_mut().skip(50 * dimension) {
@@ -648,7 +655,7 @@ fn distances_that_overflow_or_underflow_still_give_a_graph() {
 fn cancelling_stops_the_build() {
     let data = structured(3000, 4, 8);
     let labels: Vec<u64> = (0..3000).collect();
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         let token = CancelToken::new();
         let last = AtomicU64::new(0);
         let report = |progress: Progress| {
@@ -658,9 +665,7 @@ fn cancelling_stops_the_build() {
                 token.cancel();
             }
         };
-        let monitor = Monitor::default()
-            .cancelled_by(&token)
-            .reporting_to(&report);
+        let monitor = Monitor::default().with_cancel(&token).on_progress(&report);
         let rows = Rows::new(&data, 4, &labels, 100);
         let error = build_rows(rows, &options(engine, Metric::Euclidean), &monitor)
             .err()
@@ -674,10 +679,10 @@ fn cancelling_stops_the_build() {
 fn a_panic_in_the_progress_function_stops_every_thread() {
     let data = structured(300, 4, 8);
     let labels: Vec<u64> = (0..300).collect();
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         let report = |progress: Progress| assert!(progress.done < 100, "on purpose");
-        let monitor = Monitor::default().reporting_to(&report);
-        let options = BuildOptions {
+        let monitor = Monitor::default().on_progress(&report);
+        let options = GraphOptions {
             threads: Some(3),
             ..options(engine, Metric::Euclidean)
         };
@@ -693,7 +698,7 @@ fn vectors_in_memory_are_checked_and_built() {
     let path = dir.path().join("index.hnsw");
     let data = structured(300, 4, 8);
     let build = |data: &[f32], dimension, labels: Option<&[u64]>| {
-        let options = BuildOptions::default();
+        let options = GraphOptions::default();
         build_index_from_vectors(
             data,
             dimension,
@@ -730,13 +735,13 @@ fn vectors_in_memory_are_checked_and_built() {
 fn progress_ends_at_the_number_of_vectors() {
     let data = structured(300, 4, 8);
     let labels: Vec<u64> = (0..300).collect();
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         let last = AtomicU64::new(0);
         let report = |progress: Progress| {
             assert_eq!(progress.total, 300);
             assert!(last.fetch_max(progress.done, Ordering::Relaxed) <= progress.done);
         };
-        let monitor = Monitor::default().reporting_to(&report);
+        let monitor = Monitor::default().on_progress(&report);
         let rows = Rows::new(&data, 4, &labels, 100);
         build_rows(rows, &options(engine, Metric::Euclidean), &monitor).unwrap();
         assert_eq!(last.load(Ordering::Relaxed), 300, "{engine}");
@@ -747,12 +752,11 @@ fn progress_ends_at_the_number_of_vectors() {
 fn more_vectors_than_the_capacity_are_an_error() {
     let data = structured(30, 4, 8);
     let with_capacity = |capacity| {
-        let options = BuildOptions {
+        let options = GraphOptions {
             capacity: Some(capacity),
-            batch_size: 7,
-            ..BuildOptions::default()
+            ..GraphOptions::default()
         };
-        build(&data, 4, &options).map(|built| built.summary.inserted)
+        build_in_batches(&data, 4, 7, &options).map(|built| built.summary.inserted)
     };
     assert_eq!(with_capacity(30).unwrap(), 30);
     assert_eq!(with_capacity(usize::MAX).unwrap(), 30);
@@ -775,35 +779,35 @@ fn options_out_of_range_are_refused_by_name() {
     };
     for (message, expected) in [
         (
-            refused(|o| o.m = 1),
+            refused(|o| o.graph.m = 1),
             "m: found 1, expected a number from 2 to 256",
         ),
         (
-            refused(|o| o.m = 257),
+            refused(|o| o.graph.m = 257),
             "m: found 257, expected a number from 2 to 256",
         ),
         (
-            refused(|o| o.m0 = Some(15)),
+            refused(|o| o.graph.m0 = Some(15)),
             "m0: found 15, expected a number from m, which is 16, to 1024",
         ),
         (
-            refused(|o| o.m0 = Some(usize::MAX)),
+            refused(|o| o.graph.m0 = Some(usize::MAX)),
             "m0: found 18446744073709551615, expected a number from m, which is 16, to 1024",
         ),
         (
             refused(|o| {
-                o.m0 = Some(33);
-                o.engine = Engine::HnswRs;
+                o.graph.m0 = Some(33);
+                o.graph.engine = Engine::HnswRs;
             }),
             "m0: found 33, expected 2·m, which is 32: the engine hnsw_rs can do nothing else \
              (the engine native can)",
         ),
         (
-            refused(|o| o.ef_construction = 15),
+            refused(|o| o.graph.ef_construction = 15),
             "ef_construction: found 15, expected a number from m, which is 16, to 65536",
         ),
         (
-            refused(|o| o.ef_construction = 65537),
+            refused(|o| o.graph.ef_construction = 65537),
             "ef_construction: found 65537, expected a number from m, which is 16, to 65536",
         ),
         (
@@ -815,15 +819,15 @@ fn options_out_of_range_are_refused_by_name() {
             "batch_size: found 1048577, expected a number from 1 to 1048576",
         ),
         (
-            refused(|o| o.capacity = Some(0)),
+            refused(|o| o.graph.capacity = Some(0)),
             "capacity: found 0, expected at least the number of vectors to insert",
         ),
         (
-            refused(|o| o.threads = Some(0)),
+            refused(|o| o.graph.threads = Some(0)),
             "threads: found 0, expected a number from 1 to 1024",
         ),
         (
-            refused(|o| o.threads = Some(1025)),
+            refused(|o| o.graph.threads = Some(1025)),
             "threads: found 1025, expected a number from 1 to 1024",
         ),
     ] {
@@ -834,9 +838,9 @@ fn options_out_of_range_are_refused_by_name() {
 #[test]
 fn the_smallest_and_the_largest_m_work() {
     let data = structured(700, 5, 8);
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         for (m, ef_construction) in [(2, 2), (2, 40), (256, 256)] {
-            let options = BuildOptions {
+            let options = GraphOptions {
                 m,
                 ef_construction,
                 ..options(engine, Metric::Euclidean)
@@ -855,17 +859,15 @@ fn the_smallest_and_the_largest_m_work() {
 
 #[test]
 fn names_of_metrics_and_engines_are_read_back() {
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         assert_eq!(metric.to_string().parse::<Metric>().unwrap(), metric);
         let json = serde_json::to_string(&metric).unwrap();
         assert_eq!(json, format!("\"{metric}\""));
-        assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
     }
-    for engine in Engine::ALL {
+    for &engine in Engine::ALL {
         assert_eq!(engine.to_string().parse::<Engine>().unwrap(), engine);
         let json = serde_json::to_string(&engine).unwrap();
         assert_eq!(json, format!("\"{engine}\""));
-        assert_eq!(serde_json::from_str::<Engine>(&json).unwrap(), engine);
     }
     assert_eq!(
         "l2".parse::<Metric>().unwrap_err().to_string(),
@@ -885,7 +887,7 @@ fn a_failing_input_is_reported_as_it_failed() {
             Err(Error::internal("from the input"))
         }
     }
-    let error = build_rows(Failing, &BuildOptions::default(), &Monitor::default())
+    let error = build_rows(Failing, &GraphOptions::default(), &Monitor::default())
         .err()
         .unwrap();
     assert_eq!(error.to_string(), "internal error: from the input");

@@ -12,6 +12,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong, with a stable [code](Error::code) for each kind.
+///
+/// The text of an error is complete: that of [`Io`](Self::Io) and [`Callback`](Self::Callback) ends
+/// with the cause. So that a report of the whole chain does not say it twice,
+/// [`source`](std::error::Error::source) is `None`; the cause itself is in the variant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -90,15 +94,14 @@ pub enum Error {
         expected: String,
     },
     /// The operating system refused an operation on a file.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {cause}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// What was tried, as an infinitive.
         action: &'static str,
         /// The operating system's error.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     /// A path is not one that may be read or written.
     #[error("{}: found {found}, expected {expected}", path.display())]
@@ -125,7 +128,7 @@ pub enum Error {
     Cancelled,
     /// The caller's own record callback failed.
     #[error("callback failed: {0}")]
-    Callback(#[source] BoxError),
+    Callback(BoxError),
     /// A fault in this crate or in one it uses, caught before it could do harm.
     #[error("internal error: {detail}")]
     Internal {
@@ -189,7 +192,7 @@ impl Error {
 
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
-        move |source| match source.kind() {
+        move |cause| match cause.kind() {
             io::ErrorKind::OutOfMemory => Error::OutOfMemory {
                 path: Some(path),
                 action,
@@ -198,7 +201,7 @@ impl Error {
             _ => Error::Io {
                 path,
                 action,
-                source,
+                cause,
             },
         }
     }
@@ -230,6 +233,17 @@ impl Error {
             found: found.to_string(),
             expected: expected.into(),
         }
+    }
+
+    /// `found` is none of the names of `field`.
+    pub(crate) fn unknown_name(
+        field: &'static str,
+        found: &str,
+        known: impl Iterator<Item = &'static str>,
+    ) -> Error {
+        let mut known: Vec<_> = known.collect();
+        let last = known.pop().unwrap_or_default();
+        Error::argument(field, found, format!("{} or {last}", known.join(", ")))
     }
 
     pub(crate) fn corrupt(

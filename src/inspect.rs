@@ -10,8 +10,21 @@ use crate::error::{Error, Result};
 use crate::io::file::IoMode;
 use crate::progress::Monitor;
 
+/// How [`inspect_index`] reads an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InspectOptions {
+    /// How the index files are read.
+    pub io: IoMode,
+}
+
+setters!(InspectOptions {
+    with_io(io: IoMode),
+});
+
 /// What [`inspect_index`] finds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct IndexReport {
     /// The header's fields.
     pub header: IndexHeader,
@@ -32,6 +45,7 @@ pub struct IndexReport {
 
 /// How large a file is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct FileSize {
     /// The file's name in the directory.
     pub name: &'static str,
@@ -52,10 +66,10 @@ pub struct FileSize {
 /// Those of an index that cannot be read, and [`Error::Cancelled`].
 pub fn inspect_index(
     index_dir: impl AsRef<Path>,
-    io: IoMode,
+    options: &InspectOptions,
     monitor: &Monitor<'_>,
 ) -> Result<IndexReport> {
-    let index = Index::open(index_dir.as_ref(), io)?;
+    let index = Index::open(index_dir.as_ref(), options.io)?;
     let mut level0 = index.level0()?;
 
     let labels = Labels::read(&mut level0, monitor, |record| !record.links.is_deleted())?;

@@ -29,6 +29,8 @@ impl CancelToken {
 }
 
 /// How far an operation has come.
+///
+/// Not `#[non_exhaustive]`: there is nothing more to a count, and callers make their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Rows done.
@@ -47,14 +49,14 @@ pub struct Monitor<'a> {
 impl<'a> Monitor<'a> {
     /// Stops with [`Error::Cancelled`] soon after `token` is cancelled.
     #[must_use]
-    pub fn cancelled_by(mut self, token: &'a CancelToken) -> Self {
+    pub fn with_cancel(mut self, token: &'a CancelToken) -> Self {
         self.cancel = Some(token);
         self
     }
 
     /// Calls `report` from time to time, at least at the end, on whichever thread does the work.
     #[must_use]
-    pub fn reporting_to(mut self, report: &'a (dyn Fn(Progress) + Sync)) -> Self {
+    pub fn on_progress(mut self, report: &'a (dyn Fn(Progress) + Sync)) -> Self {
         self.progress = Some(report);
         self
     }

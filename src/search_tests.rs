@@ -15,7 +15,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::*;
 use crate::build::tests::{structured, Random};
 use crate::graph::distance::{with_measure, Measure, Query, WithMeasure};
-use crate::{build_index_from_vectors, BuildOptions, Engine, Monitor};
+use crate::{build_index_from_vectors, Engine, GraphOptions, Monitor};
 
 /// This crate's own keys, as a metric of fast-hnsw.
 #[derive(Clone, Copy)]
@@ -60,13 +60,13 @@ fn label_of(node: usize) -> u64 {
 fn build(data: &[f32], dimension: usize, engine: Engine, metric: Metric) -> Built {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index.hnsw");
-    let options = BuildOptions {
+    let options = GraphOptions {
         engine,
         metric,
         m: 8,
         ef_construction: 60,
         seed: Some(3),
-        ..BuildOptions::default()
+        ..GraphOptions::default()
     };
     let labels: Vec<u64> = (0..data.len() / dimension).map(label_of).collect();
     let monitor = Monitor::default();
@@ -96,7 +96,7 @@ fn searches_are_those_of_fast_hnsw_to_the_bit_under_its_own_distances() {
     for dimension in [3, 20] {
         let queries = structured(30, dimension, 2);
         for (number, data) in data_sets(dimension).iter().enumerate() {
-            for metric in Metric::ALL {
+            for &metric in Metric::ALL {
                 let engine = Engine::ALL[number % 2];
                 let built = build(data, dimension, engine, metric);
                 let expected = LabeledIndex::<Keys, u64>::load(&built.path, Keys(metric)).unwrap();
@@ -149,7 +149,7 @@ fn indexes_of_fast_hnsw_itself_are_searched_with_a_metric_given() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index.hnsw");
     let data = structured(500, 6, 1);
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let mut index: LabeledIndex<Keys, u64> =
             Builder::new().m(4).seed(1).build_labeled(Keys(metric));
         for (node, vector) in data.chunks(6).enumerate() {
@@ -210,14 +210,14 @@ fn an_empty_index_gives_nothing() {
 #[test]
 fn the_metric_in_the_header_is_read_back_and_ignored_by_fast_hnsw() {
     let data = structured(300, 6, 1);
-    for metric in Metric::ALL {
+    for &metric in Metric::ALL {
         let built = build(&data, 6, Engine::Native, metric);
         for options in modes() {
             let index = HnswIndex::open(&built.path, &options).unwrap();
             assert_eq!(index.metric(), metric);
             assert!(HnswIndex::open(&built.path, &options.with_metric(metric)).is_ok());
         }
-        for other in Metric::ALL.into_iter().filter(|other| *other != metric) {
+        for other in Metric::ALL.iter().copied().filter(|other| *other != metric) {
             let options = OpenOptions::default().with_metric(other);
             let error = HnswIndex::open(&built.path, &options).unwrap_err();
             assert_eq!(error.code(), 101);

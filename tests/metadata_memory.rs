@@ -8,6 +8,7 @@
 #![allow(
     dead_code,
     unused_imports,
+    unused_macros,
     missing_docs,
     unreachable_pub,
     clippy::pedantic
@@ -17,6 +18,9 @@
 
 #[path = "support/counting_allocator.rs"]
 mod counting_allocator;
+#[macro_use]
+#[path = "../src/macros.rs"]
+mod macros;
 #[path = "../src/error.rs"]
 mod error;
 #[path = "../src/memory.rs"]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use toolbox::{
-    build_index_from_columnar, extract_index_to_columnar, BuildOptions, BuildResponse,
-    ColumnarOptions, Error, ExtractResponse, Monitor, Progress, Result, Salvage,
+    wire, BuildOptions, ColumnarOptions, Error, MetadataFrom, Monitor, Progress, Result, Salvage,
 };
 
 use crate::token::{self, Token};
@@ -37,7 +36,9 @@ pub(crate) fn extract(request: &str) -> Result<String> {
     let output_path = fields.path("output_path")?;
     let mut options = ColumnarOptions::default();
     fields.name("output_format", &mut options.format)?;
-    options.extract.metadata = fields.optional_path("metadata_path")?;
+    options.extract.metadata = fields
+        .optional_path("metadata_path")?
+        .map_or(MetadataFrom::None, MetadataFrom::Path);
     fields.flag("include_deleted", &mut options.extract.include_deleted)?;
     fields.size("batch_size", &mut options.batch_size)?;
     fields.name("vectors", &mut options.extract.vectors)?;
@@ -58,16 +59,10 @@ pub(crate) fn extract(request: &str) -> Result<String> {
     fields.name("compression", &mut options.compression)?;
     fields.number("row_group_bytes", &mut options.row_group_bytes)?;
     fields.name("io", &mut options.extract.io)?;
-    let output_format = options.format;
 
-    let summary = monitored(fields.token()?, |monitor| {
-        extract_index_to_columnar(&index_dir, &output_path, &options, monitor)
-    })?;
-    to_json(&ExtractResponse {
-        output_path,
-        output_format,
-        summary,
-    })
+    to_json(&monitored(fields.token()?, |monitor| {
+        wire::extract(index_dir, output_path, &options, monitor)
+    })?)
 }
 
 /// Runs a build request and returns the response document.
@@ -96,29 +91,21 @@ pub(crate) fn build(request: &str) -> Result<String> {
     let output_path = fields.path("output_path")?;
     let mut options = BuildOptions::default();
     fields.name("input_format", &mut options.format)?;
-    fields.name("metric", &mut options.metric)?;
+    fields.name("metric", &mut options.graph.metric)?;
     fields.flag("include_deleted", &mut options.include_deleted)?;
-    fields.size("m", &mut options.m)?;
-    fields.optional_size("m0", &mut options.m0)?;
-    fields.size("ef_construction", &mut options.ef_construction)?;
+    fields.size("m", &mut options.graph.m)?;
+    fields.optional_size("m0", &mut options.graph.m0)?;
+    fields.size("ef_construction", &mut options.graph.ef_construction)?;
     fields.size("batch_size", &mut options.batch_size)?;
-    fields.optional_size("capacity", &mut options.capacity)?;
-    options.seed = fields.optional_number("seed")?.or(options.seed);
-    fields.optional_size("threads", &mut options.threads)?;
-    fields.name("engine", &mut options.engine)?;
+    fields.optional_size("capacity", &mut options.graph.capacity)?;
+    options.graph.seed = fields.optional_number("seed")?.or(options.graph.seed);
+    fields.optional_size("threads", &mut options.graph.threads)?;
+    fields.name("engine", &mut options.graph.engine)?;
     fields.name("io", &mut options.io)?;
-    let (input_format, metric) = (options.format, options.metric);
 
-    let summary = monitored(fields.token()?, |monitor| {
-        build_index_from_columnar(&input_path, &output_path, &options, monitor)
-    })?;
-    to_json(&BuildResponse {
-        input_path,
-        output_path,
-        input_format,
-        metric,
-        summary,
-    })
+    to_json(&monitored(fields.token()?, |monitor| {
+        wire::build(input_path, output_path, &options, monitor)
+    })?)
 }
 
 fn monitored<T>(
@@ -131,8 +118,8 @@ fn monitored<T>(
     let report = |progress: Progress| token.report(progress);
     work(
         &Monitor::default()
-            .cancelled_by(&token.cancel)
-            .reporting_to(&report),
+            .with_cancel(&token.cancel)
+            .on_progress(&report),
     )
 }
 

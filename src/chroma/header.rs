@@ -24,6 +24,7 @@ const MULT_TOLERANCE: f64 = 1e-9;
 
 /// The fields of `header.bin`, under hnswlib's names, valid in every relation between them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct IndexHeader {
     /// Size in bytes of `size_t` on the machine that wrote the index: 8 or 4.
     pub word_size_bytes: u8,

@@ -10,6 +10,7 @@ use crate::progress::Monitor;
 
 /// The lowest and the highest of some labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct LabelRange {
     /// The lowest label.
     pub min: u64,

@@ -27,6 +27,13 @@ pub(crate) mod file_name {
     pub(crate) const ALL: [&str; 5] = [HEADER, LEVEL0, LENGTH, LINK_LISTS, METADATA];
 }
 
+/// The metadata of an index directory, if there is any.
+pub(crate) fn metadata_in(dir: &Path) -> Option<PathBuf> {
+    let path = dir.join(file_name::METADATA);
+    // A dangling link is no reason to leave the ids out in silence.
+    path.symlink_metadata().is_ok().then_some(path)
+}
+
 /// An open index directory whose records can be cut.
 #[derive(Debug)]
 pub(crate) struct Index {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use hnsw_toolbox::{ColumnarFormat, Compression, Engine, IoMode, Metric, Vectors};
+use hnsw_toolbox::{
+    BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
+    Metric, VectorForm,
+};
 
 /// Gets vectors out of Chroma's persisted HNSW directories, and builds new HNSW indexes.
 #[derive(Debug, Parser)]
@@ -58,14 +61,14 @@ pub(super) struct ExtractArguments {
     /// stored: as the index holds them; original: multiplied by their norm from length.bin, which
     /// for a cosine collection gives back what the user stored.
     #[arg(long, default_value_t)]
-    pub(super) vectors: Vectors,
+    pub(super) vectors: VectorForm,
 
     /// Most rows in a Parquet page or an Arrow record batch.
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = ColumnarOptions::default().batch_size)]
     pub(super) batch_size: usize,
 
     /// Bytes of vectors in a Parquet row group.
-    #[arg(long, value_name = "N", default_value_t = 64 << 20)]
+    #[arg(long, value_name = "N", default_value_t = ColumnarOptions::default().row_group_bytes)]
     pub(super) row_group_bytes: u64,
 
     /// Compression of Parquet pages: none, snappy or zstd.
@@ -112,11 +115,11 @@ pub(super) struct BuildArguments {
 
     /// euclidean, squared_euclidean, cosine, dot_product or manhattan. The file states it; with
     /// fast-hnsw, which does not read that, open it with the same.
-    #[arg(long, default_value_t = Metric::Euclidean)]
+    #[arg(long, default_value_t)]
     pub(super) metric: Metric,
 
     /// Neighbours of a node on the layers above 0: 2 to 256.
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = GraphOptions::default().m)]
     pub(super) m: usize,
 
     /// Neighbours of a node on layer 0: m to 1024. 2·m when not given.
@@ -124,11 +127,11 @@ pub(super) struct BuildArguments {
     pub(super) m0: Option<usize>,
 
     /// Candidates that are kept while a node's neighbours are looked for.
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = GraphOptions::default().ef_construction)]
     pub(super) ef_construction: usize,
 
     /// Rows of the input held at once.
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = BuildOptions::default().batch_size)]
     pub(super) batch_size: usize,
 
     /// The most vectors expected; more are an error.

@@ -3,39 +3,35 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{build_index_from_columnar, BuildOptions, BuildResponse, CancelToken};
+use hnsw_toolbox::wire::{self, BuildResponse};
+use hnsw_toolbox::{BuildOptions, CancelToken, GraphOptions};
 
 use super::args::BuildArguments;
 use super::extract::format;
 use super::{answer, check_answerable, work, Failure};
 
 pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let options = BuildOptions {
-        format: format(arguments.format, &arguments.input, "INPUT")?,
-        metric: arguments.metric,
-        include_deleted: arguments.include_deleted,
-        m: arguments.m,
-        m0: arguments.m0,
-        ef_construction: arguments.ef_construction,
-        batch_size: arguments.batch_size,
-        capacity: arguments.capacity,
-        seed: arguments.seed,
-        threads: arguments.threads,
-        engine: arguments.engine,
-        io: arguments.io,
-    };
-    let (input, output) = (&arguments.input, &arguments.output);
-    check_answerable(&arguments.work.answer, &[("INPUT", input), ("OUT", output)])?;
-    let summary = work("building", &arguments.work, cancel, |monitor| {
-        build_index_from_columnar(input, output, &options, monitor)
+    let graph = GraphOptions::default()
+        .with_metric(arguments.metric)
+        .with_m(arguments.m)
+        .with_m0(arguments.m0)
+        .with_ef_construction(arguments.ef_construction)
+        .with_capacity(arguments.capacity)
+        .with_seed(arguments.seed)
+        .with_threads(arguments.threads)
+        .with_engine(arguments.engine);
+    let options = BuildOptions::default()
+        .with_graph(graph)
+        .with_format(format(arguments.format, &arguments.input, "INPUT")?)
+        .with_include_deleted(arguments.include_deleted)
+        .with_batch_size(arguments.batch_size)
+        .with_io(arguments.io);
+    let (input, output) = (arguments.input, arguments.output);
+    let paths = [("INPUT", &*input), ("OUT", &*output)];
+    check_answerable(&arguments.work.answer, &paths)?;
+    let response = work("building", &arguments.work, cancel, |monitor| {
+        wire::build(input, output, &options, monitor)
     })?;
-    let response = BuildResponse {
-        input_path: arguments.input,
-        output_path: arguments.output,
-        input_format: options.format,
-        metric: options.metric,
-        summary,
-    };
     answer(&arguments.work.answer, &response, print)?;
     Ok(ExitCode::SUCCESS)
 }

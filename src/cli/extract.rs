@@ -1,49 +1,43 @@
 //! `hnsw-toolbox extract`
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
+use hnsw_toolbox::wire::{self, ExtractResponse};
 use hnsw_toolbox::{
-    extract_index_to_columnar, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions,
-    ExtractResponse, Salvage,
+    CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, MetadataFrom, Salvage,
 };
 
 use super::args::ExtractArguments;
 use super::{answer, check_answerable, work, Failure};
 
 pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let options = ColumnarOptions {
-        extract: ExtractOptions {
-            include_deleted: arguments.include_deleted,
-            metadata: match arguments.metadata {
-                None if !arguments.no_metadata => {
-                    metadata_beside(&arguments.index_dir, arguments.salvage)
-                }
-                given => given,
-            },
-            vectors: arguments.vectors,
-            io: arguments.io,
-            salvage: arguments.salvage.then_some(Salvage {
-                dimension: arguments.dimension,
-                m: arguments.m,
-            }),
-        },
-        format: format(arguments.format, &arguments.output, "OUT")?,
-        batch_size: arguments.batch_size,
-        compression: arguments.compression,
-        row_group_bytes: arguments.row_group_bytes,
+    let metadata = match arguments.metadata {
+        _ if arguments.no_metadata => MetadataFrom::None,
+        Some(path) => MetadataFrom::Path(path),
+        None => MetadataFrom::IndexDir,
     };
-    let (index_dir, output) = (&arguments.index_dir, &arguments.output);
-    check_answerable(&arguments.work.answer, &[("OUT", output)])?;
-    let summary = work("extracting", &arguments.work, cancel, |monitor| {
-        extract_index_to_columnar(index_dir, output, &options, monitor)
+    let salvage = Salvage::default()
+        .with_dimension(arguments.dimension)
+        .with_m(arguments.m);
+    let extract = ExtractOptions::default()
+        .with_include_deleted(arguments.include_deleted)
+        .with_metadata(metadata)
+        .with_vectors(arguments.vectors)
+        .with_io(arguments.io)
+        .with_salvage(arguments.salvage.then_some(salvage));
+    let options = ColumnarOptions::default()
+        .with_extract(extract)
+        .with_format(format(arguments.format, &arguments.output, "OUT")?)
+        .with_batch_size(arguments.batch_size)
+        .with_compression(arguments.compression)
+        .with_row_group_bytes(arguments.row_group_bytes);
+    let (index_dir, output) = (arguments.index_dir, arguments.output);
+    check_answerable(&arguments.work.answer, &[("OUT", &output)])?;
+    let response = work("extracting", &arguments.work, cancel, |monitor| {
+        wire::extract(index_dir, output, &options, monitor)
     })?;
-    let response = ExtractResponse {
-        output_path: arguments.output,
-        output_format: options.format,
-        summary,
-    };
     answer(&arguments.work.answer, &response, print)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -90,14 +84,6 @@ fn print(response: &ExtractResponse) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The metadata of an index that has some, or of one that is torn: a summary says then that it is
-/// missing.
-fn metadata_beside(index_dir: &Path, torn: bool) -> Option<PathBuf> {
-    let path = index_dir.join("index_metadata.pickle");
-    // A dangling link is no reason to leave the ids out in silence.
-    (torn || path.symlink_metadata().is_ok()).then_some(path)
 }
 
 /// The format that was asked for, or else the one that the file's name stands for.

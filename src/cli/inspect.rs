@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, IoMode, Monitor};
+use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, InspectOptions, Monitor};
 
 use super::args::InspectArguments;
 use super::{answer, Failure};
 
 pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::default().cancelled_by(cancel);
-    let report = inspect_index(&arguments.index_dir, IoMode::default(), &monitor)?;
+    let monitor = Monitor::default().with_cancel(cancel);
+    let report = inspect_index(&arguments.index_dir, &InspectOptions::default(), &monitor)?;
     answer(&arguments.answer, &report, print)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -119,7 +119,7 @@ fn work<T>(
 ) -> Result<T, Failure> {
     let bar = Bar::new(verb, arguments.quiet);
     let show = |progress| bar.show(progress);
-    let monitor = Monitor::default().cancelled_by(cancel).reporting_to(&show);
+    let monitor = Monitor::default().with_cancel(cancel).on_progress(&show);
     Ok(work(&monitor)?)
 }
 

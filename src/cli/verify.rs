@@ -3,14 +3,15 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{verify_index, CancelToken, VerifyReport};
+use hnsw_toolbox::{verify_index, CancelToken, VerifyOptions, VerifyReport};
 
 use super::args::VerifyArguments;
 use super::{answer, work, Failure, FAILED};
 
 pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let options = VerifyOptions::default().with_io(arguments.io);
     let report = work("verifying", &arguments.work, cancel, |monitor| {
-        verify_index(&arguments.index_dir, arguments.io, monitor)
+        verify_index(&arguments.index_dir, &options, monitor)
     })?;
     answer(&arguments.work.answer, &report, print)?;
     Ok(if report.damaged {

@@ -7,15 +7,14 @@ pub(crate) mod columns;
 pub(crate) mod parquet;
 pub(crate) mod read;
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 const MAX_BATCH_SIZE: usize = 1 << 20;
+
+/// Rows held at once unless the caller says otherwise.
+pub(crate) const DEFAULT_BATCH_SIZE: usize = 1024;
 
 /// Rows of a columnar file that are held at once: 1 to 1,048,576.
 pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
@@ -29,15 +28,16 @@ pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
     ))
 }
 
-/// A columnar file format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ColumnarFormat {
-    /// Apache Parquet.
-    #[default]
-    Parquet,
-    /// The Arrow IPC *file* format, also known as Feather version 2.
-    ArrowIpc,
+named_enum! {
+    /// A columnar file format.
+    #[derive(Default)]
+    pub enum ColumnarFormat for "format" {
+        /// Apache Parquet.
+        #[default]
+        Parquet = "parquet",
+        /// The Arrow IPC *file* format, also known as Feather version 2.
+        ArrowIpc = "arrow_ipc",
+    }
 }
 
 impl ColumnarFormat {
@@ -49,33 +49,6 @@ impl ColumnarFormat {
             "parquet" => Some(Self::Parquet),
             "arrow" | "ipc" | "feather" => Some(Self::ArrowIpc),
             _ => None,
-        }
-    }
-
-    /// The name used in requests and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Parquet => "parquet",
-            Self::ArrowIpc => "arrow_ipc",
-        }
-    }
-}
-
-impl fmt::Display for ColumnarFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for ColumnarFormat {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "parquet" => Ok(Self::Parquet),
-            "arrow_ipc" => Ok(Self::ArrowIpc),
-            _ => Err(Error::argument("format", name, "parquet or arrow_ipc")),
         }
     }
 }

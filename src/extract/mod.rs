@@ -4,16 +4,14 @@ mod join;
 pub(crate) mod rows;
 mod salvage;
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::chroma::{file_name, Index, IndexHeader};
+use crate::chroma::{file_name, metadata_in, Index, IndexHeader};
 use crate::columnar::{arrow_ipc, parquet};
-use crate::columnar::{check_batch_size, ColumnarFormat};
+use crate::columnar::{check_batch_size, ColumnarFormat, DEFAULT_BATCH_SIZE};
 use crate::error::{BoxError, Error, Result};
 use crate::io::atomic::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
 use crate::io::file::{IoMode, Source};
@@ -24,64 +22,65 @@ pub use salvage::{Salvage, SalvageSummary};
 
 /// What is extracted, and how the index is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExtractOptions {
     /// Emit records that are marked as deleted, too.
     pub include_deleted: bool,
-    /// The `index_metadata.pickle` to join, for the user id and the sequence number of each
-    /// record. Records that it does not know have neither.
-    pub metadata: Option<PathBuf>,
+    /// The metadata to join, for the user id and the sequence number of each record. Records that
+    /// it does not know have neither.
+    pub metadata: MetadataFrom,
     /// Which vectors are emitted.
-    pub vectors: Vectors,
+    pub vectors: VectorForm,
     /// How the index files are read.
     pub io: IoMode,
     /// Save what can be saved of a torn index, rather than fail.
     pub salvage: Option<Salvage>,
 }
 
-/// Which vectors an extraction emits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Vectors {
-    /// As the index holds them, bit for bit. Chroma holds vectors of a cosine collection divided
-    /// by their norm.
+setters!(ExtractOptions {
+    with_include_deleted(include_deleted: bool),
+    with_metadata(metadata: MetadataFrom),
+    with_vectors(vectors: VectorForm),
+    with_io(io: IoMode),
+    with_salvage(salvage: impl Into<Option<Salvage>>),
+});
+
+/// Where the metadata comes from that an extraction joins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetadataFrom {
+    /// `index_metadata.pickle` in the index directory, if it exists. The default, as on the
+    /// command line.
+    ///
+    /// Without that file no metadata is joined, as with [`None`](Self::None); a [`Salvage`] then
+    /// reports that the file is missing.
     #[default]
-    Stored,
-    /// Multiplied by their norm from `length.bin`: what the user gave, up to rounding, if the
-    /// collection has the cosine metric. No file of an index says which metric it has, and with
-    /// another one `length.bin` holds junk; a norm that is negative or not finite is an error.
-    Original,
+    IndexDir,
+    /// A file of that format anywhere. It must exist.
+    Path(PathBuf),
+    /// Nowhere: no record has a user id or a sequence number. The default of the C ABI and of Go.
+    None,
 }
 
-impl Vectors {
-    /// The name used in requests and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Original => "original",
-        }
-    }
-}
-
-impl fmt::Display for Vectors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Vectors {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        [Self::Stored, Self::Original]
-            .into_iter()
-            .find(|vectors| vectors.name() == name)
-            .ok_or_else(|| Error::argument("vectors", name, "stored or original"))
+named_enum! {
+    /// Which vectors an extraction emits.
+    #[derive(Default)]
+    pub enum VectorForm for "vectors" {
+        /// As the index holds them, bit for bit. Chroma holds vectors of a cosine collection
+        /// divided by their norm.
+        #[default]
+        Stored = "stored",
+        /// Multiplied by their norm from `length.bin`: what the user gave, up to rounding, if the
+        /// collection has the cosine metric. No file of an index says which metric it has, and
+        /// with another one `length.bin` holds junk; a norm that is negative or not finite is an
+        /// error.
+        Original = "original",
     }
 }
 
 /// How a columnar file is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ColumnarOptions {
     /// What is extracted.
     pub extract: ExtractOptions,
@@ -101,12 +100,20 @@ impl Default for ColumnarOptions {
         Self {
             extract: ExtractOptions::default(),
             format: ColumnarFormat::default(),
-            batch_size: 1024,
+            batch_size: DEFAULT_BATCH_SIZE,
             compression: Compression::default(),
             row_group_bytes: 64 << 20,
         }
     }
 }
+
+setters!(ColumnarOptions {
+    with_extract(extract: ExtractOptions),
+    with_format(format: ColumnarFormat),
+    with_batch_size(batch_size: usize),
+    with_compression(compression: Compression),
+    with_row_group_bytes(row_group_bytes: u64),
+});
 
 impl ColumnarOptions {
     fn validate(&self) -> Result<()> {
@@ -125,49 +132,24 @@ impl ColumnarOptions {
     }
 }
 
-/// Compression of Parquet pages. Embeddings are close to noise and compress little.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    /// None: the fastest to write and to read.
-    #[default]
-    None,
-    /// Snappy.
-    Snappy,
-    /// Zstandard at its default level.
-    Zstd,
-}
-
-impl Compression {
-    /// The name used in requests and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Snappy => "snappy",
-            Self::Zstd => "zstd",
-        }
-    }
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Compression {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        [Self::None, Self::Snappy, Self::Zstd]
-            .into_iter()
-            .find(|compression| compression.name() == name)
-            .ok_or_else(|| Error::argument("compression", name, "none, snappy or zstd"))
+named_enum! {
+    /// Compression of Parquet pages. Embeddings are close to noise and compress little.
+    #[derive(Default)]
+    pub enum Compression for "compression" {
+        /// None: the fastest to write and to read.
+        #[default]
+        None = "none",
+        /// Snappy.
+        Snappy = "snappy",
+        /// Zstandard at its default level.
+        Zstd = "zstd",
     }
 }
 
 /// One element of an index, borrowed from the mapped file.
+///
+/// Not `#[non_exhaustive]`, so that callers can make records to test their callbacks with. Its
+/// fields are the six columns, which are fixed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
     /// Position of the element in the index.
@@ -187,6 +169,7 @@ pub struct Record<'a> {
 
 /// What an extraction did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ExtractSummary {
     /// Records looked at.
     pub scanned: u64,
@@ -208,6 +191,7 @@ pub struct ExtractSummary {
 
 /// How an index's metadata and its records fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct JoinSummary {
     /// Emitted rows whose label has a user id.
     pub rows_with_user_id: u64,
@@ -220,6 +204,7 @@ pub struct JoinSummary {
 
 /// The properties of an index that a summary reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct IndexProperties {
     /// The parameter M.
     pub m: u64,
@@ -248,17 +233,6 @@ impl From<&IndexHeader> for IndexProperties {
     }
 }
 
-/// The answer to a request to extract, as the C ABI and `--json` give it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ExtractResponse {
-    /// Where the output is, as it was asked for.
-    pub output_path: PathBuf,
-    /// Format of the output.
-    pub output_format: ColumnarFormat,
-    /// What was done.
-    pub summary: ExtractSummary,
-}
-
 /// The files that an extraction reads.
 pub(crate) struct Inputs {
     index: Index,
@@ -275,7 +249,16 @@ impl Inputs {
             Some(salvage) => Index::open_torn(index_dir, options.io, salvage.shape()?)?,
         };
         let open = |path: &Path| Source::open(path, options.io);
-        let (metadata, metadata_error) = match options.metadata.as_deref().map(open) {
+        let metadata = match &options.metadata {
+            MetadataFrom::None => None,
+            MetadataFrom::Path(path) => Some(path.clone()),
+            // A salvage says which files it had to do without.
+            MetadataFrom::IndexDir if options.salvage.is_some() => {
+                Some(index_dir.join(file_name::METADATA))
+            }
+            MetadataFrom::IndexDir => metadata_in(index_dir),
+        };
+        let (metadata, metadata_error) = match metadata.as_deref().map(open) {
             Some(Err(error)) if options.salvage.is_some() => (None, Some(error.to_string())),
             metadata => (metadata.transpose()?, None),
         };
@@ -283,8 +266,8 @@ impl Inputs {
             metadata,
             metadata_error,
             norms: match options.vectors {
-                Vectors::Stored => None,
-                Vectors::Original => Some(open(&index.dir().join(file_name::LENGTH))?),
+                VectorForm::Stored => None,
+                VectorForm::Original => Some(open(&index.dir().join(file_name::LENGTH))?),
             },
             index,
         })

@@ -1,6 +1,6 @@
 //! Which records of an index are extracted, and which of a torn one are left out.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{ExtractOptions, Inputs};
 use crate::chroma::labels::Labels;
@@ -14,20 +14,26 @@ use crate::progress::Monitor;
 /// are records whose label is 0 or that of a later record, and those whose vector is not finite. Of
 /// the header only the layout of a record has to hold. Metadata that is missing or broken costs the
 /// user ids and sequence numbers; `link_lists.bin` is not read, and `length.bin` only for
-/// [`Vectors::Original`](super::Vectors::Original).
+/// [`VectorForm::Original`](super::VectorForm::Original).
 ///
 /// With `dimension` and `m`, `header.bin` is not read at all (but a length of 60 bytes says that
 /// labels are 32-bit), and every whole record of `data_level0.bin` is. Chroma makes that file as
 /// long as the index's first capacity, so that uninitialised memory may follow the last record: of
 /// it, only what has a label of 0, a label that comes again or a vector that is not finite can be
 /// told from a record. Junk that repeats a real label comes later, and takes that label's place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Salvage {
     /// Components of each vector.
     pub dimension: Option<usize>,
     /// The parameter M of the index.
     pub m: Option<usize>,
 }
+
+setters!(Salvage {
+    with_dimension(dimension: impl Into<Option<usize>>),
+    with_m(m: impl Into<Option<usize>>),
+});
 
 impl Salvage {
     /// Dimension and m, when the header is not to be used.
@@ -43,6 +49,7 @@ impl Salvage {
 
 /// What was saved of a torn index, and what was not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SalvageSummary {
     /// Records that `header.bin` counts; absent when it was not read.
     #[serde(skip_serializing_if = "Option::is_none")]

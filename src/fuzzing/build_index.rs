@@ -4,7 +4,9 @@
 //! Input: the format (u8, even for Parquet), and the rest as the file.
 
 use super::Directory;
-use crate::{build_index_from_columnar, BuildOptions, ColumnarFormat, IoMode, Monitor};
+use crate::{
+    build_index_from_columnar, BuildOptions, ColumnarFormat, GraphOptions, IoMode, Monitor,
+};
 
 pub fn property(bytes: &[u8]) {
     let [format, file @ ..] = bytes else {
@@ -19,13 +21,16 @@ pub fn property(bytes: &[u8]) {
                 0 => ColumnarFormat::Parquet,
                 _ => ColumnarFormat::ArrowIpc,
             },
-            m: 2,
-            ef_construction: 8,
             batch_size: 16,
-            // A few bytes may stand for very many rows.
-            capacity: Some(256),
-            seed: Some(1),
-            threads: Some(1),
+            graph: GraphOptions {
+                m: 2,
+                ef_construction: 8,
+                // A few bytes may stand for very many rows.
+                capacity: Some(256),
+                seed: Some(1),
+                threads: Some(1),
+                ..GraphOptions::default()
+            },
             io,
             ..BuildOptions::default()
         };

@@ -10,7 +10,8 @@ use std::fmt::Debug;
 use super::{rows, take, Directory};
 use crate::io::file::with_window;
 use crate::{
-    inspect_index, verify_index, ExtractOptions, IoMode, Monitor, Result, Salvage, Vectors,
+    inspect_index, verify_index, ExtractOptions, InspectOptions, IoMode, MetadataFrom, Monitor,
+    Result, Salvage, VectorForm, VerifyOptions,
 };
 
 /// The result of `run` in every way of reading, which must be one.
@@ -38,8 +39,10 @@ pub fn property(mut bytes: &[u8]) {
 
     let directory = Directory::new();
     directory.write("header.bin", take(&mut bytes, header));
-    let metadata =
-        (pickle > 0).then(|| directory.write("index_metadata.pickle", take(&mut bytes, pickle)));
+    let metadata = match pickle {
+        0 => MetadataFrom::None,
+        _ => MetadataFrom::Path(directory.write("index_metadata.pickle", take(&mut bytes, pickle))),
+    };
     directory.write("length.bin", take(&mut bytes, norms));
     directory.write("link_lists.bin", take(&mut bytes, links));
     directory.write("data_level0.bin", bytes);
@@ -54,9 +57,9 @@ pub fn property(mut bytes: &[u8]) {
             metadata: metadata.clone(),
             include_deleted: flags & 64 != 0,
             vectors: if flags & 128 == 0 {
-                Vectors::Stored
+                VectorForm::Stored
             } else {
-                Vectors::Original
+                VectorForm::Original
             },
             salvage,
             ..ExtractOptions::default()
@@ -72,8 +75,12 @@ pub fn property(mut bytes: &[u8]) {
         });
     }
     let monitor = Monitor::default();
-    same(window, |io| verify_index(directory, io, &monitor));
-    same(window, |io| inspect_index(directory, io, &monitor));
+    same(window, |io| {
+        verify_index(directory, &VerifyOptions { io }, &monitor)
+    });
+    same(window, |io| {
+        inspect_index(directory, &InspectOptions { io }, &monitor)
+    });
 }
 
 #[cfg(test)]

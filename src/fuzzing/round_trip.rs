@@ -15,7 +15,7 @@ use super::synthetic::{Element, Synthetic, Word};
 use super::{assert_same_rows, Directory, Export, Row};
 use crate::{
     extract_index_to_columnar, ColumnarFormat, ColumnarOptions, Compression, ExtractOptions,
-    IoMode, Monitor,
+    IoMode, MetadataFrom, Monitor,
 };
 
 /// An index, its ids, and how it is extracted.
@@ -145,7 +145,7 @@ pub fn property(bytes: &[u8]) {
     directory.write("data_level0.bin", &case.index.level0_bytes());
     if let Some(ids) = &case.ids {
         let path = directory.write("index_metadata.pickle", &pickle(ids));
-        case.options.extract.metadata = Some(path);
+        case.options.extract.metadata = MetadataFrom::Path(path);
     }
     let output = directory.path().join("output");
     let monitor = Monitor::default();

@@ -8,85 +8,39 @@
 //! overflows f32 on the way is computed again in f64, or is positive infinity where that is what
 //! it would be rounded to.
 
-use std::fmt;
 use std::marker::PhantomData;
-use std::str::FromStr;
 
 use pulp::{Arch, Simd, WithSimd};
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::io::mmap::prefetch;
 
-/// How far two vectors *a* and *b* are from each other. Lower is closer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Metric {
-    /// ‖a−b‖, the length of the difference.
-    #[default]
-    Euclidean,
-    /// ‖a−b‖².
-    SquaredEuclidean,
-    /// 1 − cos(a, b), from 0 to 2. A vector of zeros is at distance 1 from every vector, itself
-    /// included.
-    Cosine,
-    /// 1 − a·b; negative where a·b is above 1.
-    DotProduct,
-    /// ‖a−b‖₁, the sum of the absolute differences.
-    Manhattan,
+named_enum! {
+    /// How far two vectors *a* and *b* are from each other. Lower is closer.
+    #[derive(Default)]
+    pub enum Metric for "metric" {
+        /// ‖a−b‖, the length of the difference.
+        #[default]
+        Euclidean = "euclidean",
+        /// ‖a−b‖².
+        SquaredEuclidean = "squared_euclidean",
+        /// 1 − cos(a, b), from 0 to 2. A vector of zeros is at distance 1 from every vector, itself
+        /// included.
+        Cosine = "cosine",
+        /// 1 − a·b; negative where a·b is above 1.
+        DotProduct = "dot_product",
+        /// ‖a−b‖₁, the sum of the absolute differences.
+        Manhattan = "manhattan",
+    }
 }
 
 impl Metric {
-    /// Every metric.
-    pub const ALL: [Self; 5] = [
-        Self::Euclidean,
-        Self::SquaredEuclidean,
-        Self::Cosine,
-        Self::DotProduct,
-        Self::Manhattan,
-    ];
-
-    /// The name used in requests and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Euclidean => "euclidean",
-            Self::SquaredEuclidean => "squared_euclidean",
-            Self::Cosine => "cosine",
-            Self::DotProduct => "dot_product",
-            Self::Manhattan => "manhattan",
-        }
-    }
-
     /// The distance that a [key](Space::key) stands for.
     pub(crate) fn distance_of_key(self, key: f32) -> f32 {
         match self {
             Self::Euclidean => key.sqrt(),
             _ => key,
         }
-    }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|metric| metric.name() == name)
-            .ok_or_else(|| {
-                Error::argument(
-                    "metric",
-                    name,
-                    "euclidean, squared_euclidean, cosine, dot_product or manhattan",
-                )
-            })
     }
 }
 
@@ -592,7 +546,7 @@ mod tests {
                     .collect()
             };
             let (a, b) = (vector(1), vector(2));
-            for metric in Metric::ALL {
+            for &metric in Metric::ALL {
                 let expected = reference(metric, &a, &b);
                 for found in distances(metric, &a, &b) {
                     let error = (f64::from(found) - expected).abs();
@@ -611,7 +565,7 @@ mod tests {
         let b = [3e38, 3e38, -3e38, 1.0];
         let c = [3e38, 3e38, 3e38, 1.0];
         for (x, y) in [(a, a), (a, b), (a, c), (b, c)] {
-            for metric in Metric::ALL {
+            for &metric in Metric::ALL {
                 for found in distances(metric, &x, &y) {
                     assert!(!found.is_nan(), "{metric}");
                 }

@@ -3,58 +3,27 @@
 //! Both ways serve the same parsing code through [`Cursor::bytes`], and hold one window at a time,
 //! so that resident memory does not depend on the file's size.
 
-use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::io::mmap::Map;
 use crate::memory;
 
-/// How files are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IoMode {
-    /// Map windows of the file. Fastest; but when another process truncates the file meanwhile,
-    /// the operating system kills this one (SIGBUS).
-    #[default]
-    Mmap,
-    /// Read windows of the file into a buffer. A file that shrinks meanwhile is an error.
-    Read,
-}
-
-impl IoMode {
-    /// The name used in requests and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Mmap => "mmap",
-            Self::Read => "read",
-        }
-    }
-}
-
-impl fmt::Display for IoMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for IoMode {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "mmap" => Ok(Self::Mmap),
-            "read" => Ok(Self::Read),
-            _ => Err(Error::argument("io", name, "mmap or read")),
-        }
+named_enum! {
+    /// How files are read.
+    #[derive(Default)]
+    pub enum IoMode for "io" {
+        /// Map windows of the file. Fastest; but when another process truncates the file meanwhile,
+        /// the operating system kills this one (SIGBUS).
+        #[default]
+        Mmap = "mmap",
+        /// Read windows of the file into a buffer. A file that shrinks meanwhile is an error.
+        Read = "read",
     }
 }
 
@@ -200,7 +169,7 @@ impl Source {
     /// The same, or `None` when there is no such file.
     pub(crate) fn open_if_present(path: &Path, mode: IoMode) -> Result<Option<Self>> {
         match Self::open(path, mode) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
     }

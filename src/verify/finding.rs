@@ -1,39 +1,28 @@
 //! What a verification finds, by code.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::IndexState;
 use crate::chroma::file_name;
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// The index is damaged.
-    Error,
-    /// Not as hnswlib writes it, but nothing is lost and nothing fails because of it.
-    Warning,
-    /// A guess at what no file says.
-    Hint,
-    /// A fact that healthy indexes have, too.
-    Info,
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Hint => "hint",
-            Self::Info => "info",
-        })
+named_enum! {
+    /// How bad a finding is.
+    #[derive(PartialOrd, Ord)]
+    pub enum Severity for "severity" {
+        /// The index is damaged.
+        Error = "error",
+        /// Not as hnswlib writes it, but nothing is lost and nothing fails because of it.
+        Warning = "warning",
+        /// A guess at what no file says.
+        Hint = "hint",
+        /// A fact that healthy indexes have, too.
+        Info = "info",
     }
 }
 
 /// Something that a verification has found, once or many times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// Identifies the kind of finding, and never changes its meaning, as
     /// `links.neighbour_out_of_range`.

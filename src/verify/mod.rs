@@ -13,7 +13,6 @@ mod metadata;
 mod reach;
 mod records;
 
-use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -29,31 +28,32 @@ use crate::error::{Error, Result};
 use crate::io::file::{IoMode, Source};
 use crate::progress::Monitor;
 
-/// What is wrong with an index, in one word: of all that is, the first in this order, as what comes
-/// first makes what follows doubtful.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IndexState {
-    /// `header.bin` has a version that this crate does not know.
-    UnsupportedVersion,
-    /// `header.bin` is missing or contradicts itself, so that nothing else can be read.
-    BadHeader,
-    /// Records are missing, or hold what no record can; or `length.bin` is too short.
-    TornData,
-    /// `link_lists.bin` holds sizes that cannot be, or is longer than it can be. A known bug of
-    /// Chroma writes such files, sparse and terabytes long.
-    RunawayLinks,
-    /// Links lead nowhere, or are missing.
-    TornLinks,
-    /// There are records, but no metadata, or none that can be read. That is damage: no vector has
-    /// an id, and Chroma starts such an index anew.
-    NoMetadata,
-    /// The metadata and the records are not of the same labels, or the same dimension.
-    MetadataMismatch,
-    /// No records: a collection that was never flushed. That is no damage.
-    Empty,
-    /// Nothing is wrong.
-    Healthy,
+named_enum! {
+    /// What is wrong with an index, in one word: of all that is, the first in this order, as what
+    /// comes first makes what follows doubtful.
+    #[derive(PartialOrd, Ord)]
+    pub enum IndexState for "state" {
+        /// `header.bin` has a version that this crate does not know.
+        UnsupportedVersion = "unsupported_version",
+        /// `header.bin` is missing or contradicts itself, so that nothing else can be read.
+        BadHeader = "bad_header",
+        /// Records are missing, or hold what no record can; or `length.bin` is too short.
+        TornData = "torn_data",
+        /// `link_lists.bin` holds sizes that cannot be, or is longer than it can be. A known bug of
+        /// Chroma writes such files, sparse and terabytes long.
+        RunawayLinks = "runaway_links",
+        /// Links lead nowhere, or are missing.
+        TornLinks = "torn_links",
+        /// There are records, but no metadata, or none that can be read. That is damage: no vector
+        /// has an id, and Chroma starts such an index anew.
+        NoMetadata = "no_metadata",
+        /// The metadata and the records are not of the same labels, or the same dimension.
+        MetadataMismatch = "metadata_mismatch",
+        /// No records: a collection that was never flushed. That is no damage.
+        Empty = "empty",
+        /// Nothing is wrong.
+        Healthy = "healthy",
+    }
 }
 
 impl IndexState {
@@ -64,24 +64,21 @@ impl IndexState {
     }
 }
 
-impl fmt::Display for IndexState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnsupportedVersion => "unsupported_version",
-            Self::BadHeader => "bad_header",
-            Self::TornData => "torn_data",
-            Self::RunawayLinks => "runaway_links",
-            Self::TornLinks => "torn_links",
-            Self::NoMetadata => "no_metadata",
-            Self::MetadataMismatch => "metadata_mismatch",
-            Self::Empty => "empty",
-            Self::Healthy => "healthy",
-        })
-    }
+/// How [`verify_index`] reads an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// How the index files are read.
+    pub io: IoMode,
 }
+
+setters!(VerifyOptions {
+    with_io(io: IoMode),
+});
 
 /// What [`verify_index`] finds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// The index in one word.
     pub state: IndexState,
@@ -111,10 +108,10 @@ pub struct VerifyReport {
 /// ([`Error::InputChanged`]), and [`Error::Cancelled`].
 pub fn verify_index(
     index_dir: impl AsRef<Path>,
-    io: IoMode,
+    options: &VerifyOptions,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
-    let files = Files::open(index_dir.as_ref(), io)?;
+    let files = Files::open(index_dir.as_ref(), options.io)?;
     let mut findings = Findings::new();
     let (live, deleted, is_empty) = verify_files(&files, &mut findings, monitor)?;
     files.check_unchanged()?;

@@ -18,7 +18,7 @@ use crate::support::metadata_pickles::Shape;
 use crate::support::*;
 use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, ColumnarOptions, Error, ExtractSummary, IoMode,
-    Monitor, Result, Salvage, Vectors,
+    MetadataFrom, Monitor, Result, Salvage, VectorForm,
 };
 
 const DIMENSION: u64 = 384;
@@ -109,7 +109,7 @@ fn extract_while(
                 let _ = done.lock().unwrap().recv();
             }
         };
-        let monitor = Monitor::default().reporting_to(&report);
+        let monitor = Monitor::default().on_progress(&report);
         extract_index_to_columnar(dir, output, options, &monitor)
     })
 }
@@ -199,8 +199,8 @@ impl Joined {
 
     fn options(&self, format: hnsw_toolbox::ColumnarFormat, io: IoMode) -> ColumnarOptions {
         let mut options = columnar_options(format, extract_options(true, io));
-        options.extract.metadata = Some(self.dir.path().join(PICKLE));
-        options.extract.vectors = Vectors::Original;
+        options.extract.metadata = MetadataFrom::Path(self.dir.path().join(PICKLE));
+        options.extract.vectors = VectorForm::Original;
         options.batch_size = 100;
         options.row_group_bytes = 1 << 15;
         options

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crate::support::*;
 use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, inspect_index, ColumnarFormat, ColumnarOptions,
-    Compression, IoMode, Monitor, Progress,
+    Compression, InspectOptions, IoMode, Monitor, Progress,
 };
 use proptest::prelude::*;
 
@@ -97,13 +97,13 @@ fn index() -> impl Strategy<Value = Synthetic> {
 
 fn columnar(format: ColumnarFormat) -> impl Strategy<Value = ColumnarOptions> {
     let compression = match format {
-        ColumnarFormat::ArrowIpc => Just(Compression::None).boxed(),
         ColumnarFormat::Parquet => prop_oneof![
             Just(Compression::None),
             Just(Compression::Snappy),
             Just(Compression::Zstd)
         ]
         .boxed(),
+        _ => Just(Compression::None).boxed(),
     };
     let batch_size = prop_oneof![1..=8_usize, 9..=400_usize, Just(1_usize << 20)];
     let row_group_bytes = prop_oneof![1..=2000_u64, Just(64_u64 << 20), Just(u64::MAX)];
@@ -116,12 +116,10 @@ fn columnar(format: ColumnarFormat) -> impl Strategy<Value = ColumnarOptions> {
     )
         .prop_map(
             move |(batch_size, row_group_bytes, compression, include_deleted, io)| {
-                ColumnarOptions {
-                    batch_size,
-                    row_group_bytes,
-                    compression,
-                    ..columnar_options(format, extract_options(include_deleted, io))
-                }
+                columnar_options(format, extract_options(include_deleted, io))
+                    .with_batch_size(batch_size)
+                    .with_row_group_bytes(row_group_bytes)
+                    .with_compression(compression)
             },
         )
 }
@@ -246,7 +244,7 @@ proptest! {
         let total = index.elements.len() as u64;
         let ends_well = |run: &dyn Fn(&Monitor<'_>)| {
             let reports = Mutex::new(Vec::new());
-            run(&Monitor::default().reporting_to(&|progress| {
+            run(&Monitor::default().on_progress(&|progress| {
                 reports.lock().unwrap().push(progress);
             }));
             let reports = reports.into_inner().unwrap();
@@ -281,7 +279,8 @@ proptest! {
         distinct.sort_unstable();
         distinct.dedup();
         for io in IO_MODES {
-            let report = inspect_index(dir.path(), io, &Monitor::default()).unwrap();
+            let options = InspectOptions::default().with_io(io);
+            let report = inspect_index(dir.path(), &options, &Monitor::default()).unwrap();
             prop_assert_eq!(report.live, live.len() as u64);
             prop_assert_eq!(report.deleted, (index.elements.len() - live.len()) as u64);
             prop_assert_eq!(report.labels.map(|range| range.min), distinct.first().copied());
@@ -307,7 +306,8 @@ proptest! {
         let mut distinct = live.clone();
         distinct.sort_unstable();
         distinct.dedup();
-        let report = inspect_index(dir.path(), IO_MODES[0], &Monitor::default()).unwrap();
+        let report =
+            inspect_index(dir.path(), &InspectOptions::default(), &Monitor::default()).unwrap();
         prop_assert_eq!(report.duplicate_labels, (live.len() - distinct.len()) as u64);
     }
 }
@@ -344,7 +344,7 @@ fn progress_goes_on_in_small_steps_through_the_columns_of_a_row_group() {
             columnar_options(ColumnarFormat::Parquet, extract_options(true, IoMode::Read));
         options.batch_size = 400;
         let output = dir.path().join("out.parquet");
-        let monitor = Monitor::default().reporting_to(&report);
+        let monitor = Monitor::default().on_progress(&report);
         extract_index_to_columnar(dir.path(), &output, &options, &monitor).unwrap();
         // One row group, of which each column has 50 pages.
         assert_eq!(

@@ -11,7 +11,8 @@ use std::process::{Command, Output};
 
 use crate::support::*;
 use hnsw_toolbox::{
-    verify_index, Error, ExtractOptions, IndexState, IoMode, Monitor, Salvage, Vectors,
+    verify_index, Error, ExtractOptions, IndexState, IoMode, MetadataFrom, Monitor, Salvage,
+    VectorForm, VerifyOptions,
 };
 
 const OLD: &[u8] = b"what was there before";
@@ -153,17 +154,23 @@ fn what_is_not_a_file_is_refused_in_the_place_of_each_and_never_waited_for() {
             drop(std::fs::remove_file(&path));
             put(&path);
             for io in IO_MODES {
-                let error = verify_index(dir.path(), io, &Monitor::default()).unwrap_err();
+                let error = verify_index(
+                    dir.path(),
+                    &VerifyOptions::default().with_io(io),
+                    &Monitor::default(),
+                )
+                .unwrap_err();
                 assert_names(&error, &path, what);
                 if name == "link_lists.bin" {
                     continue; // never opened
                 }
-                let options = ExtractOptions {
-                    metadata: (name == "index_metadata.pickle").then(|| path.clone()),
-                    vectors: Vectors::Original,
-                    io,
-                    ..ExtractOptions::default()
-                };
+                let options = ExtractOptions::default()
+                    .with_metadata(match name {
+                        "index_metadata.pickle" => MetadataFrom::Path(path.clone()),
+                        _ => MetadataFrom::None,
+                    })
+                    .with_vectors(VectorForm::Original)
+                    .with_io(io);
                 let error = rows_by_callback(dir.path(), &options).unwrap_err();
                 assert_names(&error, &path, what);
             }
@@ -213,15 +220,17 @@ fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told()
                 std::fs::write(dir.path().join("header.bin"), header.bytes()).unwrap();
                 let harmless = at == 1 || at == 9;
                 for io in IO_MODES {
-                    let report = verify_index(dir.path(), io, &Monitor::default()).unwrap();
+                    let report = verify_index(
+                        dir.path(),
+                        &VerifyOptions::default().with_io(io),
+                        &Monitor::default(),
+                    )
+                    .unwrap();
                     // Links of these directories are random, so that all are damaged.
                     assert_eq!(report.state == IndexState::BadHeader, !harmless);
                     let strict = rows_by_callback(dir.path(), &extract_options(true, io));
                     assert_eq!(strict.is_ok(), harmless, "field {at}: {value}");
-                    let salvage = ExtractOptions {
-                        salvage: Some(Salvage::default()),
-                        ..extract_options(true, io)
-                    };
+                    let salvage = extract_options(true, io).with_salvage(Salvage::default());
                     if let Ok((_, rows)) = rows_by_callback(dir.path(), &salvage) {
                         assert_same_rows(&rows, &index.rows(true), "salvaged");
                     }
@@ -235,7 +244,12 @@ fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told()
         index.header.cur_element_count = count;
         index.header.max_elements = count;
         let dir = index.directory();
-        let report = verify_index(dir.path(), IoMode::Read, &Monitor::default()).unwrap();
+        let report = verify_index(
+            dir.path(),
+            &VerifyOptions::default().with_io(IoMode::Read),
+            &Monitor::default(),
+        )
+        .unwrap();
         assert_eq!(report.state, IndexState::BadHeader);
         let first = report.findings[0].first.as_deref().unwrap();
         assert!(first.contains("cur_element_count"), "{first}");

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use crate::support::*;
 use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, inspect_index, CancelToken, ColumnarFormat,
-    ColumnarOptions, Error, ExtractOptions, IoMode, Monitor, Result,
+    ColumnarOptions, Error, ExtractOptions, InspectOptions, IoMode, Monitor, Result,
 };
 use proptest::prelude::*;
 
@@ -31,7 +31,11 @@ fn extract_each_way(dir: &Path) -> Result<Vec<Row>> {
     let mut outcome: Option<Result<Vec<Row>>> = None;
     for io in IO_MODES {
         let rows = rows_by_callback(dir, &extract_options(true, io)).map(|(_, rows)| rows);
-        let inspected = inspect_index(dir, io, &Monitor::default());
+        let inspected = inspect_index(
+            dir,
+            &InspectOptions::default().with_io(io),
+            &Monitor::default(),
+        );
         assert_eq!(
             rows.as_ref().err().map(ToString::to_string),
             inspected.err().map(|error| error.to_string())
@@ -378,7 +382,8 @@ proptest! {
         std::fs::write(dir.path().join("header.bin"), bytes).unwrap();
         for io in IO_MODES {
             let rows = rows_by_callback(dir.path(), &extract_options(true, io));
-            let report = inspect_index(dir.path(), io, &Monitor::default());
+            let options = InspectOptions::default().with_io(io);
+            let report = inspect_index(dir.path(), &options, &Monitor::default());
             match (rows, report) {
                 (Ok((summary, rows)), Ok(report)) => {
                     prop_assert_eq!(rows.len() as u64, summary.emitted);
@@ -401,8 +406,8 @@ fn missing_files_are_named() {
         std::fs::remove_file(dir.path().join(name)).unwrap();
         let error = extract_each_way(dir.path()).unwrap_err();
         assert!(
-            matches!(&error, Error::Io { path, source, .. }
-                if path.ends_with(name) && source.kind() == std::io::ErrorKind::NotFound),
+            matches!(&error, Error::Io { path, cause, .. }
+                if path.ends_with(name) && cause.kind() == std::io::ErrorKind::NotFound),
             "{error:?}"
         );
     }
@@ -536,7 +541,7 @@ impl Run {
                     self.dir.path(),
                     &output,
                     &options,
-                    &Monitor::default().reporting_to(&|_| {
+                    &Monitor::default().on_progress(&|_| {
                         once.call_once(|| {
                             assert_eq!(names(self.out.path()).len(), 2, "a temporary file");
                             on_report(self.dir.path());
@@ -652,8 +657,8 @@ fn a_cancelled_extraction_leaves_the_earlier_output_and_nothing_else() {
                 }
             };
             let monitor = Monitor::default()
-                .cancelled_by(&token)
-                .reporting_to(&cancel_at);
+                .with_cancel(&token)
+                .on_progress(&cancel_at);
             let options = columnar_options(format, ExtractOptions::default());
             let error =
                 extract_index_to_columnar(run.dir.path(), &output, &options, &monitor).unwrap_err();
@@ -667,7 +672,7 @@ fn a_cancelled_extraction_leaves_the_earlier_output_and_nothing_else() {
 fn a_cancelled_callback_extraction_and_inspection_stop() {
     let run = Run::new();
     let token = CancelToken::new();
-    let monitor = Monitor::default().cancelled_by(&token);
+    let monitor = Monitor::default().with_cancel(&token);
     let mut seen = 0_u64;
     let options = ExtractOptions::default();
     let error = extract_index(run.dir.path(), &options, &monitor, |_| {
@@ -678,7 +683,7 @@ fn a_cancelled_callback_extraction_and_inspection_stop() {
     .unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error:?}");
     assert!((1..12_000).contains(&seen), "{seen}");
-    let error = inspect_index(run.dir.path(), IoMode::Mmap, &monitor).unwrap_err();
+    let error = inspect_index(run.dir.path(), &InspectOptions::default(), &monitor).unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error:?}");
 }
 
@@ -785,41 +790,16 @@ fn options_out_of_range_are_errors_that_name_the_option() {
     let output = dir.path().join("out");
     let default = ColumnarOptions::default();
     for (field, options) in [
-        (
-            "batch_size",
-            ColumnarOptions {
-                batch_size: 0,
-                ..default.clone()
-            },
-        ),
-        (
-            "batch_size",
-            ColumnarOptions {
-                batch_size: (1 << 20) + 1,
-                ..default.clone()
-            },
-        ),
-        (
-            "batch_size",
-            ColumnarOptions {
-                batch_size: usize::MAX,
-                ..default.clone()
-            },
-        ),
-        (
-            "row_group_bytes",
-            ColumnarOptions {
-                row_group_bytes: 0,
-                ..default.clone()
-            },
-        ),
+        ("batch_size", default.clone().with_batch_size(0)),
+        ("batch_size", default.clone().with_batch_size((1 << 20) + 1)),
+        ("batch_size", default.clone().with_batch_size(usize::MAX)),
+        ("row_group_bytes", default.clone().with_row_group_bytes(0)),
         (
             "compression",
-            ColumnarOptions {
-                format: ColumnarFormat::ArrowIpc,
-                compression: hnsw_toolbox::Compression::Zstd,
-                ..default.clone()
-            },
+            default
+                .clone()
+                .with_format(ColumnarFormat::ArrowIpc)
+                .with_compression(hnsw_toolbox::Compression::Zstd),
         ),
     ] {
         let error = extract_to(dir.path(), &output, &options).unwrap_err();

@@ -10,7 +10,7 @@ use fast_hnsw::distance::{Cosine, Distance, Euclidean};
 use fast_hnsw::labeled::LabeledIndex;
 use hnsw_toolbox::{
     build_index_from_columnar, extract_index_to_columnar, BuildOptions, ColumnarFormat,
-    ColumnarOptions, Engine, ExtractOptions, Metric, Monitor,
+    ColumnarOptions, Engine, ExtractOptions, GraphOptions, Metric, Monitor,
 };
 
 fn every_vector_is_found<D: Distance + Copy>(
@@ -58,23 +58,20 @@ fn every_live_vector_of_a_real_index_finds_its_own_label_first() {
         ] {
             let extracted = work.path().join("extracted");
             let built = work.path().join("built.hnsw");
-            let options = ColumnarOptions {
-                format,
-                ..ColumnarOptions::default()
-            };
+            let options = ColumnarOptions::default().with_format(format);
             extract_index_to_columnar(&segment, &extracted, &options, &monitor).unwrap();
-            let options = BuildOptions {
-                format,
-                engine,
+            let graph = GraphOptions::default()
+                .with_engine(engine)
                 // hnsw_rs on several threads now and then leaves a node unreachable.
-                seed: Some(1),
-                metric: if cosine {
+                .with_seed(1)
+                .with_metric(if cosine {
                     Metric::Cosine
                 } else {
                     Metric::Euclidean
-                },
-                ..BuildOptions::default()
-            };
+                });
+            let options = BuildOptions::default()
+                .with_graph(graph)
+                .with_format(format);
             let built_summary =
                 build_index_from_columnar(&extracted, &built, &options, &monitor).unwrap();
             assert_eq!(built_summary.inserted, summary.emitted);

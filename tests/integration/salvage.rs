@@ -13,18 +13,13 @@ use std::process::Command;
 use crate::support::*;
 use hnsw_toolbox::{
     extract_index_to_columnar, ColumnarFormat, Error, ExtractOptions, ExtractSummary, IoMode,
-    Monitor, Salvage, SalvageSummary, Vectors,
+    MetadataFrom, Monitor, Salvage, SalvageSummary, VectorForm,
 };
 use proptest::prelude::*;
 use serde_json::Value;
 
 fn options(io: IoMode, include_deleted: bool) -> ExtractOptions {
-    ExtractOptions {
-        include_deleted,
-        io,
-        salvage: Some(Salvage::default()),
-        ..ExtractOptions::default()
-    }
+    extract_options(include_deleted, io).with_salvage(Salvage::default())
 }
 
 /// The rows by each way of reading and writing, which agree.
@@ -32,10 +27,7 @@ fn salvage_with(dir: &Path, options: &ExtractOptions) -> (ExtractSummary, Vec<Ro
     let scratch = tempfile::tempdir().unwrap();
     let mut outcomes = Vec::new();
     for io in IO_MODES {
-        let options = ExtractOptions {
-            io,
-            ..options.clone()
-        };
+        let options = options.clone().with_io(io);
         outcomes.push(rows_by_callback(dir, &options).unwrap());
         for format in FORMATS {
             let options = columnar_options(format, options.clone());
@@ -67,16 +59,8 @@ fn salvage(dir: &Path, include_deleted: bool) -> (SalvageSummary, Vec<Row>) {
 fn a_healthy_index_loses_nothing() {
     for case in fixtures() {
         let segment = case.join("segment");
-        let metadata = segment.join("index_metadata.pickle");
-        let healthy = ExtractOptions {
-            metadata: metadata.exists().then_some(metadata),
-            include_deleted: true,
-            ..ExtractOptions::default()
-        };
-        let torn = ExtractOptions {
-            salvage: Some(Salvage::default()),
-            ..healthy.clone()
-        };
+        let healthy = ExtractOptions::default().with_include_deleted(true);
+        let torn = healthy.clone().with_salvage(Salvage::default());
         let (expected, rows) = rows_by_callback(&segment, &healthy).unwrap();
         let (summary, salvaged) = rows_by_callback(&segment, &torn).unwrap();
         assert_same_rows(&salvaged, &rows, "salvaged");
@@ -154,7 +138,7 @@ fn metadata_that_is_missing_or_broken_costs_the_ids_and_says_so() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("pickle");
     let mut torn = options(IoMode::Mmap, false);
-    torn.metadata = Some(path.clone());
+    torn.metadata = MetadataFrom::Path(path.clone());
     let (_, expected) = rows_by_callback(&segment, &options(IoMode::Mmap, false)).unwrap();
     for content in [None, Some(0), Some(whole.len() / 2)] {
         if let Some(length) = content {
@@ -221,10 +205,7 @@ fn with_a_dimension_and_m_no_header_is_needed() {
         let index = Synthetic::new(word, 4, 5, 30);
         let dir = index.directory();
         let mut given = options(IoMode::Mmap, true);
-        given.salvage = Some(Salvage {
-            dimension: Some(5),
-            m: Some(4),
-        });
+        given.salvage = Some(Salvage::default().with_dimension(5).with_m(4));
         match word {
             // Its length alone says that labels are 32-bit.
             Word::U32 => std::fs::write(dir.path().join("header.bin"), [0xFF; 60]).unwrap(),
@@ -248,7 +229,7 @@ fn with_a_dimension_and_m_no_header_is_needed() {
         (Some(5), Some(usize::MAX)),
     ] {
         let mut given = options(IoMode::Mmap, true);
-        given.salvage = Some(Salvage { dimension, m });
+        given.salvage = Some(Salvage::default().with_dimension(dimension).with_m(m));
         let error = rows_by_callback(dir.path(), &given).unwrap_err();
         assert!(matches!(error, Error::InvalidArgument { .. }), "{error:?}");
     }
@@ -283,7 +264,7 @@ fn nothing_is_written_into_the_index_directory() {
 fn original_vectors_still_need_their_norms() {
     let dir = Synthetic::new(Word::U64, 4, 5, 30).directory();
     let mut original = options(IoMode::Mmap, true);
-    original.vectors = Vectors::Original;
+    original.vectors = VectorForm::Original;
     let error = rows_by_callback(dir.path(), &original).unwrap_err();
     assert!(error.to_string().contains("length.bin"), "{error}");
 }

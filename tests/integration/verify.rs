@@ -15,14 +15,22 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use hnsw_toolbox::{
-    verify_index, CancelToken, Error, IndexState, IoMode, Monitor, Severity, VerifyReport,
+    verify_index, CancelToken, Error, IndexState, IoMode, Monitor, Severity, VerifyOptions,
+    VerifyReport,
 };
 use proptest::prelude::*;
 use serde_json::Value;
 
 /// The report by both ways of reading, which agree.
 fn verify(dir: &Path) -> VerifyReport {
-    let [mapped, read] = IO_MODES.map(|io| verify_index(dir, io, &Monitor::default()).unwrap());
+    let [mapped, read] = IO_MODES.map(|io| {
+        verify_index(
+            dir,
+            &VerifyOptions::default().with_io(io),
+            &Monitor::default(),
+        )
+        .unwrap()
+    });
     assert_eq!(mapped, read);
     assert_eq!(mapped.damaged, mapped.state.is_damaged());
     let has_errors = mapped
@@ -578,8 +586,10 @@ fn a_file_that_changes_or_appears_meanwhile_is_an_error_not_a_finding() {
                     let length = file.as_ref().unwrap().metadata().unwrap().len();
                     file.unwrap().set_len(length + 1).unwrap();
                 };
-                let monitor = Monitor::default().reporting_to(&change);
-                let error = verify_index(dir.path(), io, &monitor).unwrap_err();
+                let monitor = Monitor::default().on_progress(&change);
+                let error =
+                    verify_index(dir.path(), &VerifyOptions::default().with_io(io), &monitor)
+                        .unwrap_err();
                 assert!(
                     matches!(&error, Error::InputChanged { path: found, .. } if found == &path),
                     "{error:?}"
@@ -593,7 +603,12 @@ fn a_file_that_changes_or_appears_meanwhile_is_an_error_not_a_finding() {
 fn a_directory_that_is_none_is_an_error_and_a_cancelled_verification_stops() {
     let dir = real();
     for path in [dir.path().join("nowhere"), dir.path().join("header.bin")] {
-        let error = verify_index(&path, IoMode::Read, &Monitor::default()).unwrap_err();
+        let error = verify_index(
+            &path,
+            &VerifyOptions::default().with_io(IoMode::Read),
+            &Monitor::default(),
+        )
+        .unwrap_err();
         assert!(
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
@@ -601,8 +616,8 @@ fn a_directory_that_is_none_is_an_error_and_a_cancelled_verification_stops() {
     }
     let token = CancelToken::new();
     token.cancel();
-    let monitor = Monitor::default().cancelled_by(&token);
-    let error = verify_index(dir.path(), IoMode::Mmap, &monitor).unwrap_err();
+    let monitor = Monitor::default().with_cancel(&token);
+    let error = verify_index(dir.path(), &VerifyOptions::default(), &monitor).unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error:?}");
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, ColumnarFormat, ColumnarOptions, ExtractOptions,
-    ExtractSummary, IoMode, Monitor, Result,
+    ExtractSummary, IoMode, MetadataFrom, Monitor, Result,
 };
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
@@ -41,20 +41,16 @@ pub const IO_MODES: [IoMode; 2] = [IoMode::Mmap, IoMode::Read];
 pub const FORMATS: [ColumnarFormat; 2] = [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc];
 
 pub fn extract_options(include_deleted: bool, io: IoMode) -> ExtractOptions {
-    #[allow(clippy::needless_update)] // more options may come
-    ExtractOptions {
-        include_deleted,
-        io,
-        ..ExtractOptions::default()
-    }
+    ExtractOptions::default()
+        .with_include_deleted(include_deleted)
+        .with_io(io)
+        .with_metadata(MetadataFrom::None)
 }
 
 pub fn columnar_options(format: ColumnarFormat, extract: ExtractOptions) -> ColumnarOptions {
-    ColumnarOptions {
-        extract,
-        format,
-        ..ColumnarOptions::default()
-    }
+    ColumnarOptions::default()
+        .with_extract(extract)
+        .with_format(format)
 }
 
 /// The rows that [`extract_index`] hands out.
@@ -94,6 +90,7 @@ pub fn read_export(path: &Path, format: ColumnarFormat) -> Export {
     match format {
         ColumnarFormat::Parquet => export::parquet::read(file),
         ColumnarFormat::ArrowIpc => export::arrow_ipc::read(file),
+        other => panic!("{other}"),
     }
 }
 

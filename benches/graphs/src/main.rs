@@ -17,7 +17,7 @@ use std::time::Instant;
 use fast_hnsw::distance::{Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean};
 use fast_hnsw::labeled::LabeledIndex;
 use fast_hnsw::Builder;
-use hnsw_toolbox::{build_index_from_vectors, BuildOptions, Monitor, Progress};
+use hnsw_toolbox::{build_index_from_vectors, GraphOptions, Monitor, Progress};
 
 const K: usize = 10;
 
@@ -106,13 +106,11 @@ fn build(
     let graph = match engine {
         "fast_hnsw" => with_metric!(metric, build_fast_hnsw(dimension, &base, out)),
         _ => {
-            let options = BuildOptions {
-                engine: engine.parse().unwrap(),
-                metric: metric.parse().unwrap(),
-                threads: Some(threads),
-                seed,
-                ..BuildOptions::default()
-            };
+            let options = GraphOptions::default()
+                .with_engine(engine.parse().unwrap())
+                .with_metric(metric.parse().unwrap())
+                .with_threads(threads)
+                .with_seed(seed);
             let times = Mutex::new((None, start));
             let report = |_: Progress| {
                 let mut times = times.lock().unwrap();
@@ -120,7 +118,7 @@ fn build(
                 times.0.get_or_insert(now);
                 times.1 = now;
             };
-            let monitor = Monitor::default().reporting_to(&report);
+            let monitor = Monitor::default().on_progress(&report);
             build_index_from_vectors(&base, dimension, None, out, &options, &monitor).unwrap();
             let (first, last) = *times.lock().unwrap();
             (last - first.unwrap()).as_secs_f64()

@@ -262,7 +262,7 @@ fn reading_stops_when_it_is_cancelled() {
     let source = Source::open(file.path(), IoMode::Mmap).unwrap();
     let token = CancelToken::new();
     token.cancel();
-    let monitor = Monitor::default().cancelled_by(&token);
+    let monitor = Monitor::default().with_cancel(&token);
     assert!(matches!(
         Metadata::read(&source, &monitor),
         Err(Error::Cancelled)

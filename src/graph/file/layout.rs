@@ -83,7 +83,8 @@ impl RawExtension {
             return StatedMetric::UnknownVersion(self.version.get());
         }
         Metric::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|metric| metric_code(*metric) == self.metric)
             .map_or(StatedMetric::UnknownCode(self.metric), StatedMetric::Metric)
     }

@@ -1,0 +1,68 @@
+//! What every options struct and every enum of names would otherwise repeat.
+
+/// Defines an enum whose variants have names: those that requests, the command line and JSON use.
+///
+/// `field` is what an unknown name is an error of.
+macro_rules! named_enum {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $type:ident for $field:literal {
+            $($(#[$variant_meta:meta])* $variant:ident = $name:literal,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+        #[non_exhaustive]
+        $vis enum $type {
+            $($(#[$variant_meta])* #[serde(rename = $name)] $variant,)+
+        }
+
+        impl $type {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name in requests, in responses and on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::error::Error;
+
+            fn from_str(name: &str) -> $crate::error::Result<Self> {
+                let known = Self::ALL.iter().copied();
+                known.clone().find(|value| value.name() == name).ok_or_else(|| {
+                    $crate::error::Error::unknown_name($field, name, known.map(Self::name))
+                })
+            }
+        }
+    };
+}
+
+/// Gives an options struct a consuming setter for each of its fields.
+///
+/// A field that may be absent takes `impl Into<Option<T>>`: a value, or an `Option` of one.
+macro_rules! setters {
+    ($type:ident { $($setter:ident($field:ident: $value:ty),)+ }) => {
+        impl $type {
+            $(
+                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $setter(mut self, $field: $value) -> Self {
+                    self.$field = $field.into();
+                    self
+                }
+            )+
+        }
+    };
+}

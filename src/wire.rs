@@ -1,0 +1,70 @@
+//! What the C ABI and `--json` answer. No part of the public interface of this crate.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::build::{build_index_from_columnar, BuildOptions, BuildSummary};
+use crate::columnar::ColumnarFormat;
+use crate::error::Result;
+use crate::extract::{extract_index_to_columnar, ColumnarOptions, ExtractSummary};
+use crate::graph::distance::Metric;
+use crate::progress::Monitor;
+
+/// The answer to a request to extract.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExtractResponse {
+    /// Where the output is, as it was asked for.
+    pub output_path: PathBuf,
+    /// Format of the output.
+    pub output_format: ColumnarFormat,
+    /// What was done.
+    pub summary: ExtractSummary,
+}
+
+/// As [`extract_index_to_columnar`].
+pub fn extract(
+    index_dir: PathBuf,
+    output_path: PathBuf,
+    options: &ColumnarOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExtractResponse> {
+    let summary = extract_index_to_columnar(index_dir, &output_path, options, monitor)?;
+    Ok(ExtractResponse {
+        output_path,
+        output_format: options.format,
+        summary,
+    })
+}
+
+/// The answer to a request to build.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildResponse {
+    /// The input, as it was asked for.
+    pub input_path: PathBuf,
+    /// Where the output is, as it was asked for.
+    pub output_path: PathBuf,
+    /// Format of the input.
+    pub input_format: ColumnarFormat,
+    /// The metric that the index was built for.
+    pub metric: Metric,
+    /// What was done.
+    pub summary: BuildSummary,
+}
+
+/// As [`build_index_from_columnar`].
+pub fn build(
+    input_path: PathBuf,
+    output_path: PathBuf,
+    options: &BuildOptions,
+    monitor: &Monitor<'_>,
+) -> Result<BuildResponse> {
+    let summary = build_index_from_columnar(&input_path, &output_path, options, monitor)?;
+    Ok(BuildResponse {
+        input_path,
+        output_path,
+        input_format: options.format,
+        metric: options.graph.metric,
+        summary,
+    })
+}
