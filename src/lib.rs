@@ -65,12 +65,11 @@ pub use build::{
     GraphOptions,
 };
 pub use chroma::{IndexHeader, LabelRange};
-pub use columnar::ColumnarFormat;
+pub use columnar::{ColumnarFormat, Compression};
 pub use error::{BoxError, Error, Result};
 pub use extract::{
-    extract_index, extract_index_to_columnar, ColumnarOptions, Compression, ExtractOptions,
-    ExtractSummary, IndexProperties, JoinSummary, MetadataFrom, Record, Salvage, SalvageSummary,
-    VectorForm,
+    extract_index, extract_index_to_columnar, ColumnarOptions, ExtractOptions, ExtractSummary,
+    IndexProperties, JoinSummary, MetadataFrom, Record, Salvage, SalvageSummary, VectorForm,
 };
 pub use graph::distance::Metric;
 pub use inspect::{inspect_index, FileSize, IndexReport, InspectOptions};

@@ -1,52 +1,672 @@
-//! The six columns, and what is written about the file beside them.
+//! Columns: what they are called, what they hold, and the builders that gather their values.
+//!
+//! A [`Builder`] is an arrow2 builder of fixed capacity. Whoever writes a file pushes values into
+//! the builder of each column; when one holds `batch_size` values, or the bytes that fit into a
+//! page, it is flushed and filled again. Arrow IPC makes a record batch of a flush of all builders,
+//! Parquet a page of a flush of one:
+//!
+//! ```text
+//! values ─ push ─▶ builder ─ flush ─▶ Parquet: page of its column ─┐
+//!                                  └▶ Arrow IPC: array of a batch ─┴▶ file
+//! ```
+//!
+//! The values of a vector builder go from its buffer straight to the file, without another copy,
+//! and its memory is filled again by the next vectors. So the memory that writing takes is that of
+//! one flush, and does not grow with the file.
 
-use arrow2::datatypes::{DataType, Field, Schema};
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "rows are pushed by nothing but tests so far")
+)]
 
-use crate::chroma::IndexHeader;
+use std::fmt;
+
+use arrow2::array::{
+    Array, FixedSizeListArray, MutableArray, MutableBooleanArray, MutableFixedSizeListArray,
+    MutableListArray, MutablePrimitiveArray, MutableUtf8Array, PrimitiveArray, TryPush,
+};
+use arrow2::bitmap::MutableBitmap;
+use arrow2::buffer::Buffer;
+use arrow2::datatypes::{DataType, Field};
+use arrow2::offset::Offsets;
+use arrow2::types::NativeType;
+
 use crate::error::{Error, Result};
+use crate::memory;
 
-/// Name and version of the writer.
-pub(crate) const CREATED_BY: &str = concat!("hnsw-toolbox ", env!("CARGO_PKG_VERSION"));
+pub(crate) const INTERNAL_ID: &str = "internal_id";
+pub(crate) const LABEL: &str = "label";
+pub(crate) const DELETED: &str = "deleted";
+pub(crate) const USER_ID: &str = "user_id";
+pub(crate) const SEQ_ID: &str = "seq_id";
+pub(crate) const VECTOR: &str = "vector";
 
-/// The columns of an export, in file order.
-pub(crate) fn columns(dimension: usize) -> Result<Vec<Field>> {
-    let element = Field::new("item", DataType::Float32, false);
-    check_dimension(dimension)?;
-    Ok(vec![
-        Field::new("internal_id", DataType::UInt64, false),
-        Field::new("label", DataType::UInt64, false),
-        Field::new("deleted", DataType::Boolean, false),
-        Field::new("user_id", DataType::Utf8, true),
-        Field::new("seq_id", DataType::UInt64, true),
-        Field::new(
-            "vector",
-            DataType::FixedSizeList(Box::new(element), dimension),
-            false,
-        ),
-    ])
+/// A column that extraction writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extracted {
+    InternalId,
+    Label,
+    Deleted,
+    UserId,
+    SeqId,
+    Vector,
 }
 
-fn check_dimension(dimension: usize) -> Result<i32> {
-    i32::try_from(dimension).map_err(|_| Error::internal("the dimension exceeds 31 bits"))
+impl Extracted {
+    /// All of them, in file order.
+    pub(crate) const ALL: &[Self] = &[
+        Self::InternalId,
+        Self::Label,
+        Self::Deleted,
+        Self::UserId,
+        Self::SeqId,
+        Self::Vector,
+    ];
+
+    fn column(self, dimension: usize) -> Column {
+        match self {
+            Self::InternalId => Column::required(INTERNAL_ID, ColumnType::UInt64),
+            Self::Label => Column::required(LABEL, ColumnType::UInt64),
+            Self::Deleted => Column::required(DELETED, ColumnType::Boolean),
+            Self::UserId => Column::nullable(USER_ID, ColumnType::Utf8),
+            Self::SeqId => Column::nullable(SEQ_ID, ColumnType::UInt64),
+            Self::Vector => Column::required(VECTOR, ColumnType::Vector(dimension)),
+        }
+    }
+
+    /// The columns of an extraction of vectors of this dimension.
+    pub(crate) fn columns(dimension: usize) -> Vec<Column> {
+        Self::ALL
+            .iter()
+            .map(|column| column.column(dimension))
+            .collect()
+    }
 }
 
-/// Key-value metadata of an export.
-pub(crate) fn metadata(header: &IndexHeader) -> Vec<(String, String)> {
-    let pair = |key: &str, value: String| (format!("hnsw_toolbox.{key}"), value);
-    vec![
-        pair("version", env!("CARGO_PKG_VERSION").to_string()),
-        pair("dimension", header.dimension().to_string()),
-        pair("m", header.m.to_string()),
-        pair("ef_construction", header.ef_construction.to_string()),
-        pair("cur_element_count", header.cur_element_count.to_string()),
-        pair("max_elements", header.max_elements.to_string()),
-    ]
+/// What the values of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    UInt64,
+    Int64,
+    Float64,
+    Boolean,
+    Utf8,
+    /// Lists of so many elements of float32 each, which are never null.
+    Vector(usize),
+    /// Lists of any length, whose elements are never null.
+    List(ElementType),
 }
 
-/// The Arrow schema of an export, metadata included.
-pub(crate) fn arrow_schema(header: &IndexHeader) -> Result<Schema> {
-    Ok(Schema {
-        fields: columns(header.dimension())?,
-        metadata: metadata(header).into_iter().collect(),
-    })
+/// What the elements of a list column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ElementType {
+    /// The vectors of a file whose dimension is not known.
+    Float32,
+    Int64,
+    Float64,
+    Boolean,
+    Utf8,
+}
+
+/// A column's name and type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) type_: ColumnType,
+    /// Whether rows may have no value.
+    pub(crate) nullable: bool,
+}
+
+impl Column {
+    pub(crate) fn required(name: impl Into<String>, type_: ColumnType) -> Self {
+        Self {
+            name: name.into(),
+            type_,
+            nullable: false,
+        }
+    }
+
+    pub(crate) fn nullable(name: impl Into<String>, type_: ColumnType) -> Self {
+        Self {
+            nullable: true,
+            ..Self::required(name, type_)
+        }
+    }
+
+    /// Whether it holds the vectors, which take up most of a file.
+    pub(crate) fn is_vector(&self) -> bool {
+        matches!(
+            self.type_,
+            ColumnType::Vector(_) | ColumnType::List(ElementType::Float32)
+        )
+    }
+
+    /// Bytes of its vector in a row; 0 when it holds none, or the dimension is not known.
+    pub(super) fn vector_bytes(&self) -> usize {
+        match self.type_ {
+            ColumnType::Vector(dimension) => dimension.saturating_mul(size_of::<f32>()),
+            _ => 0,
+        }
+    }
+
+    fn arrow_field(&self) -> Field {
+        Field::new(self.name.clone(), self.type_.arrow(), self.nullable)
+    }
+}
+
+/// The elements of Arrow lists are called this by convention.
+const ITEM: &str = "item";
+
+impl ElementType {
+    fn arrow(self) -> DataType {
+        match self {
+            Self::Float32 => DataType::Float32,
+            Self::Int64 => DataType::Int64,
+            Self::Float64 => DataType::Float64,
+            Self::Boolean => DataType::Boolean,
+            Self::Utf8 => DataType::Utf8,
+        }
+    }
+}
+
+impl ColumnType {
+    fn arrow(self) -> DataType {
+        let item = |type_| Box::new(Field::new(ITEM, type_, false));
+        match self {
+            Self::UInt64 => DataType::UInt64,
+            Self::Int64 => DataType::Int64,
+            Self::Float64 => DataType::Float64,
+            Self::Boolean => DataType::Boolean,
+            Self::Utf8 => DataType::Utf8,
+            Self::Vector(dimension) => DataType::FixedSizeList(item(DataType::Float32), dimension),
+            Self::List(element) => DataType::List(item(element.arrow())),
+        }
+    }
+}
+
+/// The columns of a file, in order, and its key-value metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Schema {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) metadata: Vec<(String, String)>,
+}
+
+impl Schema {
+    /// Bytes of the vectors of a row; 0 when the dimension is not known.
+    pub(super) fn vector_bytes(&self) -> usize {
+        self.columns
+            .iter()
+            .map(Column::vector_bytes)
+            .fold(0, usize::saturating_add)
+    }
+
+    pub(super) fn arrow(&self) -> arrow2::datatypes::Schema {
+        arrow2::datatypes::Schema {
+            fields: self.columns.iter().map(Column::arrow_field).collect(),
+            metadata: self.metadata.iter().cloned().collect(),
+        }
+    }
+}
+
+/// A value to push into a [`Builder`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Null,
+    UInt64(u64),
+    Int64(i64),
+    Float64(f64),
+    Boolean(bool),
+    Utf8(&'a str),
+    /// For a [`ColumnType::Vector`] of as many elements, or a list of float32.
+    Vector(&'a [f32]),
+    Int64List(&'a [i64]),
+    Float64List(&'a [f64]),
+    BooleanList(&'a [bool]),
+    Utf8List(&'a [String]),
+}
+
+impl From<Option<u64>> for Value<'_> {
+    fn from(value: Option<u64>) -> Self {
+        value.map_or(Self::Null, Self::UInt64)
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Value<'a> {
+    fn from(value: Option<&'a str>) -> Self {
+        value.map_or(Self::Null, Self::Utf8)
+    }
+}
+
+/// When a builder is full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capacity {
+    pub(super) rows: usize,
+    /// Bytes of values whose size varies. One value more than this may hold is taken.
+    pub(super) bytes: usize,
+}
+
+/// What the memory of a builder is for.
+const GATHER: &str = "gather the values of a column";
+
+type Primitive<T> = MutablePrimitiveArray<T>;
+type List<M> = MutableListArray<i32, M>;
+
+/// The arrow2 builder of a column.
+pub(super) enum Values {
+    UInt64(Primitive<u64>),
+    Int64(Primitive<i64>),
+    Float64(Primitive<f64>),
+    Boolean(MutableBooleanArray),
+    Utf8(MutableUtf8Array<i32>),
+    Vector(MutableFixedSizeListArray<Primitive<f32>>),
+    List(Lists),
+}
+
+/// The arrow2 builder of a column of lists.
+pub(super) enum Lists {
+    Float32(List<Primitive<f32>>),
+    Int64(List<Primitive<i64>>),
+    Float64(List<Primitive<f64>>),
+    Boolean(List<MutableBooleanArray>),
+    Utf8(List<MutableUtf8Array<i32>>),
+}
+
+/// Gathers the values of one column until they are flushed.
+pub(crate) struct Builder {
+    column: Column,
+    capacity: Capacity,
+    values: Values,
+    /// The buffer of vectors that [`finish`](Self::finish) has handed out.
+    lent: Option<Buffer<f32>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("column", &self.column)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    pub(super) fn new(column: Column, capacity: Capacity) -> Result<Self> {
+        let rows = capacity.rows;
+        let values = match column.type_ {
+            ColumnType::UInt64 => Values::UInt64(primitive(DataType::UInt64, rows)?),
+            ColumnType::Int64 => Values::Int64(primitive(DataType::Int64, rows)?),
+            ColumnType::Float64 => Values::Float64(primitive(DataType::Float64, rows)?),
+            ColumnType::Boolean => Values::Boolean(MutableBooleanArray::with_capacity(rows)),
+            ColumnType::Utf8 => Values::Utf8(MutableUtf8Array::with_capacity(rows)),
+            ColumnType::Vector(dimension) => {
+                if dimension == 0 || i32::try_from(dimension).is_err() {
+                    return Err(Error::internal(format!("vectors of dimension {dimension}")));
+                }
+                let elements = primitive(DataType::Float32, rows.saturating_mul(dimension))?;
+                Values::Vector(vectors(elements, dimension))
+            }
+            ColumnType::List(element) => Values::List(Lists::new(element, rows)),
+        };
+        Ok(Self {
+            column,
+            capacity,
+            values,
+            lent: None,
+        })
+    }
+
+    /// Number of values, nulls included.
+    pub(crate) fn len(&self) -> usize {
+        match &self.values {
+            Values::UInt64(array) => array.len(),
+            Values::Int64(array) => array.len(),
+            Values::Float64(array) => array.len(),
+            Values::Boolean(array) => array.len(),
+            Values::Utf8(array) => array.len(),
+            Values::Vector(array) => array.len(),
+            Values::List(lists) => lists.len(),
+        }
+    }
+
+    /// Which rows are not null; without it, none is.
+    pub(super) fn validity(&self) -> Option<&MutableBitmap> {
+        match &self.values {
+            Values::UInt64(array) => array.validity(),
+            Values::Int64(array) => array.validity(),
+            Values::Float64(array) => array.validity(),
+            Values::Boolean(array) => array.validity(),
+            Values::Utf8(array) => array.validity(),
+            Values::Vector(array) => array.validity(),
+            Values::List(Lists::Float32(lists)) => lists.validity(),
+            Values::List(Lists::Int64(lists)) => lists.validity(),
+            Values::List(Lists::Float64(lists)) => lists.validity(),
+            Values::List(Lists::Boolean(lists)) => lists.validity(),
+            Values::List(Lists::Utf8(lists)) => lists.validity(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many more rows it takes, as long as their values do not vary in size.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity.rows.saturating_sub(self.len())
+    }
+
+    /// Whether it is to be flushed before another value is pushed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.capacity.rows || self.varying_bytes() >= self.capacity.bytes
+    }
+
+    /// Bytes of the values whose size the number of rows does not tell.
+    fn varying_bytes(&self) -> usize {
+        match &self.values {
+            Values::Utf8(array) => array.values().len(),
+            Values::List(lists) => lists.bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of all values.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.values {
+            Values::Vector(array) => array.values().len().saturating_mul(size_of::<f32>()),
+            _ => self
+                .varying_bytes()
+                .saturating_add(self.len().saturating_mul(size_of::<u64>())),
+        }
+    }
+
+    pub(super) fn column(&self) -> &Column {
+        &self.column
+    }
+
+    pub(super) fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Appends a value.
+    ///
+    /// # Errors
+    ///
+    /// When the value is not one of the column's, or the strings or lists since the last flush
+    /// exceed what 31 bits can count.
+    pub(crate) fn push(&mut self, value: Value<'_>) -> Result<()> {
+        let fits = match (&mut self.values, value) {
+            (_, Value::Null) if !self.column.nullable => {
+                return Err(self.misfit("null"));
+            }
+            (Values::UInt64(array), Value::UInt64(value)) => push(array, Some(value)),
+            (Values::UInt64(array), Value::Null) => push(array, None),
+            (Values::Int64(array), Value::Int64(value)) => push(array, Some(value)),
+            (Values::Int64(array), Value::Null) => push(array, None),
+            (Values::Float64(array), Value::Float64(value)) => push(array, Some(value)),
+            (Values::Float64(array), Value::Null) => push(array, None),
+            (Values::Boolean(array), Value::Boolean(value)) => {
+                array.push(Some(value));
+                true
+            }
+            (Values::Boolean(array), Value::Null) => {
+                array.push(None);
+                true
+            }
+            (Values::Utf8(array), Value::Utf8(value)) => {
+                reserve_bytes(array, value.len())?;
+                array.try_push(Some(value)).is_ok()
+            }
+            (Values::Utf8(array), Value::Null) => array.try_push(None::<&str>).is_ok(),
+            (Values::Vector(array), Value::Vector(vector)) if vector.len() == array.size() => {
+                array.mut_values().extend_from_slice(vector);
+                array.push_valid();
+                true
+            }
+            (Values::Vector(array), Value::Null) => {
+                array.push_null();
+                true
+            }
+            (Values::List(lists), value) => match lists.push(value)? {
+                Some(fits) => fits,
+                None => return Err(self.misfit(value)),
+            },
+            (_, value) => return Err(self.misfit(value)),
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(Error::argument(
+                "batch_size",
+                format!("rows whose values of {} exceed 2 GiB", self.column.name),
+                "fewer rows in a page or record batch",
+            ))
+        }
+    }
+
+    fn misfit(&self, value: impl fmt::Debug) -> Error {
+        let Column { name, type_, .. } = &self.column;
+        Error::internal(format!("column {name} of {type_:?} was given {value:?}"))
+    }
+
+    /// Removes all values, and keeps the memory.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        let rows = self.capacity.rows;
+        match &mut self.values {
+            Values::UInt64(array) => clear(array, rows)?,
+            Values::Int64(array) => clear(array, rows)?,
+            Values::Float64(array) => clear(array, rows)?,
+            Values::Boolean(array) => *array = MutableBooleanArray::with_capacity(rows),
+            Values::Utf8(array) => {
+                let (type_, offsets, mut bytes, _) = std::mem::take(array).into_data();
+                bytes.clear();
+                let mut offsets = offsets.into_inner();
+                offsets.clear();
+                offsets.push(0);
+                *array = Offsets::try_from(offsets)
+                    .and_then(|offsets| MutableUtf8Array::try_new(type_, offsets, bytes, None))
+                    .map_err(Error::internal)?;
+            }
+            Values::Vector(array) => {
+                let dimension = array.size();
+                let mut elements = std::mem::take(array.mut_values());
+                // The memory that was handed out, now that its array is dropped.
+                let lent = self.lent.take().and_then(|lent| lent.into_mut().right());
+                if let Some(lent) = lent {
+                    elements = MutablePrimitiveArray::from_vec(lent);
+                }
+                clear(&mut elements, rows.saturating_mul(dimension))?;
+                *array = vectors(elements, dimension);
+            }
+            Values::List(lists) => *lists = Lists::new(lists.element(), rows),
+        }
+        Ok(())
+    }
+
+    /// The values as an Arrow array. [`clear`](Self::clear) makes room for others, best after the
+    /// array was dropped.
+    pub(super) fn finish(&mut self) -> Result<Box<dyn Array>> {
+        Ok(match &mut self.values {
+            Values::UInt64(array) => array.as_box(),
+            Values::Int64(array) => array.as_box(),
+            Values::Float64(array) => array.as_box(),
+            Values::Boolean(array) => array.as_box(),
+            Values::Utf8(array) => array.as_box(),
+            Values::Vector(array) => {
+                // The elements of a null vector are not null, but zeros.
+                let validity = array.validity().cloned();
+                let (_, elements, _) = std::mem::take(array.mut_values()).into_inner();
+                let elements = Buffer::from(elements);
+                self.lent = Some(elements.clone());
+                PrimitiveArray::try_new(DataType::Float32, elements, None)
+                    .and_then(|elements| {
+                        FixedSizeListArray::try_new(
+                            self.column.type_.arrow(),
+                            elements.boxed(),
+                            validity.map(Into::into),
+                        )
+                    })
+                    .map_err(Error::internal)?
+                    .boxed()
+            }
+            Values::List(lists) => lists.finish(),
+        })
+    }
+}
+
+impl Lists {
+    fn new(element: ElementType, rows: usize) -> Self {
+        fn lists<M: MutableArray>(elements: M, rows: usize) -> List<M> {
+            let field = Field::new(ITEM, elements.data_type().clone(), false);
+            MutableListArray::new_from(elements, DataType::List(Box::new(field)), rows)
+        }
+        match element {
+            ElementType::Float32 => Self::Float32(lists(MutablePrimitiveArray::new(), rows)),
+            ElementType::Int64 => Self::Int64(lists(MutablePrimitiveArray::new(), rows)),
+            ElementType::Float64 => Self::Float64(lists(MutablePrimitiveArray::new(), rows)),
+            ElementType::Boolean => Self::Boolean(lists(MutableBooleanArray::new(), rows)),
+            ElementType::Utf8 => Self::Utf8(lists(MutableUtf8Array::new(), rows)),
+        }
+    }
+
+    fn element(&self) -> ElementType {
+        match self {
+            Self::Float32(_) => ElementType::Float32,
+            Self::Int64(_) => ElementType::Int64,
+            Self::Float64(_) => ElementType::Float64,
+            Self::Boolean(_) => ElementType::Boolean,
+            Self::Utf8(_) => ElementType::Utf8,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.offsets().len_proxy()
+    }
+
+    /// Where the elements of each list begin and end.
+    pub(super) fn offsets(&self) -> &Offsets<i32> {
+        match self {
+            Self::Float32(lists) => lists.offsets(),
+            Self::Int64(lists) => lists.offsets(),
+            Self::Float64(lists) => lists.offsets(),
+            Self::Boolean(lists) => lists.offsets(),
+            Self::Utf8(lists) => lists.offsets(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Float32(lists) => lists.values().len().saturating_mul(size_of::<f32>()),
+            Self::Int64(lists) => lists.values().len().saturating_mul(size_of::<i64>()),
+            Self::Float64(lists) => lists.values().len().saturating_mul(size_of::<f64>()),
+            Self::Boolean(lists) => lists.values().len() / 8,
+            Self::Utf8(lists) => {
+                let strings = lists.values();
+                let offsets = strings.len().saturating_mul(size_of::<i32>());
+                strings.values().len().saturating_add(offsets)
+            }
+        }
+    }
+
+    /// Says whether the list still fits, or gives `None` when it is not one of these.
+    fn push(&mut self, value: Value<'_>) -> Result<Option<bool>> {
+        fn end<M: MutableArray>(lists: &mut List<M>) -> Option<bool> {
+            Some(lists.try_push_valid().is_ok())
+        }
+        Ok(match (self, value) {
+            (Self::Float32(lists), Value::Vector(elements)) => {
+                extend(lists.mut_values(), elements)?;
+                end(lists)
+            }
+            (Self::Int64(lists), Value::Int64List(elements)) => {
+                extend(lists.mut_values(), elements)?;
+                end(lists)
+            }
+            (Self::Float64(lists), Value::Float64List(elements)) => {
+                extend(lists.mut_values(), elements)?;
+                end(lists)
+            }
+            (Self::Boolean(lists), Value::BooleanList(elements)) => {
+                let values = lists.mut_values();
+                elements.iter().for_each(|&value| values.push(Some(value)));
+                end(lists)
+            }
+            (Self::Utf8(lists), Value::Utf8List(elements)) => {
+                let mut fits = true;
+                for element in elements {
+                    reserve_bytes(lists.mut_values(), element.len())?;
+                    fits &= lists.mut_values().try_push(Some(element)).is_ok();
+                }
+                end(lists).map(|ends| ends && fits)
+            }
+            (Self::Float32(lists), Value::Null) => null(lists),
+            (Self::Int64(lists), Value::Null) => null(lists),
+            (Self::Float64(lists), Value::Null) => null(lists),
+            (Self::Boolean(lists), Value::Null) => null(lists),
+            (Self::Utf8(lists), Value::Null) => null(lists),
+            _ => None,
+        })
+    }
+
+    fn finish(&mut self) -> Box<dyn Array> {
+        match self {
+            Self::Float32(lists) => lists.as_box(),
+            Self::Int64(lists) => lists.as_box(),
+            Self::Float64(lists) => lists.as_box(),
+            Self::Boolean(lists) => lists.as_box(),
+            Self::Utf8(lists) => lists.as_box(),
+        }
+    }
+}
+
+fn null<M: MutableArray + 'static>(lists: &mut List<M>) -> Option<bool> {
+    lists.push_null();
+    Some(true)
+}
+
+#[inline]
+fn push<T: NativeType>(array: &mut Primitive<T>, value: Option<T>) -> bool {
+    array.push(value);
+    true
+}
+
+fn primitive<T: NativeType>(type_: DataType, capacity: usize) -> Result<Primitive<T>> {
+    let values = memory::with_capacity(capacity, GATHER)?;
+    MutablePrimitiveArray::try_new(type_, values, None).map_err(Error::internal)
+}
+
+fn clear<T: NativeType>(array: &mut Primitive<T>, capacity: usize) -> Result<()> {
+    let (type_, mut values, _) = std::mem::take(array).into_inner();
+    values.clear();
+    memory::reserve_exact(&mut values, capacity, GATHER)?;
+    *array = MutablePrimitiveArray::try_new(type_, values, None).map_err(Error::internal)?;
+    Ok(())
+}
+
+fn extend<T: NativeType>(array: &mut Primitive<T>, elements: &[T]) -> Result<()> {
+    if array.capacity() - array.len() < elements.len() {
+        let (type_, mut values, validity) = std::mem::take(array).into_inner();
+        memory::reserve(&mut values, elements.len(), GATHER)?;
+        *array =
+            MutablePrimitiveArray::try_new(type_, values, validity).map_err(Error::internal)?;
+    }
+    array.extend_from_slice(elements);
+    Ok(())
+}
+
+/// Makes room for a string of `additional` bytes.
+fn reserve_bytes(array: &mut MutableUtf8Array<i32>, additional: usize) -> Result<()> {
+    let bytes = array.values();
+    if bytes.capacity() - bytes.len() >= additional {
+        return Ok(());
+    }
+    let (type_, offsets, mut bytes, validity) = std::mem::take(array).into_data();
+    memory::reserve(&mut bytes, additional, GATHER)?;
+    *array = MutableUtf8Array::try_new(type_, offsets, bytes, validity).map_err(Error::internal)?;
+    Ok(())
+}
+
+fn vectors(
+    elements: Primitive<f32>,
+    dimension: usize,
+) -> MutableFixedSizeListArray<Primitive<f32>> {
+    MutableFixedSizeListArray::new_with_field(elements, ITEM, false, dimension)
 }

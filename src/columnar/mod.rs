@@ -6,6 +6,7 @@ mod codec;
 pub(crate) mod columns;
 pub(crate) mod parquet;
 pub(crate) mod read;
+pub(crate) mod write;
 
 use std::path::Path;
 
@@ -26,6 +27,20 @@ pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
         batch_size,
         format!("a number from 1 to {MAX_BATCH_SIZE}"),
     ))
+}
+
+named_enum! {
+    /// Compression of Parquet pages. Embeddings are close to noise and compress little.
+    #[derive(Default)]
+    pub enum Compression for "compression" {
+        /// None: the fastest to write and to read.
+        #[default]
+        None = "none",
+        /// Snappy.
+        Snappy = "snappy",
+        /// Zstandard at its default level.
+        Zstd = "zstd",
+    }
 }
 
 named_enum! {

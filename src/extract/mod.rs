@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::chroma::{file_name, metadata_in, Index, IndexHeader};
-use crate::columnar::{arrow_ipc, parquet};
-use crate::columnar::{check_batch_size, ColumnarFormat, DEFAULT_BATCH_SIZE};
+use crate::columnar::columns::{Extracted, Schema};
+use crate::columnar::write::WriteOptions;
+use crate::columnar::{check_batch_size, ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
 use crate::error::{BoxError, Error, Result};
 use crate::io::atomic::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
 use crate::io::file::{IoMode, Source};
 use crate::progress::Monitor;
-use rows::RowReader;
+use rows::{RowGroups, RowReader};
 
 pub use salvage::{Salvage, SalvageSummary};
 
@@ -129,20 +130,6 @@ impl ColumnarOptions {
             ));
         }
         Ok(())
-    }
-}
-
-named_enum! {
-    /// Compression of Parquet pages. Embeddings are close to noise and compress little.
-    #[derive(Default)]
-    pub enum Compression for "compression" {
-        /// None: the fastest to write and to read.
-        #[default]
-        None = "none",
-        /// Snappy.
-        Snappy = "snappy",
-        /// Zstandard at its default level.
-        Zstd = "zstd",
     }
 }
 
@@ -295,6 +282,19 @@ fn summary(inputs: &Inputs, rows: &RowReader<'_>) -> ExtractSummary {
     }
 }
 
+/// Key-value metadata of the output.
+fn metadata(header: &IndexHeader) -> Vec<(String, String)> {
+    let pair = |key: &str, value: String| (format!("hnsw_toolbox.{key}"), value);
+    vec![
+        pair("version", env!("CARGO_PKG_VERSION").to_string()),
+        pair("dimension", header.dimension().to_string()),
+        pair("m", header.m.to_string()),
+        pair("ef_construction", header.ef_construction.to_string()),
+        pair("cur_element_count", header.cur_element_count.to_string()),
+        pair("max_elements", header.max_elements.to_string()),
+    ]
+}
+
 /// Streams the records of an index, in internal-id order, to `on_record`.
 ///
 /// Memory does not depend on the size of the index: records are borrowed from a window of the
@@ -356,11 +356,22 @@ pub fn extract_index_to_columnar(
     let mut rows = RowReader::new(&inputs, &options.extract, monitor)?;
 
     let mut file = AtomicFile::create(output)?;
-    let write = match options.format {
-        ColumnarFormat::Parquet => parquet::write::write,
-        ColumnarFormat::ArrowIpc => arrow_ipc::write::write,
+    let schema = Schema {
+        columns: Extracted::columns(header.dimension()),
+        metadata: metadata(header),
     };
-    write(&mut rows, header, &mut file, options, monitor)?;
+    let write_options = WriteOptions {
+        format: options.format,
+        compression: options.compression,
+        batch_size: options.batch_size,
+        row_group_bytes: options.row_group_bytes,
+    };
+    crate::columnar::write::write(
+        &mut file,
+        &schema,
+        &write_options,
+        &mut RowGroups::new(&mut rows, monitor),
+    )?;
     inputs.check_unchanged()?;
     // Deleted records after the last row, and an empty index, have not been reported.
     monitor.advance(rows.scanned(), rows.total())?;

@@ -11,26 +11,24 @@ use super::salvage::Selection;
 use super::{ExtractOptions, Inputs, JoinSummary, Record, SalvageSummary};
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
+use crate::columnar::columns::{Builder, Extracted, Value};
+use crate::columnar::write::ColumnSource;
 use crate::error::{BoxError, Error, Result};
 use crate::progress::Monitor;
 
 /// Rows chosen from the index, in internal-id order.
 #[derive(Debug, Default)]
-pub(crate) struct RowSet {
-    pub(crate) internal_ids: Vec<u32>,
-    pub(crate) labels: Vec<u64>,
-    pub(crate) deleted: Vec<bool>,
+struct RowSet {
+    internal_ids: Vec<u32>,
+    labels: Vec<u64>,
+    deleted: Vec<bool>,
     /// Where the metadata of each is; all [`NO_ENTRY`] when none is joined.
-    pub(crate) slots: Vec<u32>,
+    slots: Vec<u32>,
 }
 
 impl RowSet {
-    pub(crate) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.internal_ids.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.internal_ids.is_empty()
     }
 
     fn clear(&mut self) {
@@ -126,14 +124,9 @@ impl<'i> RowReader<'i> {
         self.join.as_ref().map(Join::summary)
     }
 
-    /// The metadata, to look up the slots of chosen rows.
-    pub(crate) fn join(&mut self) -> Option<&mut Join<'i>> {
-        self.join.as_mut()
-    }
-
     /// Replaces `rows` by the next `limit` rows, or as many as there are, or fewer when their user
     /// ids hold `id_bytes`.
-    pub(crate) fn choose(
+    fn choose(
         &mut self,
         rows: &mut RowSet,
         limit: usize,
@@ -216,21 +209,99 @@ impl<'i> RowReader<'i> {
     }
 
     /// Calls `push` with the vector of each of `internal_ids`, which were chosen, in their order.
-    pub(crate) fn vectors(
+    fn vectors(
         &mut self,
-        internal_ids: &[u32],
-        mut push: impl FnMut(&[f32]),
+        internal_ids: impl Iterator<Item = u32> + Clone,
+        mut push: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
         let scaling = &mut self.scaling;
-        let ids = internal_ids.iter().map(|&id| u64::from(id));
-        self.level0.visit(ids, |internal_id, record| {
-            push(match scaling {
-                None => record.vector,
-                Some(scaling) => scaling.scale(internal_id, record.vector)?,
-            });
-            Ok(())
-        })
+        self.level0
+            .visit(internal_ids.map(u64::from), |internal_id, record| {
+                push(match scaling {
+                    None => record.vector,
+                    Some(scaling) => scaling.scale(internal_id, record.vector)?,
+                })
+            })
     }
+}
+
+/// The rows as the columns of a file.
+pub(crate) struct RowGroups<'r, 'i, 'm> {
+    rows: &'r mut RowReader<'i>,
+    group: RowSet,
+    monitor: &'r Monitor<'m>,
+}
+
+impl<'r, 'i, 'm> RowGroups<'r, 'i, 'm> {
+    pub(crate) fn new(rows: &'r mut RowReader<'i>, monitor: &'r Monitor<'m>) -> Self {
+        Self {
+            rows,
+            group: RowSet::default(),
+            monitor,
+        }
+    }
+}
+
+impl ColumnSource for RowGroups<'_, '_, '_> {
+    fn next_group(&mut self, rows: usize, string_bytes: usize) -> Result<usize> {
+        self.rows
+            .choose(&mut self.group, rows, string_bytes, self.monitor)?;
+        Ok(self.group.len())
+    }
+
+    fn fill(&mut self, column: usize, from: usize, builder: &mut Builder) -> Result<()> {
+        // For each page of each column, as small pages take long.
+        self.monitor.check()?;
+        let Self { rows, group, .. } = self;
+        let column = Extracted::ALL.get(column);
+        match column.ok_or_else(|| Error::internal("no such column"))? {
+            Extracted::InternalId => {
+                let ids = group.internal_ids.iter().skip(from);
+                fill(builder, ids.map(|&id| Value::UInt64(id.into())))
+            }
+            Extracted::Label => {
+                let labels = group.labels.iter().skip(from);
+                fill(builder, labels.map(|&label| Value::UInt64(label)))
+            }
+            Extracted::Deleted => {
+                let deleted = group.deleted.iter().skip(from);
+                fill(builder, deleted.map(|&deleted| Value::Boolean(deleted)))
+            }
+            Extracted::UserId => {
+                for &slot in group.slots.iter().skip(from) {
+                    if builder.is_full() {
+                        break;
+                    }
+                    let user_id = match &mut rows.join {
+                        None => None,
+                        Some(join) => join.user_id(slot)?,
+                    };
+                    builder.push(user_id.into())?;
+                }
+                Ok(())
+            }
+            Extracted::SeqId => {
+                let join = rows.join.as_ref();
+                let seq_id = |&slot| join.and_then(|join| join.seq_id(slot)).into();
+                fill(builder, group.slots.iter().skip(from).map(seq_id))
+            }
+            Extracted::Vector => {
+                let ids = group.internal_ids.iter().skip(from).copied();
+                let ids = ids.take(builder.room());
+                // The vectors are most of a file, and its last column.
+                let done = ids.clone().next_back().unwrap_or_default();
+                rows.vectors(ids, |vector| builder.push(Value::Vector(vector)))?;
+                self.monitor.advance(u64::from(done) + 1, rows.total())
+            }
+        }
+    }
+}
+
+/// Pushes values until `builder` is full.
+fn fill<'v>(builder: &mut Builder, values: impl Iterator<Item = Value<'v>>) -> Result<()> {
+    values
+        .take(builder.room())
+        .try_for_each(|value| builder.push(value))
 }
 
 /// Gives vectors their norm back.

@@ -1,0 +1,325 @@
+//! Parquet, written page by page.
+//!
+//! ```text
+//! PAR1 | row group | row group | … | footer | footer length: u32 | PAR1
+//!        = the pages of one column after the other
+//! ```
+//!
+//! A page is a flush of a column's builder: at most `batch_size` rows, PLAIN. Rows that can be read
+//! again for each column need no other memory than a page's, so that row groups can be as large as
+//! readers like them. Of rows that are pushed, the encoded pages are kept until a row group is
+//! complete, but for those of the vectors, which go to the file at once. What is kept for the
+//! footer is about row groups, not pages.
+//!
+//! The pages are written here rather than by parquet2, which takes a row group's pages from memory.
+
+mod footer;
+mod page;
+
+use std::io::Write;
+
+use parquet2::compression::{compress, CompressionOptions};
+use parquet_format_safe::thrift::protocol::TCompactOutputProtocol;
+use parquet_format_safe::{DataPageHeader, Encoding, PageHeader, PageType, RowGroup};
+
+use crate::columnar::columns::{Builder, Capacity, Column, Schema};
+use crate::columnar::write::{fill, ColumnSource, WriteOptions};
+use crate::columnar::Compression;
+use crate::error::{Error, Result};
+use crate::io::atomic::AtomicFile;
+use crate::memory::reserve;
+use footer::Chunk;
+use page::PageBuffer;
+
+const MAGIC: &[u8; 4] = b"PAR1";
+
+/// A row group has no more rows than this, so that a list of them stays small next to the pages
+/// even where vectors are very short.
+const MAX_GROUP_ROWS: u64 = 1 << 19;
+
+/// A page holds fewer than `batch_size` rows when their vectors would exceed this.
+const MAX_PAGE_BYTES: usize = 8 << 20;
+
+/// A page of strings or lists is full when it holds this much.
+const FULL_PAGE_BYTES: usize = 1 << 20;
+
+/// All builders are flushed when pushed rows hold this much.
+const MAX_PUSHED_BYTES: usize = 4 << 20;
+
+/// A row group ends when the pages that are kept for it hold this much.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+
+pub(crate) struct ParquetWriter<'o> {
+    schema: Schema,
+    file: File<'o>,
+    encoder: Encoder,
+    builders: Vec<Builder>,
+    /// Most rows in a row group.
+    group_rows: usize,
+    row_groups: Vec<RowGroup>,
+    pushed: PushedGroup,
+}
+
+/// The row group that rows are pushed into.
+struct PushedGroup {
+    /// The column whose pages are not kept but written.
+    streamed: Option<usize>,
+    /// Of each column: what was flushed, and the pages that are kept.
+    chunks: Vec<(Chunk, Vec<u8>)>,
+    start: u64,
+    rows: usize,
+}
+
+impl<'o> ParquetWriter<'o> {
+    pub(crate) fn new(
+        output: &'o mut AtomicFile,
+        schema: &Schema,
+        options: &WriteOptions,
+    ) -> Result<Self> {
+        let builder = |column: &Column| {
+            let capacity = Capacity {
+                rows: options.batch_rows(MAX_PAGE_BYTES, column.vector_bytes()),
+                bytes: FULL_PAGE_BYTES,
+            };
+            Builder::new(column.clone(), capacity)
+        };
+        let group_rows = options
+            .row_group_bytes
+            .checked_div(schema.vector_bytes() as u64)
+            .map_or(MAX_GROUP_ROWS, |rows| rows.clamp(1, MAX_GROUP_ROWS));
+        let mut file = File { output, offset: 0 };
+        file.write_all(MAGIC)?;
+        Ok(Self {
+            builders: schema.columns.iter().map(builder).collect::<Result<_>>()?,
+            encoder: Encoder::new(options.compression),
+            group_rows: usize::try_from(group_rows).unwrap_or(usize::MAX),
+            row_groups: Vec::new(),
+            pushed: PushedGroup {
+                streamed: schema.columns.iter().position(Column::is_vector),
+                chunks: vec![Default::default(); schema.columns.len()],
+                start: file.offset,
+                rows: 0,
+            },
+            schema: schema.clone(),
+            file,
+        })
+    }
+
+    /// Writes a row group for each group of rows.
+    pub(crate) fn write_groups(&mut self, source: &mut impl ColumnSource) -> Result<()> {
+        loop {
+            let rows = source.next_group(self.group_rows, usize::MAX)?;
+            if rows == 0 {
+                return Ok(());
+            }
+            let group_start = self.file.offset;
+            let mut chunks = Vec::new();
+            for (number, builder) in self.builders.iter_mut().enumerate() {
+                let start = self.file.offset;
+                let mut chunk = Chunk::default();
+                let mut done = 0;
+                while done < rows {
+                    done += fill(source, number, done..rows, builder)?;
+                    self.encoder
+                        .flush(builder, &mut chunk, |bytes| self.file.write_all(bytes))?;
+                }
+                chunks.push(chunk.finish(builder.column(), self.encoder.compression, start)?);
+            }
+            let ordinal = self.row_groups.len();
+            self.row_groups
+                .push(footer::row_group(chunks, rows, group_start, ordinal)?);
+        }
+    }
+
+    /// To push a row's values into.
+    pub(crate) fn builders(&mut self) -> &mut [Builder] {
+        &mut self.builders
+    }
+
+    /// Flushes the builders that are full, and ends the row group when it is large enough.
+    pub(crate) fn end_row(&mut self) -> Result<()> {
+        self.pushed.rows += 1;
+        let bytes: usize = self.builders.iter().map(Builder::bytes).sum();
+        let all = bytes >= MAX_PUSHED_BYTES;
+        for column in 0..self.builders.len() {
+            if all || self.builders.get(column).is_some_and(Builder::is_full) {
+                self.flush_pushed(column)?;
+            }
+        }
+        let kept: usize = self.pushed.chunks.iter().map(|(_, kept)| kept.len()).sum();
+        if kept >= MAX_KEPT_BYTES || self.pushed.rows >= self.group_rows {
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    fn flush_pushed(&mut self, column: usize) -> Result<()> {
+        let (Some(builder), Some((chunk, kept))) = (
+            self.builders.get_mut(column),
+            self.pushed.chunks.get_mut(column),
+        ) else {
+            return Err(Error::internal(format!("no column {column}")));
+        };
+        if builder.is_empty() {
+            return Ok(());
+        }
+        if self.pushed.streamed == Some(column) {
+            return self
+                .encoder
+                .flush(builder, chunk, |bytes| self.file.write_all(bytes));
+        }
+        self.encoder.flush(builder, chunk, |bytes| {
+            reserve(kept, bytes.len(), "keep the pages of a row group")?;
+            kept.extend_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    /// Writes what is left of the row group that rows were pushed into, if any were.
+    pub(crate) fn end_group(&mut self) -> Result<()> {
+        if self.pushed.rows == 0 {
+            return Ok(());
+        }
+        for column in 0..self.builders.len() {
+            self.flush_pushed(column)?;
+        }
+        let mut chunks = Vec::new();
+        for (number, column) in self.schema.columns.iter().enumerate() {
+            let Some((chunk, kept)) = self.pushed.chunks.get_mut(number) else {
+                return Err(Error::internal(format!("no column {number}")));
+            };
+            let start = if self.pushed.streamed == Some(number) {
+                self.pushed.start
+            } else {
+                let start = self.file.offset;
+                self.file.write_all(kept)?;
+                kept.clear();
+                start
+            };
+            chunks.push(std::mem::take(chunk).finish(column, self.encoder.compression, start)?);
+        }
+        let (rows, start) = (self.pushed.rows, self.pushed.start);
+        let ordinal = self.row_groups.len();
+        self.row_groups
+            .push(footer::row_group(chunks, rows, start, ordinal)?);
+        self.pushed.rows = 0;
+        self.pushed.start = self.file.offset;
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let footer = footer::footer(&self.schema, std::mem::take(&mut self.row_groups))?;
+        let bytes = thrift(|protocol| footer.write_to_out_protocol(protocol))?;
+        let length = u32::try_from(bytes.len())
+            .map_err(|_| Error::internal("the Parquet footer exceeds 4 GiB"))?;
+        self.file.write_all(&bytes)?;
+        self.file.write_all(&length.to_le_bytes())?;
+        self.file.write_all(MAGIC)
+    }
+}
+
+/// The output, with the number of bytes written.
+struct File<'o> {
+    output: &'o mut AtomicFile,
+    offset: u64,
+}
+
+impl File<'_> {
+    fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        self.output
+            .write_all(bytes)
+            .map_err(|error| self.output.write_error(error))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Makes pages of builders.
+struct Encoder {
+    compression: Compression,
+    page: PageBuffer,
+    /// Levels and values of a page, next to each other for the compressor.
+    uncompressed: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Encoder {
+    fn new(compression: Compression) -> Self {
+        Self {
+            compression,
+            page: PageBuffer::default(),
+            uncompressed: Vec::new(),
+            compressed: Vec::new(),
+        }
+    }
+
+    /// Gives the values of `builder` to `write` as a page, in order, and empties it.
+    fn flush(
+        &mut self,
+        builder: &mut Builder,
+        chunk: &mut Chunk,
+        mut write: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let page = self.page.encode(builder)?;
+        let length = page.levels.len().saturating_add(page.values.len());
+        let options = match self.compression {
+            Compression::None => None,
+            Compression::Snappy => Some(CompressionOptions::Snappy),
+            Compression::Zstd => Some(CompressionOptions::Zstd(None)),
+        };
+        let body: [&[u8]; 2] = match options {
+            None => [page.levels, page.values],
+            Some(options) => {
+                self.uncompressed.clear();
+                self.compressed.clear();
+                reserve(&mut self.uncompressed, length, "compress a page")?;
+                self.uncompressed.extend_from_slice(page.levels);
+                self.uncompressed.extend_from_slice(page.values);
+                compress(options, &self.uncompressed, &mut self.compressed)
+                    .map_err(Error::internal)?;
+                [&self.compressed, &[]]
+            }
+        };
+        let stored = body.iter().map(|part| part.len()).sum();
+        let header = page_header(page.count, length, stored)?;
+        let header = thrift(|protocol| header.write_to_out_protocol(protocol))?;
+        chunk.add(&page, header.len() + length, header.len() + stored);
+        write(&header)?;
+        for part in body {
+            write(part)?;
+        }
+        builder.clear()
+    }
+}
+
+fn page_header(values: usize, uncompressed: usize, compressed: usize) -> Result<PageHeader> {
+    let size = |bytes: usize| {
+        i32::try_from(bytes).map_err(|_| Error::internal("a Parquet page exceeds 2 GiB"))
+    };
+    Ok(PageHeader {
+        type_: PageType::DATA_PAGE,
+        uncompressed_page_size: size(uncompressed)?,
+        compressed_page_size: size(compressed)?,
+        crc: None,
+        data_page_header: Some(DataPageHeader {
+            num_values: size(values)?,
+            encoding: Encoding::PLAIN,
+            definition_level_encoding: Encoding::RLE,
+            repetition_level_encoding: Encoding::RLE,
+            statistics: None,
+        }),
+        index_page_header: None,
+        dictionary_page_header: None,
+        data_page_header_v2: None,
+    })
+}
+
+fn thrift<T>(
+    write: impl FnOnce(
+        &mut TCompactOutputProtocol<&mut Vec<u8>>,
+    ) -> parquet_format_safe::thrift::Result<T>,
+) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write(&mut TCompactOutputProtocol::new(&mut bytes)).map_err(Error::internal)?;
+    Ok(bytes)
+}

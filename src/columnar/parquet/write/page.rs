@@ -1,0 +1,301 @@
+//! A flush of a builder as a data page: levels, then PLAIN values.
+//!
+//! ```text
+//! u32 length, repetition levels | u32 length, definition levels | values that are not null
+//! ```
+//!
+//! Levels say where each value belongs. The repetition level is 0 for the first value of a row and
+//! 1 for those that continue its list. The definition level counts the optional and repeated
+//! fields on the way to the value that are there: the highest one stands for a value, the lower
+//! ones for empty lists and nulls. Columns that are neither nullable nor lists have no levels.
+
+use arrow2::bitmap::MutableBitmap;
+use arrow2::offset::Offsets;
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::columnar::columns::{Builder, Lists, Values};
+use crate::error::{Error, Result};
+use crate::memory::reserve;
+
+/// What the memory of a page is for.
+const ENCODE: &str = "encode a page";
+
+/// The memory in which pages are encoded, used again for each.
+#[derive(Default)]
+pub(super) struct PageBuffer {
+    levels: Vec<u8>,
+    /// Values that Parquet lays out otherwise than the builder does.
+    gathered: Vec<u8>,
+}
+
+/// A page before compression.
+pub(super) struct Page<'p> {
+    pub(super) levels: &'p [u8],
+    pub(super) values: &'p [u8],
+    /// Number of values, with nulls and empty lists.
+    pub(super) count: usize,
+    /// Rows that are null.
+    pub(super) nulls: usize,
+    /// The smallest and the largest value, of integers.
+    pub(super) bounds: Option<(i128, i128)>,
+}
+
+impl PageBuffer {
+    /// Encodes the values of `builder`.
+    pub(super) fn encode<'p>(&'p mut self, builder: &'p Builder) -> Result<Page<'p>> {
+        let Self { levels, gathered } = self;
+        levels.clear();
+        gathered.clear();
+        let optional = builder.column().nullable;
+        let rows = builder.len();
+        let validity = builder.validity();
+        let nulls = validity.map_or(0, MutableBitmap::unset_bits);
+        // Which rows are not null, where some are.
+        let present = validity.filter(|_| nulls > 0);
+
+        let count = match builder.values() {
+            Values::Vector(array) => {
+                let lengths = std::iter::repeat_n(array.size(), rows);
+                list_levels(levels, lengths, optional, present)
+            }
+            Values::List(lists) => list_levels(levels, lengths(lists.offsets()), optional, present),
+            _ => {
+                if optional {
+                    flat_levels(levels, rows, present);
+                }
+                rows
+            }
+        };
+        let bounds = match builder.values() {
+            Values::UInt64(array) => bounds(array.values(), present),
+            Values::Int64(array) => bounds(array.values(), present),
+            _ => None,
+        };
+        let values = match builder.values() {
+            Values::UInt64(array) => plain(array.values(), 1, present, gathered)?,
+            Values::Int64(array) => plain(array.values(), 1, present, gathered)?,
+            Values::Float64(array) => plain(array.values(), 1, present, gathered)?,
+            Values::Boolean(array) => booleans(array.values(), present, gathered)?,
+            Values::Utf8(array) => strings(array.values(), array.offsets(), present, gathered)?,
+            Values::Vector(array) => {
+                plain(array.values().values(), array.size(), present, gathered)?
+            }
+            // Null lists have no elements, and elements are never null.
+            Values::List(Lists::Float32(lists)) => lists.values().values().as_bytes(),
+            Values::List(Lists::Int64(lists)) => lists.values().values().as_bytes(),
+            Values::List(Lists::Float64(lists)) => lists.values().values().as_bytes(),
+            Values::List(Lists::Boolean(lists)) => lists.values().values().as_slice(),
+            Values::List(Lists::Utf8(lists)) => {
+                let elements = lists.values();
+                strings(elements.values(), elements.offsets(), None, gathered)?
+            }
+        };
+        Ok(Page {
+            levels,
+            values,
+            count,
+            nulls,
+            bounds,
+        })
+    }
+}
+
+fn lengths(offsets: &Offsets<i32>) -> impl Iterator<Item = usize> + Clone + '_ {
+    offsets.as_slice().windows(2).map(|offsets| match offsets {
+        [start, end] => usize::try_from(end - start).unwrap_or_default(),
+        _ => 0,
+    })
+}
+
+fn present_rows(present: Option<&MutableBitmap>) -> impl Iterator<Item = bool> + '_ {
+    let nulls = present.map(MutableBitmap::iter);
+    let all = std::iter::repeat_n(true, if nulls.is_some() { 0 } else { usize::MAX });
+    nulls.into_iter().flatten().chain(all)
+}
+
+/// The levels of an optional column that is no list: 0 for nulls, 1 for values.
+fn flat_levels(levels: &mut Vec<u8>, rows: usize, present: Option<&MutableBitmap>) {
+    let mut definition = Runs::new(levels);
+    for (_, present) in (0..rows).zip(present_rows(present)) {
+        definition.push(u8::from(present), 1);
+    }
+    definition.finish();
+}
+
+/// The levels of a column of lists, whose elements are required. Returns the number of levels.
+fn list_levels(
+    levels: &mut Vec<u8>,
+    lengths: impl Iterator<Item = usize> + Clone,
+    optional: bool,
+    present: Option<&MutableBitmap>,
+) -> usize {
+    // The list itself, when it is optional, counts one, and being in it another.
+    let empty = u8::from(optional);
+    let element = empty + 1;
+
+    let mut count: usize = 0;
+    let mut repetition = Runs::new(levels);
+    for (length, present) in lengths.clone().zip(present_rows(present)) {
+        let values = if present { length.max(1) } else { 1 };
+        repetition.push(0, 1);
+        repetition.push(1, values - 1);
+        count = count.saturating_add(values);
+    }
+    repetition.finish();
+
+    let mut definition = Runs::new(levels);
+    for (length, present) in lengths.zip(present_rows(present)) {
+        match (present, length) {
+            (false, _) => definition.push(0, 1),
+            (true, 0) => definition.push(empty, 1),
+            (true, length) => definition.push(element, length),
+        }
+    }
+    definition.finish();
+    count
+}
+
+/// Appends levels in the RLE / bit-packing hybrid encoding, as runs of equal levels, with the
+/// length in bytes before them that pages of version 1 have.
+struct Runs<'l> {
+    levels: &'l mut Vec<u8>,
+    /// Where the length stands.
+    start: usize,
+    level: u8,
+    count: usize,
+}
+
+impl<'l> Runs<'l> {
+    fn new(levels: &'l mut Vec<u8>) -> Self {
+        let start = levels.len();
+        levels.extend_from_slice(&[0; 4]);
+        Self {
+            levels,
+            start,
+            level: 0,
+            count: 0,
+        }
+    }
+
+    /// Appends `count` levels, none of which is higher than 255: so each takes a byte.
+    #[inline]
+    fn push(&mut self, level: u8, count: usize) {
+        if level != self.level {
+            self.end_run();
+            self.level = level;
+        }
+        self.count += count;
+    }
+
+    fn end_run(&mut self) {
+        if self.count == 0 {
+            return;
+        }
+        // The lowest bit says that this is a run.
+        let mut header = (self.count as u64) << 1;
+        while header >= 0x80 {
+            self.levels.push(low_byte(header) | 0x80);
+            header >>= 7;
+        }
+        self.levels.push(low_byte(header));
+        self.levels.push(self.level);
+        self.count = 0;
+    }
+
+    fn finish(mut self) {
+        self.end_run();
+        let length = self.levels.len() - self.start - size_of::<u32>();
+        // Longer pages are refused when their header is written.
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        if let Some(prefix) = self.levels.get_mut(self.start..self.start + 4) {
+            prefix.copy_from_slice(&length.to_le_bytes());
+        }
+    }
+}
+
+fn low_byte(value: u64) -> u8 {
+    let [low, ..] = value.to_le_bytes();
+    low
+}
+
+/// The smallest and largest of the values that are not null.
+fn bounds<T: Copy + Ord + Into<i128>>(
+    values: &[T],
+    present: Option<&MutableBitmap>,
+) -> Option<(i128, i128)> {
+    let (low, high) = match present {
+        None => (values.iter().min()?, values.iter().max()?),
+        Some(_) => {
+            let present = || values.iter().zip(present_rows(present)).filter(|row| row.1);
+            (present().min()?.0, present().max()?.0)
+        }
+    };
+    Some(((*low).into(), (*high).into()))
+}
+
+/// Numbers as they stand, `width` to a row; those of rows that are null are left out.
+fn plain<'p, T: IntoBytes + Immutable>(
+    values: &'p [T],
+    width: usize,
+    present: Option<&MutableBitmap>,
+    gathered: &'p mut Vec<u8>,
+) -> Result<&'p [u8]> {
+    if present.is_none() {
+        return Ok(values.as_bytes());
+    }
+    reserve(gathered, size_of_val(values), ENCODE)?;
+    for (row, present) in values.chunks(width).zip(present_rows(present)) {
+        if present {
+            gathered.extend_from_slice(row.as_bytes());
+        }
+    }
+    Ok(gathered)
+}
+
+/// Booleans as bits, the first in the lowest bit of the first byte, as Arrow has them too.
+fn booleans<'p>(
+    values: &'p MutableBitmap,
+    present: Option<&MutableBitmap>,
+    gathered: &'p mut Vec<u8>,
+) -> Result<&'p [u8]> {
+    if present.is_none() {
+        return Ok(values.as_slice());
+    }
+    reserve(gathered, values.len().div_ceil(8), ENCODE)?;
+    let values = values.iter().zip(present_rows(present));
+    let mut bit = 0;
+    for (value, _) in values.filter(|row| row.1) {
+        if bit == 0 {
+            gathered.push(0);
+        }
+        if let Some(byte) = gathered.last_mut() {
+            *byte |= u8::from(value) << bit;
+        }
+        bit = (bit + 1) % 8;
+    }
+    Ok(gathered)
+}
+
+/// Strings with their length before each.
+fn strings<'p>(
+    bytes: &[u8],
+    offsets: &Offsets<i32>,
+    present: Option<&MutableBitmap>,
+    gathered: &'p mut Vec<u8>,
+) -> Result<&'p [u8]> {
+    let prefixes = offsets.len_proxy().saturating_mul(size_of::<u32>());
+    reserve(gathered, bytes.len().saturating_add(prefixes), ENCODE)?;
+    let mut rest = bytes;
+    for (length, present) in lengths(offsets).zip(present_rows(present)) {
+        let (string, after) = rest
+            .split_at_checked(length)
+            .ok_or_else(|| Error::internal("strings end before their last offset"))?;
+        rest = after;
+        if present {
+            let length = u32::try_from(length).map_err(Error::internal)?;
+            gathered.extend_from_slice(&length.to_le_bytes());
+            gathered.extend_from_slice(string);
+        }
+    }
+    Ok(gathered)
+}

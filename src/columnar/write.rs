@@ -1,0 +1,213 @@
+//! Writes Parquet and Arrow IPC files of any columns, in memory that does not grow with them.
+//!
+//! There are two ways to give rows. [`write`] takes a [`ColumnSource`], which can go over the rows
+//! of a group again for each column: nothing but the page or record batch at hand is in memory.
+//! [`TableWriter`] takes rows one after another, each once:
+//!
+//! ```ignore
+//! let schema = Schema {
+//!     columns: vec![
+//!         Column::required("id", ColumnType::Utf8),
+//!         Column::nullable("vector", ColumnType::Vector(384)),
+//!         Column::nullable("metadata.page", ColumnType::Int64),
+//!         Column::nullable("metadata.tags", ColumnType::List(ElementType::Utf8)),
+//!     ],
+//!     metadata: vec![("hnsw_toolbox.collection".into(), "papers".into())],
+//! };
+//! let mut file = AtomicFile::create(path)?;
+//! let mut table = TableWriter::new(&mut file, &schema, &WriteOptions::default())?;
+//! for record in records {
+//!     table.push(0, Value::Utf8(record.id))?;
+//!     table.push(1, Value::Vector(record.vector))?;
+//!     table.push(3, Value::Utf8List(&record.tags))?;
+//!     table.end_row()?; // columns that were given nothing are null in this row
+//! }
+//! let rows = table.finish()?;
+//! file.commit()?;
+//! ```
+//!
+//! What is pushed is flushed by `batch_size`. Parquet needs the pages of a column next to each
+//! other, so the encoded pages of all columns but that of the vectors are kept until they hold
+//! 8 MiB; the pages of the vectors go to the file at once, and so come first in a row
+//! group, wherever their column stands in the schema.
+
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "rows are pushed by nothing but tests so far")
+)]
+
+#[cfg(test)]
+mod tests;
+
+use super::arrow_ipc::write::IpcWriter;
+use super::columns::{Builder, Schema, Value};
+use super::parquet::write::ParquetWriter;
+use super::{ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
+use crate::error::{Error, Result};
+use crate::io::atomic::AtomicFile;
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriteOptions {
+    pub(crate) format: ColumnarFormat,
+    /// Of Parquet pages; Arrow IPC is not compressed.
+    pub(crate) compression: Compression,
+    /// Most rows in a page or record batch.
+    pub(crate) batch_size: usize,
+    /// Bytes of vectors in a Parquet row group, before compression.
+    pub(crate) row_group_bytes: u64,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            format: ColumnarFormat::default(),
+            compression: Compression::default(),
+            batch_size: DEFAULT_BATCH_SIZE,
+            row_group_bytes: 64 << 20,
+        }
+    }
+}
+
+impl WriteOptions {
+    /// The rows whose vectors, of `row_bytes` each, fill `bytes`: `batch_size` at most.
+    pub(super) fn batch_rows(&self, bytes: usize, row_bytes: usize) -> usize {
+        let most = bytes.checked_div(row_bytes).unwrap_or(usize::MAX);
+        self.batch_size.min(most).max(1)
+    }
+}
+
+/// Rows that are chosen group by group. Each column of a group is read by itself.
+pub(crate) trait ColumnSource {
+    /// Chooses the rows that follow: at most `rows`, or fewer, when their strings hold
+    /// `string_bytes`. Returns their number, which is 0 at the end.
+    fn next_group(&mut self, rows: usize, string_bytes: usize) -> Result<usize>;
+
+    /// Pushes values of column number `column`, from row `from` of the group on, until `builder` is
+    /// full or the group ends; at least one.
+    fn fill(&mut self, column: usize, from: usize, builder: &mut Builder) -> Result<()>;
+}
+
+/// Writes all rows of `source`.
+pub(crate) fn write(
+    output: &mut AtomicFile,
+    schema: &Schema,
+    options: &WriteOptions,
+    source: &mut impl ColumnSource,
+) -> Result<()> {
+    match options.format {
+        ColumnarFormat::Parquet => {
+            let mut writer = ParquetWriter::new(output, schema, options)?;
+            writer.write_groups(source)?;
+            writer.finish()
+        }
+        ColumnarFormat::ArrowIpc => {
+            let mut writer = IpcWriter::new(output, schema, options)?;
+            writer.write_batches(source)?;
+            writer.finish()
+        }
+    }
+}
+
+/// Pushes the values of `rows` rows into `builder`, as many as it takes, and says how many.
+pub(super) fn fill(
+    source: &mut impl ColumnSource,
+    column: usize,
+    rows: std::ops::Range<usize>,
+    builder: &mut Builder,
+) -> Result<usize> {
+    source.fill(column, rows.start, builder)?;
+    let filled = builder.len();
+    if filled == 0 || filled > rows.len() {
+        return Err(Error::internal(format!(
+            "{filled} values of column {} for {} rows",
+            builder.column().name,
+            rows.len()
+        )));
+    }
+    Ok(filled)
+}
+
+/// Writes rows that come one after another.
+pub(crate) struct TableWriter<'o> {
+    writer: FormatWriter<'o>,
+    /// Rows that are complete.
+    rows: u64,
+    /// Values that each column was given, nulls included.
+    pushed: Vec<u64>,
+}
+
+enum FormatWriter<'o> {
+    Parquet(ParquetWriter<'o>),
+    ArrowIpc(IpcWriter<'o>),
+}
+
+impl<'o> TableWriter<'o> {
+    pub(crate) fn new(
+        output: &'o mut AtomicFile,
+        schema: &Schema,
+        options: &WriteOptions,
+    ) -> Result<Self> {
+        Ok(Self {
+            writer: match options.format {
+                ColumnarFormat::Parquet => {
+                    FormatWriter::Parquet(ParquetWriter::new(output, schema, options)?)
+                }
+                ColumnarFormat::ArrowIpc => {
+                    FormatWriter::ArrowIpc(IpcWriter::new(output, schema, options)?)
+                }
+            },
+            rows: 0,
+            pushed: vec![0; schema.columns.len()],
+        })
+    }
+
+    /// Gives the current row its value in column number `column`.
+    pub(crate) fn push(&mut self, column: usize, value: Value<'_>) -> Result<()> {
+        let builder = match &mut self.writer {
+            FormatWriter::Parquet(writer) => writer.builders().get_mut(column),
+            FormatWriter::ArrowIpc(writer) => writer.builders().get_mut(column),
+        };
+        match (builder, self.pushed.get_mut(column)) {
+            (Some(builder), Some(pushed)) if *pushed == self.rows => {
+                builder.push(value)?;
+                *pushed += 1;
+                Ok(())
+            }
+            (Some(_), _) => Err(Error::internal(format!("two values in column {column}"))),
+            (None, _) => Err(Error::internal(format!("no column {column}"))),
+        }
+    }
+
+    /// Completes the current row: it is null in the columns that were given no value.
+    pub(crate) fn end_row(&mut self) -> Result<()> {
+        for column in 0..self.pushed.len() {
+            if self.pushed.get(column) == Some(&self.rows) {
+                self.push(column, Value::Null)?;
+            }
+        }
+        self.rows += 1;
+        match &mut self.writer {
+            FormatWriter::Parquet(writer) => writer.end_row(),
+            FormatWriter::ArrowIpc(writer) => writer.end_row(),
+        }
+    }
+
+    /// Completes the file, and returns the number of its rows.
+    pub(crate) fn finish(self) -> Result<u64> {
+        if self.pushed.iter().any(|&pushed| pushed != self.rows) {
+            return Err(Error::internal("the last row is not complete"));
+        }
+        match self.writer {
+            FormatWriter::Parquet(mut writer) => {
+                writer.end_group()?;
+                writer.finish()?;
+            }
+            FormatWriter::ArrowIpc(mut writer) => {
+                writer.end_batch()?;
+                writer.finish()?;
+            }
+        }
+        Ok(self.rows)
+    }
+}

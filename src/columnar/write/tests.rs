@@ -1,0 +1,435 @@
+//! Rows that are pushed, read back by parquet2 and arrow2.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow2::array::Array;
+use arrow2::datatypes::{DataType, Field};
+use arrow2::io::ipc::read::{read_file_metadata, FileReader};
+use parquet2::encoding::hybrid_rle::HybridRleDecoder;
+use parquet2::metadata::ColumnChunkMetaData;
+use parquet2::page::{split_buffer, Page};
+use parquet2::read::{decompress, get_page_iterator, read_metadata};
+use parquet2::schema::types::PhysicalType;
+
+use super::*;
+use crate::columnar::columns::{Column, ColumnType, ElementType};
+
+/// A value that owns what it holds. Floats are compared bit by bit.
+#[derive(Clone, Debug, PartialEq)]
+enum Cell {
+    Null,
+    UInt64(u64),
+    Int64(i64),
+    Float64(u64),
+    Boolean(bool),
+    Utf8(String),
+    List(Vec<Cell>),
+    Float32(u32),
+}
+
+/// Steele, Lea and Flood's SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
+    }
+
+    fn string(&mut self) -> String {
+        let len = [0, 1, 5, 300][self.below(4)];
+        (0..len).map(|_| ['a', 'é', '🦀'][self.below(3)]).collect()
+    }
+
+    fn element(&mut self, type_: ElementType) -> Cell {
+        match type_ {
+            ElementType::Float32 => Cell::Float32((self.next() >> 32).try_into().unwrap()),
+            ElementType::Int64 => Cell::Int64(self.next().cast_signed()),
+            ElementType::Float64 => Cell::Float64(self.next()),
+            ElementType::Boolean => Cell::Boolean(self.below(2) == 0),
+            ElementType::Utf8 => Cell::Utf8(self.string()),
+        }
+    }
+
+    fn cell(&mut self, column: &Column) -> Cell {
+        if column.nullable && self.below(3) == 0 {
+            return Cell::Null;
+        }
+        match column.type_ {
+            ColumnType::UInt64 => Cell::UInt64(self.next()),
+            ColumnType::Int64 => Cell::Int64(self.next().cast_signed()),
+            ColumnType::Float64 => Cell::Float64(self.next()),
+            ColumnType::Boolean => Cell::Boolean(self.below(2) == 0),
+            ColumnType::Utf8 => Cell::Utf8(self.string()),
+            ColumnType::Vector(dimension) => {
+                let elements = (0..dimension).map(|_| self.element(ElementType::Float32));
+                Cell::List(elements.collect())
+            }
+            ColumnType::List(element) => {
+                let len = self.below(4);
+                Cell::List((0..len).map(|_| self.element(element)).collect())
+            }
+        }
+    }
+}
+
+fn schema() -> Schema {
+    let nullable = [
+        ColumnType::UInt64,
+        ColumnType::Int64,
+        ColumnType::Float64,
+        ColumnType::Boolean,
+        ColumnType::Utf8,
+        ColumnType::Vector(3),
+        ColumnType::List(ElementType::Float32),
+        ColumnType::List(ElementType::Int64),
+        ColumnType::List(ElementType::Float64),
+        ColumnType::List(ElementType::Boolean),
+        ColumnType::List(ElementType::Utf8),
+    ];
+    let columns = nullable.into_iter().enumerate();
+    let both = columns.flat_map(|(number, type_)| {
+        [
+            Column::nullable(format!("nullable {number}"), type_),
+            Column::required(format!("required {number}"), type_),
+        ]
+    });
+    Schema {
+        columns: both.collect(),
+        metadata: vec![("one".into(), "1".into()), ("two".into(), String::new())],
+    }
+}
+
+fn push(table: &mut TableWriter<'_>, column: usize, type_: ColumnType, cell: &Cell) {
+    let value = match cell {
+        Cell::Null => Value::Null,
+        Cell::UInt64(value) => Value::UInt64(*value),
+        Cell::Int64(value) => Value::Int64(*value),
+        Cell::Float64(value) => Value::Float64(f64::from_bits(*value)),
+        Cell::Boolean(value) => Value::Boolean(*value),
+        Cell::Utf8(value) => Value::Utf8(value),
+        Cell::Float32(_) => panic!("outside of a list"),
+        Cell::List(cells) => return push_list(table, column, type_, cells),
+    };
+    table.push(column, value).unwrap();
+}
+
+fn push_list(table: &mut TableWriter<'_>, column: usize, type_: ColumnType, cells: &[Cell]) {
+    fn all<T>(cells: &[Cell], value: impl Fn(&Cell) -> Option<T>) -> Vec<T> {
+        cells.iter().map(|cell| value(cell).unwrap()).collect()
+    }
+    macro_rules! elements {
+        ($variant:ident, $value:ident => $element:expr) => {
+            all(cells, |cell| match cell {
+                Cell::$variant($value) => Some($element),
+                _ => None,
+            })
+        };
+    }
+    let pushed = match type_ {
+        ColumnType::Vector(_) | ColumnType::List(ElementType::Float32) => {
+            let elements = elements!(Float32, value => f32::from_bits(*value));
+            table.push(column, Value::Vector(&elements))
+        }
+        ColumnType::List(ElementType::Int64) => {
+            table.push(column, Value::Int64List(&elements!(Int64, value => *value)))
+        }
+        ColumnType::List(ElementType::Float64) => {
+            let elements = elements!(Float64, value => f64::from_bits(*value));
+            table.push(column, Value::Float64List(&elements))
+        }
+        ColumnType::List(ElementType::Boolean) => table.push(
+            column,
+            Value::BooleanList(&elements!(Boolean, value => *value)),
+        ),
+        ColumnType::List(ElementType::Utf8) => table.push(
+            column,
+            Value::Utf8List(&elements!(Utf8, value => value.clone())),
+        ),
+        _ => panic!("not a list"),
+    };
+    pushed.unwrap();
+}
+
+fn write_table(path: &Path, options: &WriteOptions, schema: &Schema, rows: &[Vec<Cell>]) {
+    let mut file = AtomicFile::create(path).unwrap();
+    let mut table = TableWriter::new(&mut file, schema, options).unwrap();
+    for row in rows {
+        for (number, (column, cell)) in schema.columns.iter().zip(row).enumerate() {
+            // What is not pushed is null.
+            if *cell != Cell::Null || number % 4 == 0 {
+                push(&mut table, number, column.type_, cell);
+            }
+        }
+        table.end_row().unwrap();
+    }
+    assert_eq!(table.finish().unwrap(), rows.len() as u64);
+    file.commit().unwrap();
+}
+
+/// The rows of a Parquet file, by columns, and the number of rows of each row group.
+fn read_parquet(path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
+    let mut file = File::open(path).unwrap();
+    let footer = read_metadata(&mut file).unwrap();
+    let metadata = footer.key_value_metadata().as_ref().unwrap();
+    for (key, value) in &schema.metadata {
+        assert!(metadata
+            .iter()
+            .any(|pair| pair.key == *key && pair.value.as_ref() == Some(value)));
+    }
+    let mut columns = vec![Vec::new(); schema.columns.len()];
+    let mut groups = Vec::new();
+    for group in &footer.row_groups {
+        groups.push(group.num_rows());
+        assert_eq!(group.columns().len(), columns.len());
+        for (chunk, cells) in group.columns().iter().zip(&mut columns) {
+            let before = cells.len();
+            read_chunk(&mut file, chunk, cells);
+            assert_eq!(cells.len() - before, group.num_rows());
+        }
+    }
+    assert_eq!(groups.iter().sum::<usize>(), footer.num_rows);
+    (columns, groups)
+}
+
+fn read_chunk(file: &mut File, chunk: &ColumnChunkMetaData, cells: &mut Vec<Cell>) {
+    let descriptor = &chunk.descriptor().descriptor;
+    let highest = u32::try_from(descriptor.max_def_level).unwrap();
+    let is_list = descriptor.max_rep_level == 1;
+    let first = cells.len();
+    for page in get_page_iterator(chunk, file, None, Vec::new(), 1 << 30).unwrap() {
+        let Page::Data(page) = decompress(page.unwrap(), &mut Vec::new()).unwrap() else {
+            panic!("a dictionary page");
+        };
+        let (repetitions, definitions, mut values) = split_buffer(&page).unwrap();
+        let levels = |bytes, highest: i16| -> Vec<u32> {
+            let width = 16 - highest.leading_zeros();
+            let levels = HybridRleDecoder::try_new(bytes, width, page.num_values()).unwrap();
+            levels.map(Result::unwrap).collect()
+        };
+        let repetitions = levels(repetitions, descriptor.max_rep_level);
+        let definitions = levels(definitions, descriptor.max_def_level);
+        let (mut bit, physical) = (0, descriptor.primitive_type.physical_type);
+        let unsigned = descriptor.primitive_type.logical_type.is_some();
+        for (repetition, definition) in repetitions.into_iter().zip(definitions) {
+            let cell = (definition == highest).then(|| {
+                let mut take = |len: usize| {
+                    let (value, rest) = values.split_at(len);
+                    values = rest;
+                    value
+                };
+                match physical {
+                    PhysicalType::Boolean => {
+                        bit += 1;
+                        Cell::Boolean(values[(bit - 1) / 8] >> ((bit - 1) % 8) & 1 == 1)
+                    }
+                    PhysicalType::Int64 if unsigned => {
+                        Cell::UInt64(u64::from_le_bytes(take(8).try_into().unwrap()))
+                    }
+                    PhysicalType::Int64 => {
+                        Cell::Int64(i64::from_le_bytes(take(8).try_into().unwrap()))
+                    }
+                    PhysicalType::Double => {
+                        Cell::Float64(u64::from_le_bytes(take(8).try_into().unwrap()))
+                    }
+                    PhysicalType::Float => {
+                        Cell::Float32(u32::from_le_bytes(take(4).try_into().unwrap()))
+                    }
+                    PhysicalType::ByteArray => {
+                        let len = u32::from_le_bytes(take(4).try_into().unwrap());
+                        Cell::Utf8(String::from_utf8(take(len as usize).to_vec()).unwrap())
+                    }
+                    other => panic!("{other:?}"),
+                }
+            });
+            match (is_list, repetition, cell) {
+                (false, _, cell) => cells.push(cell.unwrap_or(Cell::Null)),
+                (true, 0, Some(cell)) => cells.push(Cell::List(vec![cell])),
+                (true, 0, None) if highest == 2 && definition == 0 => cells.push(Cell::Null),
+                (true, 0, None) => cells.push(Cell::List(Vec::new())),
+                (true, _, cell) => match cells.last_mut() {
+                    Some(Cell::List(elements)) => elements.push(cell.unwrap()),
+                    other => panic!("{other:?} goes on"),
+                },
+            }
+        }
+        assert_eq!(values.len(), bit.div_ceil(8), "bytes after the last value");
+    }
+    let statistics = chunk.statistics().map(Result::unwrap);
+    if let Some(statistics) = statistics {
+        let nulls = cells[first..].iter().filter(|cell| **cell == Cell::Null);
+        assert_eq!(statistics.null_count(), i64::try_from(nulls.count()).ok());
+    }
+}
+
+/// The rows of an Arrow IPC file, by columns, and the number of rows of each record batch.
+fn read_arrow(path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
+    use arrow2::array::{BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, Utf8Array};
+
+    fn cells(array: &dyn Array) -> Vec<Cell> {
+        macro_rules! each {
+            ($type:ty, $array:ident, $row:ident => $cell:expr) => {{
+                let $array = array.as_any().downcast_ref::<$type>().unwrap();
+                let cell = |$row| match $array.is_valid($row) {
+                    true => $cell,
+                    false => Cell::Null,
+                };
+                (0..$array.len()).map(cell).collect()
+            }};
+        }
+        match array.data_type() {
+            DataType::UInt64 => each!(PrimitiveArray<u64>, a, row => Cell::UInt64(a.value(row))),
+            DataType::Int64 => each!(PrimitiveArray<i64>, a, row => Cell::Int64(a.value(row))),
+            DataType::Float64 => {
+                each!(PrimitiveArray<f64>, a, row => Cell::Float64(a.value(row).to_bits()))
+            }
+            DataType::Float32 => {
+                each!(PrimitiveArray<f32>, a, row => Cell::Float32(a.value(row).to_bits()))
+            }
+            DataType::Boolean => each!(BooleanArray, a, row => Cell::Boolean(a.value(row))),
+            DataType::Utf8 => each!(Utf8Array<i32>, a, row => Cell::Utf8(a.value(row).into())),
+            DataType::List(field) => {
+                assert!(!field.is_nullable);
+                each!(ListArray<i32>, a, row => Cell::List(cells(a.value(row).as_ref())))
+            }
+            DataType::FixedSizeList(field, _) => {
+                assert!(!field.is_nullable);
+                let lists = array.as_any().downcast_ref::<FixedSizeListArray>().unwrap();
+                assert_eq!(lists.values().null_count(), 0);
+                each!(FixedSizeListArray, a, row => Cell::List(cells(a.value(row).as_ref())))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let mut file = File::open(path).unwrap();
+    let footer = read_file_metadata(&mut file).unwrap();
+    assert_eq!(
+        footer.schema.metadata,
+        schema.metadata.iter().cloned().collect()
+    );
+    let names = footer.schema.fields.iter().map(|Field { name, .. }| name);
+    assert!(names.eq(schema.columns.iter().map(|column| &column.name)));
+    let mut columns = vec![Vec::new(); schema.columns.len()];
+    let mut groups = Vec::new();
+    for batch in FileReader::new(file, footer, None, None) {
+        let batch = batch.unwrap();
+        groups.push(batch.len());
+        for (array, column) in batch.arrays().iter().zip(&mut columns) {
+            column.extend(cells(array.as_ref()));
+        }
+    }
+    (columns, groups)
+}
+
+/// The rows of a file, by columns, and the number of rows of each row group or record batch.
+fn read(format: ColumnarFormat, path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
+    match format {
+        ColumnarFormat::Parquet => read_parquet(path, schema),
+        ColumnarFormat::ArrowIpc => read_arrow(path, schema),
+    }
+}
+
+fn options(format: ColumnarFormat, batch_size: usize) -> WriteOptions {
+    WriteOptions {
+        format,
+        batch_size,
+        ..WriteOptions::default()
+    }
+}
+
+#[test]
+fn pushed_rows_of_every_type_are_read_back_value_for_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = schema();
+    let mut random = Random(1);
+    for rows in [0, 1, 8, 500] {
+        let rows: Vec<Vec<Cell>> = (0..rows)
+            .map(|_| schema.columns.iter().map(|c| random.cell(c)).collect())
+            .collect();
+        let written = schema.columns.iter().enumerate().map(|(number, _)| {
+            let column: Vec<_> = rows.iter().map(|row| row[number].clone()).collect();
+            column
+        });
+        let written: Vec<Vec<Cell>> = written.collect();
+        for (format, compression) in [
+            (ColumnarFormat::Parquet, Compression::None),
+            (ColumnarFormat::Parquet, Compression::Snappy),
+            (ColumnarFormat::Parquet, Compression::Zstd),
+            (ColumnarFormat::ArrowIpc, Compression::None),
+        ] {
+            for batch_size in [1, 7, 1024] {
+                let path = folder.path().join("table");
+                let options = WriteOptions {
+                    compression,
+                    ..options(format, batch_size)
+                };
+                write_table(&path, &options, &schema, &rows);
+                let (columns, _) = read(format, &path, &schema);
+                for ((column, found), written) in schema.columns.iter().zip(columns).zip(&written) {
+                    let context = format!("{format} {compression} {batch_size} {}", column.name);
+                    assert_eq!(&found, written, "{context}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn large_strings_end_row_groups_and_record_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = Schema {
+        columns: vec![
+            Column::required("id", ColumnType::UInt64),
+            Column::nullable("vector", ColumnType::Vector(2)),
+            Column::nullable("document", ColumnType::Utf8),
+        ],
+        metadata: Vec::new(),
+    };
+    let document = "x".repeat(1 << 20);
+    for format in [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc] {
+        let path = folder.path().join("table");
+        let mut file = AtomicFile::create(&path).unwrap();
+        let mut table = TableWriter::new(&mut file, &schema, &options(format, 1024)).unwrap();
+        for row in 0..40 {
+            table.push(0, Value::UInt64(row)).unwrap();
+            table.push(2, Value::Utf8(&document)).unwrap();
+            table.end_row().unwrap();
+        }
+        assert_eq!(table.finish().unwrap(), 40);
+        file.commit().unwrap();
+        let (columns, groups) = read(format, &path, &schema);
+        assert!(groups.len() > 3, "{groups:?}");
+        assert!(columns[0]
+            .iter()
+            .eq(&(0..40).map(Cell::UInt64).collect::<Vec<_>>()));
+        assert!(columns[1].iter().all(|cell| *cell == Cell::Null));
+        assert!(columns[2]
+            .iter()
+            .all(|cell| *cell == Cell::Utf8(document.clone())));
+    }
+}
+
+#[test]
+fn values_of_another_type_and_rows_without_a_required_value_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = schema();
+    for format in [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc] {
+        let mut file = AtomicFile::create(&folder.path().join("table")).unwrap();
+        let mut table = TableWriter::new(&mut file, &schema, &options(format, 8)).unwrap();
+        for column in 0..schema.columns.len() {
+            let refused = table.push(column, Value::Vector(&[1.0, 2.0, 3.0, 4.0]));
+            assert_eq!(refused.is_ok(), (12..14).contains(&column), "{column}");
+        }
+        assert!(table.push(12, Value::Null).is_err(), "a second value");
+        assert!(table.push(99, Value::Null).is_err(), "no such column");
+        assert!(table.end_row().is_err(), "required values are missing");
+    }
+}
