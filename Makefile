@@ -47,7 +47,7 @@ lint-rust:
 		$(CARGO) clippy --manifest-path $$manifest --target-dir target/peers --locked -- -D warnings || exit 1; \
 	done
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	CUSTOM_LIBFUZZER_PATH=./unused RUSTFLAGS="--cfg fuzzing" $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
+	CUSTOM_LIBFUZZER_PATH=./unused $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
 		--target-dir target/fuzz --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	$(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked

@@ -4,52 +4,31 @@
 //! through its fastest way, from a slice into typed maps.
 
 #![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    missing_docs,
-    unreachable_pub,
-    clippy::pedantic
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark"
 )]
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
-#![allow(clippy::indexing_slicing)]
 
-#[macro_use]
-#[path = "../src/macros.rs"]
-mod macros;
-#[path = "../src/error.rs"]
-mod error;
-#[path = "../src/memory.rs"]
-mod memory;
 #[path = "../tests/support/metadata_pickles.rs"]
 mod metadata_pickles;
-#[path = "../src/progress.rs"]
-mod progress;
-
-#[path = "../src/chroma"]
-mod chroma {
-    pub mod pickle;
-}
-
-#[path = "../src/io"]
-mod io {
-    pub mod file;
-    pub mod mmap;
-}
+#[path = "../tests/support/synthetic.rs"]
+mod synthetic;
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chroma::pickle::Metadata;
-use io::file::{IoMode, Source};
+use hnsw_toolbox::{extract_index, ExtractOptions, IoMode, MetadataFrom, Monitor};
 use metadata_pickles::{write, Shape};
-use progress::Monitor;
+use synthetic::{Synthetic, Word};
 
 const ROUNDS: usize = 5;
 
 #[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "all fields are deserialised, and one is read")]
 struct Fields {
     dimensionality: Option<u64>,
     total_elements_added: u64,
@@ -64,10 +43,17 @@ fn with_serde_pickle(path: &Path) -> usize {
     fields.label_to_id.len()
 }
 
-fn with_ours(path: &Path, mode: IoMode) -> usize {
-    let source = Source::open(path, mode).unwrap();
-    let metadata = Metadata::read(&source, &Monitor::default()).unwrap();
-    black_box(&metadata).len()
+/// Extracts an index without records, so that all there is to do is to read the metadata.
+fn with_ours(directory: &Path, pickle: &Path, io: IoMode) -> usize {
+    let options = ExtractOptions::default()
+        .with_metadata(MetadataFrom::Path(pickle.to_path_buf()))
+        .with_io(io);
+    let monitor = Monitor::default();
+    let summary = extract_index(directory, &options, &monitor, |_| {
+        Ok(ControlFlow::Continue(()))
+    });
+    let joined = summary.unwrap().metadata.unwrap();
+    usize::try_from(joined.labels_without_record).unwrap()
 }
 
 fn time(work: impl FnOnce() -> usize) -> Duration {
@@ -94,15 +80,15 @@ fn main() {
             vec![1000]
         };
     }
-    let directory = tempfile::tempdir().unwrap();
+    let directory = Synthetic::new(Word::U64, 2, 1, 0).directory();
     let path = directory.path().join("index_metadata.pickle");
     for count in counts {
         for shape in Shape::ALL {
             write(&path, shape, count).unwrap();
             let mut times = [Vec::new(), Vec::new(), Vec::new()];
             for _ in 0..ROUNDS {
-                times[0].push(time(|| with_ours(&path, IoMode::Mmap)));
-                times[1].push(time(|| with_ours(&path, IoMode::Read)));
+                times[0].push(time(|| with_ours(directory.path(), &path, IoMode::Mmap)));
+                times[1].push(time(|| with_ours(directory.path(), &path, IoMode::Read)));
                 times[2].push(time(|| with_serde_pickle(&path)));
             }
             let [mmap, read, peer] = times.map(median);

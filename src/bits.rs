@@ -18,6 +18,21 @@ impl Bits {
         )?))
     }
 
+    /// Makes the set one of numbers below `len`, if it is one of fewer.
+    pub(crate) fn grow(&mut self, len: u64) -> Result<()> {
+        let count = usize::try_from(len.div_ceil(64)).unwrap_or(usize::MAX);
+        if let Some(more) = count.checked_sub(self.0.len()).filter(|more| *more > 0) {
+            memory::reserve(&mut self.0, more, "hold one bit for each record")?;
+            self.0.resize(count, 0);
+        }
+        Ok(())
+    }
+
+    /// The bits, the lowest first, in words.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.0
+    }
+
     pub(crate) fn contains(&self, at: u64) -> bool {
         usize::try_from(at / 64)
             .ok()

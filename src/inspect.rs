@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::chroma::labels::{LabelRange, Labels};
-use crate::chroma::{file_name, Index, IndexHeader};
+use crate::chroma::segment::Segment;
+use crate::chroma::{file_name, IndexHeader};
 use crate::error::{Error, Result};
 use crate::io::file::IoMode;
 use crate::progress::Monitor;
@@ -56,7 +57,7 @@ pub struct FileSize {
     pub allocated_bytes: Option<u64>,
 }
 
-/// Reads the header and goes over every record of an index.
+/// Reads the header and every record of an index.
 ///
 /// Memory: a bit for each label between the lowest and the highest when labels are dense, as
 /// Chroma's are, else 12 bytes for each live record.
@@ -69,23 +70,31 @@ pub fn inspect_index(
     options: &InspectOptions,
     monitor: &Monitor<'_>,
 ) -> Result<IndexReport> {
-    let index = Index::open(index_dir.as_ref(), options.io)?;
-    let mut level0 = index.level0()?;
+    inspect_segment(&Segment::open(index_dir.as_ref(), options.io)?, monitor)
+}
 
-    let labels = Labels::read(&mut level0, monitor, |record| !record.links.is_deleted())?;
-    index.check_unchanged()?;
+/// Reads every record of a segment that is not damaged.
+pub(crate) fn inspect_segment(segment: &Segment, monitor: &Monitor<'_>) -> Result<IndexReport> {
+    let header = segment
+        .header()
+        .ok_or_else(|| Error::internal("the header of a healthy segment was not read"))?;
+    let labels = Labels::read(&mut segment.level0()?, monitor, |record| {
+        !record.links.is_deleted()
+    })?;
+    let files = segment.files();
+    files.check_unchanged()?;
 
     Ok(IndexReport {
-        dimension: index.header().dimension(),
+        dimension: segment.layout().dimension(),
         live: labels.records,
-        deleted: level0.count() - labels.records,
+        deleted: segment.count() - labels.records,
         labels: labels.range,
         duplicate_labels: labels.duplicates,
         files: file_name::ALL
             .into_iter()
-            .map(|name| file_size(index.dir(), name))
+            .map(|name| file_size(files.dir(), name))
             .collect::<Result<_>>()?,
-        header: index.header().clone(),
+        header: header.clone(),
     })
 }
 

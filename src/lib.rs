@@ -45,7 +45,7 @@ mod chroma;
 mod columnar;
 mod error;
 mod extract;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::graph::distance::Metric;
 use crate::graph::file::read::{Layout, View};
 use crate::graph::search::{Ahead, Scratch, Search};
-use crate::io::file::{IoMode, Source};
+use crate::io::file::{InputFile, IoMode};
 use crate::io::mmap::Map;
 use crate::memory;
 use crate::threads::thread_count;
@@ -65,7 +65,7 @@ pub struct Neighbour {
 /// mapped, truncated: the operating system then kills the process (see [`IoMode`]).
 #[derive(Debug)]
 pub struct HnswIndex {
-    file: Source,
+    file: InputFile,
     map: Option<Map>,
     layout: Layout,
     metric: Metric,
@@ -86,14 +86,14 @@ impl HnswIndex {
     /// not the one that the file states.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
-        let file = Source::open(path, options.io)?;
+        let file = InputFile::open(path, options.io)?;
         let map = match options.io {
             IoMode::Mmap if file.len() > 0 => Some(file.map()?),
             _ => None,
         };
         let layout = match &map {
             Some(map) => Layout::read(&mut &**map, path)?,
-            None => Layout::read(&mut file.cursor_for_lookups(), path)?,
+            None => Layout::read(&mut file.window_for_lookups(), path)?,
         };
         let metric = metric_of(layout.metric, options.metric, path)?;
         Ok(Self {
@@ -247,7 +247,7 @@ impl HnswIndex {
         let result = match &self.map {
             Some(map) => self.search_with(&**map, query, k, ef, &mut scratch, found),
             None => {
-                let source = self.file.cursor_for_lookups();
+                let source = self.file.window_for_lookups();
                 self.search_with(source, query, k, ef, &mut scratch, found)
             }
         };

@@ -21,7 +21,7 @@ use support::*;
 const MIB: u64 = 1 << 20;
 
 /// Mapped pages included.
-const BUDGET: u64 = 32 * MIB;
+const BUDGET: u64 = 16 * MIB;
 
 /// Runs a command, and gives its exit status (as `wait` does) and its peak resident memory in
 /// bytes, as the kernel counted it.

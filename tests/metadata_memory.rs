@@ -1,51 +1,33 @@
-//! How much heap the metadata reader takes for each id.
+//! How much heap reading metadata takes for each id.
 //!
 //! `cargo test --test metadata_memory [-- IDS]`.
 //!
-//! A program of its own, because it counts every allocation. It compiles the reader's sources
-//! itself, as they are no part of the public interface.
+//! A program of its own, because it counts every allocation.
 
 #![allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    missing_docs,
     unreachable_pub,
-    clippy::pedantic
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a test"
 )]
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)]
-#![allow(clippy::cast_precision_loss)]
 
 #[path = "support/counting_allocator.rs"]
 mod counting_allocator;
-#[macro_use]
-#[path = "../src/macros.rs"]
-mod macros;
-#[path = "../src/error.rs"]
-mod error;
-#[path = "../src/memory.rs"]
-mod memory;
 #[path = "support/metadata_pickles.rs"]
 mod metadata_pickles;
-#[path = "../src/progress.rs"]
-mod progress;
+#[path = "support/synthetic.rs"]
+mod synthetic;
 
-#[path = "../src/chroma"]
-mod chroma {
-    pub mod pickle;
-}
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
-#[path = "../src/io"]
-mod io {
-    pub mod file;
-    pub mod mmap;
-}
-
-use chroma::pickle::Metadata;
-use counting_allocator::{peak_of, CountingAllocator};
-use io::file::{IoMode, Source};
+use counting_allocator::{peak, peak_of, restart, CountingAllocator};
+use hnsw_toolbox::{
+    extract_index, ExtractOptions, ExtractSummary, IoMode, MetadataFrom, Monitor, Record,
+};
 use metadata_pickles::{id, seq_id, write, Shape};
-use progress::Monitor;
+use synthetic::{Element, Synthetic, Word};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -56,8 +38,8 @@ fn limit_for_any_bytes(len: u64) -> usize {
 }
 
 /// What the fuzzer starts from, and what it has found.
-fn fuzzed_pickles() -> impl Iterator<Item = std::path::PathBuf> {
-    let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+fn fuzzed_pickles() -> impl Iterator<Item = PathBuf> {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     ["seeds", "regressions"]
         .into_iter()
         .filter_map(move |kind| std::fs::read_dir(fuzz.join(kind).join("pickle")).ok())
@@ -65,7 +47,36 @@ fn fuzzed_pickles() -> impl Iterator<Item = std::path::PathBuf> {
         .map(|entry| entry.unwrap().path())
 }
 
+/// Writes an index of live records with these labels. Vectors have one component.
+fn write_index(directory: &Path, labels: impl Iterator<Item = u32>) {
+    let element = |label: u32| Element {
+        label: label.into(),
+        deleted: false,
+        vector: vec![0],
+    };
+    Synthetic::of(Word::U64, 2, 1, labels.map(element).collect()).write(directory);
+}
+
+/// Extracts an index with this metadata.
+fn extract(
+    directory: &Path,
+    pickle: &Path,
+    io: IoMode,
+    mut on_record: impl FnMut(Record<'_>),
+) -> hnsw_toolbox::Result<ExtractSummary> {
+    let options = ExtractOptions::default()
+        .with_metadata(MetadataFrom::Path(pickle.to_path_buf()))
+        .with_io(io);
+    extract_index(directory, &options, &Monitor::default(), |record| {
+        on_record(record);
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
 const DEFAULT_COUNT: u32 = 300_000;
+
+/// The labels of one in so many ids are those of records.
+const STEP: usize = 997;
 
 /// Peak heap in bytes for each id, whatever else is held.
 const LIMIT: f64 = 48.0;
@@ -74,37 +85,43 @@ fn main() {
     let count = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(DEFAULT_COUNT);
+    let directory = tempfile::tempdir().unwrap();
+
+    write_index(directory.path(), std::iter::empty());
     for path in fuzzed_pickles() {
-        let source = Source::open(&path, IoMode::Mmap).unwrap();
-        let (_, peak) = peak_of(|| Metadata::read(&source, &Monitor::default()).map(drop));
-        let limit = limit_for_any_bytes(source.len());
+        let (_, peak) =
+            peak_of(|| extract(directory.path(), &path, IoMode::Mmap, |_| {}).map(drop));
+        let limit = limit_for_any_bytes(std::fs::metadata(&path).unwrap().len());
         assert!(peak <= limit, "{}: {peak} bytes of heap", path.display());
     }
 
-    let directory = tempfile::tempdir().unwrap();
+    let labels = (1..=count).step_by(STEP);
+    write_index(directory.path(), labels.clone());
     let path = directory.path().join("index_metadata.pickle");
     for shape in Shape::ALL {
         write(&path, shape, count).unwrap();
-        for mode in [IoMode::Mmap, IoMode::Read] {
-            let source = Source::open(&path, mode).unwrap();
-            let (metadata, peak) = peak_of(|| Metadata::read(&source, &Monitor::default()));
-            let metadata = metadata.unwrap();
-            assert_eq!(metadata.len(), count as usize);
-            let each = peak as f64 / f64::from(count);
-            println!("{shape:?}, {mode}: {each:.1} bytes of heap for each id");
-            assert!(each <= LIMIT, "{shape:?}, {mode}: {each} bytes for each id");
-
-            let (checked, peak) = peak_of(|| {
-                let mut cursor = source.cursor_for_lookups();
-                (1..=count).step_by(997).all(|label| {
-                    let entry = metadata.find(label.into()).unwrap();
-                    let expected = (shape != Shape::Rust).then(|| seq_id(label));
-                    entry.seq_id == expected
-                        && metadata.user_id(entry, &mut cursor).unwrap() == id(label)
-                })
+        for io in [IoMode::Mmap, IoMode::Read] {
+            let mut expected = labels.clone();
+            let before = restart();
+            let mut read = None;
+            let summary = extract(directory.path(), &path, io, |record| {
+                // The metadata has been read. What follows are lookups.
+                read.get_or_insert_with(|| (peak() - before, restart()));
+                let label = expected.next().unwrap();
+                assert_eq!(record.label, u64::from(label));
+                assert_eq!(record.user_id, Some(id(label).as_str()), "{shape:?}, {io}");
+                let expected = (shape != Shape::Rust).then(|| seq_id(label));
+                assert_eq!(record.seq_id, expected, "{shape:?}, {io}");
             });
-            assert!(checked, "{shape:?}, {mode}");
-            assert!(peak < 64 << 10, "{peak} bytes of heap to look ids up");
+            let (read, in_use) = read.unwrap();
+            let lookups = peak() - in_use;
+            let joined = summary.unwrap().metadata.unwrap();
+            let found = joined.rows_with_user_id + joined.labels_without_record;
+            assert_eq!(found, u64::from(count));
+            let each = read as f64 / f64::from(count);
+            println!("{shape:?}, {io}: {each:.1} bytes of heap for each id");
+            assert!(each <= LIMIT, "{shape:?}, {io}: {each} bytes for each id");
+            assert!(lookups < 64 << 10, "{lookups} bytes of heap to look ids up");
         }
 
         let file = std::fs::File::open(&path).unwrap();

@@ -148,7 +148,5 @@ pub fn property(bytes: &[u8]) -> bool {
 #[test]
 fn holds_for_seeds_and_regressions() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-    support::replay(&fuzz, "c_abi", |bytes| {
-        property(bytes);
-    });
+    support::replay(&fuzz, "c_abi", property);
 }

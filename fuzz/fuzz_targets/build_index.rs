@@ -2,6 +2,9 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(init: hnsw_toolbox_fuzz::leave_caught_panics_alone(), |bytes: &[u8]| {
-    toolbox::fuzzing::build_index::property(bytes);
+use hnsw_toolbox_fuzz::{keep_if, leave_caught_panics_alone};
+use libfuzzer_sys::{fuzz_target, Corpus};
+
+fuzz_target!(init: leave_caught_panics_alone(), |bytes: &[u8]| -> Corpus {
+    keep_if(toolbox::fuzzing::build_index::property(bytes))
 });

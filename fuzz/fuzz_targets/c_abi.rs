@@ -3,6 +3,7 @@
 
 #![no_main]
 
+use hnsw_toolbox_fuzz::{keep_if, leave_caught_panics_alone};
 use libfuzzer_sys::{fuzz_target, Corpus};
 
 #[path = "../../ffi/src/abi.rs"]
@@ -16,10 +17,6 @@ mod request;
 #[path = "../../ffi/src/token.rs"]
 mod token;
 
-fuzz_target!(init: hnsw_toolbox_fuzz::leave_caught_panics_alone(), |bytes: &[u8]| -> Corpus {
-    if fuzzing::property(bytes) {
-        Corpus::Keep
-    } else {
-        Corpus::Reject
-    }
+fuzz_target!(init: leave_caught_panics_alone(), |bytes: &[u8]| -> Corpus {
+    keep_if(fuzzing::property(bytes))
 });

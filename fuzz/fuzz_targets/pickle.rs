@@ -6,10 +6,14 @@
 mod counting_allocator;
 
 use counting_allocator::{peak_of, CountingAllocator};
+use hnsw_toolbox_fuzz::keep_if;
+use libfuzzer_sys::{fuzz_target, Corpus};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    toolbox::fuzzing::pickle::property(bytes, |work| peak_of(work).1);
+fuzz_target!(|bytes: &[u8]| -> Corpus {
+    keep_if(toolbox::fuzzing::pickle::property(bytes, |work| {
+        peak_of(work).1
+    }))
 });

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::record::{Level0, Level0Record};
 use crate::bits::Bits;
 use crate::error::Result;
+use crate::io::source::Source;
 use crate::memory;
 use crate::progress::Monitor;
 
@@ -48,12 +49,12 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Goes over the records of which `wanted` holds, up to three times.
+    /// Scans the records for which `wanted` returns true, in up to three passes.
     ///
     /// Memory: a bit for each label between the lowest and the highest when labels are dense, as
     /// Chroma's are, else 12 bytes for each record; and with duplicates a bit for each record.
     pub(crate) fn read(
-        level0: &mut Level0<'_>,
+        level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
         wanted: impl Fn(&Level0Record<'_>) -> bool,
     ) -> Result<Self> {
@@ -84,7 +85,7 @@ impl Labels {
 
     fn find_dense(
         &mut self,
-        level0: &mut Level0<'_>,
+        level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
         wanted: &impl Fn(&Level0Record<'_>) -> bool,
         range: LabelRange,
@@ -120,7 +121,7 @@ impl Labels {
 
     fn find_sparse(
         &mut self,
-        level0: &mut Level0<'_>,
+        level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
         wanted: &impl Fn(&Level0Record<'_>) -> bool,
     ) -> Result<()> {

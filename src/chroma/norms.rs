@@ -1,57 +1,76 @@
 //! `length.bin`: the L2 norm of each vector as the user gave it.
 //!
-//! Chroma writes it for every collection, but fills it for the cosine space only; with l2 and ip
-//! it is uninitialised memory.
+//! Chroma writes the file for every collection, but fills it for the cosine space only. With l2 and
+//! ip it is uninitialised memory, so that a norm must be checked before it is used.
 
 use zerocopy::little_endian::F32;
 use zerocopy::FromBytes;
 
+use super::decode_error::{DecodeError, Decoded};
 use crate::error::{Error, Result};
-use crate::io::file::{Cursor, Source};
+use crate::io::source::Source;
 
-const SIZE: usize = size_of::<F32>();
+const SIZE: u64 = size_of::<F32>() as u64;
 
-/// Reads norms by internal id, through one window of the file.
+/// Reads norms by internal id.
 #[derive(Debug)]
-pub(crate) struct Norms<'s> {
-    cursor: Cursor<'s>,
+pub(crate) struct Norms<S> {
+    source: S,
 }
 
-impl<'s> Norms<'s> {
-    /// Fails when the file does not hold a norm for each of `count` records.
-    pub(crate) fn new(source: &'s Source, count: u64) -> Result<Self> {
-        let held = source.len() / SIZE as u64;
-        if held < count {
-            return Err(Error::corrupt(
-                source.path(),
-                "length",
-                format!("{} bytes, which hold {held} norms", source.len()),
-                format!("{count} norms, as header.bin counts (cur_element_count)"),
-            ));
-        }
-        Ok(Self {
-            cursor: source.cursor(),
-        })
+impl<S: Source> Norms<S> {
+    pub(crate) fn new(source: S) -> Self {
+        Self { source }
     }
 
-    /// The norm of a record, which must be one.
-    pub(crate) fn get(&mut self, internal_id: u64) -> Result<f32> {
-        let source = self.cursor.source();
-        let offset = internal_id
-            .checked_mul(SIZE as u64)
-            .ok_or_else(|| Error::internal(format!("record {internal_id} is outside the index")))?;
-        let norm = F32::read_from_bytes(self.cursor.bytes(offset, SIZE)?)
-            .map_err(|_| Error::internal("a norm is not four bytes"))?
-            .get();
+    /// Length of the file in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// Number of norms that the file holds.
+    pub(crate) fn count(&self) -> u64 {
+        self.source.len() / SIZE
+    }
+
+    /// Fails when the file does not hold a norm for each of `count` records.
+    pub(crate) fn check_count(&self, count: u64) -> Decoded<()> {
+        let held = self.count();
+        if held >= count {
+            return Ok(());
+        }
+        Err(DecodeError::field(
+            "length",
+            format!("{} bytes, which hold {held} norms", self.source.len()),
+            format!("{count} norms, as header.bin counts (cur_element_count)"),
+        ))
+    }
+
+    /// The norm of a record. Fails when it cannot be the norm of a vector.
+    pub(crate) fn get(&mut self, internal_id: u64) -> Decoded<f32> {
+        let norm = match self.block(internal_id, 1)? {
+            [norm] => norm.get(),
+            _ => {
+                let detail = format!("there is no norm of record {internal_id}");
+                return Err(DecodeError::internal(detail));
+            }
+        };
         if norm.is_finite() && norm >= 0.0 {
             Ok(norm)
         } else {
-            Err(Error::corrupt(
-                source.path(),
+            Err(DecodeError::field(
                 format!("norm of record {internal_id}"),
                 norm,
                 "a finite number, 0 or more, as in a collection with the cosine metric",
             ))
         }
+    }
+
+    /// `count` norms from the one of record `first` on, as the file holds them.
+    pub(crate) fn block(&mut self, first: u64, count: usize) -> Result<&[F32]> {
+        let outside = || Error::internal(format!("record {first} is outside the index"));
+        let offset = first.checked_mul(SIZE).ok_or_else(outside)?;
+        let len = count.checked_mul(size_of::<F32>()).ok_or_else(outside)?;
+        <[F32]>::ref_from_bytes(self.source.bytes(offset, len)?).map_err(Error::internal)
     }
 }

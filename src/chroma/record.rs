@@ -1,23 +1,38 @@
 //! `data_level0.bin`: one record for each element.
+//!
+//! Records have no framing: record `i` is the bytes from `i · size` on, and a [`RecordLayout`] says
+//! how they divide. The links, the neighbours and the vector are cast in place, so that a record
+//! costs no copy:
+//!
+//! ```text
+//! size_data_per_element
+//! ├─ LinksHeader ─┼─ neighbours: u32 × max_m0 ─┼─ vector: f32 × dimension ─┼─ label: u64 or u32 ─┤
+//! 0               4                            offset_data                 label_offset
+//! ```
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Unaligned};
 
-use super::header::IndexHeader;
+use super::decode_error::{DecodeError, Decoded};
+use super::header::{equal, IndexHeader};
 use super::layout::LinksHeader;
 use crate::error::{Error, Result};
-use crate::io::file::{window_size, Cursor, Source};
+use crate::io::source::Source;
 use crate::progress::Monitor;
 
-/// Bytes of records that are handed out at a time; with the rounding to page boundaries they fill
-/// a window of the source.
-const BLOCK_BYTES: usize = (4 << 20) - (64 << 10);
+/// Bytes of records that are handed out at a time, where there is no reason for fewer. With the
+/// rounding to page boundaries they fill one [window](crate::io::file::WINDOW) of a file.
+pub(crate) const BLOCK_BYTES: usize = crate::io::file::WINDOW - (64 << 10);
 
-/// One element, borrowed from the file.
+/// Most bytes of a vector: Arrow's fixed-size lists and Parquet's pages count in `i32`, and some
+/// room is left for what stands around the vector.
+const MAX_VECTOR_BYTES: u64 = i32::MAX as u64 - (1 << 20);
+
+/// One element, borrowed from its source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Level0Record<'a> {
     pub(crate) links: LinksHeader,
-    /// `max_m0` places, of which the first `links.count` are in use.
+    /// `max_m0` slots, of which the first `links.count` are in use.
     pub(crate) neighbours: &'a [U32],
     pub(crate) vector: &'a [f32],
     pub(crate) label: u64,
@@ -32,16 +47,131 @@ impl std::fmt::Debug for LinksHeader {
     }
 }
 
-/// How a record divides, from a valid header.
-#[derive(Clone, Copy, Debug)]
-struct RecordLayout {
+/// How a record divides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordLayout {
+    /// In bytes.
     size: usize,
+    /// Slots for neighbours.
     max_m0: usize,
     dimension: usize,
+    /// Whether labels have 64 bits, or 32.
     wide_label: bool,
 }
 
 impl RecordLayout {
+    /// Fails when the fields that divide a record contradict each other. Records can be read when
+    /// this holds, whatever else the header says.
+    pub(crate) fn of_header(header: &IndexHeader) -> Decoded<Self> {
+        if header.offset_data < LinksHeader::SIZE || !header.offset_data.is_multiple_of(4) {
+            return Err(DecodeError::field(
+                "offset_data",
+                header.offset_data,
+                "a multiple of 4, at least 4",
+            ));
+        }
+        let Some(vector) = header.label_offset.checked_sub(header.offset_data) else {
+            return Err(DecodeError::field(
+                "label_offset",
+                header.label_offset,
+                format!("at least offset_data, {}", header.offset_data),
+            ));
+        };
+        let invalid = |expected: &'static str| {
+            DecodeError::field(
+                "label_offset",
+                format!("{vector} bytes of vector between offset_data and label_offset"),
+                expected,
+            )
+        };
+        if vector == 0 || vector % 4 != 0 {
+            return Err(invalid("a positive multiple of 4"));
+        }
+        if vector > MAX_VECTOR_BYTES {
+            return Err(invalid("less than 2 GiB"));
+        }
+        equal(
+            "size_data_per_element",
+            header.size_data_per_element,
+            header
+                .label_offset
+                .checked_add(header.word_size_bytes.into()),
+            "label_offset + the word size",
+        )?;
+        let too_large = |_| {
+            DecodeError::field(
+                "size_data_per_element",
+                header.size_data_per_element,
+                "a record that fits in memory",
+            )
+        };
+        Ok(Self {
+            size: usize::try_from(header.size_data_per_element).map_err(too_large)?,
+            max_m0: usize::try_from((header.offset_data - LinksHeader::SIZE) / 4)
+                .map_err(too_large)?,
+            dimension: usize::try_from(vector / 4).map_err(too_large)?,
+            wide_label: header.word_size_bytes == 8,
+        })
+    }
+
+    /// The layout that hnswlib gives the records of an index with this dimension and m. `None` when
+    /// one of them is 0, or a vector has 2 GiB or more.
+    pub(crate) fn of_shape(dimension: usize, m: usize, wide_label: bool) -> Option<Self> {
+        let max_m0 = m.checked_mul(2)?;
+        let vector = dimension.checked_mul(4)?;
+        if m == 0 || vector == 0 || vector as u64 > MAX_VECTOR_BYTES {
+            return None;
+        }
+        let label = if wide_label { 8 } else { 4 };
+        let size = max_m0.checked_mul(4)?.checked_add(vector)?;
+        Some(Self {
+            size: size.checked_add(size_of::<LinksHeader>() + label)?,
+            max_m0,
+            dimension,
+            wide_label,
+        })
+    }
+
+    /// Components of a vector.
+    pub(crate) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Slots for neighbours on level 0.
+    pub(crate) fn max_m0(&self) -> usize {
+        self.max_m0
+    }
+
+    /// Size in bytes of a label.
+    pub(crate) fn label_size(&self) -> u8 {
+        if self.wide_label {
+            8
+        } else {
+            4
+        }
+    }
+
+    /// Number of whole records, of whatever content, that `len` bytes hold.
+    pub(crate) fn whole_records(&self, len: u64) -> u64 {
+        len / (self.size as u64).max(1)
+    }
+
+    /// Fails when `len` bytes do not hold the records that the header counts.
+    pub(crate) fn check_len(&self, len: u64, count: u64) -> Decoded<()> {
+        let whole = self.whole_records(len);
+        if whole >= count {
+            return Ok(());
+        }
+        Err(DecodeError::field(
+            "length",
+            format!(
+                "{len} bytes, which hold {whole} whole records of {} bytes",
+                self.size
+            ),
+            format!("{count} records, as header.bin counts (cur_element_count)"),
+        ))
+    }
+
     fn parse<'a>(&self, record: &'a [u8]) -> Option<Level0Record<'a>> {
         let (links, rest) = LinksHeader::read_from_prefix(record).ok()?;
         let (neighbours, rest) = <[U32]>::ref_from_prefix_with_elems(rest, self.max_m0).ok()?;
@@ -64,67 +194,35 @@ fn read_word<W: FromBytes + Unaligned + Into<u64>>(bytes: &[u8]) -> Option<u64> 
     W::read_from_bytes(bytes).ok().map(Into::into)
 }
 
-/// Reads records by internal id, through one window of the file.
+/// Reads records by internal id.
 #[derive(Debug)]
-pub(crate) struct Level0<'s> {
-    cursor: Cursor<'s>,
+pub(crate) struct Level0<S> {
+    source: S,
     layout: RecordLayout,
     count: u64,
     /// Records in a block.
     stride: u64,
 }
 
-impl<'s> Level0<'s> {
-    /// Fails when the file does not hold the header's count of whole records.
-    pub(crate) fn new(source: &'s Source, header: &IndexHeader) -> Result<Self> {
-        let size = header.size_data_per_element;
-        let whole = Self::whole_records(source, header);
-        if whole < header.cur_element_count {
-            return Err(Error::corrupt(
-                source.path(),
-                "length",
-                format!(
-                    "{} bytes, which hold {whole} whole records of {size} bytes",
-                    source.len()
-                ),
-                format!(
-                    "{} records, as header.bin counts (cur_element_count)",
-                    header.cur_element_count
-                ),
-            ));
-        }
-        Self::over(source.cursor(), header, header.cur_element_count)
-    }
-
-    /// Number of whole records that the file has room for, of whatever content.
-    pub(crate) fn whole_records(source: &Source, header: &IndexHeader) -> u64 {
-        source.len() / header.size_data_per_element.max(1)
-    }
-
-    /// Over the first `count` records of the file that `cursor` reads, of which only the layout of
-    /// a record is taken from `header`.
-    pub(crate) fn over(cursor: Cursor<'s>, header: &IndexHeader, count: u64) -> Result<Self> {
-        let too_large = |_| {
-            Error::corrupt(
-                cursor.source().path(),
-                "size_data_per_element",
-                header.size_data_per_element,
-                "a record that fits in memory",
-            )
-        };
-        let neighbours = header.offset_data.saturating_sub(LinksHeader::SIZE) / 4;
-        let layout = RecordLayout {
-            size: usize::try_from(header.size_data_per_element).map_err(too_large)?,
-            max_m0: usize::try_from(neighbours).map_err(too_large)?,
-            dimension: header.dimension(),
-            wide_label: header.word_size_bytes == 8,
-        };
-        Ok(Self {
-            stride: (window_size(BLOCK_BYTES) as u64 / header.size_data_per_element.max(1)).max(1),
-            cursor,
+impl<S: Source> Level0<S> {
+    /// Reads the first `count` records of `source`, which must hold them.
+    pub(crate) fn new(source: S, layout: RecordLayout, count: u64) -> Self {
+        debug_assert!(layout.whole_records(source.len()) >= count);
+        Self {
+            source,
             layout,
             count,
-        })
+            stride: 1,
+        }
+        .with_blocks_of(BLOCK_BYTES)
+    }
+
+    /// Hands out as many records at a time as fit in `bytes`, and at least one.
+    pub(crate) fn with_blocks_of(self, bytes: usize) -> Self {
+        Self {
+            stride: self.layout.whole_records(bytes as u64).max(1),
+            ..self
+        }
     }
 
     /// Number of records.
@@ -132,7 +230,8 @@ impl<'s> Level0<'s> {
         self.count
     }
 
-    /// Some of the records from `first` on: at least one, at most `most`, as many as fit a window.
+    /// Some of the records from `first` on: at most `most`, as many as make a block, and at least
+    /// one where there is one.
     pub(crate) fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {
         let outside = || Error::internal(format!("record {first} is outside the index"));
         let left = self.count.checked_sub(first).ok_or_else(outside)?;
@@ -144,7 +243,7 @@ impl<'s> Level0<'s> {
             .and_then(|records| records.checked_mul(size))
             .ok_or_else(outside)?;
         Ok(Block {
-            bytes: self.cursor.bytes(offset, len)?,
+            bytes: self.source.bytes(offset, len)?,
             first,
             layout: self.layout,
         })
@@ -155,7 +254,7 @@ impl<'s> Level0<'s> {
         self.stride
     }
 
-    /// Calls `visit` with each record and its internal id, and reports how far it has come.
+    /// Calls `visit` with each record and its internal id, and reports progress.
     pub(crate) fn for_each(
         &mut self,
         monitor: &Monitor<'_>,
@@ -174,7 +273,15 @@ impl<'s> Level0<'s> {
         Ok(())
     }
 
-    /// Calls `visit` with each of the records `ids`, which ascend. Neighbouring ids share a window.
+    /// One record.
+    pub(crate) fn record(&mut self, id: u64) -> Result<Level0Record<'_>> {
+        self.block(id, 1)?
+            .get(id)
+            .ok_or_else(|| Error::internal(format!("record {id} is outside the index")))
+    }
+
+    /// Calls `visit` with each of the records `ids`, which ascend. Those in one block are read at
+    /// once.
     pub(crate) fn visit<T, I>(&mut self, ids: I, mut visit: T) -> Result<()>
     where
         T: FnMut(u64, Level0Record<'_>) -> Result<()>,
@@ -198,7 +305,7 @@ impl<'s> Level0<'s> {
     }
 }
 
-/// Consecutive records, borrowed from a window.
+/// Consecutive records, borrowed from their source.
 #[derive(Debug)]
 pub(crate) struct Block<'a> {
     bytes: &'a [u8],
@@ -232,7 +339,7 @@ impl<'a> Block<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::file::IoMode;
+    use crate::io::file::{FileWindow, InputFile, IoMode};
 
     const COUNT: u32 = 700;
 
@@ -279,16 +386,16 @@ mod tests {
         assert_eq!(found.label, u64::from(id) << 32);
     }
 
-    fn for_each_window(check: impl Fn(Level0<'_>)) {
+    fn for_each_window(check: impl Fn(Level0<FileWindow<'_>>)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data_level0.bin");
         let bytes: Vec<u8> = (0..COUNT).flat_map(record).collect();
         std::fs::write(&path, bytes).unwrap();
         for mode in [IoMode::Mmap, IoMode::Read] {
-            let source = Source::open(&path, mode).unwrap();
+            let file = InputFile::open(&path, mode).unwrap();
+            let layout = RecordLayout::of_header(&header()).unwrap();
             for window in [0, 1, 411, 413, 100_000, usize::MAX] {
-                let cursor = source.cursor_with_window(window);
-                let mut level0 = Level0::over(cursor, &header(), COUNT.into()).unwrap();
+                let mut level0 = Level0::new(file.window(window), layout, COUNT.into());
                 // Blocks that cross the boundaries of the windows, which are 64 KiB apart.
                 level0.stride = 37;
                 check(level0);
@@ -335,5 +442,28 @@ mod tests {
             let outside = level0.visit(std::iter::once(u64::from(COUNT)), |_, _| Ok(()));
             assert!(outside.is_err());
         });
+    }
+
+    #[test]
+    fn the_shape_of_an_index_gives_the_layout_of_its_header() {
+        let header = header();
+        let of_header = RecordLayout::of_header(&header).unwrap();
+        assert_eq!(RecordLayout::of_shape(84, 8, true), Some(of_header));
+        let narrow = IndexHeader {
+            word_size_bytes: 4,
+            size_data_per_element: 408,
+            ..header
+        };
+        let of_header = RecordLayout::of_header(&narrow).unwrap();
+        assert_eq!(RecordLayout::of_shape(84, 8, false), Some(of_header));
+        for (dimension, m) in [
+            (0, 8),
+            (84, 0),
+            (1 << 29, 8),
+            (usize::MAX, 8),
+            (84, usize::MAX),
+        ] {
+            assert_eq!(RecordLayout::of_shape(dimension, m, true), None);
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::io::file::Source;
+use crate::io::file::InputFile;
+use crate::io::source::Source as _;
 
 /// What a decoder found wrong. It knows neither the file nor where in it the bytes stand; its
 /// caller adds that.
@@ -57,14 +58,14 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Decoded<[u8; N]>
 
 /// The open input file. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Input(Arc<Source>);
+pub(crate) struct Input(Arc<InputFile>);
 
 impl Input {
-    pub(crate) fn new(source: Source) -> Self {
+    pub(crate) fn new(source: InputFile) -> Self {
         Self(Arc::new(source))
     }
 
-    pub(crate) fn source(&self) -> &Source {
+    pub(crate) fn source(&self) -> &InputFile {
         &self.0
     }
 
@@ -122,8 +123,8 @@ impl Input {
                 format!("a range that ends by byte {end}"),
             ));
         };
-        let mut cursor = self.0.cursor_with_window(0);
-        decode(cursor.bytes(offset, size)?).map_err(|flaw| self.flawed(field(), flaw))
+        let mut window = self.0.window(0);
+        decode(window.bytes(offset, size)?).map_err(|flaw| self.flawed(field(), flaw))
     }
 
     /// The bytes `offset .. offset + len` as a stream. The range must have been checked.
@@ -149,8 +150,8 @@ impl Read for RangeReader {
         let len = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(out.len());
-        let mut cursor = self.input.0.cursor_with_window(0);
-        let bytes = cursor.bytes(self.at, len).map_err(io::Error::other)?;
+        let mut window = self.input.0.window(0);
+        let bytes = window.bytes(self.at, len).map_err(io::Error::other)?;
         if let Some(out) = out.get_mut(..len) {
             out.copy_from_slice(bytes);
         }

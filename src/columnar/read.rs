@@ -18,7 +18,7 @@ use super::bytes::{Flaw, Input};
 use super::parquet::read::ParquetColumns;
 use crate::columnar::ColumnarFormat;
 use crate::error::{Error, Result};
-use crate::io::file::{IoMode, Source};
+use crate::io::file::{InputFile, IoMode};
 
 /// The columns that may be needed, in the order of [`choose`]'s argument.
 pub(crate) const NAMES: [&str; 4] = ["vector", "label", "internal_id", "deleted"];
@@ -77,7 +77,7 @@ impl ColumnarInput {
         include_deleted: bool,
         io: IoMode,
     ) -> Result<Self> {
-        let input = Input::new(Source::open(path, io)?);
+        let input = Input::new(InputFile::open(path, io)?);
         check_format(&input, format)?;
         let columns: Box<dyn Columns> = match format {
             ColumnarFormat::Parquet => Box::new(ParquetColumns::open(&input, include_deleted)?),

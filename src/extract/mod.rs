@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::chroma::{file_name, metadata_in, Index, IndexHeader};
+use crate::chroma::header::PERSISTED_VERSION;
+use crate::chroma::segment::{Segment, SegmentFile, SegmentFiles};
+use crate::chroma::IndexHeader;
 use crate::columnar::columns::{Extracted, Schema};
 use crate::columnar::write::WriteOptions;
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
 use crate::error::{BoxError, Error, Result};
 use crate::io::atomic::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
-use crate::io::file::{IoMode, Source};
+use crate::io::file::{Access, IoMode};
 use crate::progress::Monitor;
 use rows::{RowGroups, RowReader};
 
@@ -34,7 +36,7 @@ pub struct ExtractOptions {
     pub vectors: VectorForm,
     /// How the index files are read.
     pub io: IoMode,
-    /// Save what can be saved of a torn index, rather than fail.
+    /// Save what can be saved of a damaged index, rather than fail.
     pub salvage: Option<Salvage>,
 }
 
@@ -145,7 +147,8 @@ pub struct Record<'a> {
     pub label: u64,
     /// Whether it is marked as deleted.
     pub deleted: bool,
-    /// The id that users know, when metadata is joined and has one.
+    /// The id that users know, when metadata is joined and has one. A copy: the file that it is
+    /// from may change at any time, and a `str` must not.
     pub user_id: Option<&'a str>,
     /// The sequence number of the last write, when metadata is joined and has one.
     pub seq_id: Option<u64>,
@@ -171,7 +174,7 @@ pub struct ExtractSummary {
     /// How the metadata and the records fit; absent when no metadata was joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<JoinSummary>,
-    /// What was left out of a torn index; absent when it was not to be salvaged.
+    /// What was left out of a damaged index; absent when it was not to be salvaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salvage: Option<SalvageSummary>,
 }
@@ -220,78 +223,86 @@ impl From<&IndexHeader> for IndexProperties {
     }
 }
 
-/// The files that an extraction reads.
-pub(crate) struct Inputs {
-    index: Index,
-    metadata: Option<Source>,
-    /// Why the metadata of a torn index was not opened.
-    metadata_error: Option<String>,
-    norms: Option<Source>,
-}
-
-impl Inputs {
-    fn open(index_dir: &Path, options: &ExtractOptions) -> Result<Self> {
-        let index = match options.salvage {
-            None => Index::open(index_dir, options.io)?,
-            Some(salvage) => Index::open_torn(index_dir, options.io, salvage.shape()?)?,
-        };
-        let open = |path: &Path| Source::open(path, options.io);
-        let metadata = match &options.metadata {
-            MetadataFrom::None => None,
-            MetadataFrom::Path(path) => Some(path.clone()),
-            // A salvage says which files it had to do without.
-            MetadataFrom::IndexDir if options.salvage.is_some() => {
-                Some(index_dir.join(file_name::METADATA))
-            }
-            MetadataFrom::IndexDir => metadata_in(index_dir),
-        };
-        let (metadata, metadata_error) = match metadata.as_deref().map(open) {
-            Some(Err(error)) if options.salvage.is_some() => (None, Some(error.to_string())),
-            metadata => (metadata.transpose()?, None),
-        };
-        Ok(Self {
-            metadata,
-            metadata_error,
-            norms: match options.vectors {
-                VectorForm::Stored => None,
-                VectorForm::Original => Some(open(&index.dir().join(file_name::LENGTH))?),
+impl IndexProperties {
+    fn of(segment: &Segment) -> Self {
+        match segment.header() {
+            Some(header) => header.into(),
+            // What is known of an index that is salvaged without its header.
+            None => Self {
+                m: (segment.layout().max_m0() / 2) as u64,
+                ef_construction: 0,
+                cur_element_count: 0,
+                max_elements: 0,
+                persisted_version: PERSISTED_VERSION,
+                word_size_bytes: segment.layout().label_size(),
             },
-            index,
-        })
-    }
-
-    fn check_unchanged(&self) -> Result<()> {
-        self.index.check_unchanged()?;
-        [&self.metadata, &self.norms]
-            .into_iter()
-            .flatten()
-            .try_for_each(Source::check_unchanged)
+        }
     }
 }
 
-fn summary(inputs: &Inputs, rows: &RowReader<'_>) -> ExtractSummary {
-    let header = inputs.index.header();
-    ExtractSummary {
+/// Opens the files that an extraction reads, before any of them is read, so that they are of one
+/// state of the index.
+pub(crate) fn open_segment(
+    index_dir: &Path,
+    options: &ExtractOptions,
+    access: impl Into<Access>,
+) -> Result<Segment> {
+    let shape = match options.salvage {
+        Some(salvage) => Some(salvage.shape()?),
+        None => None,
+    };
+    let mut files = SegmentFiles::new(index_dir, access)?;
+    if let MetadataFrom::Path(path) = &options.metadata {
+        files = files.with_metadata_at(path);
+    }
+    let segment = match shape {
+        None => Segment::of(files)?,
+        Some(shape) => Segment::of_damaged(files, shape)?,
+    };
+    let files = segment.files();
+    let metadata = match options.metadata {
+        MetadataFrom::None => None,
+        MetadataFrom::Path(_) => Some(&files.metadata),
+        // A dangling link is no reason to leave the ids out in silence.
+        MetadataFrom::IndexDir => Some(&files.metadata).filter(|file| file.is_listed()),
+    };
+    match metadata.map(SegmentFile::require) {
+        Some(Err(error)) if options.salvage.is_none() => return Err(error),
+        // Of a damaged index, the error is reported when the file is to be read.
+        _ => {}
+    }
+    if options.vectors == VectorForm::Original {
+        files.norms.require()?;
+    }
+    Ok(segment)
+}
+
+fn summary(segment: &Segment, rows: &RowReader<'_>) -> Result<ExtractSummary> {
+    Ok(ExtractSummary {
         scanned: rows.scanned(),
         emitted: rows.emitted(),
         deleted_skipped: rows.deleted_skipped(),
-        dimension: header.dimension(),
-        index_properties: header.into(),
+        dimension: segment.layout().dimension(),
+        index_properties: IndexProperties::of(segment),
         metadata: rows.join_summary(),
-        salvage: rows.salvage_summary(inputs),
-    }
+        salvage: rows.salvage_summary(segment)?,
+    })
 }
 
 /// Key-value metadata of the output.
-fn metadata(header: &IndexHeader) -> Vec<(String, String)> {
+fn metadata(segment: &Segment) -> Vec<(String, String)> {
     let pair = |key: &str, value: String| (format!("hnsw_toolbox.{key}"), value);
+    let properties = IndexProperties::of(segment);
     vec![
         pair("version", env!("CARGO_PKG_VERSION").to_string()),
-        pair("dimension", header.dimension().to_string()),
-        pair("m", header.m.to_string()),
-        pair("ef_construction", header.ef_construction.to_string()),
-        pair("cur_element_count", header.cur_element_count.to_string()),
-        pair("max_elements", header.max_elements.to_string()),
+        pair("dimension", segment.layout().dimension().to_string()),
+        pair("m", properties.m.to_string()),
+        pair("ef_construction", properties.ef_construction.to_string()),
+        pair(
+            "cur_element_count",
+            properties.cur_element_count.to_string(),
+        ),
+        pair("max_elements", properties.max_elements.to_string()),
     ]
 }
 
@@ -319,11 +330,24 @@ pub fn extract_index<F>(
 where
     F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
 {
-    let inputs = Inputs::open(index_dir.as_ref(), options)?;
-    let mut rows = RowReader::new(&inputs, options, monitor)?;
+    let segment = open_segment(index_dir.as_ref(), options, options.io)?;
+    extract_segment(&segment, options, monitor, on_record)
+}
+
+/// Streams the records of a segment that was [opened](open_segment) with the same options.
+pub(crate) fn extract_segment<F>(
+    segment: &Segment,
+    options: &ExtractOptions,
+    monitor: &Monitor<'_>,
+    on_record: F,
+) -> Result<ExtractSummary>
+where
+    F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
+{
+    let mut rows = RowReader::new(segment, options, monitor)?;
     rows.for_each(monitor, on_record)?;
-    inputs.check_unchanged()?;
-    Ok(summary(&inputs, &rows))
+    segment.files().check_unchanged()?;
+    summary(segment, &rows)
 }
 
 /// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
@@ -344,21 +368,21 @@ pub fn extract_index_to_columnar(
 ) -> Result<ExtractSummary> {
     options.validate()?;
     let output = output.as_ref();
-    let inputs = Inputs::open(index_dir.as_ref(), &options.extract)?;
-    let header = inputs.index.header();
-    match options.extract.salvage {
-        None => refuse_index_file(output, inputs.index.dir())?,
-        Some(_) => refuse_inside(output, inputs.index.dir())?,
+    let extract = &options.extract;
+    let segment = open_segment(index_dir.as_ref(), extract, extract.io)?;
+    match extract.salvage {
+        None => refuse_index_file(output, segment.files().dir())?,
+        Some(_) => refuse_inside(output, segment.files().dir())?,
     }
-    if let Some(metadata) = &inputs.metadata {
+    if let Some(metadata) = segment.files().metadata.opened() {
         refuse_same_file(output, metadata.path())?;
     }
-    let mut rows = RowReader::new(&inputs, &options.extract, monitor)?;
+    let mut rows = RowReader::new(&segment, extract, monitor)?;
 
     let mut file = AtomicFile::create(output)?;
     let schema = Schema {
-        columns: Extracted::columns(header.dimension()),
-        metadata: metadata(header),
+        columns: Extracted::columns(segment.layout().dimension()),
+        metadata: metadata(&segment),
     };
     let write_options = WriteOptions {
         format: options.format,
@@ -372,9 +396,10 @@ pub fn extract_index_to_columnar(
         &write_options,
         &mut RowGroups::new(&mut rows, monitor),
     )?;
-    inputs.check_unchanged()?;
+    segment.files().check_unchanged()?;
     // Deleted records after the last row, and an empty index, have not been reported.
     monitor.advance(rows.scanned(), rows.total())?;
+    let summary = summary(&segment, &rows)?;
     file.commit()?;
-    Ok(summary(&inputs, &rows))
+    Ok(summary)
 }

@@ -8,13 +8,19 @@ use std::ops::ControlFlow;
 
 use super::join::{Join, NO_ENTRY};
 use super::salvage::Selection;
-use super::{ExtractOptions, Inputs, JoinSummary, Record, SalvageSummary};
+use super::{ExtractOptions, JoinSummary, MetadataFrom, Record, SalvageSummary, VectorForm};
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
+use crate::chroma::segment::{Segment, SegmentMetadata};
 use crate::columnar::columns::{Builder, Extracted, Value};
 use crate::columnar::write::ColumnSource;
 use crate::error::{BoxError, Error, Result};
+use crate::io::file::FileWindow;
+use crate::memory;
 use crate::progress::Monitor;
+
+/// What the memory of chosen rows is for.
+const CHOOSE: &str = "choose the rows of a group";
 
 /// Rows chosen from the index, in internal-id order.
 #[derive(Debug, Default)]
@@ -41,6 +47,10 @@ impl RowSet {
     fn push(&mut self, internal_id: u64, label: u64, deleted: bool, slot: u32) -> Result<()> {
         let internal_id = u32::try_from(internal_id)
             .map_err(|_| Error::internal("an internal id exceeds 32 bits"))?;
+        memory::reserve(&mut self.internal_ids, 1, CHOOSE)?;
+        memory::reserve(&mut self.labels, 1, CHOOSE)?;
+        memory::reserve(&mut self.deleted, 1, CHOOSE)?;
+        memory::reserve(&mut self.slots, 1, CHOOSE)?;
         self.internal_ids.push(internal_id);
         self.labels.push(label);
         self.deleted.push(deleted);
@@ -51,11 +61,11 @@ impl RowSet {
 
 /// Chooses rows from the first record to the last, and reads what belongs to them.
 pub(crate) struct RowReader<'i> {
-    level0: Level0<'i>,
+    level0: Level0<FileWindow<'i>>,
     join: Option<Join<'i>>,
     scaling: Option<Scaling<'i>>,
     selection: Selection,
-    /// Why a torn index's metadata is not joined.
+    /// Why the metadata of a damaged index is not joined.
     metadata_error: Option<String>,
     /// Records looked at.
     scanned: u64,
@@ -66,29 +76,26 @@ pub(crate) struct RowReader<'i> {
 impl<'i> RowReader<'i> {
     /// Reads the metadata, if any is to be joined.
     pub(crate) fn new(
-        inputs: &'i Inputs,
+        segment: &'i Segment,
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
-        let mut level0 = inputs.index.level0()?;
-        let norms = inputs.norms.as_ref();
-        let join = inputs
-            .metadata
-            .as_ref()
-            .map(|metadata| Join::new(metadata, monitor));
-        let (join, metadata_error) = match join {
-            Some(Err(error @ Error::CorruptMetadata { .. })) if options.salvage.is_some() => {
-                (None, Some(error.to_string()))
+        let mut level0 = segment.level0()?;
+        let (mut join, mut metadata_error) = (None, None);
+        if wants_metadata(segment, options) {
+            match read_metadata(segment, options.salvage.is_some(), monitor)? {
+                Ok(metadata) => join = Some(Join::new(metadata)?),
+                Err(why) => metadata_error = Some(why),
             }
-            join => (join.transpose()?, inputs.metadata_error.clone()),
-        };
+        }
         Ok(Self {
             selection: Selection::new(&mut level0, options, monitor)?,
             metadata_error,
             join,
-            scaling: norms
-                .map(|norms| Norms::new(norms, level0.count()).map(Scaling::new))
-                .transpose()?,
+            scaling: match options.vectors {
+                VectorForm::Stored => None,
+                VectorForm::Original => Some(Scaling::new(segment)?),
+            },
             level0,
             scanned: 0,
             emitted: 0,
@@ -113,11 +120,8 @@ impl<'i> RowReader<'i> {
         self.selection.deleted_skipped()
     }
 
-    pub(crate) fn salvage_summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
-        Some(SalvageSummary {
-            metadata_error: self.metadata_error.clone(),
-            ..self.selection.summary(inputs)?
-        })
+    pub(crate) fn salvage_summary(&self, segment: &Segment) -> Result<Option<SalvageSummary>> {
+        self.selection.summary(segment, self.metadata_error.clone())
     }
 
     pub(crate) fn join_summary(&self) -> Option<JoinSummary> {
@@ -304,22 +308,53 @@ fn fill<'v>(builder: &mut Builder, values: impl Iterator<Item = Value<'v>>) -> R
         .try_for_each(|value| builder.push(value))
 }
 
+/// Whether metadata is joined. A salvage that does without it says why.
+fn wants_metadata(segment: &Segment, options: &ExtractOptions) -> bool {
+    match options.salvage {
+        Some(_) => options.metadata != MetadataFrom::None,
+        None => segment.files().metadata.opened().is_some(),
+    }
+}
+
+/// The metadata of a segment, or, in a salvage, why there is none.
+fn read_metadata<'i>(
+    segment: &'i Segment,
+    salvage: bool,
+    monitor: &Monitor<'_>,
+) -> Result<Result<SegmentMetadata<'i>, String>> {
+    let files = segment.files();
+    if let Err(error) = files.metadata.require() {
+        return if salvage {
+            Ok(Err(error.to_string()))
+        } else {
+            Err(error)
+        };
+    }
+    match files.read_metadata(monitor) {
+        Err(error @ Error::CorruptMetadata { .. }) if salvage => Ok(Err(error.to_string())),
+        metadata => metadata.map(Ok),
+    }
+}
+
 /// Gives vectors their norm back.
 struct Scaling<'i> {
-    norms: Norms<'i>,
+    segment: &'i Segment,
+    norms: Norms<FileWindow<'i>>,
     scaled: Vec<f32>,
 }
 
 impl<'i> Scaling<'i> {
-    fn new(norms: Norms<'i>) -> Self {
-        Self {
-            norms,
-            scaled: Vec::new(),
-        }
+    fn new(segment: &'i Segment) -> Result<Self> {
+        Ok(Self {
+            segment,
+            norms: segment.norms()?,
+            scaled: memory::with_capacity(segment.layout().dimension(), "scale a vector")?,
+        })
     }
 
     fn scale(&mut self, internal_id: u64, stored: &[f32]) -> Result<&[f32]> {
-        let norm = self.norms.get(internal_id)?;
+        let norm = self.norms.get(internal_id);
+        let norm = self.segment.decoded_norm(norm)?;
         self.scaled.clear();
         self.scaled
             .extend(stored.iter().map(|component| component * norm));

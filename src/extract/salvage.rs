@@ -1,26 +1,28 @@
-//! Which records of an index are extracted, and which of a torn one are left out.
+//! Which records of an index are extracted, and which of a damaged one are left out.
 
 use serde::Serialize;
 
-use super::{ExtractOptions, Inputs};
+use super::ExtractOptions;
 use crate::chroma::labels::Labels;
 use crate::chroma::record::{Level0, Level0Record};
+use crate::chroma::segment::Segment;
 use crate::error::{Error, Result};
+use crate::io::source::Source;
 use crate::progress::Monitor;
 
-/// How a torn index directory is read: what can be saved is, and the rest is counted.
+/// How a damaged index directory is read: what can be saved is, and the rest is counted.
 ///
-/// Read are as many records as both `header.bin` counts and `data_level0.bin` holds whole. Left out
-/// are records whose label is 0 or that of a later record, and those whose vector is not finite. Of
-/// the header only the layout of a record has to hold. Metadata that is missing or broken costs the
-/// user ids and sequence numbers; `link_lists.bin` is not read, and `length.bin` only for
+/// As many records are read as `header.bin` counts and `data_level0.bin` holds whole. Records whose
+/// label is 0 or that of a later record are left out, and so are those whose vector is not finite.
+/// In the header, only the layout of a record has to be valid. Without readable metadata, user ids
+/// and sequence numbers are null. `link_lists.bin` is not read, and `length.bin` only for
 /// [`VectorForm::Original`](super::VectorForm::Original).
 ///
-/// With `dimension` and `m`, `header.bin` is not read at all (but a length of 60 bytes says that
-/// labels are 32-bit), and every whole record of `data_level0.bin` is. Chroma makes that file as
-/// long as the index's first capacity, so that uninitialised memory may follow the last record: of
-/// it, only what has a label of 0, a label that comes again or a vector that is not finite can be
-/// told from a record. Junk that repeats a real label comes later, and takes that label's place.
+/// If `dimension` and `m` are given, `header.bin` is ignored, except that a 60-byte header implies
+/// 32-bit labels. Every complete record of `data_level0.bin` is read. Chroma makes that file as long
+/// as the first capacity of the index, so that uninitialised memory may follow the last record. It
+/// is only told from a record by a label of 0, a label that comes again, or a vector that is not
+/// finite. Junk that repeats a real label comes later, and takes the place of that label.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvage {
@@ -47,7 +49,7 @@ impl Salvage {
     }
 }
 
-/// What was saved of a torn index, and what was not.
+/// What was saved of a damaged index, and what was not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SalvageSummary {
@@ -84,7 +86,7 @@ struct Salvaged {
 impl Selection {
     /// In a salvage, goes over the labels of all records.
     pub(crate) fn new(
-        level0: &mut Level0<'_>,
+        level0: &mut Level0<impl Source>,
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
@@ -138,19 +140,23 @@ impl Selection {
         self.deleted_skipped
     }
 
-    pub(crate) fn summary(&self, inputs: &Inputs) -> Option<SalvageSummary> {
-        let salvage = self.salvage.as_ref()?;
-        let index = &inputs.index;
-        Some(SalvageSummary {
-            counted_records: index
-                .has_header_file()
-                .then_some(index.header().cur_element_count),
-            whole_records: index.whole_records(),
+    /// What a salvage left out; `metadata_error` says why there is no metadata.
+    pub(crate) fn summary(
+        &self,
+        segment: &Segment,
+        metadata_error: Option<String>,
+    ) -> Result<Option<SalvageSummary>> {
+        let Some(salvage) = &self.salvage else {
+            return Ok(None);
+        };
+        Ok(Some(SalvageSummary {
+            counted_records: segment.header().map(|header| header.cur_element_count),
+            whole_records: segment.whole_records()?,
             label_zero: salvage.label_zero,
             label_duplicate: salvage.label_duplicate,
             vector_not_finite: salvage.vector_not_finite,
-            metadata_error: None,
-        })
+            metadata_error,
+        }))
     }
 }
 

@@ -8,9 +8,9 @@ use crate::{
     build_index_from_columnar, BuildOptions, ColumnarFormat, GraphOptions, IoMode, Monitor,
 };
 
-pub fn property(bytes: &[u8]) {
+pub fn property(bytes: &[u8]) -> bool {
     let [format, file @ ..] = bytes else {
-        return;
+        return false;
     };
     let directory = Directory::new();
     let input = directory.write("input", file);
@@ -43,6 +43,7 @@ pub fn property(bytes: &[u8]) {
     };
     let mapped = build(IoMode::Mmap);
     assert!(mapped == build(IoMode::Read));
+    true
 }
 
 #[cfg(test)]

@@ -8,28 +8,30 @@
 use std::fmt::Debug;
 
 use super::{rows, take, Directory};
-use crate::io::file::with_window;
-use crate::{
-    inspect_index, verify_index, ExtractOptions, InspectOptions, IoMode, MetadataFrom, Monitor,
-    Result, Salvage, VectorForm, VerifyOptions,
-};
+use crate::chroma::segment::{Segment, SegmentFiles};
+use crate::inspect::inspect_segment;
+use crate::io::file::Access;
+use crate::verify::verify_segment;
+use crate::{ExtractOptions, IoMode, MetadataFrom, Monitor, Result, Salvage, VectorForm};
 
 /// The result of `run` in every way of reading, which must be one.
-fn same<T: Debug + PartialEq>(window: usize, run: impl Fn(IoMode) -> Result<T>) {
-    let run = |io| run(io).map_err(|error| (error.code(), error.to_string()));
-    let expected = run(IoMode::Mmap);
-    if let Err((code, words)) = &expected {
-        assert!(*code < 900, "{words}");
+fn same<T: Debug + PartialEq>(window: usize, run: impl Fn(Access) -> Result<T>) {
+    let run = |access| run(access).map_err(|error| (error.code(), error.to_string()));
+    let [mapped, read] = [IoMode::Mmap, IoMode::Read].map(Access::from);
+    let expected = run(mapped);
+    if let Err((code, message)) = &expected {
+        assert!(*code < 900, "{message}");
     }
-    assert_eq!(run(IoMode::Read), expected);
-    for io in [IoMode::Mmap, IoMode::Read] {
-        assert_eq!(with_window(window, || run(io)), expected, "{io}, {window}");
+    assert_eq!(run(read), expected);
+    for access in [mapped, read] {
+        let access = access.with_largest_window(window);
+        assert_eq!(run(access), expected, "{access:?}");
     }
 }
 
-pub fn property(mut bytes: &[u8]) {
+pub fn property(mut bytes: &[u8]) -> bool {
     let Some((lengths, rest)) = bytes.split_first_chunk::<8>() else {
-        return;
+        return false;
     };
     bytes = rest;
     let &[flags, header, lengths @ ..] = lengths;
@@ -64,23 +66,16 @@ pub fn property(mut bytes: &[u8]) {
             salvage,
             ..ExtractOptions::default()
         };
-        same(window, |io| {
-            rows(
-                directory,
-                &ExtractOptions {
-                    io,
-                    ..options.clone()
-                },
-            )
-        });
+        same(window, |access| rows(directory, &options, access));
     }
     let monitor = Monitor::default();
-    same(window, |io| {
-        verify_index(directory, &VerifyOptions { io }, &monitor)
+    same(window, |access| {
+        verify_segment(&SegmentFiles::new(directory, access)?, &monitor)
     });
-    same(window, |io| {
-        inspect_index(directory, &InspectOptions { io }, &monitor)
+    same(window, |access| {
+        inspect_segment(&Segment::open(directory, access)?, &monitor)
     });
+    true
 }
 
 #[cfg(test)]

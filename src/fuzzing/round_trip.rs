@@ -136,9 +136,9 @@ fn expected(case: &Case) -> Vec<Row> {
         .collect()
 }
 
-pub fn property(bytes: &[u8]) {
+pub fn property(bytes: &[u8]) -> bool {
     let Ok(mut case) = Case::arbitrary(&mut Unstructured::new(bytes)) else {
-        return;
+        return false;
     };
     let directory = Directory::new();
     directory.write("header.bin", &case.index.header.bytes());
@@ -161,6 +161,7 @@ pub fn property(bytes: &[u8]) {
     assert!(export.largest_page <= case.options.batch_size);
     assert_eq!(summary.scanned, case.index.elements.len() as u64);
     assert_eq!(summary.emitted, export.rows.len() as u64);
+    true
 }
 
 #[cfg(test)]

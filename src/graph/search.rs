@@ -13,7 +13,7 @@ use super::candidate::Candidate;
 use super::distance::{with_measure, Measure, Metric, Query, WithMeasure};
 use super::file::read::{List, View};
 use crate::error::{Error, Result};
-use crate::io::file::Cursor;
+use crate::io::file::FileWindow;
 use crate::io::mmap::prefetch;
 use crate::io::source::Source;
 use crate::memory;
@@ -51,7 +51,7 @@ impl Ahead for &[u8] {
     }
 }
 
-impl Ahead for Cursor<'_> {
+impl Ahead for FileWindow<'_> {
     const FETCHES: bool = false;
 
     fn will_read(&self, _: u64, _: usize) {}

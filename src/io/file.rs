@@ -1,7 +1,8 @@
-//! A file as bytes: mapped in windows, or read in windows.
+//! Files as byte sources: mapped in windows, or read in windows.
 //!
-//! Both ways serve the same parsing code through [`Cursor::bytes`], and hold one window at a time,
-//! so that resident memory does not depend on the file's size.
+//! A [`FileWindow`] holds one window at a time and moves it to what is asked for, so that resident
+//! memory does not depend on the size of the file. An [`InputFile`] remembers what the file was like
+//! when it was opened, so that its reader can tell at the end whether it has read one state of it.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -12,6 +13,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::io::mmap::Map;
+use crate::io::source::{outside, Source};
 use crate::memory;
 
 named_enum! {
@@ -27,11 +29,12 @@ named_enum! {
     }
 }
 
-/// Large enough that mapping it costs little beside reading it, small beside the memory budget.
-const WINDOW: usize = 4 << 20;
+/// A window to go over a file with, in bytes. Mapping it costs little compared with reading it, and
+/// it is small compared with the memory that an extraction may take.
+pub(crate) const WINDOW: usize = 4 << 20;
 
-/// What a lookup reads at least: a page of most file systems.
-const LOOKUP_WINDOW: usize = 4 << 10;
+/// The least that a lookup reads, in bytes: a page of most file systems.
+pub(crate) const LOOKUP_WINDOW: usize = 4 << 10;
 
 /// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
 const WINDOW_ALIGNMENT: u64 = 64 << 10;
@@ -42,47 +45,49 @@ const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
 /// The longest tick of the clock that kernels take modification times from, at 100 Hz.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// How much is held at once: as much as is usual.
-#[cfg(not(any(test, fuzzing)))]
-pub(crate) const fn window_size(usual: usize) -> usize {
-    usual
+/// How a file is read, and how much of it is held at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    mode: IoMode,
+    /// Upper bound in bytes for every window.
+    largest_window: usize,
 }
 
-#[cfg(any(test, fuzzing))]
-pub(crate) use forced::{window_size, with_window};
-
-#[cfg(any(test, fuzzing))]
-mod forced {
-    use std::cell::Cell;
-
-    thread_local! {
-        static FORCED: Cell<Option<usize>> = const { Cell::new(None) };
-    }
-
-    /// How much is held at once: as much as is usual, but within [`with_window`].
-    pub(crate) fn window_size(usual: usize) -> usize {
-        FORCED.get().unwrap_or(usual)
-    }
-
-    /// Runs `work` on this thread with windows of `size` bytes everywhere.
-    pub(crate) fn with_window<T>(size: usize, work: impl FnOnce() -> T) -> T {
-        FORCED.set(Some(size));
-        let result = work();
-        FORCED.set(None);
-        result
+impl From<IoMode> for Access {
+    fn from(mode: IoMode) -> Self {
+        Self {
+            mode,
+            largest_window: usize::MAX,
+        }
     }
 }
 
-/// What must not change while a file is being read.
+impl Access {
+    /// Windows of at most `bytes`, or as many as one request asks for.
+    #[cfg(any(test, feature = "_fuzzing"))]
+    pub(crate) fn with_largest_window(self, bytes: usize) -> Self {
+        Self {
+            largest_window: bytes,
+            ..self
+        }
+    }
+
+    /// How much to hold at a time where `usual` bytes serve well.
+    pub(crate) fn window(self, usual: usize) -> usize {
+        usual.min(self.largest_window)
+    }
+}
+
+/// What tells a file from another one, and from an earlier or later state of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileIdentity {
     len: u64,
     modified: Option<SystemTime>,
     #[cfg(unix)]
     inode: (u64, u64),
 }
 
-impl Stamp {
+impl FileIdentity {
     fn of(metadata: &Metadata) -> Self {
         Self {
             len: metadata.len(),
@@ -95,8 +100,8 @@ impl Stamp {
         }
     }
 
-    /// Waits until a later change gives the file another modification time: file systems take it
-    /// from a clock that ticks every few milliseconds.
+    /// Sleeps (at most 10 ms) until the clock has passed the modification time, so that any later
+    /// write changes it: file systems take it from a clock that ticks every few milliseconds.
     fn outlive_clock_tick(&self) {
         let age = self.modified.map(|modified| modified.elapsed());
         if let Some(Ok(age)) = age {
@@ -124,16 +129,19 @@ impl Stamp {
 
 /// An open regular file that is only read.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct InputFile {
     file: File,
     path: PathBuf,
-    stamp: Stamp,
-    mode: IoMode,
+    identity: FileIdentity,
+    access: Access,
 }
 
-impl Source {
+impl InputFile {
     /// Opens a regular file. Pipes, devices and directories are refused, and never waited for.
-    pub(crate) fn open(path: &Path, mode: IoMode) -> Result<Self> {
+    ///
+    /// Takes up to 10 ms when the file was written just now, so that a later write can be told by
+    /// its modification time.
+    pub(crate) fn open(path: &Path, access: impl Into<Access>) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true);
         #[cfg(unix)]
@@ -156,19 +164,19 @@ impl Source {
                 expected: "a regular file".into(),
             });
         }
-        let stamp = Stamp::of(&metadata);
-        stamp.outlive_clock_tick();
+        let identity = FileIdentity::of(&metadata);
+        identity.outlive_clock_tick();
         Ok(Self {
-            stamp,
+            identity,
             path: path.to_path_buf(),
             file,
-            mode,
+            access: access.into(),
         })
     }
 
     /// The same, or `None` when there is no such file.
-    pub(crate) fn open_if_present(path: &Path, mode: IoMode) -> Result<Option<Self>> {
-        match Self::open(path, mode) {
+    pub(crate) fn open_if_present(path: &Path, access: Access) -> Result<Option<Self>> {
+        match Self::open(path, access) {
             Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
@@ -176,31 +184,27 @@ impl Source {
 
     /// Length in bytes when the file was opened.
     pub(crate) fn len(&self) -> u64 {
-        self.stamp.len
+        self.identity.len
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn cursor(&self) -> Cursor<'_> {
-        self.cursor_with_window(WINDOW)
-    }
-
-    /// A cursor whose windows hold `window` bytes, or as many as one request asks for.
-    pub(crate) fn cursor_with_window(&self, window: usize) -> Cursor<'_> {
-        Cursor {
-            source: self,
-            window: window_size(window),
+    /// A window of `bytes`, or of as many as one request asks for.
+    pub(crate) fn window(&self, bytes: usize) -> FileWindow<'_> {
+        FileWindow {
+            file: self,
+            size: self.access.window(bytes),
             start: 0,
             held: Held::Nothing,
         }
     }
 
-    /// A cursor for short ranges in no order: a map of the whole file, or reads of little more than
+    /// A window for short ranges in no order: a map of the whole file, or reads of little more than
     /// is asked for.
-    pub(crate) fn cursor_for_lookups(&self) -> Cursor<'_> {
-        self.cursor_with_window(match self.mode {
+    pub(crate) fn window_for_lookups(&self) -> FileWindow<'_> {
+        self.window(match self.access.mode {
             IoMode::Mmap => usize::MAX,
             IoMode::Read => LOOKUP_WINDOW,
         })
@@ -221,7 +225,8 @@ impl Source {
         let named =
             std::fs::metadata(&self.path).map_err(Error::io(&self.path, "read the size"))?;
         for metadata in [open, named] {
-            if let Some((found, expected)) = self.stamp.difference(&Stamp::of(&metadata)) {
+            if let Some((found, expected)) = self.identity.difference(&FileIdentity::of(&metadata))
+            {
                 return Err(Error::InputChanged {
                     path: self.path.clone(),
                     found,
@@ -244,24 +249,22 @@ enum Held {
     },
 }
 
-/// Reads ranges of a [`Source`] through one window that follows the requests.
+/// The part of an [`InputFile`] that is in memory. It follows the requests.
 #[derive(Debug)]
-pub(crate) struct Cursor<'s> {
-    source: &'s Source,
-    window: usize,
+pub(crate) struct FileWindow<'f> {
+    file: &'f InputFile,
+    size: usize,
     /// Offset in the file of the first byte held.
     start: u64,
     held: Held,
 }
 
-impl<'s> Cursor<'s> {
-    pub(crate) fn source(&self) -> &'s Source {
-        self.source
+impl Source for FileWindow<'_> {
+    fn len(&self) -> u64 {
+        self.file.len()
     }
 
-    /// The bytes `offset .. offset + len` of the file, aligned in memory as they are in the file
-    /// for any alignment up to 8.
-    pub(crate) fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+    fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         if len == 0 {
             return Ok(&[]);
         }
@@ -276,7 +279,9 @@ impl<'s> Cursor<'s> {
             .and_then(|range| self.held_bytes().get(range))
             .ok_or_else(|| Error::internal("a window does not hold the range it was loaded for"))
     }
+}
 
+impl FileWindow<'_> {
     fn held_bytes(&self) -> &[u8] {
         match &self.held {
             Held::Nothing => &[],
@@ -295,16 +300,11 @@ impl<'s> Cursor<'s> {
     }
 
     fn load(&mut self, offset: u64, len: usize) -> Result<()> {
-        let source = self.source;
-        let missing = || Error::CorruptIndex {
-            path: source.path.clone(),
-            field: "length".into(),
-            found: format!("{} bytes", source.len()),
-            expected: format!("at least {len} bytes from byte {offset} on"),
-        };
-        let window = u64::try_from(self.window).unwrap_or(u64::MAX);
-        let start = match source.mode {
-            _ if window >= source.len() => 0,
+        let input = self.file;
+        let missing = || outside(offset, len, input.len());
+        let window = u64::try_from(self.size).unwrap_or(u64::MAX);
+        let start = match input.access.mode {
+            _ if window >= input.len() => 0,
             IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
             IoMode::Read => offset - offset % READ_ALIGNMENT,
         };
@@ -312,19 +312,19 @@ impl<'s> Cursor<'s> {
         let needed = skipped
             .checked_add(u64::try_from(len).map_err(|_| missing())?)
             .ok_or_else(missing)?;
-        let available = source.len().saturating_sub(start);
+        let available = input.len().saturating_sub(start);
         if needed > available {
             return Err(missing());
         }
         let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
 
         self.start = start;
-        match source.mode {
+        match input.access.mode {
             IoMode::Mmap => {
                 // Given back first, so that two windows are never resident at once.
                 self.held = Held::Nothing;
-                let map = Map::new(&source.file, start, size)
-                    .map_err(Error::io(&source.path, "map into memory"))?;
+                let map = Map::new(&input.file, start, size)
+                    .map_err(Error::io(&input.path, "map into memory"))?;
                 self.held = Held::Map(map);
             }
             IoMode::Read => {
@@ -335,19 +335,19 @@ impl<'s> Cursor<'s> {
                 let count = size.div_ceil(size_of::<u64>());
                 words.clear();
                 memory::reserve_exact(&mut words, count, "read a part of it")
-                    .map_err(|error| error.in_file(&source.path))?;
+                    .map_err(|error| error.in_file(&input.path))?;
                 words.resize(count, 0);
                 let bytes = words
                     .as_mut_bytes()
                     .get_mut(..size)
                     .ok_or_else(|| Error::internal("window buffer too small"))?;
-                read_exact_at(&source.file, bytes, start).map_err(|error| match error.kind() {
+                read_exact_at(&input.file, bytes, start).map_err(|error| match error.kind() {
                     io::ErrorKind::UnexpectedEof => Error::InputChanged {
-                        path: source.path.clone(),
+                        path: input.path.clone(),
                         found: format!("its end before byte {}", start.saturating_add(size as u64)),
-                        expected: format!("{} bytes", source.len()),
+                        expected: format!("{} bytes", input.len()),
                     },
-                    _ => Error::io(&source.path, "read")(error),
+                    _ => Error::io(&input.path, "read")(error),
                 })?;
                 self.held = Held::Buffer { words, len: size };
             }
@@ -413,11 +413,11 @@ mod tests {
             let content = pattern(len);
             let (_directory, path) = file_of(&content);
             for mode in MODES {
-                let source = Source::open(&path, mode).unwrap();
-                let mut cursor = source.cursor_with_window(window);
+                let file = InputFile::open(&path, mode).unwrap();
+                let mut view = file.window(window);
                 for &(offset, len) in &requests {
                     let start = usize::try_from(offset).unwrap();
-                    match (cursor.bytes(offset, len), content.get(start..start + len)) {
+                    match (view.bytes(offset, len), content.get(start..start + len)) {
                         (Ok(bytes), Some(expected)) => {
                             prop_assert!(bytes == expected, "{offset} + {len}");
                             let aligned = bytes.as_ptr() as usize % 8 == start % 8;
@@ -426,8 +426,8 @@ mod tests {
                         (Ok(bytes), None) => prop_assert!(bytes.is_empty() && len == 0),
                         (Err(error), expected) => {
                             prop_assert!(expected.is_none(), "{error}");
-                            let is_corrupt = matches!(error, Error::CorruptIndex { .. });
-                            prop_assert!(is_corrupt, "{error:?}");
+                            let is_internal = matches!(error, Error::Internal { .. });
+                            prop_assert!(is_internal, "{error:?}");
                         }
                     }
                 }
@@ -439,8 +439,8 @@ mod tests {
     fn ranges_that_overflow_are_errors() {
         let (_directory, path) = file_of(&pattern(100));
         for mode in MODES {
-            let source = Source::open(&path, mode).unwrap();
-            let mut cursor = source.cursor();
+            let file = InputFile::open(&path, mode).unwrap();
+            let mut view = file.window(WINDOW);
             for (offset, len) in [
                 (u64::MAX, 1),
                 (u64::MAX, usize::MAX),
@@ -448,8 +448,8 @@ mod tests {
                 (99, usize::MAX),
                 (100, 1),
             ] {
-                assert!(cursor.bytes(offset, len).is_err());
-                assert_eq!(cursor.bytes(96, 4).unwrap(), &pattern(100)[96..]);
+                assert!(view.bytes(offset, len).is_err());
+                assert_eq!(view.bytes(96, 4).unwrap(), &pattern(100)[96..]);
             }
         }
     }
@@ -457,15 +457,15 @@ mod tests {
     #[test]
     fn a_file_that_shrank_is_an_error_where_it_is_read() {
         let (_directory, path) = file_of(&pattern(200_000));
-        let source = Source::open(&path, IoMode::Read).unwrap();
-        let mut cursor = source.cursor_with_window(1);
-        cursor.bytes(0, 10).unwrap();
+        let file = InputFile::open(&path, IoMode::Read).unwrap();
+        let mut view = file.window(1);
+        view.bytes(0, 10).unwrap();
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(150_000).unwrap();
-        cursor.bytes(140_000, 10).unwrap();
-        let error = cursor.bytes(199_990, 10).unwrap_err();
+        view.bytes(140_000, 10).unwrap();
+        let error = view.bytes(199_990, 10).unwrap_err();
         assert!(matches!(error, Error::InputChanged { .. }), "{error}");
-        cursor.bytes(0, 10).unwrap();
+        view.bytes(0, 10).unwrap();
     }
 
     #[test]
@@ -495,10 +495,10 @@ mod tests {
         ];
         for (change, words) in changes {
             let (_directory, path) = file_of(b"four");
-            let source = Source::open(&path, IoMode::Mmap).unwrap();
-            source.check_unchanged().unwrap();
+            let file = InputFile::open(&path, IoMode::Mmap).unwrap();
+            file.check_unchanged().unwrap();
             change(&path);
-            let error = source.check_unchanged().unwrap_err().to_string();
+            let error = file.check_unchanged().unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
     }
@@ -507,9 +507,9 @@ mod tests {
     fn an_empty_file_has_no_bytes() {
         let (_directory, path) = file_of(b"");
         for mode in MODES {
-            let source = Source::open(&path, mode).unwrap();
-            assert!(source.cursor().bytes(0, 0).unwrap().is_empty());
-            assert!(source.cursor().bytes(0, 1).is_err());
+            let file = InputFile::open(&path, mode).unwrap();
+            assert!(file.window(WINDOW).bytes(0, 0).unwrap().is_empty());
+            assert!(file.window(WINDOW).bytes(0, 1).is_err());
         }
     }
 }

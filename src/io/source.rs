@@ -4,7 +4,6 @@
 //! So it knows no path, and tests and fuzz targets run on slices without touching the file system.
 
 use crate::error::{Error, Result};
-use crate::io::file::Cursor;
 
 /// A sequence of bytes of known length that is read by range.
 pub(crate) trait Source {
@@ -43,16 +42,6 @@ impl<S: Source> Source for &mut S {
 
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         S::bytes(self, offset, len)
-    }
-}
-
-impl Source for Cursor<'_> {
-    fn len(&self) -> u64 {
-        self.source().len()
-    }
-
-    fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-        Cursor::bytes(self, offset, len)
     }
 }
 

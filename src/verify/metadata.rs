@@ -6,32 +6,31 @@ use super::finding::{
 };
 use crate::bits::Bits;
 use crate::chroma::file_name::METADATA;
-use crate::chroma::pickle::Metadata;
+use crate::chroma::segment::{SegmentFiles, SegmentMetadata};
 use crate::chroma::IndexHeader;
 use crate::error::{Error, Result};
-use crate::io::file::Source;
 use crate::progress::Monitor;
 
 /// The metadata, if it can be read, and which of its labels were seen.
 #[derive(Debug)]
-pub(crate) struct MetadataCheck(Option<(Metadata, Bits)>);
+pub(crate) struct MetadataCheck<'f>(Option<(SegmentMetadata<'f>, Bits)>);
 
-impl MetadataCheck {
+impl<'f> MetadataCheck<'f> {
     pub(crate) fn read(
-        source: Option<&Source>,
+        files: &'f SegmentFiles,
         header: &IndexHeader,
         findings: &mut Findings,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
-        let Some(source) = source else {
+        if files.metadata.get()?.is_none() {
             if header.cur_element_count > 0 {
                 findings.note(&METADATA_MISSING, METADATA, || {
                     format!("{} records are counted", header.cur_element_count)
                 });
             }
             return Ok(Self(None));
-        };
-        let metadata = match Metadata::read(source, monitor) {
+        }
+        let metadata = match files.read_metadata(monitor) {
             Ok(metadata) => metadata,
             Err(Error::CorruptMetadata {
                 position,
@@ -47,15 +46,13 @@ impl MetadataCheck {
             Err(error) => return Err(error),
         };
         let dimension = u64::try_from(header.dimension()).map_err(Error::internal)?;
-        if let Some(found) = metadata
-            .dimensionality()
-            .filter(|found| *found != dimension)
-        {
+        let table = metadata.table();
+        if let Some(found) = table.dimensionality().filter(|found| *found != dimension) {
             findings.note(&METADATA_DIMENSION, METADATA, || {
                 format!("dimensionality {found}, in header.bin {dimension}")
             });
         }
-        let seen = Bits::with_len(u64::try_from(metadata.len()).map_err(Error::internal)?)?;
+        let seen = Bits::with_len(u64::try_from(table.len()).map_err(Error::internal)?)?;
         Ok(Self(Some((metadata, seen))))
     }
 
@@ -64,7 +61,7 @@ impl MetadataCheck {
         let Some((metadata, seen)) = &mut self.0 else {
             return;
         };
-        match metadata.find(label) {
+        match metadata.table().find(label) {
             Some(entry) => {
                 seen.insert(u64::try_from(entry.slot).unwrap_or(u64::MAX));
             }
@@ -79,8 +76,9 @@ impl MetadataCheck {
         let Some((metadata, seen)) = self.0 else {
             return;
         };
-        let total = metadata.total_elements_added();
-        for entry in metadata.iter() {
+        let table = metadata.table();
+        let total = table.total_elements_added();
+        for entry in table.iter() {
             if !seen.contains(u64::try_from(entry.slot).unwrap_or(u64::MAX)) {
                 findings.note(&METADATA_NO_RECORD, METADATA, || {
                     format!("label {}", entry.label)

@@ -1,15 +1,14 @@
 //! Whether an index directory is as Chroma writes it.
 //!
-//! One pass over the records checks their links, labels and vectors, and holds them against the
-//! metadata; another one the links of the upper levels; a third looks for labels that are there
-//! twice; and a walk over the graph, level by level of its distance from the entry point, finds
-//! what cannot be reached.
+//! One pass over the records checks their links, labels and vectors, and compares them with the
+//! metadata. Another one looks for duplicate labels, a third checks the links of the upper levels,
+//! and a breadth-first walk over the graph finds what cannot be reached from the entry point.
 
 mod finding;
 mod header;
-mod lengths;
 mod links;
 mod metadata;
+mod norms;
 mod reach;
 mod records;
 
@@ -21,11 +20,12 @@ pub use finding::{Finding, Severity};
 
 use self::finding::Findings;
 use self::metadata::MetadataCheck;
+use crate::chroma::file_name::LEVEL0;
 use crate::chroma::labels::Labels;
-use crate::chroma::record::Level0;
-use crate::chroma::{file_name, require_directory};
-use crate::error::{Error, Result};
-use crate::io::file::{IoMode, Source};
+use crate::chroma::record::RecordLayout;
+use crate::chroma::segment::SegmentFiles;
+use crate::error::Result;
+use crate::io::file::{InputFile, IoMode, WINDOW};
 use crate::progress::Monitor;
 
 named_enum! {
@@ -111,9 +111,14 @@ pub fn verify_index(
     options: &VerifyOptions,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
-    let files = Files::open(index_dir.as_ref(), options.io)?;
+    verify_segment(&SegmentFiles::new(index_dir.as_ref(), options.io)?, monitor)
+}
+
+/// Checks everything that the files of a segment promise.
+pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Result<VerifyReport> {
+    files.open_all()?;
     let mut findings = Findings::new();
-    let (live, deleted, is_empty) = verify_files(&files, &mut findings, monitor)?;
+    let (live, deleted, is_empty) = verify_files(files, &mut findings, monitor)?;
     files.check_unchanged()?;
     let (findings, found) = findings.finish();
     let state = match found {
@@ -131,119 +136,61 @@ pub fn verify_index(
 
 /// Numbers of live and deleted records, and whether the header counts none.
 fn verify_files(
-    files: &Files,
+    files: &SegmentFiles,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<(u64, u64, bool)> {
-    let Some(header) = header::check(files.header.as_ref(), findings)? else {
+    let source = files.header.get()?.map(|file| file.window(WINDOW));
+    let Some(header) = header::check(source, findings)? else {
         return Ok((0, 0, false));
     };
+    let layout =
+        RecordLayout::of_header(&header).map_err(|error| error.in_file(files.header.path()))?;
     let count = header.cur_element_count;
-    let whole = match &files.level0 {
-        Some(level0) => Level0::whole_records(level0, &header),
-        None => 0,
-    };
-    match &files.level0 {
-        None => findings.note(&finding::LEVEL0_MISSING, file_name::LEVEL0, || {
+    let level0_len = files.level0.get()?.map(InputFile::len);
+    let whole = level0_len.map_or(0, |len| layout.whole_records(len));
+    match level0_len {
+        None => findings.note(&finding::LEVEL0_MISSING, LEVEL0, || {
             format!("{count} records are counted")
         }),
-        Some(level0) => {
-            findings.note_many(
-                &finding::LEVEL0_TOO_SHORT,
-                file_name::LEVEL0,
-                count.saturating_sub(whole),
-                || {
-                    format!(
-                        "record {whole}: {} bytes hold {whole} whole records, and {count} are \
-                         counted",
-                        level0.len()
-                    )
-                },
-            );
+        Some(len) => {
+            let missing = count.saturating_sub(whole);
+            findings.note_many(&finding::LEVEL0_TOO_SHORT, LEVEL0, missing, || {
+                format!(
+                    "record {whole}: {len} bytes hold {whole} whole records, and {count} are \
+                     counted"
+                )
+            });
         }
     }
-    let mut metadata = MetadataCheck::read(files.metadata.as_ref(), &header, findings, monitor)?;
+    let mut metadata = MetadataCheck::read(files, &header, findings, monitor)?;
 
-    let readable = count.min(whole);
     let mut totals = records::Totals::default();
-    if let Some(source) = &files.level0 {
-        let mut level0 = Level0::over(source.cursor(), &header, readable)?;
-        totals = records::check(&mut level0, &header, &mut metadata, findings, monitor)?;
+    let mut level0 = match level0_len {
+        Some(_) => Some(files.read_level0(layout, count.min(whole))?),
+        None => None,
+    };
+    if let Some(level0) = &mut level0 {
+        totals = records::check(level0, &header, &mut metadata, findings, monitor)?;
         let silent = monitor.without_progress();
-        let labels = Labels::read(&mut level0, &silent, |record| !record.links.is_deleted())?;
+        let labels = Labels::read(level0, &silent, |record| !record.links.is_deleted())?;
         if let Some((id, label)) = labels.first_duplicate {
-            findings.note_many(
-                &finding::LABEL_DUPLICATE,
-                file_name::LEVEL0,
-                labels.duplicates,
-                || format!("record {id}, label {label}"),
-            );
+            findings.note_many(&finding::LABEL_DUPLICATE, LEVEL0, labels.duplicates, || {
+                format!("record {id}, label {label}")
+            });
         }
     }
     metadata.finish(findings);
-    let has_norms = lengths::check(files.lengths.as_ref(), count, findings, monitor)?;
-    totals.hint_metric(has_norms, findings);
+    let norms = norms::check(files.read_norms()?, count, findings, monitor)?;
+    totals.hint_metric(norms, findings);
 
-    let upper = links::check(files.link_lists.as_ref(), &header, findings, monitor)?;
-    if let Some(source) = &files.level0 {
-        let links = files.link_lists.as_ref();
-        reach::check(source, links, &header, readable, &upper, findings, monitor)?;
+    let mut links = files.read_link_lists(&header)?;
+    let upper = links::check(links.as_mut(), &header, findings, monitor)?;
+    if let Some(level0) = &mut level0 {
+        let mut sparse = files.read_level0_for_lookups(layout, level0.count())?;
+        let links = links.as_mut().map(|links| (links, &upper));
+        let entry_point = header.enterpoint_node;
+        reach::check(level0, &mut sparse, links, entry_point, findings, monitor)?;
     }
     Ok((totals.live, totals.deleted, count == 0))
-}
-
-/// The files of an index directory, as far as they are there.
-struct Files {
-    header: Option<Source>,
-    level0: Option<Source>,
-    lengths: Option<Source>,
-    link_lists: Option<Source>,
-    metadata: Option<Source>,
-    missing: Vec<std::path::PathBuf>,
-}
-
-impl Files {
-    fn open(dir: &Path, io: IoMode) -> Result<Self> {
-        require_directory(dir)?;
-        let mut missing = Vec::new();
-        let mut open = |name: &str| {
-            let path = dir.join(name);
-            let source = Source::open_if_present(&path, io)?;
-            if source.is_none() {
-                missing.push(path);
-            }
-            Ok::<_, Error>(source)
-        };
-        Ok(Self {
-            header: open(file_name::HEADER)?,
-            level0: open(file_name::LEVEL0)?,
-            lengths: open(file_name::LENGTH)?,
-            link_lists: open(file_name::LINK_LISTS)?,
-            metadata: open(file_name::METADATA)?,
-            missing,
-        })
-    }
-
-    fn check_unchanged(&self) -> Result<()> {
-        let Self {
-            header,
-            level0,
-            lengths,
-            link_lists,
-            metadata,
-            missing,
-        } = self;
-        [header, level0, lengths, link_lists, metadata]
-            .into_iter()
-            .flatten()
-            .try_for_each(Source::check_unchanged)?;
-        match missing.iter().find(|path| path.exists()) {
-            None => Ok(()),
-            Some(path) => Err(Error::InputChanged {
-                path: path.clone(),
-                found: "a file".into(),
-                expected: "none".into(),
-            }),
-        }
-    }
 }

@@ -6,51 +6,45 @@
 use zerocopy::little_endian::U32;
 
 use super::finding::{Findings, LINKS_UNREACHABLE};
-use super::links::{UpperElement, UpperLinks};
 use crate::bits::Bits;
 use crate::chroma::file_name::LEVEL0;
+use crate::chroma::link_lists::{LinkLists, UpperElements};
 use crate::chroma::record::Level0;
-use crate::chroma::IndexHeader;
 use crate::error::Result;
-use crate::io::file::Source;
+use crate::io::source::Source;
 use crate::memory;
 use crate::progress::Monitor;
 
 /// Where fewer than one record in so many is wanted, each is read by itself.
 const SPARSE: u64 = 4;
 
-/// What is read for a record that is read by itself, at least.
-const LOOKUP_WINDOW: usize = 4 << 10;
-
 /// Records between two looks at whether the work was cancelled.
 const CHECK_INTERVAL: usize = 1024;
 
-/// Counts the records, of the first `count`, that cannot be reached over the links of any level.
-pub(crate) fn check(
-    level0: &Source,
-    link_lists: Option<&Source>,
-    header: &IndexHeader,
-    count: u64,
-    upper: &[UpperElement],
+/// Counts the records that cannot be reached over the links of any level.
+///
+/// `dense` and `sparse` are the same records, in a window that is large and in one that holds
+/// little more than a record.
+pub(crate) fn check<S: Source>(
+    dense: &mut Level0<S>,
+    sparse: &mut Level0<S>,
+    mut links: Option<(&mut LinkLists<S>, &UpperElements)>,
+    entry_point: u32,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<()> {
-    if u64::from(header.enterpoint_node) >= count {
+    let count = dense.count();
+    if u64::from(entry_point) >= count {
         return Ok(());
     }
     let mut seen = Bits::with_len(count)?;
-    seen.insert(header.enterpoint_node.into());
+    seen.insert(entry_point.into());
     let mut next = Next {
         seen,
         count,
         ids: Vec::new(),
     };
-    let mut frontier = vec![header.enterpoint_node];
-    let mut dense = Level0::over(level0.cursor(), header, count)?;
-    let mut sparse = Level0::over(level0.cursor_with_window(LOOKUP_WINDOW), header, count)?;
-    let mut links = link_lists
-        .map(|source| UpperLinks::new(source, header))
-        .transpose()?;
+    let mut frontier = vec![entry_point];
     while !frontier.is_empty() {
         monitor.check()?;
         frontier.sort_unstable();
@@ -64,22 +58,15 @@ pub(crate) fn check(
                 if at % CHECK_INTERVAL == 0 {
                     monitor.check()?;
                 }
-                if let Some(record) = sparse.block(id, 1)?.get(id) {
-                    next.add(record.links.count.get(), record.neighbours)?;
-                }
+                let record = sparse.record(id)?;
+                next.add(record.links.count.get(), record.neighbours)?;
             }
         }
-        if let Some(links) = &mut links {
-            for id in &frontier {
-                let Ok(at) = upper.binary_search_by_key(id, |element| element.id) else {
-                    continue;
-                };
-                let Some(element) = upper.get(at) else {
-                    continue;
-                };
+        if let Some((links, elements)) = &mut links {
+            for element in frontier.iter().filter_map(|&id| elements.get(id)) {
                 for level in 1..=element.level {
-                    let (used, places) = links.list(element, level)?;
-                    next.add(used, places)?;
+                    let (used, slots) = links.list(element, level)?;
+                    next.add(used, slots)?;
                 }
             }
         }
@@ -103,8 +90,8 @@ struct Next {
 }
 
 impl Next {
-    fn add(&mut self, used: u16, places: &[U32]) -> Result<()> {
-        for id in places.iter().take(used.into()).map(|id| id.get()) {
+    fn add(&mut self, used: u16, slots: &[U32]) -> Result<()> {
+        for id in slots.iter().take(used.into()).map(|id| id.get()) {
             if u64::from(id) < self.count && !self.seen.insert(id.into()) {
                 memory::reserve(&mut self.ids, 1, "follow the links")?;
                 self.ids.push(id);

@@ -4,13 +4,14 @@ use super::finding::{
     Findings, LABEL_ZERO, LEVEL0_FLAGS, METRIC_COSINE, METRIC_NOT_COSINE, VECTOR_NOT_FINITE,
     VECTOR_NOT_FINITE_DELETED,
 };
-use super::lengths::NormKind;
 use super::links::ListCheck;
 use super::metadata::MetadataCheck;
+use super::norms::NormKind;
 use crate::chroma::file_name::{LENGTH, LEVEL0};
 use crate::chroma::record::{Level0, Level0Record};
 use crate::chroma::IndexHeader;
 use crate::error::Result;
+use crate::io::source::Source;
 use crate::progress::Monitor;
 
 /// How far from 1 the norm of a vector may be that was divided by its norm, in f32.
@@ -30,9 +31,9 @@ pub(crate) struct Totals {
 
 /// Checks each record by itself and against the metadata.
 pub(crate) fn check(
-    level0: &mut Level0<'_>,
+    level0: &mut Level0<impl Source>,
     header: &IndexHeader,
-    metadata: &mut MetadataCheck,
+    metadata: &mut MetadataCheck<'_>,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<Totals> {

@@ -35,10 +35,21 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
+/// Bytes in use. From here on, [`peak`] counts anew.
+pub fn restart() -> usize {
+    let now = IN_USE.load(Relaxed);
+    PEAK.store(now, Relaxed);
+    now
+}
+
+/// Most bytes in use since the last [`restart`].
+pub fn peak() -> usize {
+    PEAK.load(Relaxed)
+}
+
 /// Most bytes in use while `work` runs, beyond those in use before.
 pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = IN_USE.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    let before = restart();
     let result = work();
-    (result, PEAK.load(Relaxed) - before)
+    (result, peak() - before)
 }

@@ -1,13 +1,13 @@
 //! `index_metadata.pickle`: which user id and sequence number each label has.
 //!
 //! Three maps are of interest: `label_to_id`, its inverse `id_to_label`, and `id_to_seq_id`, which
-//! may be empty, partial, or know ids that are gone. The file is gone over up to four times, window
-//! by window, and no string is ever copied out of it:
+//! may be empty, partial, or know ids that are gone. The file is read in up to four passes, window by
+//! window, and no string is copied out of it before somebody asks for it:
 //!
 //! ```text
-//! 1. survey           is it well formed; where are the maps; which memo entries are referred to
-//! 2. label_to_id      (label, place, fingerprint) of each id, and the memo's strings on the way
-//! 3. id_to_label      held against 2, by fingerprint
+//! 1. validate         is it well formed; where are the maps; which memo entries are referred to
+//! 2. label_to_id      (label, span, fingerprint) of each id, and the memo's strings on the way
+//! 3. id_to_label      compared with 2, by fingerprint
 //! 4. id_to_seq_id     joined to 2, by fingerprint
 //! ```
 //!
@@ -20,33 +20,31 @@
 //! that is only elsewhere, are taken for the same with a probability of 2⁻⁶⁴ for each such pair.
 
 mod fingerprint;
-mod labels;
 mod memo;
 mod opcode;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "_fuzzing"))]
 pub(crate) mod oracle;
 mod pairs;
-mod place;
-mod survey;
+mod span;
+mod table;
 #[cfg(test)]
 mod tests;
+mod validate;
 mod walk;
 
-use std::borrow::Cow;
-use std::path::Path;
-
 use self::fingerprint::Fingerprinter;
-use self::labels::{find_label, ByFingerprint, Row};
-use self::memo::{Bits, MemoStrings};
-use self::survey::{survey, Map, Survey};
+use self::memo::MemoStrings;
+use self::table::{find_label, ByFingerprint, Row};
+use self::validate::{validate, MapSpan, Outline};
 use self::walk::Walker;
-use crate::error::{Error, Result};
-use crate::io::file::{window_size, Cursor, Source};
+use super::decode_error::{DecodeError, Decoded};
+use crate::bits::Bits;
+use crate::io::source::Source;
 use crate::memory;
 use crate::progress::Monitor;
 
-/// Bytes of the pickle that are looked at at once.
-const WINDOW: usize = 512 << 10;
+/// Bytes of the pickle to hold at a time.
+pub(crate) const WINDOW: usize = 512 << 10;
 
 /// Keys to try before giving up. Two tries are one in 10⁷ for a million ids.
 const FINGERPRINT_KEYS: usize = 4;
@@ -79,26 +77,36 @@ impl Metadata {
     ///
     /// Each label and each id of `label_to_id` must be there once, and `id_to_label` must be the
     /// exact inverse. `id_to_seq_id` may be absent; ids that only it knows are ignored.
-    pub(crate) fn read(source: &Source, monitor: &Monitor<'_>) -> Result<Self> {
-        Self::read_with(source, monitor, window_size(WINDOW), Fingerprinter::new)
+    #[cfg(any(test, feature = "_fuzzing"))]
+    pub(crate) fn read(source: impl Source, monitor: &Monitor<'_>) -> Decoded<Self> {
+        Self::read_in_windows(source, monitor, WINDOW)
+    }
+
+    /// The same, with `window` bytes in memory at a time, or as many as the longest id has.
+    pub(crate) fn read_in_windows(
+        source: impl Source,
+        monitor: &Monitor<'_>,
+        window: usize,
+    ) -> Decoded<Self> {
+        Self::read_with(source, monitor, window, Fingerprinter::new)
     }
 
     fn read_with(
-        source: &Source,
+        source: impl Source,
         monitor: &Monitor<'_>,
         window: usize,
         mut fingerprinter: impl FnMut() -> Fingerprinter,
-    ) -> Result<Self> {
-        if source.len() > place::MAX_FILE_BYTES {
-            return Err(corrupt(
-                source.path(),
+    ) -> Decoded<Self> {
+        let len = source.len();
+        if len > span::MAX_FILE_BYTES {
+            return Err(DecodeError::byte(
                 0,
-                format!("{} bytes", source.len()),
-                format!("a pickle of at most {} bytes", place::MAX_FILE_BYTES),
+                format!("{len} bytes"),
+                format!("a pickle of at most {} bytes", span::MAX_FILE_BYTES),
             ));
         }
         let mut walker = Walker::new(source, window, monitor);
-        let Survey {
+        let Outline {
             label_to_id,
             id_to_label,
             id_to_seq_id,
@@ -106,25 +114,23 @@ impl Metadata {
             dimensionality,
             max_seq_id,
             memo,
-        } = survey(&mut walker)?;
-        let mut join = Join {
-            label_to_id: required(source, label_to_id, "label_to_id")?,
-            id_to_label: required(source, id_to_label, "id_to_label")?,
+        } = validate(&mut walker)?;
+        let mut passes = LaterPasses {
+            label_to_id: required(len, label_to_id, "label_to_id")?,
+            id_to_label: required(len, id_to_label, "id_to_label")?,
             id_to_seq_id,
-            memo: MemoStrings::new(source, memo)?,
+            memo: MemoStrings::new(memo)?,
             walker,
         };
-        if join.id_to_label.pairs != join.label_to_id.pairs {
-            return Err(corrupt(
-                source.path(),
-                join.id_to_label.start,
-                format!("{} ids in id_to_label", join.id_to_label.pairs),
-                format!("{}, as in label_to_id", join.label_to_id.pairs),
+        if passes.id_to_label.pairs != passes.label_to_id.pairs {
+            return Err(DecodeError::byte(
+                passes.id_to_label.start,
+                format!("{} ids in id_to_label", passes.id_to_label.pairs),
+                format!("{}, as in label_to_id", passes.label_to_id.pairs),
             ));
         }
         for _ in 0..FINGERPRINT_KEYS {
-            if let Some(rows) = join.run(&fingerprinter())? {
-                source.check_unchanged()?;
+            if let Some(rows) = passes.run(&fingerprinter())? {
                 return Ok(Self {
                     rows,
                     total_elements_added,
@@ -133,7 +139,7 @@ impl Metadata {
                 });
             }
         }
-        Err(Error::internal(
+        Err(DecodeError::internal(
             "fingerprints of ids collide again and again",
         ))
     }
@@ -162,22 +168,29 @@ impl Metadata {
             .map(|(slot, row)| entry(slot, row))
     }
 
-    /// The id of an entry, from the file that the metadata was read from. It is checked again to be
-    /// UTF-8, as the file may have changed.
+    /// Copies the id of an entry to `id`, from the pickle that the metadata was read from.
     ///
-    /// Ids are wanted in no order of the file: [`Source::cursor_for_lookups`] is made for that.
-    pub(crate) fn user_id<'c>(&self, entry: Entry, cursor: &'c mut Cursor<'_>) -> Result<&'c str> {
-        let source = cursor.source();
-        let bytes = cursor.bytes(entry.position, entry.length)?;
-        std::str::from_utf8(bytes).map_err(|error| {
-            let valid = u64::try_from(error.valid_up_to()).unwrap_or_default();
-            corrupt(
-                source.path(),
+    /// The copy is checked to be UTF-8, though the first pass has found it to be: another process
+    /// may have written to the file since, or may write to it while this reads.
+    pub(crate) fn read_user_id(
+        &self,
+        entry: Entry,
+        source: &mut impl Source,
+        id: &mut String,
+    ) -> Decoded<()> {
+        let mut bytes = std::mem::take(id).into_bytes();
+        bytes.clear();
+        memory::reserve(&mut bytes, entry.length, "hold an id")?;
+        bytes.extend_from_slice(source.bytes(entry.position, entry.length)?);
+        *id = String::from_utf8(bytes).map_err(|error| {
+            let valid = u64::try_from(error.utf8_error().valid_up_to()).unwrap_or_default();
+            DecodeError::byte(
                 entry.position + valid,
                 "bytes that are no UTF-8",
                 "an id of UTF-8, as before",
             )
-        })
+        })?;
+        Ok(())
     }
 
     /// `total_elements_added`: the next label, less one.
@@ -200,32 +213,31 @@ fn entry(slot: usize, row: &Row) -> Entry {
     Entry {
         slot,
         label: row.label,
-        position: row.place.position(),
-        length: row.place.length(),
-        seq_id: row.place.is_flagged().then_some(row.word),
+        position: row.span.position(),
+        length: row.span.length(),
+        seq_id: row.span.is_flagged().then_some(row.word),
     }
 }
 
 /// The later passes, which may run again with another fingerprint key.
-struct Join<'s, 'm> {
-    walker: Walker<'s, 'm>,
-    label_to_id: Map,
-    id_to_label: Map,
-    id_to_seq_id: Option<Map>,
+struct LaterPasses<'m, S> {
+    walker: Walker<'m, S>,
+    label_to_id: MapSpan,
+    id_to_label: MapSpan,
+    id_to_seq_id: Option<MapSpan>,
     memo: MemoStrings,
 }
 
-impl Join<'_, '_> {
+impl<S: Source> LaterPasses<'_, S> {
     /// Rows ordered by label, or `None` when two different ids have the same fingerprint.
-    fn run(&mut self, fingerprinter: &Fingerprinter) -> Result<Option<Vec<Row>>> {
-        let source = self.walker.source();
+    fn run(&mut self, fingerprinter: &Fingerprinter) -> Decoded<Option<Vec<Row>>> {
         let rows = self.read_labels(fingerprinter)?;
-        let table = ByFingerprint::new(source, rows)?;
+        let table = ByFingerprint::new(rows)?;
         self.walker.check()?;
         if self.has_collision(&table)? {
             return Ok(None);
         }
-        self.memo.forget_places();
+        self.memo.forget_spans();
         self.check_inverse(&table, fingerprinter)?;
         let (seq_ids, has_seq_id) = self.read_seq_ids(&table, fingerprinter)?;
         self.walker.check()?;
@@ -233,9 +245,8 @@ impl Join<'_, '_> {
         for pair in rows.windows(2) {
             if let [first, second] = pair {
                 if first.label == second.label {
-                    return Err(corrupt(
-                        source.path(),
-                        second.place.position(),
+                    return Err(DecodeError::byte(
+                        second.span.position(),
                         format!("a second id for label {}", second.label),
                         "one id for each label",
                     ));
@@ -245,61 +256,55 @@ impl Join<'_, '_> {
         Ok(Some(rows))
     }
 
-    fn read_labels(&mut self, fingerprinter: &Fingerprinter) -> Result<Vec<Row>> {
+    fn read_labels(&mut self, fingerprinter: &Fingerprinter) -> Decoded<Vec<Row>> {
         let Self {
             walker,
             label_to_id: map,
             memo,
             ..
         } = self;
-        let source = walker.source();
-        let path = source.path();
-        let count = count(source, *map)?;
-        memo.restart(source)?;
+        let count = count(*map)?;
+        memo.restart()?;
         let fill = !memo.is_unused();
         if fill {
             pairs::fill_memo(walker, 0, map.start, memo, fingerprinter)?;
         }
-        let mut rows = reserve(source, count)?;
+        let mut rows = memory::with_capacity(count, "hold its ids")?;
         pairs::pairs(walker, *map, memo, fill, fingerprinter, |key, value| {
-            let label = key.number(path, "a label")?;
-            let id = value.id(path)?;
+            let label = key.number("a label")?;
+            let id = value.id()?;
             if rows.len() == count {
-                return Err(Error::InputChanged {
-                    path: path.to_path_buf(),
+                return Err(DecodeError::Changed {
                     found: "more labels".into(),
                     expected: format!("{count} labels"),
                 });
             }
             rows.push(Row {
                 label,
-                place: id.place,
+                span: id.span,
                 word: id.fingerprint,
             });
             Ok(())
         })?;
         if fill {
-            pairs::fill_memo(walker, map.end, source.len(), memo, fingerprinter)?;
+            pairs::fill_memo(walker, map.end, walker.len(), memo, fingerprinter)?;
         }
         Ok(rows)
     }
 
     /// Whether two different ids have the same fingerprint. Two labels with the same id are an
     /// error.
-    fn has_collision(&self, table: &ByFingerprint) -> Result<bool> {
-        let source = self.walker.source();
+    fn has_collision(&mut self, table: &ByFingerprint) -> Decoded<bool> {
         for pair in table.rows().windows(2) {
             let [first, second] = pair else { continue };
             if first.word != second.word {
                 continue;
             }
-            let mut cursors = (source.cursor_for_lookups(), source.cursor_for_lookups());
             let (first, second) = (entry(0, first), entry(0, second));
-            let same = cursors.0.bytes(first.position, first.length)?
-                == cursors.1.bytes(second.position, second.length)?;
-            if same {
-                return Err(corrupt(
-                    source.path(),
+            let mut id = memory::with_capacity(first.length, "compare two ids")?;
+            id.extend_from_slice(self.walker.bytes(first.position, first.length)?);
+            if id == self.walker.bytes(second.position, second.length)? {
+                return Err(DecodeError::byte(
                     first.position.max(second.position),
                     format!(
                         "the same id for labels {} and {}",
@@ -317,10 +322,8 @@ impl Join<'_, '_> {
         &mut self,
         table: &ByFingerprint,
         fingerprinter: &Fingerprinter,
-    ) -> Result<()> {
-        let source = self.walker.source();
-        let path = source.path();
-        let mut seen = Bits::with_len(source, table.rows().len())?;
+    ) -> Decoded<()> {
+        let mut seen = Bits::with_len(table.rows().len() as u64)?;
         let (walker, memo) = (&mut self.walker, &mut self.memo);
         pairs::pairs(
             walker,
@@ -329,11 +332,11 @@ impl Join<'_, '_> {
             false,
             fingerprinter,
             |key, value| {
-                let id = key.id(path)?;
-                let label = value.number(path, "a label")?;
+                let id = key.id()?;
+                let label = value.number("a label")?;
                 let found = match table.find(id.fingerprint) {
                     Some((row, known)) if known == label => {
-                        if !seen.replace(row) {
+                        if !seen.insert(row as u64) {
                             return Ok(());
                         }
                         format!("an id of label {label} for the second time")
@@ -343,8 +346,7 @@ impl Join<'_, '_> {
                     }
                     None => format!("label {label} for an id that label_to_id does not hold"),
                 };
-                Err(corrupt(
-                    path,
+                Err(DecodeError::byte(
                     key.at,
                     found,
                     "id_to_label to be the inverse of label_to_id",
@@ -358,34 +360,31 @@ impl Join<'_, '_> {
         &mut self,
         table: &ByFingerprint,
         fingerprinter: &Fingerprinter,
-    ) -> Result<(Vec<u64>, Bits)> {
-        let source = self.walker.source();
-        let path = source.path();
+    ) -> Decoded<(Vec<u64>, Bits)> {
         let map = match self.id_to_seq_id {
             Some(map) if map.pairs > 0 => map,
             _ => return Ok((Vec::new(), Bits::default())),
         };
-        let mut seq_ids = reserve(source, table.rows().len())?;
-        seq_ids.resize(table.rows().len(), 0);
-        let mut has_seq_id = Bits::with_len(source, table.rows().len())?;
+        let count = table.rows().len();
+        let mut seq_ids = memory::filled(count, 0, "hold its sequence numbers")?;
+        let mut has_seq_id = Bits::with_len(count as u64)?;
         let (walker, memo) = (&mut self.walker, &mut self.memo);
         pairs::pairs(walker, map, memo, false, fingerprinter, |key, value| {
-            let id = key.id(path)?;
-            let seq_id = value.number(path, "a sequence number")?;
+            let id = key.id()?;
+            let number = value.number("a sequence number")?;
             // An id that is not there was deleted since.
             let Some((row, label)) = table.find(id.fingerprint) else {
                 return Ok(());
             };
-            if has_seq_id.replace(row) {
-                return Err(corrupt(
-                    path,
+            if has_seq_id.insert(row as u64) {
+                return Err(DecodeError::byte(
                     key.at,
                     format!("the id of label {label} for the second time"),
                     "one sequence number for each id",
                 ));
             }
-            if let Some(place) = seq_ids.get_mut(row) {
-                *place = seq_id;
+            if let Some(seq_id) = seq_ids.get_mut(row) {
+                *seq_id = number;
             }
             Ok(())
         })?;
@@ -393,11 +392,10 @@ impl Join<'_, '_> {
     }
 }
 
-fn required(source: &Source, map: Option<Map>, name: &str) -> Result<Map> {
+fn required(len: u64, map: Option<MapSpan>, name: &str) -> Decoded<MapSpan> {
     map.ok_or_else(|| {
-        corrupt(
-            source.path(),
-            source.len(),
+        DecodeError::byte(
+            len,
             format!("a pickle without {name}"),
             format!("a dict of fields that holds {name}"),
         )
@@ -405,36 +403,15 @@ fn required(source: &Source, map: Option<Map>, name: &str) -> Result<Map> {
 }
 
 /// The pairs that the file was seen to hold, as a size.
-fn count(source: &Source, map: Map) -> Result<usize> {
+fn count(map: MapSpan) -> Decoded<usize> {
     u32::try_from(map.pairs)
         .ok()
         .and_then(|count| usize::try_from(count).ok())
         .ok_or_else(|| {
-            corrupt(
-                source.path(),
+            DecodeError::byte(
                 map.start,
                 format!("{} ids", map.pairs),
                 format!("at most {} ids", u32::MAX),
             )
         })
-}
-
-#[cold]
-fn corrupt(
-    path: &Path,
-    position: u64,
-    found: impl Into<String>,
-    expected: impl Into<Cow<'static, str>>,
-) -> Error {
-    Error::CorruptMetadata {
-        path: path.to_path_buf(),
-        position,
-        found: found.into(),
-        expected: expected.into(),
-    }
-}
-
-/// A vector with room for exactly `capacity` values, all of which the file was seen to call for.
-fn reserve<T>(source: &Source, capacity: usize) -> Result<Vec<T>> {
-    memory::with_capacity(capacity, "hold its ids").map_err(|error| error.in_file(source.path()))
 }

@@ -115,7 +115,7 @@ pub(super) enum Op {
     EmptySet,
     AddItems,
     FrozenSet,
-    /// Into the next free place of the memo.
+    /// Into the next free entry of the memo.
     Memoize,
     Put(u64),
     Get(u64),

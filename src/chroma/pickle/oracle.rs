@@ -14,8 +14,8 @@ use serde_pickle::{DeOptions, HashableValue, Value};
 
 use super::opcode::{lex, Op};
 use super::Metadata;
-use crate::error::Result;
-use crate::io::file::Source;
+use crate::chroma::decode_error::Decoded;
+use crate::io::source::Source;
 
 /// Everything that a metadata file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub(crate) struct Contents {
     pub(crate) max_seq_id: Option<u64>,
 }
 
-pub(crate) fn contents(metadata: &Metadata, source: &Source) -> Result<Contents> {
-    let mut cursor = source.cursor_for_lookups();
+pub(crate) fn contents(metadata: &Metadata, mut source: impl Source) -> Decoded<Contents> {
     let mut ids = BTreeMap::new();
     for entry in metadata.iter() {
-        let id = metadata.user_id(entry, &mut cursor)?.to_owned();
+        let mut id = String::new();
+        metadata.read_user_id(entry, &mut source, &mut id)?;
         assert_eq!(id.len(), entry.length);
         assert!(ids.insert(entry.label, (id, entry.seq_id)).is_none());
     }
@@ -98,10 +98,10 @@ fn number(value: &Value) -> Option<u64> {
 /// of a set or the keys of a dict may panic: then there is none.
 fn serde_pickle_value(pickle: &[u8]) -> Option<Value> {
     // The hook of libFuzzer aborts.
-    #[cfg(fuzzing)]
+    #[cfg(feature = "_fuzzing")]
     let hook = std::panic::take_hook();
     let value = catch_unwind(|| serde_pickle::value_from_slice(pickle, DeOptions::new()));
-    #[cfg(fuzzing)]
+    #[cfg(feature = "_fuzzing")]
     std::panic::set_hook(hook);
     value.ok()?.ok()
 }

@@ -1,18 +1,16 @@
 //! The later passes: the pairs of one map, and the strings that the memo is asked for.
 //!
-//! The survey has shown where each map is filled, so no stack is needed here: between the opcodes
+//! The first pass has shown where each map is filled, so no stack is needed here: between the opcodes
 //! that add pairs there may be nothing but keys and values. Whatever else stands there is an error.
 
-use std::path::Path;
-
-use super::corrupt;
 use super::fingerprint::Fingerprinter;
 use super::memo::{MemoStrings, Text};
 use super::opcode::{Integer, Lexed, Op};
-use super::place::{Place, MAX_ID_BYTES};
-use super::survey::Map;
+use super::span::{Span, MAX_ID_BYTES};
+use super::validate::MapSpan;
 use super::walk::{Flow, Visitor, Walker};
-use crate::error::{Error, Result};
+use crate::chroma::decode_error::{DecodeError, Decoded};
+use crate::io::source::Source;
 
 /// A key or a value of a map of ids.
 #[derive(Clone, Copy, Debug)]
@@ -30,17 +28,15 @@ enum Value {
 
 impl Scalar {
     /// The string, as a user id.
-    pub(super) fn id(&self, path: &Path) -> Result<Text> {
+    pub(super) fn id(&self) -> Decoded<Text> {
         match self.value {
-            Value::Text(text) if !text.place.is_flagged() => Ok(text),
-            Value::Text(_) => Err(corrupt(
-                path,
+            Value::Text(text) if !text.span.is_flagged() => Ok(text),
+            Value::Text(_) => Err(DecodeError::byte(
                 self.at,
                 "a string that is too long or not UTF-8",
                 format!("an id of at most {MAX_ID_BYTES} bytes of UTF-8"),
             )),
-            Value::Integer(integer) => Err(corrupt(
-                path,
+            Value::Integer(integer) => Err(DecodeError::byte(
                 self.at,
                 integer.describe(),
                 "an id (a string)",
@@ -49,14 +45,14 @@ impl Scalar {
     }
 
     /// The integer, as a label or a sequence number.
-    pub(super) fn number(&self, path: &Path, what: &'static str) -> Result<u64> {
+    pub(super) fn number(&self, what: &'static str) -> Decoded<u64> {
         let found = match self.value {
             Value::Integer(Integer::Unsigned(value)) => return Ok(value),
             Value::Integer(integer) => integer.describe(),
             Value::Text(_) => "a string".into(),
         };
         let expected = format!("{what} (an integer from 0 to {})", u64::MAX);
-        Err(corrupt(path, self.at, found, expected))
+        Err(DecodeError::byte(self.at, found, expected))
     }
 }
 
@@ -64,17 +60,16 @@ impl Scalar {
 ///
 /// With `fill`, the memo entries put within the map are filled as well.
 pub(super) fn pairs<P>(
-    walker: &mut Walker<'_, '_>,
-    map: Map,
+    walker: &mut Walker<'_, impl Source>,
+    map: MapSpan,
     memo: &mut MemoStrings,
     fill: bool,
     fingerprinter: &Fingerprinter,
     pair: P,
-) -> Result<()>
+) -> Decoded<()>
 where
-    P: FnMut(Scalar, Scalar) -> Result<()>,
+    P: FnMut(Scalar, Scalar) -> Decoded<()>,
 {
-    let path = walker.source().path();
     let mut reader = PairReader {
         strings: StringReader {
             memo,
@@ -82,7 +77,6 @@ where
             fingerprinter,
             last: None,
         },
-        path,
         state: State::Between,
         count: 0,
         pair,
@@ -90,8 +84,7 @@ where
     walker.walk(map.start, map.end, &mut reader)?;
     let (state, count) = (reader.state, reader.count);
     if !matches!(state, State::Between) || count != map.pairs {
-        return Err(Error::InputChanged {
-            path: path.to_path_buf(),
+        return Err(DecodeError::Changed {
             found: format!("{count} pairs in the map at byte {}", map.start),
             expected: format!("{} pairs", map.pairs),
         });
@@ -101,12 +94,12 @@ where
 
 /// Fills the memo entries put from `start` to `end`.
 pub(super) fn fill_memo(
-    walker: &mut Walker<'_, '_>,
+    walker: &mut Walker<'_, impl Source>,
     start: u64,
     end: u64,
     memo: &mut MemoStrings,
     fingerprinter: &Fingerprinter,
-) -> Result<()> {
+) -> Decoded<()> {
     let mut reader = MemoReader(StringReader {
         memo,
         fill: true,
@@ -123,7 +116,7 @@ struct StringReader<'a> {
     fill: bool,
     fingerprinter: &'a Fingerprinter,
     /// The last string read. An entry of the memo that is referred to as a string was put right
-    /// after it, as the survey has seen.
+    /// after it, as the first pass has seen.
     last: Option<Text>,
 }
 
@@ -136,21 +129,21 @@ impl StringReader<'_> {
     #[inline]
     fn text(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Option<Text> {
         let header = u64::try_from(lexed.header).unwrap_or_default();
-        let place = Place::new(at + header, lexed.payload);
+        let span = Span::new(at + header, lexed.payload);
         let text = if lexed.payload > MAX_ID_BYTES {
             Text {
-                place: place.flagged(),
+                span: span.flagged(),
                 fingerprint: 0,
             }
         } else {
             let payload = payload?;
             match std::str::from_utf8(payload) {
                 Ok(_) => Text {
-                    place,
+                    span,
                     fingerprint: self.fingerprinter.of(payload),
                 },
                 Err(_) => Text {
-                    place: place.flagged(),
+                    span: span.flagged(),
                     fingerprint: 0,
                 },
             }
@@ -170,7 +163,7 @@ struct MemoReader<'a>(StringReader<'a>);
 
 impl Visitor for MemoReader<'_> {
     #[inline]
-    fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Result<Flow> {
+    fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Decoded<Flow> {
         match lexed.op {
             Op::Text if self.0.wants_next() && self.0.text(lexed, at, payload).is_none() => {
                 return Ok(Flow::Payload);
@@ -199,15 +192,14 @@ enum State {
 
 struct PairReader<'a, P> {
     strings: StringReader<'a>,
-    path: &'a Path,
     state: State,
     count: u64,
     pair: P,
 }
 
-impl<P: FnMut(Scalar, Scalar) -> Result<()>> PairReader<'_, P> {
+impl<P: FnMut(Scalar, Scalar) -> Decoded<()>> PairReader<'_, P> {
     #[inline]
-    fn scalar(&mut self, at: u64, value: Value) -> Result<()> {
+    fn scalar(&mut self, at: u64, value: Value) -> Decoded<()> {
         let scalar = Scalar { at, value };
         self.state = match self.state {
             State::Batch => State::BatchKey(scalar),
@@ -218,26 +210,25 @@ impl<P: FnMut(Scalar, Scalar) -> Result<()>> PairReader<'_, P> {
             State::Between => State::SingleKey(scalar),
             State::SingleKey(key) => State::SingleValue(key, scalar),
             State::SingleValue(..) => {
-                return Err(self.unexpected(at, "a third value", "SETITEM after a key and a value"))
+                return Err(DecodeError::byte(
+                    at,
+                    "a third value",
+                    "SETITEM after a key and a value",
+                ))
             }
         };
         Ok(())
     }
 
-    fn emit(&mut self, key: Scalar, value: Scalar) -> Result<()> {
+    fn emit(&mut self, key: Scalar, value: Scalar) -> Decoded<()> {
         self.count += 1;
         (self.pair)(key, value)
     }
-
-    #[cold]
-    fn unexpected(&self, at: u64, found: impl Into<String>, expected: impl Into<String>) -> Error {
-        corrupt(self.path, at, found, expected.into())
-    }
 }
 
-impl<P: FnMut(Scalar, Scalar) -> Result<()>> Visitor for PairReader<'_, P> {
+impl<P: FnMut(Scalar, Scalar) -> Decoded<()>> Visitor for PairReader<'_, P> {
     #[inline]
-    fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Result<Flow> {
+    fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Decoded<Flow> {
         match lexed.op {
             Op::Text => match self.strings.text(lexed, at, payload) {
                 Some(text) => {
@@ -251,7 +242,7 @@ impl<P: FnMut(Scalar, Scalar) -> Result<()>> Visitor for PairReader<'_, P> {
             Op::Get(index) => match self.strings.memo.get(index) {
                 Some(text) => self.scalar(at, Value::Text(text))?,
                 None => {
-                    return Err(self.unexpected(
+                    return Err(DecodeError::byte(
                         at,
                         format!("memo entry {index}"),
                         "one that holds a string",
@@ -266,7 +257,7 @@ impl<P: FnMut(Scalar, Scalar) -> Result<()>> Visitor for PairReader<'_, P> {
                     self.emit(key, value)?;
                 }
                 _ => {
-                    return Err(self.unexpected(
+                    return Err(DecodeError::byte(
                         at,
                         describe(op),
                         "only strings and integers in a map of ids",

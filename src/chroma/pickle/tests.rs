@@ -10,30 +10,32 @@ use tempfile::NamedTempFile;
 
 use super::oracle::{contents, serde_pickle_contents, Contents};
 use super::*;
-use crate::io::file::IoMode;
+use crate::chroma::decode_error::Location;
+use crate::error::Error;
+use crate::io::file::{InputFile, IoMode};
 use crate::progress::CancelToken;
 
-fn read_path(path: &Path, mode: IoMode, window: usize) -> Result<Contents> {
-    let source = Source::open(path, mode)?;
+/// Reads a pickle in memory as [`read_path`] reads a file.
+fn read_in_windows(pickle: &[u8], window: usize) -> Decoded<Contents> {
+    let metadata = Metadata::read_in_windows(pickle, &Monitor::default(), window)?;
+    contents(&metadata, pickle)
+}
+
+fn read(pickle: &[u8]) -> Decoded<Contents> {
+    read_in_windows(pickle, WINDOW)
+}
+
+fn read_path(path: &Path, mode: IoMode, window: usize) -> Decoded<Contents> {
+    let file = InputFile::open(path, mode)?;
     let monitor = Monitor::default();
-    let metadata = Metadata::read_with(&source, &monitor, window, Fingerprinter::new)?;
-    contents(&metadata, &source)
+    let metadata = Metadata::read_in_windows(file.window(window), &monitor, window)?;
+    contents(&metadata, file.window_for_lookups())
 }
 
 fn file_of(pickle: &[u8]) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(pickle).unwrap();
-    age(file.as_file());
     file
-}
-
-/// Makes a file older than the tick of the clock that opening a new one waits for.
-fn age(file: &std::fs::File) {
-    file.set_modified(std::time::UNIX_EPOCH).unwrap();
-}
-
-fn read(pickle: &[u8]) -> Result<Contents> {
-    read_path(file_of(pickle).path(), IoMode::Mmap, WINDOW)
 }
 
 fn fixtures() -> PathBuf {
@@ -110,6 +112,19 @@ fn oracle(pickle: &[u8]) -> Contents {
     serde_pickle_contents(pickle).unwrap()
 }
 
+/// Where a pickle is refused, and why.
+fn refusal(pickle: &[u8], window: usize) -> (u64, String) {
+    let error = read_in_windows(pickle, window).unwrap_err();
+    let DecodeError::Invalid {
+        at: Location::Byte(position),
+        ..
+    } = error
+    else {
+        panic!("{error:?}");
+    };
+    (position, error.in_file(Path::new("pickle")).to_string())
+}
+
 #[test]
 fn real_files_give_the_ids_labels_and_seq_ids_that_cpython_reads() {
     for directory in chroma_directories() {
@@ -127,8 +142,7 @@ fn real_files_are_read_as_serde_pickle_reads_them() {
     for directory in chroma_directories() {
         let path = directory.join("segment/index_metadata.pickle");
         let pickle = std::fs::read(&path).unwrap();
-        let found = read_path(&path, IoMode::Mmap, WINDOW).unwrap();
-        assert_eq!(found, oracle(&pickle), "{path:?}");
+        assert_eq!(read(&pickle).unwrap(), oracle(&pickle), "{path:?}");
     }
 }
 
@@ -137,7 +151,7 @@ fn every_shape_that_cpython_writes_is_read_exactly() {
     for (name, pickle, expected) in cpython_pickles() {
         match read(&pickle) {
             Ok(found) => assert_eq!(found, expected, "{name}"),
-            Err(error) => panic!("{name}: {error}"),
+            Err(error) => panic!("{name}: {error:?}"),
         }
     }
 }
@@ -195,14 +209,8 @@ fn a_file_cut_off_at_any_byte_is_an_error() {
     });
     let written = ["instance-5", "dict-2", "extra-5"].map(cpython_pickle);
     for pickle in real.iter().chain(&written) {
-        let file = file_of(pickle);
-        for length in (0..pickle.len()).rev() {
-            file.as_file().set_len(length as u64).unwrap();
-            age(file.as_file());
-            let error = read_path(file.path(), IoMode::Read, WINDOW).unwrap_err();
-            let Error::CorruptMetadata { position, .. } = error else {
-                panic!("{error}");
-            };
+        for length in 0..pickle.len() {
+            let (position, _) = refusal(&pickle[..length], WINDOW);
             assert!(position <= length as u64);
         }
     }
@@ -210,9 +218,8 @@ fn a_file_cut_off_at_any_byte_is_an_error() {
 
 #[test]
 fn entries_are_found_by_label_and_numbered_without_gaps() {
-    let file = file_of(&cpython_pickle("batches-5"));
-    let source = Source::open(file.path(), IoMode::Mmap).unwrap();
-    let metadata = Metadata::read(&source, &Monitor::default()).unwrap();
+    let pickle = cpython_pickle("batches-5");
+    let metadata = Metadata::read(pickle.as_slice(), &Monitor::default()).unwrap();
     let mut slots = vec![false; metadata.len()];
     for entry in metadata.iter() {
         assert_eq!(metadata.find(entry.label), Some(entry));
@@ -230,42 +237,42 @@ fn entries_are_found_by_label_and_numbered_without_gaps() {
 #[test]
 fn ids_with_equal_fingerprints_are_told_apart_with_another_key() {
     for name in ["instance-5", "dict-3", "batches-2", "distinct-4"] {
-        let file = file_of(&cpython_pickle(name));
-        let source = Source::open(file.path(), IoMode::Mmap).unwrap();
+        let pickle = cpython_pickle(name);
         let mut fingerprinters = [Fingerprinter::new(), Fingerprinter::Constant]
             .into_iter()
             .cycle()
             .skip(1);
-        let metadata = Metadata::read_with(&source, &Monitor::default(), WINDOW, || {
+        let monitor = Monitor::default();
+        let metadata = Metadata::read_with(pickle.as_slice(), &monitor, WINDOW, || {
             fingerprinters.next().unwrap()
         });
         assert_eq!(
-            contents(&metadata.unwrap(), &source).unwrap(),
-            read(&cpython_pickle(name)).unwrap()
+            contents(&metadata.unwrap(), pickle.as_slice()).unwrap(),
+            read(&pickle).unwrap()
         );
     }
 }
 
 #[test]
 fn keys_that_never_tell_ids_apart_are_given_up() {
-    let file = file_of(&cpython_pickle("dict-3"));
-    let source = Source::open(file.path(), IoMode::Mmap).unwrap();
-    let result = Metadata::read_with(&source, &Monitor::default(), WINDOW, || {
+    let pickle = cpython_pickle("dict-3");
+    let monitor = Monitor::default();
+    let result = Metadata::read_with(pickle.as_slice(), &monitor, WINDOW, || {
         Fingerprinter::Constant
     });
-    assert!(matches!(result, Err(Error::Internal { .. })));
+    let is_internal = matches!(result, Err(DecodeError::Failed(Error::Internal { .. })));
+    assert!(is_internal, "{result:?}");
 }
 
 #[test]
 fn reading_stops_when_it_is_cancelled() {
-    let file = file_of(&cpython_pickle("dict-3"));
-    let source = Source::open(file.path(), IoMode::Mmap).unwrap();
+    let pickle = cpython_pickle("dict-3");
     let token = CancelToken::new();
     token.cancel();
     let monitor = Monitor::default().with_cancel(&token);
     assert!(matches!(
-        Metadata::read(&source, &monitor),
-        Err(Error::Cancelled)
+        Metadata::read(pickle.as_slice(), &monitor),
+        Err(DecodeError::Failed(Error::Cancelled))
     ));
 }
 
@@ -274,30 +281,35 @@ fn an_id_that_changed_in_the_file_is_checked_again() {
     for mode in [IoMode::Mmap, IoMode::Read] {
         let mut pickle = cpython_pickle("one-3");
         let file = file_of(&pickle);
-        let source = Source::open(file.path(), mode).unwrap();
-        let metadata = Metadata::read(&source, &Monitor::default()).unwrap();
+        let input = InputFile::open(file.path(), mode).unwrap();
+        let metadata = Metadata::read(input.window(WINDOW), &Monitor::default()).unwrap();
         let entry = metadata.find(1).unwrap();
         let at = usize::try_from(entry.position).unwrap() + 2;
         pickle[at] = 0xff;
         std::fs::write(file.path(), &pickle).unwrap();
-        let mut cursor = source.cursor_for_lookups();
-        let error = metadata.user_id(entry, &mut cursor).unwrap_err();
+        let mut id = "another id".to_string();
+        let error = metadata
+            .read_user_id(entry, &mut input.window_for_lookups(), &mut id)
+            .unwrap_err();
         assert!(
-            matches!(error, Error::CorruptMetadata { position, .. } if position == at as u64),
-            "{error}"
+            matches!(error, DecodeError::Invalid { at: Location::Byte(position), .. }
+                if position == at as u64),
+            "{error:?}"
         );
+        assert_eq!(id, "");
     }
 }
 
 #[test]
 fn a_file_that_shrinks_before_its_ids_are_read_is_an_error() {
     let file = file_of(&cpython_pickle("one-3"));
-    let source = Source::open(file.path(), IoMode::Read).unwrap();
-    let metadata = Metadata::read(&source, &Monitor::default()).unwrap();
+    let input = InputFile::open(file.path(), IoMode::Read).unwrap();
+    let metadata = Metadata::read(input.window(WINDOW), &Monitor::default()).unwrap();
     file.as_file().set_len(10).unwrap();
-    let mut cursor = source.cursor_for_lookups();
-    let result = metadata.user_id(metadata.find(1).unwrap(), &mut cursor);
-    assert!(matches!(result, Err(Error::InputChanged { .. })));
+    let entry = metadata.find(1).unwrap();
+    let result = metadata.read_user_id(entry, &mut input.window_for_lookups(), &mut String::new());
+    let has_changed = matches!(result, Err(DecodeError::Failed(Error::InputChanged { .. })));
+    assert!(has_changed, "{result:?}");
 }
 
 // Pickles put together by hand.
@@ -350,18 +362,11 @@ fn labels_of(contents: &Contents) -> Vec<(u64, &str)> {
     ids.map(|(label, (id, _))| (*label, id.as_str())).collect()
 }
 
-/// Asserts an error whose words hold `expected`.
+/// Asserts an error whose message contains `expected`.
 fn refuses(pickle: &[u8], expected: &str) {
-    let file = file_of(pickle);
-    for (mode, window) in [(IoMode::Mmap, WINDOW), (IoMode::Read, 5)] {
-        let error = read_path(file.path(), mode, window).unwrap_err();
-        let message = error.to_string();
-        match error {
-            Error::CorruptMetadata { position, .. } => {
-                assert!(position <= pickle.len() as u64, "{message}");
-            }
-            _ => panic!("{message}"),
-        }
+    for window in [WINDOW, 5] {
+        let (position, message) = refusal(pickle, window);
+        assert!(position <= pickle.len() as u64, "{message}");
         assert!(message.contains(expected), "{message}, not {expected}");
     }
 }
@@ -620,8 +625,7 @@ fn what_does_not_start_and_end_as_a_pickle_is_refused() {
         [(1, "a")]
     );
     for dropped in [b"0.".as_slice(), b"0Nb.", b"b(Nb."] {
-        let error = read(&cat(&[instance, fields, dropped])).unwrap_err();
-        assert!(matches!(error, Error::CorruptMetadata { .. }), "{error}");
+        refusal(&cat(&[instance, fields, dropped]), WINDOW);
     }
     refuses(
         &cat(&[instance, fields, b"0."]),
@@ -789,7 +793,7 @@ fn labels_and_ids_of_other_types_are_refused() {
 
 #[test]
 fn an_id_longer_than_the_limit_is_refused_and_one_of_that_length_is_read() {
-    let limit = usize::try_from(place::MAX_ID_BYTES).unwrap();
+    let limit = usize::try_from(span::MAX_ID_BYTES).unwrap();
     let id = "i".repeat(limit);
     let pickle = |id: &str| {
         with_maps(
@@ -799,7 +803,7 @@ fn an_id_longer_than_the_limit_is_refused_and_one_of_that_length_is_read() {
         )
     };
     assert_eq!(read(&pickle(&id)).unwrap().ids[&1].0, id);
-    let error = read(&pickle(&(id + "i"))).unwrap_err().to_string();
+    let (_, error) = refusal(&pickle(&(id + "i")), WINDOW);
     assert!(error.contains("an id of at most 8388607 bytes"), "{error}");
 }
 
@@ -962,14 +966,13 @@ proptest! {
         let options = if old { options.proto_v2() } else { options };
         let pickle = write(&contents, &stale, options);
         prop_assert_eq!(&oracle(&pickle), &contents);
-        let file = file_of(&pickle);
-        for mode in [IoMode::Mmap, IoMode::Read] {
-            prop_assert_eq!(&read_path(file.path(), mode, window).unwrap(), &contents);
+        for window in [WINDOW, window] {
+            prop_assert_eq!(&read_in_windows(&pickle, window).unwrap(), &contents);
         }
     }
 
     #[test]
-    fn bytes_of_any_kind_are_read_or_refused_alike_in_both_ways(
+    fn bytes_of_any_kind_are_read_alike_in_windows_of_any_size(
         start in prop::sample::select(vec![&b""[..], b"\x80\x03", b"\x80\x05}("]),
         bytes in prop::collection::vec(
             prop_oneof![
@@ -981,14 +984,14 @@ proptest! {
         ),
         window in 1..40_usize,
     ) {
-        let file = file_of(&cat(&[start, &bytes]));
-        let whole = read_path(file.path(), IoMode::Mmap, WINDOW);
-        let parts = read_path(file.path(), IoMode::Read, window);
+        let pickle = cat(&[start, &bytes]);
+        let whole = read(&pickle);
+        let parts = read_in_windows(&pickle, window);
         prop_assert_eq!(format!("{:?}", whole), format!("{:?}", parts));
     }
 
     #[test]
-    fn damage_to_a_pickle_is_read_or_refused_alike_in_both_ways(
+    fn damaged_pickles_are_read_alike_in_windows_of_any_size(
         which in prop::sample::select(vec!["instance-5", "dict-2", "extra-4", "reversed-3"]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         window in 1..4000_usize,
@@ -997,9 +1000,8 @@ proptest! {
         for (at, byte) in damage {
             *at.get_mut(&mut pickle) = byte;
         }
-        let file = file_of(&pickle);
-        let whole = read_path(file.path(), IoMode::Mmap, WINDOW);
-        let parts = read_path(file.path(), IoMode::Read, window);
+        let whole = read(&pickle);
+        let parts = read_in_windows(&pickle, window);
         prop_assert_eq!(format!("{:?}", whole), format!("{:?}", parts));
     }
 }

@@ -1,9 +1,9 @@
 //! Goes over the opcodes of a range of a pickle, window by window.
 
-use super::corrupt;
 use super::opcode::{lex, LexError, Lexed};
-use crate::error::{Error, Result};
-use crate::io::file::{Cursor, Source};
+use crate::chroma::decode_error::{DecodeError, Decoded};
+use crate::error::Result;
+use crate::io::source::Source;
 use crate::progress::Monitor;
 
 /// What a [`Visitor`] wants next.
@@ -20,70 +20,76 @@ pub(super) enum Flow {
 pub(super) trait Visitor {
     /// Takes the opcode at `position`. `payload` is `None` when it is not all in the window; the
     /// file does hold it.
-    fn visit(&mut self, lexed: &Lexed, position: u64, payload: Option<&[u8]>) -> Result<Flow>;
+    fn visit(&mut self, lexed: &Lexed, position: u64, payload: Option<&[u8]>) -> Decoded<Flow>;
 }
 
 /// A pickle that is read in windows.
 #[derive(Debug)]
-pub(super) struct Walker<'s, 'm> {
-    source: &'s Source,
-    cursor: Cursor<'s>,
+pub(super) struct Walker<'m, S> {
+    source: S,
     window: usize,
     monitor: &'m Monitor<'m>,
 }
 
-impl<'s, 'm> Walker<'s, 'm> {
+impl<'m, S: Source> Walker<'m, S> {
     /// Windows hold `window` bytes, or more when one opcode needs more.
-    pub(super) fn new(source: &'s Source, window: usize, monitor: &'m Monitor<'m>) -> Self {
+    pub(super) fn new(source: S, window: usize, monitor: &'m Monitor<'m>) -> Self {
         Self {
             source,
-            cursor: source.cursor_with_window(window),
             window,
             monitor,
         }
     }
 
-    pub(super) fn source(&self) -> &'s Source {
-        self.source
+    /// Length of the pickle in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    pub(super) fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        self.source.bytes(offset, len)
     }
 
     pub(super) fn check(&self) -> Result<()> {
         self.monitor.check()
     }
 
-    /// Shows the opcodes from `start` on to `visitor`. Returns where the one after the last is: at
+    /// Shows the opcodes from `start` on to `visitor`. Returns the offset after the last of them:
     /// `end`, unless the visitor stopped before.
     ///
     /// An opcode that reaches beyond `end` is an error.
-    pub(super) fn walk(&mut self, start: u64, end: u64, visitor: &mut impl Visitor) -> Result<u64> {
-        let path = self.source.path();
+    pub(super) fn walk(
+        &mut self,
+        start: u64,
+        end: u64,
+        visitor: &mut impl Visitor,
+    ) -> Decoded<u64> {
         let mut position = start;
         let mut needed = 1;
         while position < end {
             self.monitor.check()?;
             let available = usize::try_from(end - position).unwrap_or(usize::MAX);
             let size = self.window.max(needed).min(available);
-            let mut rest = self.cursor.bytes(position, size)?;
+            let mut rest = self.source.bytes(position, size)?;
             needed = 1;
             while !rest.is_empty() {
                 let lexed = match lex(rest) {
                     Ok(lexed) => lexed,
                     Err(LexError::Short(least)) => {
                         if as_u64(rest.len())? == end - position {
-                            return Err(cut_off(path, position, rest, end));
+                            return Err(cut_off(position, rest, end));
                         }
                         needed = least;
                         break;
                     }
                     Err(LexError::Refused { found, expected }) => {
-                        return Err(corrupt(path, position, found, expected));
+                        return Err(DecodeError::byte(position, found, expected));
                     }
                 };
                 let header = as_u64(lexed.header)?;
                 let left = (end - position).saturating_sub(header);
                 if lexed.payload > left {
-                    return Err(corrupt(
-                        path,
+                    return Err(DecodeError::byte(
                         position,
                         format!("a string or integer of {} bytes", lexed.payload),
                         format!("at most the {left} bytes that are left"),
@@ -99,7 +105,8 @@ impl<'s, 'm> Walker<'s, 'm> {
                         rest = size.and_then(|size| rest.get(size..)).unwrap_or_default();
                     }
                     Flow::Payload => {
-                        needed = size.ok_or_else(|| Error::internal("payload beyond memory"))?;
+                        needed =
+                            size.ok_or_else(|| DecodeError::internal("payload beyond memory"))?;
                         break;
                     }
                     Flow::Stop => return Ok(position + header + lexed.payload),
@@ -110,15 +117,14 @@ impl<'s, 'm> Walker<'s, 'm> {
     }
 }
 
-fn as_u64(size: usize) -> Result<u64> {
-    u64::try_from(size).map_err(|_| Error::internal("a size beyond 64 bits"))
+fn as_u64(size: usize) -> Decoded<u64> {
+    u64::try_from(size).map_err(DecodeError::internal)
 }
 
 #[cold]
-fn cut_off(path: &std::path::Path, position: u64, rest: &[u8], end: u64) -> Error {
+fn cut_off(position: u64, rest: &[u8], end: u64) -> DecodeError {
     let code = rest.first().copied().unwrap_or_default();
-    corrupt(
-        path,
+    DecodeError::byte(
         position,
         format!("opcode 0x{code:02x}, cut off at byte {end}"),
         "its whole argument",

@@ -4,13 +4,12 @@
 //! is: it builds nothing, calls nothing, and needs no recursion however deeply values are nested.
 //! Neighbouring plain values in a list, set or map are one item of its stack.
 
-use std::path::Path;
-
-use super::corrupt;
-use super::memo::{Kind, MemoKinds};
+use super::memo::{EntryKind, MemoKinds};
 use super::opcode::{Integer, Lexed, Name, Op};
 use super::walk::{Flow, Visitor, Walker};
-use crate::error::{Error, Result};
+use crate::chroma::decode_error::{DecodeError, Decoded};
+use crate::io::source::Source;
+use crate::memory;
 
 /// Most items on the stack, which bounds how deeply values are nested. Picklers add to lists and
 /// maps in batches of 1000, so that real files stay far below it.
@@ -18,7 +17,7 @@ const MAX_STACK: usize = 1 << 16;
 
 /// A map of the pickle: the opcodes that fill it, and how many pairs they add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Map {
+pub(super) struct MapSpan {
     /// Offset in the file right after the opcode for the empty map.
     pub(super) start: u64,
     /// Offset right after the opcode that adds the last pair.
@@ -28,48 +27,45 @@ pub(super) struct Map {
 
 /// What the first pass learns.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    pub(super) label_to_id: Option<Map>,
-    pub(super) id_to_label: Option<Map>,
-    pub(super) id_to_seq_id: Option<Map>,
+pub(super) struct Outline {
+    pub(super) label_to_id: Option<MapSpan>,
+    pub(super) id_to_label: Option<MapSpan>,
+    pub(super) id_to_seq_id: Option<MapSpan>,
     pub(super) total_elements_added: Option<u64>,
     pub(super) dimensionality: Option<u64>,
     pub(super) max_seq_id: Option<u64>,
     pub(super) memo: MemoKinds,
 }
 
-/// Goes over the whole file.
-pub(super) fn survey(walker: &mut Walker<'_, '_>) -> Result<Survey> {
-    let source = walker.source();
+/// Reads the whole pickle. Fails where it is not well formed, or a field is not what it should be.
+pub(super) fn validate(walker: &mut Walker<'_, impl Source>) -> Decoded<Outline> {
+    let len = walker.len();
     let mut machine = Machine {
-        path: source.path(),
-        len: source.len(),
+        len,
         stack: Vec::new(),
         base: 0,
         bulk: false,
-        last: Kind::Other,
+        last: EntryKind::Other,
         has_top_level: false,
         known: 0,
-        survey: Survey::default(),
+        outline: Outline::default(),
     };
-    let end = walker.walk(0, source.len(), &mut machine)?;
+    let end = walker.walk(0, len, &mut machine)?;
     if !machine.has_top_level || !machine.stack.is_empty() {
-        return Err(corrupt(
-            source.path(),
+        return Err(DecodeError::byte(
             end,
             "the end of the file",
             "opcodes up to a STOP",
         ));
     }
-    if end != source.len() {
-        return Err(corrupt(
-            source.path(),
+    if end != len {
+        return Err(DecodeError::byte(
             end,
-            format!("{} bytes after the STOP opcode", source.len() - end),
+            format!("{} bytes after the STOP opcode", len - end),
             "the end of the file",
         ));
     }
-    Ok(machine.survey)
+    Ok(machine.outline)
 }
 
 /// A value on the stack.
@@ -90,7 +86,7 @@ enum Item {
     Tuple,
     List,
     Set,
-    Dict(Map),
+    Dict(MapSpan),
     /// The dict of fields: at top level, or the state of the top-level instance.
     Fields,
     /// The class PersistentData.
@@ -121,8 +117,12 @@ impl Item {
     }
 }
 
-struct Machine<'p> {
-    path: &'p Path,
+#[cold]
+fn wrong(at: u64, found: impl Into<String>, expected: impl Into<String>) -> DecodeError {
+    DecodeError::byte(at, found, expected.into())
+}
+
+struct Machine {
     len: u64,
     stack: Vec<Item>,
     /// Index of the first item above the topmost mark.
@@ -130,16 +130,16 @@ struct Machine<'p> {
     /// Whether values above the topmost mark are of no interest one by one.
     bulk: bool,
     /// What the last opcode pushed; memoising refers to it.
-    last: Kind,
+    last: EntryKind,
     has_top_level: bool,
     /// One bit for each known key that was seen.
     known: u8,
-    survey: Survey,
+    outline: Outline,
 }
 
-impl Visitor for Machine<'_> {
+impl Visitor for Machine {
     #[inline]
-    fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Result<Flow> {
+    fn visit(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Decoded<Flow> {
         if at == 0 {
             return self.start(lexed.op);
         }
@@ -154,7 +154,7 @@ impl Visitor for Machine<'_> {
                     Name::Other
                 };
                 self.push(at, Item::Text { name, at })?;
-                self.last = Kind::Text(name);
+                self.last = EntryKind::Text(name);
             }
             Op::Integer(integer) => self.push(at, Item::Integer(integer))?,
             Op::Memoize => self.memoize(at, None)?,
@@ -179,7 +179,11 @@ impl Visitor for Machine<'_> {
                 let first = self.close_mark(at)?;
                 let items = self.count_from(first);
                 if !items.is_multiple_of(2) {
-                    return Err(self.wrong(at, format!("{items} items"), "keys with their values"));
+                    return Err(wrong(
+                        at,
+                        format!("{items} items"),
+                        "keys with their values",
+                    ));
                 }
                 if let Some(Item::Fields) = first.checked_sub(2).and_then(|at| self.stack.get(at)) {
                     self.fields(first)?;
@@ -219,7 +223,7 @@ impl Visitor for Machine<'_> {
             }
             Op::Pop => {
                 self.pop(at)?;
-                self.last = Kind::Other;
+                self.last = EntryKind::Other;
             }
             Op::PopMark => {
                 let first = self.close_mark(at)?;
@@ -233,7 +237,7 @@ impl Visitor for Machine<'_> {
                         self.global(at, module, name)?
                     }
                     (module, _) => {
-                        return Err(self.wrong(
+                        return Err(wrong(
                             at,
                             module.describe(),
                             "the names of a module and a class",
@@ -244,14 +248,14 @@ impl Visitor for Machine<'_> {
             Op::NewObj => {
                 let (arguments, class) = (self.pop(at)?, self.pop(at)?);
                 if !matches!((class, arguments), (Item::Class, Item::Tuple)) {
-                    return Err(self.wrong(at, class.describe(), "the class PersistentData"));
+                    return Err(wrong(at, class.describe(), "the class PersistentData"));
                 }
                 self.push(at, Item::Instance { has_state: false })?;
             }
             Op::Reduce => {
                 let (arguments, function) = (self.pop(at)?, self.pop(at)?);
                 if !matches!((function, arguments), (Item::Constructor, Item::Tuple)) {
-                    return Err(self.wrong(
+                    return Err(wrong(
                         at,
                         format!("a call of {}", function.describe()),
                         "no call but those that make a plain value",
@@ -273,7 +277,7 @@ impl Visitor for Machine<'_> {
             Op::Frame(length) => {
                 let left = self.len.saturating_sub(at).saturating_sub(9);
                 if length > left {
-                    return Err(self.wrong(
+                    return Err(wrong(
                         at,
                         format!("a frame of {length} bytes"),
                         format!("at most the {left} bytes that are left"),
@@ -281,7 +285,7 @@ impl Visitor for Machine<'_> {
                 }
             }
             Op::Proto(_) => {
-                return Err(self.wrong(
+                return Err(wrong(
                     at,
                     "a second PROTO opcode",
                     "one, at the start of the file",
@@ -293,27 +297,26 @@ impl Visitor for Machine<'_> {
     }
 }
 
-impl Machine<'_> {
-    #[cold]
-    fn wrong(&self, at: u64, found: impl Into<String>, expected: impl Into<String>) -> Error {
-        corrupt(self.path, at, found, expected.into())
-    }
-
-    fn start(&self, op: Op) -> Result<Flow> {
+impl Machine {
+    fn start(&self, op: Op) -> Decoded<Flow> {
         match op {
             Op::Proto(2..=5) => Ok(Flow::Next),
-            Op::Proto(version) => Err(self.wrong(
+            Op::Proto(version) => Err(wrong(
                 0,
                 format!("pickle protocol {version}"),
                 "a pickle of protocol 2, 3, 4 or 5",
             )),
-            _ => Err(self.wrong(0, "no PROTO opcode", "a pickle of protocol 2, 3, 4 or 5")),
+            _ => Err(wrong(
+                0,
+                "no PROTO opcode",
+                "a pickle of protocol 2, 3, 4 or 5",
+            )),
         }
     }
 
     #[inline]
-    fn push(&mut self, at: u64, item: Item) -> Result<()> {
-        self.last = Kind::Other;
+    fn push(&mut self, at: u64, item: Item) -> Decoded<()> {
+        self.last = EntryKind::Other;
         if self.bulk {
             // Names stay, as they may name a function.
             let plain = matches!(
@@ -337,20 +340,21 @@ impl Machine<'_> {
         self.push_item(at, item)
     }
 
-    fn push_item(&mut self, at: u64, item: Item) -> Result<()> {
+    fn push_item(&mut self, at: u64, item: Item) -> Decoded<()> {
         if self.stack.len() >= MAX_STACK {
-            return Err(self.wrong(
+            return Err(wrong(
                 at,
                 "values nested too deeply",
                 format!("at most {MAX_STACK} unfinished ones"),
             ));
         }
+        memory::reserve(&mut self.stack, 1, "hold its unfinished values")?;
         self.stack.push(item);
         Ok(())
     }
 
     /// Takes the topmost value above the mark.
-    fn pop(&mut self, at: u64) -> Result<Item> {
+    fn pop(&mut self, at: u64) -> Decoded<Item> {
         if self.stack.len() > self.base {
             match self.stack.last_mut() {
                 Some(Item::Plain(run)) if *run > 1 => {
@@ -364,23 +368,31 @@ impl Machine<'_> {
                 }
             }
         }
-        Err(self.wrong(at, "too few values", "a value for this opcode to take"))
+        Err(wrong(
+            at,
+            "too few values",
+            "a value for this opcode to take",
+        ))
     }
 
-    fn mark(&mut self, at: u64) -> Result<()> {
+    fn mark(&mut self, at: u64) -> Decoded<()> {
         let bulk = !matches!(self.stack.last(), Some(Item::Fields));
         let base = self.base;
         self.push_item(at, Item::Mark { base })?;
         self.base = self.stack.len();
         self.bulk = bulk;
-        self.last = Kind::Other;
+        self.last = EntryKind::Other;
         Ok(())
     }
 
     /// The index of the first item above the mark that the opcode ends. The items are still there.
-    fn close_mark(&self, at: u64) -> Result<usize> {
+    fn close_mark(&self, at: u64) -> Decoded<usize> {
         match self.base {
-            0 => Err(self.wrong(at, "no mark", "a mark before the items of this opcode")),
+            0 => Err(wrong(
+                at,
+                "no mark",
+                "a mark before the items of this opcode",
+            )),
             first => Ok(first),
         }
     }
@@ -397,7 +409,7 @@ impl Machine<'_> {
             .checked_sub(2)
             .and_then(|below| self.stack.get(below))
             .is_some_and(|below| !matches!(below, Item::Fields));
-        self.last = Kind::Other;
+        self.last = EntryKind::Other;
     }
 
     fn count_from(&self, first: usize) -> u64 {
@@ -416,18 +428,18 @@ impl Machine<'_> {
         at: u64,
         accepts: impl FnOnce(&Item) -> bool,
         expected: &'static str,
-    ) -> Result<()> {
-        self.last = Kind::Other;
+    ) -> Decoded<()> {
+        self.last = EntryKind::Other;
         let found = self.stack.get(self.base..).and_then(<[Item]>::last);
         match found {
             Some(item) if accepts(item) => Ok(()),
-            Some(item) => Err(self.wrong(at, item.describe(), expected)),
-            None => Err(self.wrong(at, "too few values", expected)),
+            Some(item) => Err(wrong(at, item.describe(), expected)),
+            None => Err(wrong(at, "too few values", expected)),
         }
     }
 
     /// Adds pairs to the dict on top.
-    fn set_items(&mut self, at: u64, pairs: u64) -> Result<()> {
+    fn set_items(&mut self, at: u64, pairs: u64) -> Decoded<()> {
         self.expect_target(
             at,
             |item| matches!(item, Item::Dict(_) | Item::Fields),
@@ -440,11 +452,11 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn empty_dict(&mut self, at: u64) -> Result<()> {
+    fn empty_dict(&mut self, at: u64) -> Decoded<()> {
         let is_top_level = matches!(self.stack.as_slice(), [] | [Item::Instance { .. }]);
         if !is_top_level {
             let start = at + 1;
-            let map = Map {
+            let map = MapSpan {
                 start,
                 end: start,
                 pairs: 0,
@@ -452,14 +464,14 @@ impl Machine<'_> {
             return self.push(at, Item::Dict(map));
         }
         if self.has_top_level {
-            return Err(self.wrong(at, "a second dict of fields", "one"));
+            return Err(wrong(at, "a second dict of fields", "one"));
         }
         self.has_top_level = true;
         self.push(at, Item::Fields)
     }
 
     /// Takes the pairs from `first` on into account.
-    fn fields(&mut self, first: usize) -> Result<()> {
+    fn fields(&mut self, first: usize) -> Decoded<()> {
         let mut index = first;
         while let Some([key, value]) = self.stack.get(index..index + 2) {
             let (key, value) = (*key, *value);
@@ -469,28 +481,28 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn field(&mut self, key: Item, value: Item) -> Result<()> {
+    fn field(&mut self, key: Item, value: Item) -> Decoded<()> {
         let Item::Text { name, at } = key else {
             return Ok(());
         };
-        let survey = &mut self.survey;
+        let outline = &mut self.outline;
         let (bit, key, map, integer) = match name {
-            Name::LabelToId => (1, "label_to_id", Some(&mut survey.label_to_id), None),
-            Name::IdToLabel => (2, "id_to_label", Some(&mut survey.id_to_label), None),
-            Name::IdToSeqId => (4, "id_to_seq_id", Some(&mut survey.id_to_seq_id), None),
+            Name::LabelToId => (1, "label_to_id", Some(&mut outline.label_to_id), None),
+            Name::IdToLabel => (2, "id_to_label", Some(&mut outline.id_to_label), None),
+            Name::IdToSeqId => (4, "id_to_seq_id", Some(&mut outline.id_to_seq_id), None),
             Name::TotalElementsAdded => {
-                let field = &mut survey.total_elements_added;
+                let field = &mut outline.total_elements_added;
                 (8, "total_elements_added", None, Some(field))
             }
             Name::Dimensionality => {
-                let field = &mut survey.dimensionality;
+                let field = &mut outline.dimensionality;
                 (16, "dimensionality", None, Some(field))
             }
-            Name::MaxSeqId => (32, "max_seq_id", None, Some(&mut survey.max_seq_id)),
+            Name::MaxSeqId => (32, "max_seq_id", None, Some(&mut outline.max_seq_id)),
             _ => return Ok(()),
         };
         if self.known & bit != 0 {
-            return Err(self.wrong(at, format!("a second {key}"), "each field once"));
+            return Err(wrong(at, format!("a second {key}"), "each field once"));
         }
         self.known |= bit;
         match (map, integer, value) {
@@ -499,26 +511,26 @@ impl Machine<'_> {
             (_, Some(_), Item::None) => {}
             (Some(_), ..) => {
                 let found = format!("{} as {key}", value.describe());
-                return Err(self.wrong(at, found, format!("{key} to be a dict")));
+                return Err(wrong(at, found, format!("{key} to be a dict")));
             }
             _ => {
                 let found = format!("{} as {key}", value.describe());
                 let expected = format!("{key} to be None or an integer from 0 to {}", u64::MAX);
-                return Err(self.wrong(at, found, expected));
+                return Err(wrong(at, found, expected));
             }
         }
         Ok(())
     }
 
-    fn global(&mut self, at: u64, module: Name, name: Name) -> Result<()> {
+    fn global(&mut self, at: u64, module: Name, name: Name) -> Decoded<()> {
         match (module, name) {
             (_, Name::PersistentData) => self.push(at, Item::Class),
             (Name::Builtins, Name::BuiltinType) | (Name::Codecs, Name::Encode) => {
                 self.push(at, Item::Constructor)?;
-                self.last = Kind::Constructor;
+                self.last = EntryKind::Constructor;
                 Ok(())
             }
-            _ => Err(self.wrong(
+            _ => Err(wrong(
                 at,
                 "a class or function by name",
                 "no class but PersistentData",
@@ -526,49 +538,46 @@ impl Machine<'_> {
         }
     }
 
-    fn memoize(&mut self, at: u64, index: Option<u64>) -> Result<()> {
+    fn memoize(&mut self, at: u64, index: Option<u64>) -> Decoded<()> {
         if self.stack.len() <= self.base {
-            return Err(self.wrong(at, "nothing to memoise", "a value before it"));
+            return Err(wrong(at, "nothing to memoise", "a value before it"));
         }
-        let next = u64::try_from(self.survey.memo.len()).unwrap_or(u64::MAX);
+        let next = u64::try_from(self.outline.memo.len()).unwrap_or(u64::MAX);
         match index {
-            Some(index) if index != next => Err(self.wrong(
+            Some(index) if index != next => Err(wrong(
                 at,
                 format!("memo entry {index}"),
                 format!("the next one, {next}"),
             )),
-            _ => {
-                self.survey.memo.push(self.last);
-                Ok(())
-            }
+            _ => Ok(self.outline.memo.push(self.last)?),
         }
     }
 
-    fn get(&mut self, at: u64, index: u64) -> Result<()> {
-        match self.survey.memo.refer(index) {
-            Some(Kind::Text(name)) => self.push(at, Item::Text { name, at }),
-            Some(Kind::Constructor) => self.push(at, Item::Constructor),
-            Some(Kind::Other) => self.push(at, Item::Plain(1)),
-            None => Err(self.wrong(
+    fn get(&mut self, at: u64, index: u64) -> Decoded<()> {
+        match self.outline.memo.refer(index) {
+            Some(EntryKind::Text(name)) => self.push(at, Item::Text { name, at }),
+            Some(EntryKind::Constructor) => self.push(at, Item::Constructor),
+            Some(EntryKind::Other) => self.push(at, Item::Plain(1)),
+            None => Err(wrong(
                 at,
                 format!("memo entry {index}"),
-                format!("one of the {} put so far", self.survey.memo.len()),
+                format!("one of the {} put so far", self.outline.memo.len()),
             )),
         }
     }
 
-    fn stop(&mut self, at: u64) -> Result<Flow> {
+    fn stop(&mut self, at: u64) -> Decoded<Flow> {
         match self.stack.as_slice() {
             [Item::Fields | Item::Instance { has_state: true }] => {
                 self.stack.clear();
                 Ok(Flow::Stop)
             }
-            [item] => Err(self.wrong(
+            [item] => Err(wrong(
                 at,
                 item.describe(),
                 "a dict of fields or an instance of PersistentData",
             )),
-            items => Err(self.wrong(
+            items => Err(wrong(
                 at,
                 format!("{} unfinished values", items.len()),
                 "one finished value",

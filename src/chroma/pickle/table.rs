@@ -1,11 +1,10 @@
 //! The table of labels: first ordered by the ids' fingerprints, to be joined, then by label, to be
 //! looked up.
 
-use super::memo::Bits;
-use super::place::Place;
-use super::reserve;
+use super::span::Span;
+use crate::bits::Bits;
 use crate::error::Result;
-use crate::io::file::Source;
+use crate::memory;
 
 /// How many rows share a bucket of the index over fingerprints, at least on average.
 const ROWS_PER_BUCKET: usize = 4;
@@ -15,7 +14,7 @@ const ROWS_PER_BUCKET: usize = 4;
 pub(super) struct Row {
     pub(super) label: u64,
     /// Flagged, once joined, when `word` is a sequence number.
-    pub(super) place: Place,
+    pub(super) span: Span,
     /// The id's fingerprint; once joined, its sequence number, if any.
     pub(super) word: u64,
 }
@@ -32,11 +31,11 @@ pub(super) struct ByFingerprint {
 
 impl ByFingerprint {
     /// Sorts `rows`. There must be no more than `u32::MAX`.
-    pub(super) fn new(source: &Source, mut rows: Vec<Row>) -> Result<Self> {
+    pub(super) fn new(mut rows: Vec<Row>) -> Result<Self> {
         rows.sort_unstable_by_key(|row| row.word);
         let bits = (rows.len() / ROWS_PER_BUCKET).max(2).ilog2();
         let shift = u64::BITS - bits;
-        let mut buckets = reserve(source, (1_usize << bits) + 1)?;
+        let mut buckets = memory::with_capacity((1_usize << bits) + 1, "join its ids")?;
         let mut row = 0;
         for bucket in 0..1_u64 << bits {
             buckets.push(u32::try_from(row).unwrap_or(u32::MAX));
@@ -72,15 +71,15 @@ impl ByFingerprint {
         let Self { mut rows, .. } = self;
         for (index, row) in rows.iter_mut().enumerate() {
             match seq_ids.get(index) {
-                Some(seq_id) if has_seq_id.get(index) => {
+                Some(seq_id) if has_seq_id.contains(index as u64) => {
                     row.word = *seq_id;
-                    row.place = row.place.flagged();
+                    row.span = row.span.flagged();
                 }
                 _ => row.word = 0,
             }
         }
         drop(seq_ids);
-        rows.sort_unstable_by_key(|row| (row.label, row.place.position()));
+        rows.sort_unstable_by_key(|row| (row.label, row.span.position()));
         rows
     }
 }

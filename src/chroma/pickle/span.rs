@@ -1,4 +1,4 @@
-//! Where a string stands in a pickle, in eight bytes.
+//! Where a string is in a pickle, in eight bytes.
 
 const LENGTH_BITS: u32 = 23;
 
@@ -10,16 +10,17 @@ pub(super) const MAX_FILE_BYTES: u64 = 1 << (63 - LENGTH_BITS);
 
 /// From the highest bit: 40 bits of position, 23 of length, and one flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(u64);
+pub(super) struct Span(u64);
 
-impl Place {
-    /// A string that was not found where it should be.
+impl Span {
+    /// Of a string that was not found where it should be.
     pub(super) const NOWHERE: Self = Self(1);
-    /// A string that is somewhere.
+    /// Of a string that is somewhere.
     pub(super) const UNKNOWN: Self = Self(0);
 
     /// `length` bytes from `position` on, within the two limits above.
     pub(super) fn new(position: u64, length: u64) -> Self {
+        debug_assert!(position < MAX_FILE_BYTES, "{position}");
         Self((position % MAX_FILE_BYTES) << (LENGTH_BITS + 1) | length.min(MAX_ID_BYTES) << 1)
     }
 

@@ -1,17 +1,13 @@
-//! `length.bin`
-
-use zerocopy::little_endian::F32;
-use zerocopy::FromBytes;
+//! `length.bin`: does it hold norms, and one for each record?
 
 use super::finding::{Findings, LENGTH_MISSING, LENGTH_TOO_SHORT};
 use crate::chroma::file_name::LENGTH;
+use crate::chroma::norms::Norms;
 use crate::error::{Error, Result};
-use crate::io::file::Source;
+use crate::io::source::Source;
 use crate::progress::Monitor;
 
-const SIZE: u64 = size_of::<F32>() as u64;
-
-/// Norms that are looked at at once.
+/// Norms to look at at a time.
 const BATCH: u64 = 1 << 16;
 
 /// What `length.bin` looks like.
@@ -26,12 +22,12 @@ pub(crate) enum NormKind {
 }
 
 pub(crate) fn check(
-    source: Option<&Source>,
+    norms: Option<Norms<impl Source>>,
     count: u64,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<NormKind> {
-    let Some(source) = source else {
+    let Some(mut norms) = norms else {
         if count > 0 {
             findings.note(&LENGTH_MISSING, LENGTH, || {
                 format!("{count} records are counted")
@@ -39,22 +35,18 @@ pub(crate) fn check(
         }
         return Ok(NormKind::Unknown);
     };
-    let held = source.len() / SIZE;
+    let held = norms.count();
     findings.note_many(
         &LENGTH_TOO_SHORT,
         LENGTH,
         count.saturating_sub(held),
-        || format!("record {held}: {} bytes hold {held} norms", source.len()),
+        || format!("record {held}: {} bytes hold {held} norms", norms.len()),
     );
-    let mut cursor = source.cursor();
     let (mut at, end) = (0, held.min(count));
     let mut positive = false;
     while at < end {
-        let batch = (end - at).min(BATCH);
-        let len = usize::try_from(batch * SIZE).map_err(Error::internal)?;
-        let bytes = cursor.bytes(at * SIZE, len)?;
-        let norms = <[F32]>::ref_from_bytes(bytes).map_err(Error::internal)?;
-        for norm in norms {
+        let batch = usize::try_from((end - at).min(BATCH)).map_err(Error::internal)?;
+        for norm in norms.block(at, batch)? {
             let norm = norm.get();
             // A norm near the smallest number is an integer or a pointer seen as a float.
             if !norm.is_finite() || norm < 0.0 || norm.is_subnormal() {
