@@ -15,11 +15,13 @@ use std::path::Path;
 use serde::Serialize;
 use zerocopy::FromBytes;
 
+use crate::chroma::file_name;
 use crate::columnar::{check_batch_size, ColumnarFormat, DEFAULT_BATCH_SIZE};
 use crate::error::{Error, Result};
-use crate::io::atomic::{refuse_same_file, AtomicFile};
+use crate::io::atomic::AtomicFile;
 use crate::io::file::IoMode;
 use crate::io::mmap::Map;
+use crate::io::protected::Protected;
 use crate::memory;
 use crate::progress::Monitor;
 use crate::threads::thread_count;
@@ -241,7 +243,8 @@ pub fn build_index_from_columnar(
 ) -> Result<BuildSummary> {
     let (input, output) = (input.as_ref(), output.as_ref());
     let plan = options.check()?;
-    refuse_same_file(output, input)?;
+    let protected = Protected::names(file_name::PROTECTED).and_input(input);
+    protected.check(output)?;
     let mut rows = ColumnarInput::open(
         input,
         options.format,
@@ -249,7 +252,7 @@ pub fn build_index_from_columnar(
         options.include_deleted,
         options.io,
     )?;
-    build_to(&mut rows, input, output, &plan, monitor)
+    build_to(&mut rows, input, (output, protected), &plan, monitor)
 }
 
 impl RowSource for ColumnarInput {
@@ -303,13 +306,9 @@ pub fn build_index_from_vectors(
         labels,
         next: 0,
     };
-    build_to(
-        &mut source,
-        Path::new("vectors"),
-        output.as_ref(),
-        &plan,
-        monitor,
-    )
+    let protected = Protected::names(file_name::PROTECTED);
+    let output = (output.as_ref(), protected);
+    build_to(&mut source, Path::new("vectors"), output, &plan, monitor)
 }
 
 /// Rows of [`build_index_from_vectors`].
@@ -367,11 +366,11 @@ impl RowSource for Slices<'_> {
 fn build_to<R: RowSource>(
     rows: &mut R,
     input: &Path,
-    output: &Path,
+    (output, protected): (&Path, Protected),
     plan: &Plan,
     monitor: &Monitor<'_>,
 ) -> Result<BuildSummary> {
-    let mut target = AtomicFile::create(output)?;
+    let mut target = AtomicFile::create(output, protected)?;
     let file = target.file()?;
     let summary = build_from_rows(rows, input, file, output, plan, monitor)?;
     target.commit()?;

@@ -25,4 +25,17 @@ pub(crate) mod file_name {
     pub(crate) const METADATA: &str = "index_metadata.pickle";
 
     pub(crate) const ALL: [&str; 5] = [HEADER, LEVEL0, LENGTH, LINK_LISTS, METADATA];
+
+    /// Names of files that hold what cannot be made again: no output replaces one.
+    pub(crate) const PROTECTED: &[&str] = &[
+        HEADER,
+        LEVEL0,
+        LENGTH,
+        LINK_LISTS,
+        METADATA,
+        "chroma.sqlite3",
+        "chroma.sqlite3-wal",
+        "chroma.sqlite3-shm",
+        "chroma.sqlite3-journal",
+    ];
 }

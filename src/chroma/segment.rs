@@ -18,6 +18,7 @@ use super::record::{Level0, RecordLayout, BLOCK_BYTES};
 use super::{file_name, IndexHeader};
 use crate::error::{Error, Result};
 use crate::io::file::{Access, FileWindow, InputFile, LOOKUP_WINDOW, WINDOW};
+use crate::io::protected::Protected;
 use crate::io::source::Source;
 use crate::progress::Monitor;
 
@@ -153,6 +154,15 @@ impl SegmentFiles {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What an output must not replace: these files, and Chroma's files in any directory.
+    pub(crate) fn protected(&self) -> Protected {
+        self.all()
+            .into_iter()
+            .fold(Protected::names(file_name::PROTECTED), |files, file| {
+                files.and_input(&file.path)
+            })
     }
 
     /// Reads the first `count` records.

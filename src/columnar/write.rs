@@ -14,7 +14,7 @@
 //!     ],
 //!     metadata: vec![("hnsw_toolbox.collection".into(), "papers".into())],
 //! };
-//! let mut file = AtomicFile::create(path)?;
+//! let mut file = AtomicFile::create(path, protected)?;
 //! let mut table = TableWriter::new(&mut file, &schema, &WriteOptions::default())?;
 //! for record in records {
 //!     table.push(0, Value::Utf8(record.id))?;

@@ -16,7 +16,7 @@ use crate::columnar::columns::{Extracted, Schema};
 use crate::columnar::write::WriteOptions;
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
 use crate::error::{BoxError, Error, Result};
-use crate::io::atomic::{refuse_index_file, refuse_inside, refuse_same_file, AtomicFile};
+use crate::io::atomic::{refuse_inside, AtomicFile};
 use crate::io::file::{Access, IoMode};
 use crate::progress::Monitor;
 use rows::{RowGroups, RowReader};
@@ -370,16 +370,14 @@ pub fn extract_index_to_columnar(
     let output = output.as_ref();
     let extract = &options.extract;
     let segment = open_segment(index_dir.as_ref(), extract, extract.io)?;
-    match extract.salvage {
-        None => refuse_index_file(output, segment.files().dir())?,
-        Some(_) => refuse_inside(output, segment.files().dir())?,
+    if extract.salvage.is_some() {
+        refuse_inside(output, segment.files().dir())?;
     }
-    if let Some(metadata) = segment.files().metadata.opened() {
-        refuse_same_file(output, metadata.path())?;
-    }
+    let protected = segment.files().protected();
+    protected.check(output)?;
     let mut rows = RowReader::new(&segment, extract, monitor)?;
 
-    let mut file = AtomicFile::create(output)?;
+    let mut file = AtomicFile::create(output, protected)?;
     let schema = Schema {
         columns: Extracted::columns(segment.layout().dimension()),
         metadata: metadata(&segment),

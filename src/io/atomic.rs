@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::thread::{self, JoinHandle};
 
-use crate::chroma::file_name;
 use crate::error::{Error, Result};
+use crate::io::protected::Protected;
 
 const PREFIX: &str = ".hnsw-toolbox-";
 const SUFFIX: &str = ".tmp";
@@ -30,13 +30,15 @@ pub(crate) struct AtomicFile {
     early_sync: EarlySync,
     temporary: PathBuf,
     target: PathBuf,
+    protected: Protected,
 }
 
 impl AtomicFile {
     /// Starts a file that will be `target`. Missing parent directories are created; a symbolic
-    /// link is followed; only a regular file may be replaced.
-    pub(crate) fn create(target: &Path) -> Result<Self> {
+    /// link is followed; only a regular file may be replaced, and none that is protected.
+    pub(crate) fn create(target: &Path, protected: Protected) -> Result<Self> {
         let target = resolve(target)?;
+        protected.check(&target)?;
         let parent = parent(&target);
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
         remove_abandoned(parent);
@@ -46,6 +48,7 @@ impl AtomicFile {
             writer: Some(BufWriter::with_capacity(BUFFER, file)),
             temporary,
             target,
+            protected,
         };
         if let Ok(existing) = std::fs::metadata(&output.target) {
             std::fs::set_permissions(&output.temporary, existing.permissions())
@@ -94,6 +97,8 @@ impl AtomicFile {
             .join()
             .and_then(|()| file.sync_all())
             .map_err(Error::io(&self.target, "sync"))?;
+        // Another file may have taken the name meanwhile.
+        self.protected.check(&self.target)?;
         std::fs::rename(&self.temporary, &self.target).map_err(Error::io(
             &self.target,
             "move the finished file to its name",
@@ -182,28 +187,6 @@ impl EarlySync {
     }
 }
 
-/// Fails when `target` is one of the files of the index in `index_dir`.
-pub(crate) fn refuse_index_file(target: &Path, index_dir: &Path) -> Result<()> {
-    let target = resolve(target)?;
-    let (Ok(parent), Ok(index_dir)) = (parent(&target).canonicalize(), index_dir.canonicalize())
-    else {
-        return Ok(()); // a parent that does not exist yet is not the index
-    };
-    let is_index_file = target.file_name().is_some_and(|name| {
-        file_name::ALL
-            .iter()
-            .any(|index_file| name.eq_ignore_ascii_case(index_file))
-    });
-    if parent == index_dir && is_index_file {
-        return Err(Error::UnusablePath {
-            path: target,
-            found: "a file of the index itself".into(),
-            expected: "an output outside the index's own files".into(),
-        });
-    }
-    Ok(())
-}
-
 /// Fails when `target` would be in the directory `index_dir` or below it.
 pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
     let target = resolve(target)?;
@@ -233,18 +216,6 @@ pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// Fails when `target` names the same file as `input`.
-pub(crate) fn refuse_same_file(target: &Path, input: &Path) -> Result<()> {
-    match (target.canonicalize(), input.canonicalize()) {
-        (Ok(target), Ok(input)) if target == input => Err(Error::UnusablePath {
-            path: target,
-            found: "the input itself".into(),
-            expected: "another file".into(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 fn parent(path: &Path) -> &Path {
@@ -381,7 +352,7 @@ mod tests {
     fn appears_only_when_committed() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("deep/er/out");
-        let mut output = AtomicFile::create(&target).unwrap();
+        let mut output = AtomicFile::create(&target, Protected::default()).unwrap();
         output.write_all(b"new").unwrap();
         assert!(!target.exists());
         output.commit().unwrap();
@@ -394,7 +365,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("out");
         std::fs::write(&target, b"old").unwrap();
-        let mut output = AtomicFile::create(&target).unwrap();
+        let mut output = AtomicFile::create(&target, Protected::default()).unwrap();
         output.write_all(b"new").unwrap();
         drop(output);
         assert_eq!(std::fs::read(&target).unwrap(), b"old");
@@ -405,8 +376,8 @@ mod tests {
     fn an_abandoned_temporary_file_is_removed_and_a_live_one_kept() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(".hnsw-toolbox-1-1.tmp"), b"").unwrap();
-        let first = AtomicFile::create(&directory.path().join("a")).unwrap();
-        let second = AtomicFile::create(&directory.path().join("b")).unwrap();
+        let first = AtomicFile::create(&directory.path().join("a"), Protected::default()).unwrap();
+        let second = AtomicFile::create(&directory.path().join("b"), Protected::default()).unwrap();
         assert_eq!(names(directory.path()).len(), 2);
         first.commit().unwrap();
         second.commit().unwrap();
@@ -421,13 +392,13 @@ mod tests {
         let link = directory.path().join("link");
         std::fs::write(&real, b"old").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let mut output = AtomicFile::create(&link).unwrap();
+        let mut output = AtomicFile::create(&link, Protected::default()).unwrap();
         output.write_all(b"new").unwrap();
         output.commit().unwrap();
         assert_eq!(std::fs::read(&real).unwrap(), b"new");
         assert!(link.is_symlink());
 
-        let error = AtomicFile::create(Path::new("/dev/null")).unwrap_err();
+        let error = AtomicFile::create(Path::new("/dev/null"), Protected::default()).unwrap_err();
         assert!(matches!(error, Error::UnusablePath { .. }), "{error}");
     }
 
@@ -439,7 +410,10 @@ mod tests {
         let target = directory.path().join("out");
         std::fs::write(&target, b"old").unwrap();
         std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).unwrap();
-        AtomicFile::create(&target).unwrap().commit().unwrap();
+        AtomicFile::create(&target, Protected::default())
+            .unwrap()
+            .commit()
+            .unwrap();
         let mode = std::fs::metadata(&target).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

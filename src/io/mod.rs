@@ -3,4 +3,5 @@
 pub(crate) mod atomic;
 pub(crate) mod file;
 pub(crate) mod mmap;
+pub(crate) mod protected;
 pub(crate) mod source;

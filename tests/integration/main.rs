@@ -9,6 +9,7 @@ mod extract_fixtures;
 mod extract_properties;
 mod faults;
 mod hostile_index;
+mod protected_files;
 mod round_trip;
 mod salvage;
 mod verify;

@@ -14,6 +14,7 @@ use parquet2::schema::types::PhysicalType;
 
 use super::*;
 use crate::columnar::columns::{Column, ColumnType, ElementType};
+use crate::io::protected::Protected;
 
 /// A value that owns what it holds. Floats are compared bit by bit.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +160,7 @@ fn push_list(table: &mut TableWriter<'_>, column: usize, type_: ColumnType, cell
 }
 
 fn write_table(path: &Path, options: &WriteOptions, schema: &Schema, rows: &[Vec<Cell>]) {
-    let mut file = AtomicFile::create(path).unwrap();
+    let mut file = AtomicFile::create(path, Protected::default()).unwrap();
     let mut table = TableWriter::new(&mut file, schema, options).unwrap();
     for row in rows {
         for (number, (column, cell)) in schema.columns.iter().zip(row).enumerate() {
@@ -396,7 +397,7 @@ fn large_strings_end_row_groups_and_record_batches() {
     let document = "x".repeat(1 << 20);
     for format in [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc] {
         let path = folder.path().join("table");
-        let mut file = AtomicFile::create(&path).unwrap();
+        let mut file = AtomicFile::create(&path, Protected::default()).unwrap();
         let mut table = TableWriter::new(&mut file, &schema, &options(format, 1024)).unwrap();
         for row in 0..40 {
             table.push(0, Value::UInt64(row)).unwrap();
@@ -422,7 +423,8 @@ fn values_of_another_type_and_rows_without_a_required_value_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let schema = schema();
     for format in [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc] {
-        let mut file = AtomicFile::create(&folder.path().join("table")).unwrap();
+        let mut file =
+            AtomicFile::create(&folder.path().join("table"), Protected::default()).unwrap();
         let mut table = TableWriter::new(&mut file, &schema, &options(format, 8)).unwrap();
         for column in 0..schema.columns.len() {
             let refused = table.push(column, Value::Vector(&[1.0, 2.0, 3.0, 4.0]));
