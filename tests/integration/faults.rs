@@ -67,7 +67,10 @@ fn shared_directory() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let binary = dir.path().join("command");
-    std::fs::copy(BINARY, &binary).unwrap();
+    // Copied by another process: while this one has the copy open for writing, a child that another
+    // thread forks would inherit that, and the system refuses to execute a file that is open so.
+    let copied = Command::new("cp").arg(BINARY).arg(&binary).status();
+    assert!(copied.unwrap().success());
     (dir, binary)
 }
 
