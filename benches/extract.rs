@@ -2,13 +2,6 @@
 //!
 //! `benches/peers` measures the command line beside others, at sizes that matter.
 
-#![allow(clippy::unwrap_used, missing_docs)]
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::indexing_slicing
-)]
-
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
@@ -19,7 +12,6 @@ use hnsw_toolbox::{
 };
 
 // The crate in peers/ uses it as well, as a public module.
-#[allow(unreachable_pub)]
 #[path = "support/synthetic_index.rs"]
 mod synthetic_index;
 

@@ -3,13 +3,6 @@
 //! `cargo bench --bench metadata [-- IDS …]`. Both read from a file in the page cache; serde-pickle
 //! through its fastest way, from a slice into typed maps.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::indexing_slicing,
-    reason = "a benchmark"
-)]
-
 #[path = "../tests/support/metadata_pickles.rs"]
 mod metadata_pickles;
 #[path = "../tests/support/synthetic.rs"]

@@ -16,8 +16,10 @@
 //		OutputPath: "/data/rebuilt.parquet",
 //	})
 //
-// Every function may be called from any number of goroutines at once. [ExtractIndexContext] and
-// [BuildIndexContext] stop when their context ends, and can report progress.
+// [InspectIndex] reports what such a directory holds, and [VerifyIndex] whether it is damaged.
+//
+// Every function may be called from any number of goroutines at once. The functions whose name ends
+// with Context stop when their context ends, and can report progress.
 //
 // A field of a request that is left at its zero value has its documented default. Outputs appear
 // whole or not at all: after an error, a cancellation or a crash an earlier file of that name is as

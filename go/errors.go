@@ -41,9 +41,9 @@ const (
 	codeInternal        = 900
 )
 
-// Error is a failed extract or build call.
+// Error is a failed call.
 type Error struct {
-	// Op is what failed: "extract index" or "build index".
+	// Op is what failed, such as "extract index".
 	Op string
 	// Code says what kind of error it is, and never changes its meaning: see Error::code of the
 	// Rust library.

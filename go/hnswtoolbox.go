@@ -246,7 +246,7 @@ func Version() (string, error) {
 	return goString(lib.version()), nil
 }
 
-// LastError returns the text of the error of the extract or build call that finished last, on
+// LastError returns the text of the error of the call with a request that finished last, on
 // whichever goroutine, or "" if it succeeded. The error that a call returns says the same, and
 // cannot be another call's.
 func LastError() string {
@@ -265,8 +265,11 @@ func ExtractIndex(req ExtractRequest) (*ExtractResponse, error) {
 // ExtractIndexContext is [ExtractIndex], and stops soon after ctx ends. It then writes no file, and
 // its error matches both ctx.Err() and [ErrCancelled].
 func ExtractIndexContext(ctx context.Context, req ExtractRequest, opts ...Option) (*ExtractResponse, error) {
-	resp := new(ExtractResponse)
-	op := operation{
+	return call[ExtractResponse](ctx, req.operation(), opts)
+}
+
+func (req ExtractRequest) operation() operation {
+	return operation{
 		name:     "extract index",
 		function: func(l *library) nativeCall { return l.extract },
 		paths: []field{
@@ -278,12 +281,7 @@ func ExtractIndexContext(ctx context.Context, req ExtractRequest, opts ...Option
 				Token uint64 `json:"token,omitempty"`
 			}{req, token}
 		},
-		response: resp,
 	}
-	if err := op.run(ctx, opts); err != nil {
-		return nil, err
-	}
-	return resp, nil
 }
 
 // BuildIndex builds an HNSW index from a Parquet or Arrow IPC file and writes it as one .hnsw file.
@@ -294,8 +292,11 @@ func BuildIndex(req BuildRequest) (*BuildResponse, error) {
 // BuildIndexContext is [BuildIndex], and stops soon after ctx ends. It then writes no file, and its
 // error matches both ctx.Err() and [ErrCancelled].
 func BuildIndexContext(ctx context.Context, req BuildRequest, opts ...Option) (*BuildResponse, error) {
-	resp := new(BuildResponse)
-	op := operation{
+	return call[BuildResponse](ctx, req.operation(), opts)
+}
+
+func (req BuildRequest) operation() operation {
+	return operation{
 		name:     "build index",
 		function: func(l *library) nativeCall { return l.build },
 		paths:    []field{{"input_path", req.InputPath}, {"output_path", req.OutputPath}},
@@ -305,10 +306,5 @@ func BuildIndexContext(ctx context.Context, req BuildRequest, opts ...Option) (*
 				Token uint64 `json:"token,omitempty"`
 			}{req, token}
 		},
-		response: resp,
 	}
-	if err := op.run(ctx, opts); err != nil {
-		return nil, err
-	}
-	return resp, nil
 }

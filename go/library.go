@@ -141,16 +141,25 @@ type field struct{ name, value string }
 // nativeCall is a function of the library that takes a request and returns a response.
 type nativeCall func(request *byte) unsafe.Pointer
 
-// operation is an extract or build call.
+// operation is a call with a request.
 type operation struct {
 	name     string
 	function func(*library) nativeCall
 	paths    []field                // checked before they become JSON
 	request  func(token uint64) any // what becomes JSON; token 0 is none
-	response any                    // what the response is decoded into
 }
 
-func (op operation) run(ctx context.Context, opts []Option) (err error) {
+// call makes a call and returns its response.
+func call[Response any](ctx context.Context, op operation, opts []Option) (*Response, error) {
+	resp := new(Response)
+	if err := op.run(ctx, opts, resp); err != nil {
+		return nil, err
+	}
+	return resp, nil
+}
+
+// run makes a call and decodes its response into resp.
+func (op operation) run(ctx context.Context, opts []Option, resp any) (err error) {
 	defer func() {
 		if err == nil {
 			lastError.Store(nil)
@@ -200,7 +209,7 @@ func (op operation) run(ctx context.Context, opts []Option) (err error) {
 		}
 		return failure
 	}
-	if err := json.Unmarshal([]byte(text), op.response); err != nil {
+	if err := json.Unmarshal([]byte(text), resp); err != nil {
 		return &Error{Op: op.name, Code: codeInternal, Message: "the response is not as expected: " + err.Error(), cause: err}
 	}
 	return nil

@@ -17,6 +17,8 @@ type symbols struct {
 	version       func() unsafe.Pointer
 	extract       nativeCall
 	build         nativeCall
+	inspect       nativeCall
+	verify        nativeCall
 	lastError     func() unsafe.Pointer
 	lastErrorCode func() uint32
 	freeString    func(unsafe.Pointer)
@@ -42,6 +44,8 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_version", &s.version},
 		{"hnsw_toolbox_extract_index", &s.extract},
 		{"hnsw_toolbox_build_index", &s.build},
+		{"hnsw_toolbox_inspect", &s.inspect},
+		{"hnsw_toolbox_verify", &s.verify},
 		{"hnsw_toolbox_get_last_error", &s.lastError},
 		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
 		{"hnsw_toolbox_free_string", &s.freeString},

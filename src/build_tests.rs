@@ -1,13 +1,6 @@
 //! What both engines must do alike, proved on the bytes they write and through the fast-hnsw
 //! crate's own loader and search.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss
-)]
-
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::path::PathBuf;

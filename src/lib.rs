@@ -36,6 +36,25 @@
 //! error. [`IoMode::Read`] reads into a buffer instead and gives an error. Both notice when a file
 //! is not the same at the end as it was at the start, and then write nothing.
 
+// Nothing that a caller or a file gives may stop the process or lose bits unseen. Tests are free: to
+// panic is how they fail.
+#![cfg_attr(
+    not(any(test, feature = "_fuzzing")),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        clippy::print_stdout,
+        clippy::print_stderr
+    ),
+    warn(missing_docs, unreachable_pub)
+)]
+
 #[macro_use]
 mod macros;
 

@@ -1,9 +1,4 @@
 //! Searches beside those of the fast-hnsw crate, and what becomes of files that are damaged.
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss
-)]
 
 use std::path::PathBuf;
 

@@ -1,12 +1,6 @@
 //! Peak resident memory of the command line, which must not depend on the size of the vectors, and
 //! on the number of records only as far as the documentation says.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap
-)]
-#![allow(clippy::print_stdout)] // the figures, for whoever asks with --nocapture
 
 mod support;
 
@@ -25,7 +19,7 @@ const BUDGET: u64 = 16 * MIB;
 
 /// Runs a command, and gives its exit status (as `wait` does) and its peak resident memory in
 /// bytes, as the kernel counted it.
-#[allow(clippy::zombie_processes)] // wait4 waits for it
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn peak_memory(command: &mut Command) -> (i32, u64) {
     let child = command
         .stdin(Stdio::null())
@@ -35,11 +29,11 @@ fn peak_memory(command: &mut Command) -> (i32, u64) {
     let pid = i32::try_from(child.id()).unwrap();
     let mut status = 0;
     // SAFETY: rusage is plain numbers, for which zero is a value.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "the type is C's")]
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to locals of the types that wait4 fills. The child is not waited
     // for by anybody else: `Child` does so only when asked to.
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "the standard library does not give the usage")]
     let waited = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
     assert_eq!(waited, pid);
     // Before `exec` the child shares the memory of this process, so that the figure may be too

@@ -4,14 +4,6 @@
 //!
 //! A program of its own, because it counts every allocation.
 
-#![allow(
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::cast_precision_loss,
-    reason = "a test"
-)]
-
 #[path = "support/counting_allocator.rs"]
 mod counting_allocator;
 #[path = "support/metadata_pickles.rs"]

@@ -1,8 +1,11 @@
 //! Every exported symbol. `include/hnsw_toolbox.h` is generated from this file: its comments are
 //! the header's, so they are written for a C programmer.
 
-#![allow(unsafe_code)] // C strings and out parameters.
-#![allow(clippy::missing_safety_doc)] // The header's comments say what a caller owes.
+#![expect(unsafe_code, reason = "C strings and out parameters")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the comments are the header's, and say what a caller owes"
+)]
 
 use std::ffi::{c_char, CStr, CString};
 use std::ptr;
@@ -98,12 +101,60 @@ pub unsafe extern "C" fn hnsw_toolbox_build_index(request_json: *const c_char) -
     })
 }
 
-/// Why the calling thread's last hnsw_toolbox_extract_index or hnsw_toolbox_build_index failed:
-/// "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave
-/// it as it is.
+/// Reports what a Chroma vector segment directory holds, without judging it.
 ///
-/// The string is the library's: never free it. It is valid until the thread's next extract or
-/// build call, or its end. Other threads' errors are their own.
+///     {"index_dir": "/path/to/vector-segment-dir",     required
+///      "io": "mmap",                                   or "read"
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// The response, in which "labels" is null when no record is live, "apparent_bytes" when there is
+/// no such file, and "allocated_bytes" where the system does not tell:
+///
+///     {"header": {"word_size_bytes": 8, "persisted_version": 1, "offset_level0": 0,
+///                 "max_elements": 1000, "cur_element_count": 512, "size_data_per_element": 1676,
+///                 "label_offset": 1668, "offset_data": 132, "max_level": 1, "enterpoint_node": 3,
+///                 "max_m": 16, "max_m0": 32, "m": 16, "mult": 0.36, "ef_construction": 100},
+///      "dimension": 384, "live": 500, "deleted": 12, "labels": {"min": 1, "max": 512},
+///      "duplicate_labels": 0,
+///      "files": [{"name": "header.bin", "apparent_bytes": 100, "allocated_bytes": 4096}, ...]}
+///
+/// Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_inspect(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::inspect) }
+    })
+}
+
+/// Checks everything that the files of a Chroma vector segment directory promise.
+///
+///     {"index_dir": "/path/to/vector-segment-dir",     required
+///      "io": "mmap",                                   or "read"
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// The response, which is no error when the index is damaged. "state" is "healthy", "empty" or the
+/// worst damage; "severity" is "error", "warning", "hint" or "info"; "first" may be null:
+///
+///     {"state": "torn_links", "damaged": true, "live": 500, "deleted": 12,
+///      "findings": [{"code": "links.neighbour_out_of_range", "severity": "error",
+///                    "file": "data_level0.bin", "count": 2, "first": "record 5, level 0",
+///                    "words": "neighbours are not internal ids of the index"}, ...]}
+///
+/// Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_verify(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::verify) }
+    })
+}
+
+/// Why the calling thread's last call that takes a request failed: "[E<code>] <words>". NULL when
+/// it succeeded, or when there was none. The functions that take no request leave it as it is.
+///
+/// The string is the library's: never free it. It is valid until the thread's next call with a
+/// request, or its end. Other threads' errors are their own.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_get_last_error() -> *const c_char {
     boundary!(ptr::null(), boundary::last_error_text())
@@ -127,8 +178,7 @@ pub extern "C" fn hnsw_toolbox_get_last_error_code() -> u32 {
     boundary!(0, boundary::last_error_code())
 }
 
-/// Releases a string returned by hnsw_toolbox_extract_index or hnsw_toolbox_build_index: once, as
-/// it was returned, on any thread. NULL is fine.
+/// Releases a response: once, as it was returned, on any thread. NULL is fine.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_free_string(ptr: *mut c_char) {
     boundary!((), {

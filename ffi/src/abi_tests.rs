@@ -10,7 +10,12 @@ use tempfile::TempDir;
 use super::*;
 
 type Call = unsafe extern "C" fn(*const c_char) -> *mut c_char;
-const CALLS: [Call; 2] = [hnsw_toolbox_extract_index, hnsw_toolbox_build_index];
+const CALLS: [Call; 4] = [
+    hnsw_toolbox_extract_index,
+    hnsw_toolbox_build_index,
+    hnsw_toolbox_inspect,
+    hnsw_toolbox_verify,
+];
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/chroma/1.5.9/churn/segment")
@@ -60,6 +65,10 @@ fn build_request(directory: &TempDir) -> Value {
         send(hnsw_toolbox_extract_index, &request).unwrap();
     }
     json!({"input_path": input, "output_path": directory.path().join("out.hnsw")})
+}
+
+fn read_request() -> Value {
+    json!({"index_dir": fixture()})
 }
 
 fn with(request: &Value, field: &str, value: Value) -> Value {
@@ -161,6 +170,62 @@ fn build_response_is_as_the_contract_shows_it() {
         "m0": null, "capacity": null, "seed": null, "threads": null,
     });
     send(hnsw_toolbox_build_index, &nulls).unwrap();
+}
+
+#[test]
+fn inspect_and_verify_give_the_reports_of_the_library() {
+    let expected: Value =
+        serde_json::from_slice(&fs::read(fixture().join("../expected.json")).unwrap()).unwrap();
+    for io in ["mmap", "read"] {
+        let request = with(&read_request(), "io", json!(io));
+        let report = send(hnsw_toolbox_inspect, &request).unwrap();
+        let options = toolbox::InspectOptions::default();
+        let same = toolbox::inspect_index(fixture(), &options, &toolbox::Monitor::default());
+        assert_eq!(report, serde_json::to_value(same.unwrap()).unwrap());
+        assert_eq!(report["live"], expected["live_records"]);
+        assert_eq!(report["header"]["m"], expected["header"]["M"]);
+
+        let report = send(hnsw_toolbox_verify, &request).unwrap();
+        let options = toolbox::VerifyOptions::default();
+        let same = toolbox::verify_index(fixture(), &options, &toolbox::Monitor::default());
+        assert_eq!(report, serde_json::to_value(same.unwrap()).unwrap());
+        assert_eq!(report["deleted"], expected["deleted_records"]);
+        assert_eq!(report["state"], "healthy");
+    }
+}
+
+#[test]
+fn a_damaged_index_is_a_report_not_an_error() {
+    let directory = TempDir::new().unwrap();
+    fs::copy(
+        fixture().join("header.bin"),
+        directory.path().join("header.bin"),
+    )
+    .unwrap();
+    let request = json!({"index_dir": directory.path()});
+    let report = send(hnsw_toolbox_verify, &request).unwrap();
+    assert_eq!(report["state"], "torn_data");
+    assert_eq!(report["damaged"], true);
+    assert_eq!(report["findings"][0]["code"], "level0.missing");
+    let (code, error) = send(hnsw_toolbox_inspect, &request).unwrap_err();
+    assert_eq!(code, 300);
+    assert!(error.contains("data_level0.bin"), "{error}");
+}
+
+#[test]
+fn inspect_and_verify_errors_name_the_field_that_is_wrong() {
+    for call in [hnsw_toolbox_inspect as Call, hnsw_toolbox_verify] {
+        refuses(
+            call,
+            &read_request(),
+            &[
+                ("index_dir", &paths()),
+                ("io", &[json!(null), json!("Mmap"), json!(1)]),
+                ("token", &[json!(0), json!("1"), json!(true)]),
+                ("output_path", &[json!("x")]),
+            ],
+        );
+    }
 }
 
 #[test]
@@ -357,14 +422,16 @@ fn build_errors_name_the_field_that_is_wrong() {
 
 #[test]
 fn a_missing_required_field_is_named() {
-    for (call, fields) in CALLS
-        .into_iter()
-        .zip([["index_dir", "output_path"], ["input_path", "output_path"]])
-    {
+    for (call, fields) in CALLS.into_iter().zip([
+        &["index_dir", "output_path"][..],
+        &["input_path", "output_path"],
+        &["index_dir"],
+        &["index_dir"],
+    ]) {
         let directory = TempDir::new().unwrap();
         for missing in fields {
             let mut request = json!({});
-            for field in fields.into_iter().filter(|field| *field != missing) {
+            for field in fields.iter().filter(|field| *field != missing) {
                 request[field] = json!(directory.path());
             }
             let (code, error) = send(call, &request).unwrap_err();
@@ -522,6 +589,11 @@ fn a_cancelled_token_stops_a_call_and_leaves_no_file() {
     }
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
+    for call in [CALLS[2], CALLS[3]] {
+        let request = with(&read_request(), "token", json!(token));
+        let (code, error) = send(call, &request).unwrap_err();
+        assert_eq!((code, error.as_str()), (400, "[E400] cancelled"));
+    }
     assert!(hnsw_toolbox_token_free(token));
 }
 
@@ -531,6 +603,8 @@ fn a_token_tells_progress_and_is_gone_once_freed() {
     for request in [
         (CALLS[0], extract_request(&directory)),
         (CALLS[1], build_request(&directory)),
+        (CALLS[2], read_request()),
+        (CALLS[3], read_request()),
     ] {
         let token = hnsw_toolbox_token_new();
         let (mut done, mut total) = (7, 7);
@@ -617,5 +691,5 @@ fn every_entry_point_stands_behind_the_boundary() {
         assert!(body.trim_start().starts_with("boundary!("), "{entry}");
         entries += 1;
     }
-    assert_eq!(entries, 11);
+    assert_eq!(entries, 13);
 }

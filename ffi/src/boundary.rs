@@ -94,7 +94,7 @@ pub(crate) fn record_panic(payload: Box<dyn Any + Send>) {
 /// # Safety
 ///
 /// `request` is null or points to bytes that end with a NUL and do not change meanwhile.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "a C string in, a C string out")]
 pub(crate) unsafe fn respond(
     request: *const c_char,
     call: fn(&str) -> Result<String>,
@@ -120,7 +120,7 @@ pub(crate) unsafe fn respond(
 /// # Safety
 ///
 /// As for [`respond`]; the text must not be used after the foreign caller takes it back.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "the string is the foreign caller's")]
 unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
     let invalid = |detail: String| Error::InvalidRequest { detail };
     if request.is_null() {

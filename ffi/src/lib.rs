@@ -4,6 +4,24 @@
 //! `boundary` is what each of them stands behind; `request` turns JSON into calls of the Rust
 //! library; `token` is the registry behind progress and cancellation.
 
+// As in the library that this one wraps.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        clippy::print_stdout,
+        clippy::print_stderr
+    ),
+    warn(missing_docs, unreachable_pub)
+)]
+
 pub mod abi;
 mod boundary;
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use toolbox::{
-    wire, BuildOptions, ColumnarOptions, Error, MetadataFrom, Monitor, Progress, Result, Salvage,
+    inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, InspectOptions,
+    MetadataFrom, Monitor, Progress, Result, Salvage, VerifyOptions,
 };
 
 use crate::token::{self, Token};
@@ -105,6 +106,28 @@ pub(crate) fn build(request: &str) -> Result<String> {
 
     to_json(&monitored(fields.token()?, |monitor| {
         wire::build(input_path, output_path, &options, monitor)
+    })?)
+}
+
+/// Runs an inspect request and returns the report.
+pub(crate) fn inspect(request: &str) -> Result<String> {
+    let fields = Fields::parse(request, &["index_dir", "io", "token"])?;
+    let index_dir = fields.path("index_dir")?;
+    let mut options = InspectOptions::default();
+    fields.name("io", &mut options.io)?;
+    to_json(&monitored(fields.token()?, |monitor| {
+        inspect_index(index_dir, &options, monitor)
+    })?)
+}
+
+/// Runs a verify request and returns the report.
+pub(crate) fn verify(request: &str) -> Result<String> {
+    let fields = Fields::parse(request, &["index_dir", "io", "token"])?;
+    let index_dir = fields.path("index_dir")?;
+    let mut options = VerifyOptions::default();
+    fields.name("io", &mut options.io)?;
+    to_json(&monitored(fields.token()?, |monitor| {
+        verify_index(index_dir, &options, monitor)
     })?)
 }
 

@@ -1,7 +1,5 @@
 //! The committed header is the one that the source generates.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::path::Path;
 
 /// With `UPDATE_HEADER=1` the header is written instead.

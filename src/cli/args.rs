@@ -167,8 +167,13 @@ pub(super) struct InspectArguments {
     /// Chroma's vector segment directory (the one with header.bin).
     pub(super) index_dir: PathBuf,
 
+    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
+    /// meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
+
     #[command(flatten)]
-    pub(super) answer: AnswerArguments,
+    pub(super) work: WorkArguments,
 }
 
 #[derive(Args, Debug)]

@@ -3,15 +3,17 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, InspectOptions, Monitor};
+use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, InspectOptions};
 
 use super::args::InspectArguments;
-use super::{answer, Failure};
+use super::{answer, work, Failure};
 
 pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let monitor = Monitor::default().with_cancel(cancel);
-    let report = inspect_index(&arguments.index_dir, &InspectOptions::default(), &monitor)?;
-    answer(&arguments.answer, &report, print)?;
+    let options = InspectOptions::default().with_io(arguments.io);
+    let report = work("inspecting", &arguments.work, cancel, |monitor| {
+        inspect_index(&arguments.index_dir, &options, monitor)
+    })?;
+    answer(&arguments.work.answer, &report, print)?;
     Ok(ExitCode::SUCCESS)
 }
 

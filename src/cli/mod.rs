@@ -16,7 +16,7 @@ use std::process::ExitCode;
 #[cfg(unix)]
 use std::sync::{atomic::AtomicBool, Arc};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use hnsw_toolbox::{CancelToken, Error, Monitor};
 use serde::Serialize;
 
@@ -55,6 +55,7 @@ pub(crate) fn run() -> ExitCode {
             found,
             expected,
         })) => {
+            let field = flags(&field);
             report(&format!("{field}: found {found}, expected {expected}"));
             ExitCode::from(WRONG_USAGE)
         }
@@ -84,6 +85,26 @@ fn survive_file_size_limit() -> io::Result<()> {
 #[cfg(not(unix))]
 fn survive_file_size_limit() -> io::Result<()> {
     Ok(())
+}
+
+/// A field as the command line calls it: `batch_size` is `--batch-size` there.
+fn flags(field: &str) -> String {
+    let command = Arguments::command();
+    let known = |flag: &str| {
+        let mut arguments = command
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments);
+        arguments.any(|argument| argument.get_long() == Some(flag))
+    };
+    let words = field.split(' ').map(|word| {
+        let flag = word.replace('_', "-");
+        if known(&flag) {
+            format!("--{flag}")
+        } else {
+            word.to_string()
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Why a command did not do what it was asked for.

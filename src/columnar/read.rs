@@ -247,8 +247,10 @@ impl VectorRow<'_> {
         if !value.is_finite() {
             return Err(self.not_finite(value));
         }
-        // Rounded to the nearest float32, which is checked not to be infinite.
-        #[allow(clippy::cast_possible_truncation)]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "rounded to the nearest float32, which is checked not to be infinite"
+        )]
         let rounded = value as f32;
         if !rounded.is_finite() {
             return Err(self.input.invalid(

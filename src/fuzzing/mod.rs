@@ -4,22 +4,6 @@
 //! Each property returns whether it has run: bytes that it can make no case of are not worth
 //! keeping, and a seed that is refused would test nothing.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    reason = "no part of the public interface"
-)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::cast_precision_loss,
-    clippy::missing_panics_doc,
-    reason = "a panic is how a property fails"
-)]
-
 pub mod build_index;
 pub mod io_modes;
 pub mod level0;

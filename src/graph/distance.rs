@@ -486,7 +486,6 @@ impl<W: WithSpace> WithMeasure for InSpace<'_, W> {
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_precision_loss)]
 mod tests {
     use super::*;
 

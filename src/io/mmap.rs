@@ -1,6 +1,6 @@
 //! Memory maps: the only `unsafe` of the crate.
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "a map and a prefetch are not safe by nature")]
 
 use std::fs::File;
 use std::io;

@@ -1,10 +1,4 @@
 //! An index that another thread changes while it is extracted: the answer of before, or an error.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation
-)]
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};

@@ -1,5 +1,4 @@
 //! The command line: exit statuses, what goes to standard output and error, signals.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -218,7 +217,7 @@ fn wrong_usage_ends_with_status_2_and_writes_nothing() {
         (&["extract", index, "-o", parquet, "--format", "csv"], "csv"),
         (
             &["extract", index, "-o", parquet, "--batch-size", "0"],
-            "batch_size",
+            "--batch-size: found 0",
         ),
         (
             &["extract", index, "-o", parquet, "--batch-size", "-1"],
@@ -226,7 +225,7 @@ fn wrong_usage_ends_with_status_2_and_writes_nothing() {
         ),
         (
             &["extract", index, "-o", parquet, "--row-group-bytes", "0"],
-            "row_group_bytes",
+            "--row-group-bytes: found 0",
         ),
         (
             &["extract", index, "-o", parquet, "--compression", "lz4"],
@@ -234,7 +233,7 @@ fn wrong_usage_ends_with_status_2_and_writes_nothing() {
         ),
         (
             &["extract", index, "-o", arrow, "--compression", "zstd"],
-            "compression",
+            "--compression: found zstd",
         ),
         (
             &["extract", index, "-o", parquet, "--io", "pigeon"],

@@ -1,5 +1,4 @@
 //! What is extracted is what was written, for any index, any options and any path.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;

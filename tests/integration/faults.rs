@@ -2,7 +2,6 @@
 //!
 //! A kill in the middle, and a full disk where the shell ignores the signal, are in `cli.rs`.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::os::unix::process::CommandExt;

@@ -1,11 +1,5 @@
 //! Index directories and outputs that are wrong: an error that says what, never a panic, and
 //! nothing left behind.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation
-)]
 
 use std::fs::File;
 use std::ops::ControlFlow;

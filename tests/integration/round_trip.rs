@@ -1,8 +1,6 @@
 //! A real Chroma directory, extracted and built anew: fast-hnsw finds every live vector under its
 //! own label.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::collections::HashMap;
 use std::path::Path;
 

@@ -1,11 +1,4 @@
 //! Salvage: of a torn directory, what can be saved, and the rest counted by reason.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation
-)]
 
 use std::path::Path;
 use std::process::Command;

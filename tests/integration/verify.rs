@@ -1,12 +1,4 @@
 //! Verification: what Chroma writes is healthy, and each kind of damage is told by its code.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss
-)]
 
 use std::fs::File;
 use std::path::Path;

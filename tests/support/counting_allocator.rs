@@ -1,6 +1,6 @@
 //! The system's allocator, with a count of the bytes in use.
 
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "allocators are")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,7 +1,6 @@
 //! What every fuzz property needs: a directory for its files, and inputs to run it over in
 //! `cargo test`.
-#![allow(dead_code, unreachable_pub, missing_docs)] // each user needs a part of this
-#![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each user needs a part")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -62,7 +61,6 @@ struct Shown<'a>(&'a Path);
 
 #[cfg(test)]
 impl Drop for Shown<'_> {
-    #[allow(clippy::print_stderr)]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("with {}", self.0.display());

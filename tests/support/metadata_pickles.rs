@@ -1,6 +1,5 @@
 //! Large metadata pickles in the shapes that Chroma writes, with ids of 36 characters.
-#![allow(dead_code, unreachable_pub)] // each test crate uses a part of this
-#![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each user needs a part")]
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

@@ -1,12 +1,5 @@
 //! What the integration tests share: fixtures, and extraction into rows that can be compared.
-#![allow(dead_code, unreachable_pub, unused_imports)] // each test crate uses a part of this
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss
-)]
+#![allow(dead_code, unused_imports, reason = "each user needs a part")]
 
 use std::fs::File;
 use std::io::BufReader;

@@ -1,12 +1,5 @@
 //! Index directories that no Chroma wrote.
-#![allow(dead_code, unreachable_pub, missing_docs)] // each user needs a part of this
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss
-)]
+#![allow(dead_code, reason = "each user needs a part")]
 
 use std::fmt;
 use std::path::Path;

@@ -1,12 +1,5 @@
 //! What a metadata pickle says in full, by this reader and by serde-pickle.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic says that the readers disagree"
-)]
-
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
 

@@ -2,14 +2,7 @@
 //!
 //! Vectors are compared as the bits of their components: a float comparison would take −0.0 for
 //! 0.0, and a NaN for unequal to itself.
-#![allow(dead_code, unreachable_pub, missing_docs)] // each user needs a part of this
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss
-)]
+#![allow(dead_code, reason = "each user needs a part")]
 
 use std::collections::BTreeMap;
 
