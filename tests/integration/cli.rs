@@ -349,6 +349,17 @@ fn inspect_json_tells_the_truth_about_every_fixture() {
 }
 
 #[test]
+fn inspect_gives_the_same_answer_in_each_way_of_reading() {
+    let segment = fixture("1.5.9/churn");
+    let mapped = run(&[&"inspect", &segment, &"--json"]);
+    let read = run(&[
+        &"inspect", &segment, &"--json", &"--io", &"read", &"--quiet",
+    ]);
+    assert_silent_success(&read);
+    assert_eq!(answer(&read), answer(&mapped));
+}
+
+#[test]
 fn inspect_prints_every_header_field_by_name() {
     let output = run(&[&"inspect", &fixture("1.5.9/churn")]);
     assert_silent_success(&output);
