@@ -35,7 +35,7 @@ $cc $flags -o "$work/hostile" "$here/hostile.c" -ldl -lpthread
 
 mkdir "$work/example.out" "$work/hostile.out"
 $run "$work/example" "$index" "$work/example.out" >"$work/printed"
-for expected in '"emitted":960' '"inserted":960' '960 of 960'; do
+for expected in '"state":"healthy"' '"emitted":960' '"inserted":960' '960 of 960'; do
     grep -q "$expected" "$work/printed" || {
         cat "$work/printed" >&2
         echo "the example did not print $expected" >&2

@@ -1,4 +1,4 @@
-/* Extracts a Chroma vector segment directory to Parquet, and builds an HNSW index from that.
+/* Verifies and extracts a Chroma vector segment directory, and builds an HNSW index from that.
  *
  *     cc -I ffi/include -o example ffi/c/example.c -L target/release -lhnsw_toolbox
  *     LD_LIBRARY_PATH=target/release ./example INDEX_DIR OUTPUT_DIR
@@ -34,6 +34,10 @@ int main(int argc, char **argv) {
 
     /* A program that takes paths from others uses a JSON library here: paths need escapes. */
     char request[8192];
+    snprintf(request, sizeof request, "{\"index_dir\": \"%s\"}", argv[1]);
+    if (finish("verify", hnsw_toolbox_verify(request)) != 0) {
+        return 1;
+    }
     snprintf(request, sizeof request,
              "{\"index_dir\": \"%s\", \"output_path\": \"%s/vectors.parquet\"}", argv[1], argv[2]);
     if (finish("extract", hnsw_toolbox_extract_index(request)) != 0) {

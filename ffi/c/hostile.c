@@ -20,6 +20,8 @@ static const char *library, *index_dir, *output_dir;
 
 static char *(*extract)(const char *);
 static char *(*build)(const char *);
+static char *(*inspect)(const char *);
+static char *(*verify)(const char *);
 static const char *(*last_error)(void);
 static uint32_t (*last_error_code)(void);
 static void (*free_string)(char *);
@@ -47,6 +49,8 @@ static void *load(void) {
     }
     BIND(extract, "extract_index");
     BIND(build, "build_index");
+    BIND(inspect, "inspect");
+    BIND(verify, "verify");
     BIND(last_error, "get_last_error");
     BIND(last_error_code, "get_last_error_code");
     BIND(free_string, "free_string");
@@ -83,6 +87,10 @@ static void *misuse(void *argument) {
     for (int round = 0; round < ROUNDS; round++) {
         refused(extract, NULL, 100, "NULL");
         refused(build, NULL, 100, "NULL");
+        refused(inspect, NULL, 100, "NULL");
+        refused(verify, "[]", 100, "object");
+        refused(inspect, "{\"index_dir\": 1}", 101, "index_dir");
+        refused(verify, "{\"index_dir\": \"/nowhere\"}", 300, "/nowhere");
         refused(extract, "", 100, "JSON");
         refused(build, "\xff\xfe", 100, "UTF-8");
         refused(extract, "{}", 101, "index_dir");
@@ -112,6 +120,14 @@ static void *misuse(void *argument) {
                  output_dir, thread, output_dir, thread);
         response = build(request);
         CHECK(response != NULL && last_error() == NULL);
+        free_string(response);
+
+        snprintf(request, sizeof request, "{\"index_dir\": \"%s\"}", index_dir);
+        response = inspect(request);
+        CHECK(response != NULL && strstr(response, "\"cur_element_count\":1140") != NULL);
+        free_string(response);
+        response = verify(request);
+        CHECK(response != NULL && strstr(response, "\"state\":\"healthy\"") != NULL);
         free_string(response);
 
         uint64_t token = token_new();

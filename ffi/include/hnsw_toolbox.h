@@ -89,12 +89,52 @@ char *hnsw_toolbox_extract_index(const char *request_json);
 char *hnsw_toolbox_build_index(const char *request_json);
 
 /*
- Why the calling thread's last hnsw_toolbox_extract_index or hnsw_toolbox_build_index failed:
- "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave
- it as it is.
+ Reports what a Chroma vector segment directory holds, without judging it.
 
- The string is the library's: never free it. It is valid until the thread's next extract or
- build call, or its end. Other threads' errors are their own.
+     {"index_dir": "/path/to/vector-segment-dir",     required
+      "io": "mmap",                                   or "read"
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ The response, in which "labels" is null when no record is live, "apparent_bytes" when there is
+ no such file, and "allocated_bytes" where the system does not tell:
+
+     {"header": {"word_size_bytes": 8, "persisted_version": 1, "offset_level0": 0,
+                 "max_elements": 1000, "cur_element_count": 512, "size_data_per_element": 1676,
+                 "label_offset": 1668, "offset_data": 132, "max_level": 1, "enterpoint_node": 3,
+                 "max_m": 16, "max_m0": 32, "m": 16, "mult": 0.36, "ef_construction": 100},
+      "dimension": 384, "live": 500, "deleted": 12, "labels": {"min": 1, "max": 512},
+      "duplicate_labels": 0,
+      "files": [{"name": "header.bin", "apparent_bytes": 100, "allocated_bytes": 4096}, ...]}
+
+ Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+ */
+char *hnsw_toolbox_inspect(const char *request_json);
+
+/*
+ Checks everything that the files of a Chroma vector segment directory promise.
+
+     {"index_dir": "/path/to/vector-segment-dir",     required
+      "io": "mmap",                                   or "read"
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ The response, which is no error when the index is damaged. "state" is "healthy", "empty" or the
+ worst damage; "severity" is "error", "warning", "hint" or "info"; "first" may be null:
+
+     {"state": "torn_links", "damaged": true, "live": 500, "deleted": 12,
+      "findings": [{"code": "links.neighbour_out_of_range", "severity": "error",
+                    "file": "data_level0.bin", "count": 2, "first": "record 5, level 0",
+                    "words": "neighbours are not internal ids of the index"}, ...]}
+
+ Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+ */
+char *hnsw_toolbox_verify(const char *request_json);
+
+/*
+ Why the calling thread's last call that takes a request failed: "[E<code>] <words>". NULL when
+ it succeeded, or when there was none. The functions that take no request leave it as it is.
+
+ The string is the library's: never free it. It is valid until the thread's next call with a
+ request, or its end. Other threads' errors are their own.
  */
 const char *hnsw_toolbox_get_last_error(void);
 
@@ -116,8 +156,7 @@ const char *hnsw_toolbox_get_last_error(void);
 uint32_t hnsw_toolbox_get_last_error_code(void);
 
 /*
- Releases a string returned by hnsw_toolbox_extract_index or hnsw_toolbox_build_index: once, as
- it was returned, on any thread. NULL is fine.
+ Releases a response: once, as it was returned, on any thread. NULL is fine.
  */
 void hnsw_toolbox_free_string(char *ptr);
 

@@ -170,9 +170,15 @@ BUILD = [
     '{"input_path":"DIR/in.arrow","output_path":"DIR/out","metric":"cosine","threads":1}',
     '{"input_path":"DIR/in.parquet","output_path":"DIR/out","metric":"manhattan","threads":1}',
 ]
-for call, requests in (0, EXTRACT), (1, BUILD):
+READ = [
+    '{"index_dir":"DIR/index"}',
+    '{"index_dir":"DIR/index","io":"read","token":TOKEN}',
+    '{"index_dir":"DIR/in.parquet","io":"mmap","token":null}',
+]
+CALLS = {"extract": EXTRACT, "build": BUILD, "inspect": READ, "verify": READ}
+for call, (name, requests) in enumerate(CALLS.items()):
     for at, request in enumerate(requests):
-        write("c_abi", f"{['extract', 'build'][call]}-{at}", bytes([call]) + request.encode())
+        write("c_abi", f"{name}-{at}", bytes([call]) + request.encode())
 
 # Any bytes are a case; more of them, a larger one.
 random.seed(1)
