@@ -149,12 +149,17 @@ type IndexProperties struct {
 
 // BuildRequest says what to build. Only InputPath and OutputPath are needed.
 type BuildRequest struct {
-	// InputPath is a Parquet or Arrow IPC file with a column named vector.
+	// InputPath is a Parquet file, or an Arrow IPC file or stream, with a column of vectors.
 	InputPath string `json:"input_path"`
 	// OutputPath is the .hnsw file to write, which appears whole or not at all.
 	OutputPath string `json:"output_path"`
 	// InputFormat defaults to InputFormatParquet.
 	InputFormat InputFormat `json:"input_format,omitempty"`
+	// VectorColumn names the column of the vectors; it defaults to vector.
+	VectorColumn string `json:"vector_column,omitempty"`
+	// LabelColumn names the column of the labels. Without it they are the column label, or else
+	// internal_id, or else the row numbers.
+	LabelColumn string `json:"label_column,omitempty"`
 	// Metric defaults to DistanceMetricEuclidean. The .hnsw file does not say it.
 	Metric DistanceMetric `json:"metric,omitempty"`
 	// IncludeDeleted also inserts the rows that are marked as deleted.

@@ -160,6 +160,25 @@ func TestExtractThenBuildKeepsVectorsAndLabels(t *testing.T) {
 	}
 }
 
+func TestBuildTakesVectorsAndLabelsFromColumnsByName(t *testing.T) {
+	req := BuildRequest{
+		InputPath:  "../tests/fixtures/columnar/pyarrow-named.parquet",
+		OutputPath: filepath.Join(t.TempDir(), "out.hnsw"),
+	}
+	_, err := BuildIndex(req)
+	if !errors.Is(err, ErrInvalidInput) || !strings.Contains(err.Error(), "embedding, key") {
+		t.Errorf("found %v, expected the columns that there are", err)
+	}
+	req.VectorColumn, req.LabelColumn = "embedding", "key"
+	resp, err := BuildIndex(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Summary.Inserted != 50 || resp.Summary.Dimension != 4 {
+		t.Errorf("found %+v, expected 50 vectors of dimension 4", resp.Summary)
+	}
+}
+
 func TestBuildDefaultsAndParametersReachTheIndex(t *testing.T) {
 	input := extracted(t, loadFixture(t, "0.4.24/churn"), OutputFormatParquet)
 	directory := t.TempDir()

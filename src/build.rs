@@ -26,7 +26,7 @@ use crate::memory;
 use crate::progress::Monitor;
 use crate::threads::thread_count;
 
-use crate::columnar::read::{ColumnarInput, RowBatch};
+use crate::columnar::read::{ColumnarInput, ReadOptions, RowBatch};
 use crate::graph::distance::{with_space, Metric, Vectors};
 use crate::graph::file::layout::VECTORS_OFFSET;
 use crate::graph::file::write::{write_graph, Parameters, VectorWriter};
@@ -112,6 +112,11 @@ pub struct BuildOptions {
     pub include_deleted: bool,
     /// Input rows held at once: 1 to 1,048,576.
     pub batch_size: usize,
+    /// The column of the vectors: `vector` when not given.
+    pub vector_column: Option<String>,
+    /// The column of the labels, which must then exist. When not given, it is `label`, or else
+    /// `internal_id`, or else the labels are the row numbers.
+    pub label_column: Option<String>,
     /// How the input is read.
     pub io: IoMode,
 }
@@ -123,6 +128,8 @@ impl Default for BuildOptions {
             format: ColumnarFormat::default(),
             include_deleted: false,
             batch_size: DEFAULT_BATCH_SIZE,
+            vector_column: None,
+            label_column: None,
             io: IoMode::default(),
         }
     }
@@ -133,6 +140,8 @@ setters!(BuildOptions {
     with_format(format: ColumnarFormat),
     with_include_deleted(include_deleted: bool),
     with_batch_size(batch_size: usize),
+    with_vector_column(vector_column: impl Into<Option<String>>),
+    with_label_column(label_column: impl Into<Option<String>>),
     with_io(io: IoMode),
 });
 
@@ -222,9 +231,10 @@ impl BuildOptions {
 
 /// Builds a `.hnsw` index of the vectors of a Parquet or Arrow IPC file.
 ///
-/// `vector` is a list, large list or fixed-size list of `f32` or `f64`. Labels are the column
-/// `label`, or else `internal_id`, or else the row numbers from 0. Rows whose `deleted` is true, or
-/// a number other than 0, are left out unless they are asked for.
+/// The column `vector`, or [the one asked for](BuildOptions::vector_column), is a list, large list or
+/// fixed-size list of float16, float32 or float64. Labels are the integers of the column `label`, or
+/// else `internal_id`, or else the row numbers from 0. Rows whose `deleted` is true, or a number
+/// other than 0, are left out unless they are asked for.
 ///
 /// The output appears whole or not at all; a file of that name stays as it was until then. The
 /// vectors go from the input straight to their place in it, so that memory is taken for the links
@@ -247,10 +257,14 @@ pub fn build_index_from_columnar(
     protected.check(output)?;
     let mut rows = ColumnarInput::open(
         input,
-        options.format,
-        options.batch_size,
-        options.include_deleted,
-        options.io,
+        &ReadOptions {
+            format: options.format,
+            batch_size: options.batch_size,
+            include_deleted: options.include_deleted,
+            vector_column: options.vector_column.clone(),
+            label_column: options.label_column.clone(),
+            io: options.io,
+        },
     )?;
     build_to(&mut rows, input, (output, protected), &plan, monitor)
 }
@@ -331,7 +345,6 @@ impl RowSource for Slices<'_> {
         let first = self.next;
         self.next = first.saturating_add(rows.len());
         let numbers = first..self.next;
-        batch.first_row = first as u64;
         batch.dimension = self.dimension;
         batch.scanned = rows.len() as u64;
         batch.deleted_skipped = 0;

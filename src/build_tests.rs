@@ -65,7 +65,6 @@ impl Rows {
             .map(|(number, (labels, vectors))| {
                 let first_row = (number * batch_size) as u64;
                 RowBatch {
-                    first_row,
                     dimension,
                     vectors: vectors.to_vec(),
                     labels: labels.to_vec(),

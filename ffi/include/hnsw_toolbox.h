@@ -71,6 +71,9 @@ char *hnsw_toolbox_extract_index(const char *request_json);
      {"input_path": "/data/in.parquet",               required
       "output_path": "/data/out.hnsw",                required
       "input_format": "parquet",                      or "arrow_ipc"
+      "vector_column": null,                          of the vectors; "vector" when null
+      "label_column": null,                           of the labels; when null, "label", or else
+                                                      "internal_id", or else row numbers
       "metric": "euclidean",                          or "squared_euclidean", "cosine",
                                                       "dot_product", "manhattan"
       "include_deleted": false,

@@ -79,6 +79,9 @@ pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char)
 ///     {"input_path": "/data/in.parquet",               required
 ///      "output_path": "/data/out.hnsw",                required
 ///      "input_format": "parquet",                      or "arrow_ipc"
+///      "vector_column": null,                          of the vectors; "vector" when null
+///      "label_column": null,                           of the labels; when null, "label", or else
+///                                                      "internal_id", or else row numbers
 ///      "metric": "euclidean",                          or "squared_euclidean", "cosine",
 ///                                                      "dot_product", "manhattan"
 ///      "include_deleted": false,

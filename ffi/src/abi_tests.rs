@@ -405,6 +405,8 @@ fn build_errors_name_the_field_that_is_wrong() {
             ("input_path", &paths()),
             ("output_path", &paths()),
             ("input_format", &not_a_name),
+            ("vector_column", &[json!(1), json!(["vector"])]),
+            ("label_column", &[json!(1), json!("vector")]),
             ("metric", &not_a_name),
             ("engine", &not_a_name),
             ("io", &not_a_name),

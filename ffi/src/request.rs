@@ -74,6 +74,8 @@ pub(crate) fn build(request: &str) -> Result<String> {
             "input_path",
             "output_path",
             "input_format",
+            "vector_column",
+            "label_column",
             "metric",
             "include_deleted",
             "m",
@@ -92,6 +94,8 @@ pub(crate) fn build(request: &str) -> Result<String> {
     let output_path = fields.path("output_path")?;
     let mut options = BuildOptions::default();
     fields.name("input_format", &mut options.format)?;
+    options.vector_column = fields.optional_text("vector_column")?;
+    options.label_column = fields.optional_text("label_column")?;
     fields.name("metric", &mut options.graph.metric)?;
     fields.flag("include_deleted", &mut options.include_deleted)?;
     fields.size("m", &mut options.graph.m)?;
@@ -217,6 +221,11 @@ impl Fields {
         self.get_or_null(name, "a path as a string, or null", Value::as_str)?
             .map(|path| checked_path(name, path))
             .transpose()
+    }
+
+    fn optional_text(&self, name: &'static str) -> Result<Option<String>> {
+        let text = self.get_or_null(name, "a string, or null", Value::as_str)?;
+        Ok(text.map(str::to_string))
     }
 
     fn flag(&self, name: &'static str, flag: &mut bool) -> Result<()> {

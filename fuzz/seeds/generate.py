@@ -143,8 +143,8 @@ for path in (TESTS / "fixtures/pickles").glob("*.pickle"):
 
 for folder in TESTS / "fixtures/columnar", TESTS / "fixtures/columnar/none":
     for path in folder.iterdir():
-        if path.suffix in (".parquet", ".arrow") and path.stat().st_size < 3200:
-            format = path.suffix == ".arrow"
+        if path.suffix in (".parquet", ".arrow", ".arrows") and path.stat().st_size < 3200:
+            format = path.suffix != ".parquet"
             write("build_index", path.name, bytes([format]) + path.read_bytes())
 
 EXTRACT = [

@@ -100,18 +100,26 @@ pub(super) struct ExtractArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct BuildArguments {
-    /// The Parquet or Arrow IPC file, with a column vector and, if there are, label (or
-    /// internal_id) and deleted.
+    /// The Parquet file, or Arrow IPC file or stream, with a column vector and, if there are, label
+    /// (or internal_id) and deleted.
     pub(super) input: PathBuf,
 
     /// The .hnsw file to write.
     #[arg(short, long, value_name = "OUT.hnsw")]
     pub(super) output: PathBuf,
 
-    /// parquet or arrow_ipc. Without it the extension of INPUT says: .parquet; .arrow, .ipc,
-    /// .feather.
+    /// parquet or arrow_ipc. Without it the extension of INPUT says: .parquet; .arrow, .arrows,
+    /// .ipc, .feather.
     #[arg(long)]
     pub(super) format: Option<ColumnarFormat>,
+
+    /// The column of the vectors: vector when not given.
+    #[arg(long, value_name = "NAME")]
+    pub(super) vector_column: Option<String>,
+
+    /// The column of the labels. When not given: label, else internal_id, else the row numbers.
+    #[arg(long, value_name = "NAME")]
+    pub(super) label_column: Option<String>,
 
     /// euclidean, squared_euclidean, cosine, dot_product or manhattan. The file states it; with
     /// fast-hnsw, which does not read that, open it with the same.

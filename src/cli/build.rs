@@ -25,6 +25,8 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
         .with_format(format(arguments.format, &arguments.input, "INPUT")?)
         .with_include_deleted(arguments.include_deleted)
         .with_batch_size(arguments.batch_size)
+        .with_vector_column(arguments.vector_column)
+        .with_label_column(arguments.label_column)
         .with_io(arguments.io);
     let (input, output) = (arguments.input, arguments.output);
     let paths = [("INPUT", &*input), ("OUT", &*output)];

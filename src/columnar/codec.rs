@@ -3,6 +3,9 @@
 use std::io::Read;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use brotli_decompressor::BrotliDecoderParameter;
+use parquet_format_safe::CompressionCodec;
+
 use super::bytes::{Decoded, Flaw};
 
 /// The largest page, after decompression, that is taken from a compressed column chunk. Writers
@@ -15,27 +18,27 @@ pub(crate) enum Codec {
     Stored,
     Snappy,
     Gzip,
+    Brotli,
     Zstd,
     Lz4Raw,
 }
 
 impl Codec {
-    /// From `CompressionCodec` of parquet.thrift.
-    pub(crate) fn from_parquet(code: i32) -> Decoded<Self> {
-        let name = match code {
-            0 => return Ok(Self::Stored),
-            1 => return Ok(Self::Snappy),
-            2 => return Ok(Self::Gzip),
-            6 => return Ok(Self::Zstd),
-            7 => return Ok(Self::Lz4Raw),
-            3 => "LZO compression".into(),
-            4 => "Brotli compression".into(),
-            5 => "the old Hadoop LZ4 compression".into(),
-            _ => format!("compression codec {code}"),
+    pub(crate) fn from_parquet(codec: CompressionCodec) -> Decoded<Self> {
+        let name = match codec {
+            CompressionCodec::UNCOMPRESSED => return Ok(Self::Stored),
+            CompressionCodec::SNAPPY => return Ok(Self::Snappy),
+            CompressionCodec::GZIP => return Ok(Self::Gzip),
+            CompressionCodec::BROTLI => return Ok(Self::Brotli),
+            CompressionCodec::ZSTD => return Ok(Self::Zstd),
+            CompressionCodec::LZ4_RAW => return Ok(Self::Lz4Raw),
+            CompressionCodec::LZO => "LZO compression".into(),
+            CompressionCodec::LZ4 => "the old Hadoop LZ4 compression".into(),
+            CompressionCodec(code) => format!("compression codec {code}"),
         };
         Err(Flaw::unsupported(
             name,
-            "no compression, Snappy, gzip, zstd or LZ4_RAW",
+            "no compression, Snappy, gzip, Brotli, zstd or LZ4_RAW",
         ))
     }
 
@@ -46,6 +49,8 @@ impl Codec {
             // 64 bytes from a copy of 3.
             Self::Snappy => 22,
             Self::Gzip => 1032,
+            // A meta-block of up to 16 MiB may be a single repeated byte; see `brotli`.
+            Self::Brotli => usize::MAX,
             // A block of 128 KiB from 4 bytes.
             Self::Zstd => 32 << 10,
             Self::Lz4Raw => 255,
@@ -81,12 +86,21 @@ impl Codec {
         if len > input.len().saturating_mul(self.max_ratio()) {
             return Err(wrong(&format_args!("only {} bytes", input.len())));
         }
+        if self == Self::Brotli {
+            let written = no_panic(|| brotli(input, len, out))?.map_err(|e| wrong(&e))?;
+            return if written == len {
+                Ok(())
+            } else {
+                Err(wrong(&format_args!("{written} bytes")))
+            };
+        }
         allocate(out)?;
         let start = out.len();
         out.resize(start.saturating_add(len), 0);
         let target = out.get_mut(start..).unwrap_or_default();
         let written = no_panic(|| match self {
-            Self::Stored => Ok(0),
+            // Both are done.
+            Self::Stored | Self::Brotli => Ok(0),
             Self::Snappy => snap::raw::Decoder::new()
                 .decompress(input, target)
                 .map_err(|e| wrong(&e)),
@@ -110,6 +124,28 @@ fn gunzip(input: &[u8], target: &mut [u8]) -> std::io::Result<usize> {
     // Reading on checks the checksum.
     let more = decoder.read(&mut [0])?;
     Ok(target.len().saturating_add(more))
+}
+
+/// Appends the content of `input` to `out`, and one byte of what follows the first `len`, if any.
+/// As nothing bounds the content of a short input, memory is taken only for what has come out.
+fn brotli(input: &[u8], len: usize, out: &mut Vec<u8>) -> std::io::Result<usize> {
+    const STEP: usize = 64 << 10;
+    let mut decoder = brotli_decompressor::Decompressor::new(input, STEP);
+    // Otherwise a window may have a gigabyte, rather than the 16 MiB of RFC 7932.
+    decoder.set_parameter(BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW, 0);
+    let mut step = vec![0; STEP];
+    let mut written: usize = 0;
+    while written <= len {
+        let wanted = len.saturating_add(1).saturating_sub(written).min(STEP);
+        let count = decoder.read(step.get_mut(..wanted).unwrap_or_default())?;
+        if count == 0 {
+            break;
+        }
+        out.try_reserve(count)?;
+        out.extend_from_slice(step.get(..count).unwrap_or_default());
+        written = written.saturating_add(count);
+    }
+    Ok(written)
 }
 
 /// Runs another crate's code on foreign bytes. What it panics on is a flaw of the bytes.

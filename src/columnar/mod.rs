@@ -50,19 +50,20 @@ named_enum! {
         /// Apache Parquet.
         #[default]
         Parquet = "parquet",
-        /// The Arrow IPC *file* format, also known as Feather version 2.
+        /// The Arrow IPC *file* format, also known as Feather version 2. Arrow IPC *streams* are read
+        /// as well.
         ArrowIpc = "arrow_ipc",
     }
 }
 
 impl ColumnarFormat {
-    /// The format that a file name's extension stands for: `.parquet`; `.arrow`, `.ipc` or
-    /// `.feather`; in any case of letters.
+    /// The format that a file name's extension stands for: `.parquet`; `.arrow`, `.arrows`, `.ipc`
+    /// or `.feather`; in any case of letters.
     #[must_use]
     pub fn from_extension(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "parquet" => Some(Self::Parquet),
-            "arrow" | "ipc" | "feather" => Some(Self::ArrowIpc),
+            "arrow" | "arrows" | "ipc" | "feather" => Some(Self::ArrowIpc),
             _ => None,
         }
     }

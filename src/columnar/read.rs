@@ -1,7 +1,7 @@
 //! Vectors and labels out of Parquet and Arrow IPC files, batch by batch.
 //!
-//! Only the columns `vector`, `label` (else `internal_id`) and `deleted` are ever decoded; others
-//! may be of any type. The files are decoded here rather than by arrow2 and parquet2, whose readers
+//! Only the columns of the vectors, the labels and `deleted` are ever decoded; others may be of any
+//! type. The files are decoded here rather than by arrow2 and parquet2, whose readers
 //! panic on, or allocate what is written in, malformed files, refuse files for columns that are
 //! not needed, and hold whole row groups.
 //!
@@ -11,17 +11,20 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
+
+use arrow2::types::f16;
 
 use super::arrow_ipc::read::IpcColumns;
 use super::bytes::{Flaw, Input};
 use super::parquet::read::ParquetColumns;
+use crate::columnar::columns::{DELETED, INTERNAL_ID, LABEL, VECTOR};
 use crate::columnar::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::io::file::{InputFile, IoMode};
-
-/// The columns that may be needed, in the order of [`choose`]'s argument.
-pub(crate) const NAMES: [&str; 4] = ["vector", "label", "internal_id", "deleted"];
+use crate::memory;
 
 /// Longest footer or record batch header that is read, in bytes.
 pub(crate) const MAX_METADATA: u64 = 256 << 20;
@@ -32,11 +35,25 @@ const MAX_DIMENSION: usize = 1 << 20;
 /// A batch ends early when its vectors have this many elements (256 MiB).
 const MAX_BATCH_ELEMENTS: usize = 64 << 20;
 
+/// How a file is read, and which of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadOptions {
+    pub(crate) format: ColumnarFormat,
+    /// Most rows in a batch.
+    pub(crate) batch_size: usize,
+    /// Keep every row, and do not look at the column `deleted`.
+    pub(crate) include_deleted: bool,
+    /// The column of the vectors, `vector` unless it is given.
+    pub(crate) vector_column: Option<String>,
+    /// The column of the labels, which must then exist. Without it, `label` is taken, or else
+    /// `internal_id`, or else the row numbers are.
+    pub(crate) label_column: Option<String>,
+    pub(crate) io: IoMode,
+}
+
 /// Some consecutive rows of the input.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowBatch {
-    /// Number in the file of the first row scanned.
-    pub(crate) first_row: u64,
     /// Elements of each vector; 0 until the first row that is not left out.
     pub(crate) dimension: usize,
     /// Row-major, of the rows that are not left out: finite numbers, `dimension` for each row.
@@ -55,7 +72,8 @@ pub(crate) struct RowBatch {
 pub(crate) struct ColumnarInput {
     input: Input,
     columns: Box<dyn Columns>,
-    label_name: &'static str,
+    vector_name: Name,
+    label_name: Name,
     batch_size: usize,
     next_row: u64,
     dimension: usize,
@@ -64,30 +82,24 @@ pub(crate) struct ColumnarInput {
 impl ColumnarInput {
     /// Opens `path` and checks its schema.
     ///
-    /// With `include_deleted`, every row is kept and the column `deleted` is not looked at.
-    ///
     /// # Errors
     /// [`Error::InvalidInput`] when a needed column is missing, there twice or of a wrong type, or
     /// when the file is malformed; [`Error::Unsupported`] when it is of a kind that is not read
     /// (encrypted, big-endian, an unknown codec …); [`Error::Io`].
-    pub(crate) fn open(
-        path: &Path,
-        format: ColumnarFormat,
-        batch_size: usize,
-        include_deleted: bool,
-        io: IoMode,
-    ) -> Result<Self> {
-        let input = Input::new(InputFile::open(path, io)?);
-        check_format(&input, format)?;
-        let columns: Box<dyn Columns> = match format {
-            ColumnarFormat::Parquet => Box::new(ParquetColumns::open(&input, include_deleted)?),
-            ColumnarFormat::ArrowIpc => Box::new(IpcColumns::open(&input, include_deleted)?),
+    pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
+        let wanted = Wanted::new(options)?;
+        let input = Input::new(InputFile::open(path, options.io)?);
+        let columns: Box<dyn Columns> = match check_format(&input, options.format)? {
+            Container::Parquet => Box::new(ParquetColumns::open(&input, &wanted)?),
+            Container::ArrowFile => Box::new(IpcColumns::open_file(&input, &wanted)?),
+            Container::ArrowStream => Box::new(IpcColumns::open_stream(&input, &wanted)?),
         };
         Ok(Self {
-            label_name: columns.label_name(),
             input,
+            vector_name: columns.vector_name(),
+            label_name: columns.label_name(),
             columns,
-            batch_size: batch_size.max(1),
+            batch_size: options.batch_size.max(1),
             next_row: 0,
             dimension: 0,
         })
@@ -105,7 +117,6 @@ impl ColumnarInput {
     /// [`Error::InvalidInput`] names the first row, column and element that cannot be used; or the
     /// part of the file that is malformed. Nothing may be read after an error.
     pub(crate) fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
-        batch.first_row = self.next_row;
         batch.vectors.clear();
         batch.labels.clear();
         batch.rows.clear();
@@ -127,10 +138,9 @@ impl ColumnarInput {
 
     fn next_row(&mut self, batch: &mut RowBatch) -> Result<()> {
         let row = self.next_row;
-        let cell = |name: &str| format!("row {row}, column {name}");
         let Some(deleted) = self.columns.deleted()? else {
             return Err(self.input.invalid(
-                cell("deleted"),
+                format!("row {row}, column {DELETED}"),
                 "null",
                 "true or false, or an integer, where 0 means not deleted",
             ));
@@ -139,6 +149,7 @@ impl ColumnarInput {
         let label = self.columns.label(row)?;
         let mut vector = VectorRow {
             input: &self.input,
+            name: &self.vector_name,
             row,
             skip: deleted,
             dimension: self.dimension,
@@ -155,7 +166,7 @@ impl ColumnarInput {
         let label = label.and_then(|n| u64::try_from(n).map_err(|_| n.to_string()));
         batch.labels.push(label.map_err(|found| {
             self.input.invalid(
-                cell(self.label_name),
+                format!("row {row}, column {}", self.label_name),
                 found,
                 "an integer from 0 to 18446744073709551615",
             )
@@ -183,7 +194,8 @@ impl std::fmt::Debug for ColumnarInput {
 /// The three columns of a file, each read from its first row to its last, at equal pace.
 pub(crate) trait Columns: Send {
     fn row_count(&self) -> u64;
-    fn label_name(&self) -> &'static str;
+    fn vector_name(&self) -> Name;
+    fn label_name(&self) -> Name;
     /// Whether the next row is deleted: 0 when not.
     fn deleted(&mut self) -> Result<Option<i128>>;
     /// The label of the next row, which is row number `row`.
@@ -197,6 +209,8 @@ pub(crate) trait Columns: Send {
 /// Takes the vector of one row, and checks it.
 pub(crate) struct VectorRow<'a> {
     pub(crate) input: &'a Input,
+    /// Of the column.
+    pub(crate) name: &'a str,
     pub(crate) row: u64,
     /// Whether to take no notice of what is given.
     pub(crate) skip: bool,
@@ -208,11 +222,11 @@ pub(crate) struct VectorRow<'a> {
 }
 
 impl VectorRow<'_> {
-    pub(crate) fn cell(&self) -> String {
-        format!("row {}, column vector", self.row)
+    fn cell(&self) -> String {
+        format!("row {}, column {}", self.row, self.name)
     }
 
-    pub(crate) fn element(&self) -> String {
+    fn element(&self) -> String {
         format!("{}, element {}", self.cell(), self.elements)
     }
 
@@ -230,7 +244,23 @@ impl VectorRow<'_> {
         Err(self.input.invalid(self.element(), "null", "a number"))
     }
 
-    pub(crate) fn push_f32(&mut self, value: f32) -> Result<()> {
+    /// Takes an element of which these are the bits, the lowest ones.
+    #[inline]
+    pub(crate) fn push_bits(&mut self, type_: FloatType, bits: u64) -> Result<()> {
+        let too_long = |_| Error::internal("a float of more bits than its type has");
+        match type_ {
+            FloatType::Half => {
+                let half = f16::from_bits(u16::try_from(bits).map_err(too_long)?);
+                self.push_f32(half.to_f32())
+            }
+            FloatType::Single => {
+                self.push_f32(f32::from_bits(u32::try_from(bits).map_err(too_long)?))
+            }
+            FloatType::Double => self.push_f64(f64::from_bits(bits)),
+        }
+    }
+
+    fn push_f32(&mut self, value: f32) -> Result<()> {
         if self.skip {
             return Ok(());
         }
@@ -240,7 +270,7 @@ impl VectorRow<'_> {
         self.push(value)
     }
 
-    pub(crate) fn push_f64(&mut self, value: f64) -> Result<()> {
+    fn push_f64(&mut self, value: f64) -> Result<()> {
         if self.skip {
             return Ok(());
         }
@@ -262,7 +292,7 @@ impl VectorRow<'_> {
         self.push(rounded)
     }
 
-    pub(crate) fn push(&mut self, value: f32) -> Result<()> {
+    fn push(&mut self, value: f32) -> Result<()> {
         if self.dimension == 0 && self.elements == MAX_DIMENSION {
             return Err(self.input.invalid(
                 self.cell(),
@@ -272,13 +302,16 @@ impl VectorRow<'_> {
         }
         // A vector that is too long is counted to its end, but not kept.
         if self.dimension == 0 || self.elements < self.dimension {
+            if self.out.len() == self.out.capacity() {
+                memory::reserve(self.out, 1, "hold the vectors of a batch")?;
+            }
             self.out.push(value);
         }
         self.elements += 1;
         Ok(())
     }
 
-    pub(crate) fn not_finite(&self, value: f64) -> Error {
+    fn not_finite(&self, value: f64) -> Error {
         let expected = "a finite number";
         self.input
             .invalid(self.element(), value.to_string(), expected)
@@ -323,6 +356,130 @@ impl IntegerType {
     }
 }
 
+/// The type of a vector's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FloatType {
+    Half,
+    Single,
+    Double,
+}
+
+impl FloatType {
+    /// Size in bytes.
+    pub(crate) fn width(self) -> usize {
+        match self {
+            Self::Half => 2,
+            Self::Single => 4,
+            Self::Double => 8,
+        }
+    }
+}
+
+/// What a column of vectors must be.
+pub(crate) const VECTOR_TYPE: &str = "a list of float16, float32 or float64";
+
+/// A column's name.
+pub(crate) type Name = Arc<str>;
+
+/// The names of the columns that may be needed, each once.
+pub(crate) struct Wanted {
+    vector: Name,
+    /// Of which the first that there is will be taken.
+    labels: Vec<Name>,
+    /// Whether there must be one.
+    label_required: bool,
+    deleted: Option<Name>,
+}
+
+impl Wanted {
+    fn new(options: &ReadOptions) -> Result<Self> {
+        let vector: Name = options.vector_column.as_deref().unwrap_or(VECTOR).into();
+        let labels: Vec<Name> = match &options.label_column {
+            Some(label) if **label == *vector => {
+                return Err(Error::argument(
+                    "label_column",
+                    label,
+                    "another column than that of the vectors",
+                ));
+            }
+            Some(label) => vec![label.as_str().into()],
+            None => [LABEL, INTERNAL_ID].map(Name::from).into(),
+        };
+        let is_taken = |name: &str| {
+            let label = options.label_column.as_deref();
+            *vector == *name || label == Some(name)
+        };
+        Ok(Self {
+            labels: labels.into_iter().filter(|l| *l != vector).collect(),
+            label_required: options.label_column.is_some(),
+            deleted: (!options.include_deleted && !is_taken(DELETED)).then(|| DELETED.into()),
+            vector,
+        })
+    }
+
+    /// All of them, in the order of [`choose`](Self::choose)'s argument.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.vector)
+            .chain(&self.labels)
+            .chain(&self.deleted)
+    }
+
+    /// Chooses from the columns of a file, whose columns are called `all`.
+    pub(crate) fn choose<T>(
+        &self,
+        input: &Input,
+        found: Vec<Found<T>>,
+        all: &ColumnNames,
+    ) -> Result<Chosen<T>> {
+        let mut found = found.into_iter();
+        let mut next = |name: &Name| match found.next() {
+            Some(Found { seen, .. }) if seen > 1 => Err(input.invalid(
+                format!("column {name}"),
+                format!("{seen} columns of that name"),
+                "one",
+            )),
+            found => Ok(found
+                .and_then(|found| found.column)
+                .map(|column| (name.clone(), column))),
+        };
+        let missing = |name: &Name, expected| {
+            input.invalid(
+                format!("column {name}"),
+                "no such column",
+                format!("{expected}; {all}"),
+            )
+        };
+        let vector = next(&self.vector)?.ok_or_else(|| missing(&self.vector, VECTOR_TYPE))?;
+        let mut label = None;
+        for name in &self.labels {
+            // A column that is not taken may be there twice.
+            let candidate = next(name);
+            if label.is_none() {
+                label = candidate?;
+            }
+        }
+        if let (None, true, Some(name)) = (&label, self.label_required, self.labels.first()) {
+            return Err(missing(name, INTEGER_TYPE));
+        }
+        Ok(Chosen {
+            vector,
+            label,
+            deleted: match &self.deleted {
+                Some(name) => next(name)?,
+                None => None,
+            },
+        })
+    }
+
+    /// The name of the labels in errors, where no column was chosen.
+    pub(crate) fn label(&self) -> Name {
+        self.labels.first().cloned().unwrap_or_else(|| LABEL.into())
+    }
+}
+
+/// What a column of labels must be.
+pub(crate) const INTEGER_TYPE: &str = "an integer of at most 64 bits";
+
 /// A column that may be there.
 pub(crate) struct Found<T> {
     /// How many columns have its name.
@@ -331,57 +488,76 @@ pub(crate) struct Found<T> {
     pub(crate) column: Option<T>,
 }
 
-/// The columns that will be read, with their names.
-pub(crate) struct Chosen<T> {
-    pub(crate) vector: (&'static str, T),
-    pub(crate) label: Option<(&'static str, T)>,
-    pub(crate) deleted: Option<(&'static str, T)>,
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self {
+            seen: 0,
+            column: None,
+        }
+    }
 }
 
-/// Chooses from the columns of a schema, which are given in the order of [`NAMES`].
-pub(crate) fn choose<T>(
-    input: &Input,
-    found: [Found<T>; 4],
-    include_deleted: bool,
-) -> Result<Chosen<T>> {
-    let named = |name: &'static str, found: Found<T>| match (found.column, found.seen) {
-        (_, 2..) => Err(input.invalid(
-            format!("column {name}"),
-            format!("{} columns of that name", found.seen),
-            "one",
-        )),
-        (column, _) => Ok(column.map(|column| (name, column))),
-    };
-    let [vector, label, internal_id, deleted] = found;
-    let [vector_name, label_name, internal_id_name, deleted_name] = NAMES;
-    let vector = named(vector_name, vector)?.ok_or_else(|| {
-        input.invalid(
-            format!("column {vector_name}"),
-            "no such column",
-            "a list of float32 or float64",
-        )
-    })?;
-    let label = match named(label_name, label)? {
-        Some(label) => Some(label),
-        None => named(internal_id_name, internal_id)?,
-    };
-    let deleted = if include_deleted {
-        None
-    } else {
-        named(deleted_name, deleted)?
-    };
-    Ok(Chosen {
-        vector,
-        label,
-        deleted,
-    })
+/// The columns that will be read, with their names.
+pub(crate) struct Chosen<T> {
+    pub(crate) vector: (Name, T),
+    pub(crate) label: Option<(Name, T)>,
+    pub(crate) deleted: Option<(Name, T)>,
+}
+
+/// The names of a file's columns, for errors: of very many or very long ones, the beginning.
+#[derive(Debug, Default)]
+pub(crate) struct ColumnNames {
+    first: Vec<String>,
+    count: usize,
+}
+
+/// Columns that are named in an error, and characters of each.
+const NAMES_SHOWN: usize = 20;
+const CHARACTERS_SHOWN: usize = 60;
+
+impl ColumnNames {
+    pub(crate) fn push(&mut self, name: &[u8]) {
+        self.count += 1;
+        if self.first.len() < NAMES_SHOWN {
+            // Longer than what is shown, however many bytes a character has.
+            let start = name.get(..4 * CHARACTERS_SHOWN + 4).unwrap_or(name);
+            let name = String::from_utf8_lossy(start);
+            let mut shown: String = name.chars().take(CHARACTERS_SHOWN).collect();
+            if shown.len() < name.len() {
+                shown.push('…');
+            }
+            self.first.push(shown.escape_debug().to_string());
+        }
+    }
+}
+
+impl fmt::Display for ColumnNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first.is_empty() {
+            return f.write_str("the file has no columns");
+        }
+        write!(f, "the file has {}", self.first.join(", "))?;
+        match self.count - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more columns"),
+        }
+    }
+}
+
+/// What a file is, apart from its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Container {
+    Parquet,
+    ArrowFile,
+    /// Messages without a footer, as Hugging Face datasets are.
+    ArrowStream,
 }
 
 /// Tells a file of another format by its first bytes.
-fn check_format(input: &Input, format: ColumnarFormat) -> Result<()> {
-    let (magic, expected) = match format {
-        ColumnarFormat::Parquet => (b"PAR1".as_slice(), "a Parquet file"),
-        ColumnarFormat::ArrowIpc => (b"ARROW1".as_slice(), "an Arrow IPC file"),
+fn check_format(input: &Input, format: ColumnarFormat) -> Result<Container> {
+    let expected = match format {
+        ColumnarFormat::Parquet => "a Parquet file",
+        ColumnarFormat::ArrowIpc => "an Arrow IPC file or stream",
     };
     let len = input.len();
     input.decode(
@@ -390,24 +566,28 @@ fn check_format(input: &Input, format: ColumnarFormat) -> Result<()> {
         len,
         || "start of the file".into(),
         |start| {
-            if start.starts_with(magic) {
-                return Ok(());
-            }
-            let found = match start {
-                [] => "an empty file",
-                [b'P', b'A', b'R', b'1', ..] => "a Parquet file",
-                [b'P', b'A', b'R', b'E', ..] => "an encrypted Parquet file",
-                [b'A', b'R', b'R', b'O', b'W', b'1', ..] => "an Arrow IPC file",
-                [b'F', b'E', b'A', b'1', ..] => "a Feather file of version 1",
-                [0xff, 0xff, 0xff, 0xff, ..] => {
-                    return Err(Flaw::unsupported(
-                        "what looks like an Arrow IPC stream",
-                        format!("{expected} (Arrow's file format, not its stream format)"),
-                    ))
+            let (found, container) = match start {
+                [] => ("an empty file", None),
+                [b'P', b'A', b'R', b'1', ..] => ("a Parquet file", Some(Container::Parquet)),
+                [b'P', b'A', b'R', b'E', ..] => ("an encrypted Parquet file", None),
+                [b'A', b'R', b'R', b'O', b'W', b'1', ..] => {
+                    ("an Arrow IPC file", Some(Container::ArrowFile))
                 }
-                _ => "other bytes",
+                [b'F', b'E', b'A', b'1', ..] => ("a Feather file of version 1", None),
+                // What comes before each message of a stream.
+                [0xff, 0xff, 0xff, 0xff, ..] => {
+                    ("an Arrow IPC stream", Some(Container::ArrowStream))
+                }
+                _ => ("other bytes", None),
             };
-            Err(Flaw::new(found, expected))
+            match (container, format) {
+                (Some(Container::Parquet), ColumnarFormat::Parquet) => Ok(Container::Parquet),
+                (
+                    Some(arrow @ (Container::ArrowFile | Container::ArrowStream)),
+                    ColumnarFormat::ArrowIpc,
+                ) => Ok(arrow),
+                _ => Err(Flaw::new(found, expected)),
+            }
         },
     )
 }

@@ -558,3 +558,43 @@ mod unix {
         assert!(odd_index.exists());
     }
 }
+
+#[test]
+fn build_takes_vectors_and_labels_from_columns_by_name() {
+    let columnar = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/columnar");
+    let scratch = tempfile::tempdir().unwrap();
+    let index = scratch.path().join("out.hnsw");
+    for file in ["pyarrow-named.parquet", "pyarrow-named.arrow"] {
+        let input = columnar.join(file);
+        let built = run(&[
+            &"build",
+            &input,
+            &"-o",
+            &index,
+            &"--vector-column",
+            &"embedding",
+            &"--label-column",
+            &"key",
+            &"--json",
+        ]);
+        assert_eq!(answer(&built)["summary"]["inserted"], 50);
+        let error = assert_failure(&run(&[&"build", &input, &"-o", &index]), 1);
+        assert!(
+            error.contains("column vector: found no such column"),
+            "{error}"
+        );
+        assert!(error.contains("embedding, key"), "{error}");
+    }
+    // An Arrow IPC stream, by its content.
+    let input = columnar.join("pyarrow-list-f32.arrows");
+    let built = run(&[
+        &"build",
+        &input,
+        &"-o",
+        &index,
+        &"--format",
+        &"arrow_ipc",
+        &"--json",
+    ]);
+    assert_eq!(answer(&built)["summary"]["inserted"], 50);
+}

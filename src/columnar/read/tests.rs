@@ -28,11 +28,20 @@ fn name(path: &Path) -> &str {
 
 /// All batches of a file in one.
 fn read_all(path: &Path, batch_size: usize, include_deleted: bool, io: IoMode) -> Result<RowBatch> {
-    let format = ColumnarFormat::from_extension(path).unwrap();
-    let mut input = ColumnarInput::open(path, format, batch_size, include_deleted, io)?;
+    let named = name(path).contains("-named");
+    let mut input = ColumnarInput::open(
+        path,
+        &ReadOptions {
+            format: ColumnarFormat::from_extension(path).unwrap(),
+            batch_size,
+            include_deleted,
+            vector_column: named.then(|| "embedding".into()),
+            label_column: named.then(|| "key".into()),
+            io,
+        },
+    )?;
     let (mut all, mut batch) = (RowBatch::default(), RowBatch::default());
     while input.next(&mut batch)? {
-        assert_eq!(batch.first_row, all.scanned);
         assert!(batch.scanned <= batch_size as u64);
         assert_eq!(
             batch.scanned,
@@ -54,10 +63,16 @@ fn read_all(path: &Path, batch_size: usize, include_deleted: bool, io: IoMode) -
     Ok(all)
 }
 
-fn expected_vector(row: u64) -> impl Iterator<Item = f32> {
+fn expected_vector(name: &str, row: u64) -> impl Iterator<Item = f32> {
+    let half = name.contains("f16");
     (0..DIMENSION).map(move |j| {
         let tenths = i16::try_from((37 * row + 11 * j) % 200).unwrap() - 100;
-        f32::from(tenths) / 10.0
+        let element = f32::from(tenths) / 10.0;
+        if half {
+            f16::from_f32(element).to_f32()
+        } else {
+            element
+        }
     })
 }
 
@@ -79,7 +94,8 @@ fn assert_rows(path: &Path, found: &RowBatch, rows: &[u64], context: &str) {
     assert_eq!(found.dimension as u64, DIMENSION, "{name} {context}");
     let labels: Vec<_> = rows.iter().map(|row| expected_label(name, *row)).collect();
     assert_eq!(found.labels, labels, "{name} {context}");
-    let vectors: Vec<_> = rows.iter().flat_map(|row| expected_vector(*row)).collect();
+    let vectors = rows.iter().flat_map(|row| expected_vector(name, *row));
+    let vectors: Vec<_> = vectors.collect();
     assert_eq!(found.vectors, vectors, "{name} {context}");
 }
 
@@ -195,6 +211,8 @@ fn a_file_cut_off_anywhere_is_an_error() {
         "polars-array-f32.parquet",
         "pyarrow-list-f32.arrow",
         "pyarrow-zstd.arrow",
+        "pyarrow-brotli-v2.parquet",
+        "pyarrow-dictionary-i8.arrow",
     ] {
         let path = folder().join(file);
         let bytes = std::fs::read(&path).unwrap();
@@ -207,6 +225,97 @@ fn a_file_cut_off_anywhere_is_an_error() {
             assert!(matches!(error.code(), 202 | 203), "{file} {len}: {error:?}");
         }
     }
+}
+
+#[test]
+fn a_stream_may_end_only_between_messages() {
+    let folder_of_cuts = tempfile::tempdir().unwrap();
+    let path = folder().join("pyarrow-dictionary-deltas.arrows");
+    let bytes = std::fs::read(&path).unwrap();
+    let mut ends = Vec::new();
+    for len in 0..bytes.len() {
+        let cut = folder_of_cuts.path().join("cut.arrows");
+        write_aged(&cut, &bytes[..len]);
+        match read_all(&cut, 16, false, IoMode::Read) {
+            Ok(batch) => ends.push((len, batch.rows.len())),
+            Err(error) => assert!(matches!(error.code(), 202 | 203), "{len}: {error:?}"),
+        }
+    }
+    // After the schema, and then after four dictionaries and four record batches.
+    let rows: Vec<_> = ends.iter().map(|(_, rows)| *rows).collect();
+    assert_eq!(rows, [0, 0, 16, 16, 32, 32, 48, 48, 50]);
+    // The marker at the end is the last message.
+    assert_eq!(ends.last(), Some(&(bytes.len() - 8, 50)));
+}
+
+#[test]
+fn columns_that_are_not_there_are_refused_with_a_list_of_those_that_are() {
+    let open = |file: &str, vector: Option<&str>, label: Option<&str>| {
+        let path = folder().join(file);
+        let options = ReadOptions {
+            format: ColumnarFormat::from_extension(&path).unwrap(),
+            vector_column: vector.map(Into::into),
+            label_column: label.map(Into::into),
+            ..ReadOptions::default()
+        };
+        let error = ColumnarInput::open(&path, &options).unwrap_err();
+        (error.code(), error.to_string())
+    };
+    for extension in ["parquet", "arrow"] {
+        let file = format!("polars-list-f32.{extension}");
+        let (code, text) = open(&file, Some("embedding"), None);
+        assert_eq!(code, 202);
+        let words = "column embedding: found no such column, expected a list of float16, \
+                     float32 or float64; the file has name, vector, label";
+        assert!(text.ends_with(words), "{text}");
+        let (code, text) = open(&file, None, Some("key"));
+        assert_eq!(code, 202);
+        let words = "column key: found no such column, expected an integer of at most 64 bits; \
+                     the file has name, vector, label";
+        assert!(text.ends_with(words), "{text}");
+
+        let (_, text) = open(&file, Some("name"), None);
+        assert!(text.contains("column name: found "), "{text}");
+        let (_, text) = open(&file, None, Some("name"));
+        assert!(text.contains("column name: found "), "{text}");
+        let (code, text) = open(&file, Some("x"), Some("x"));
+        assert_eq!(code, 101);
+        assert!(text.starts_with("label_column: found x"), "{text}");
+
+        // Very many columns are not all listed.
+        let (_, text) = open(
+            &format!("pyarrow-other-columns.{extension}"),
+            Some("x"),
+            None,
+        );
+        assert!(text.contains("a_null, a_string, a_long_view"), "{text}");
+        assert!(text.ends_with(" more columns"), "{text}");
+    }
+}
+
+#[test]
+fn a_chosen_column_is_used_for_nothing_else() {
+    // The labels are taken from `deleted`, which then leaves no row out.
+    let path = folder().join("pyarrow-deleted-u32.parquet");
+    let options = ReadOptions {
+        batch_size: 1,
+        label_column: Some("deleted".into()),
+        ..ReadOptions::default()
+    };
+    let mut input = ColumnarInput::open(&path, &options).unwrap();
+    let error = input.next(&mut RowBatch::default()).unwrap_err();
+    let words = "row 0, column vector, element 0: found NaN";
+    assert!(error.to_string().contains(words), "{error}");
+}
+
+#[test]
+fn names_of_columns_are_shown_escaped_and_cut_off() {
+    let mut names = ColumnNames::default();
+    assert_eq!(names.to_string(), "the file has no columns");
+    names.push(b"a\x1b[2J\xff");
+    names.push("é".repeat(1000).as_bytes());
+    let shown = format!("the file has a\\u{{1b}}[2J\u{fffd}, {}…", "é".repeat(60));
+    assert_eq!(names.to_string(), shown);
 }
 
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
@@ -584,6 +693,14 @@ fn pages_that_contradict_themselves_are_refused_with_words() {
         ),
         (
             "data that cannot be decompressed",
+            Page {
+                codec: 4,
+                uncompressed: Some(500 << 20),
+                ..page()
+            },
+        ),
+        (
+            "data that cannot be decompressed",
             Page { codec: 2, ..page() },
         ),
         (
@@ -776,11 +893,20 @@ fn footers_whose_offsets_point_elsewhere_never_make_it_loop() {
 #[test]
 fn a_file_that_is_cut_while_it_is_read_is_reported_as_changed() {
     let folder_of_copy = tempfile::tempdir().unwrap();
-    for file in ["pyarrow-one-row-groups.parquet", "pyarrow-list-f32.arrow"] {
+    for file in [
+        "pyarrow-one-row-groups.parquet",
+        "pyarrow-list-f32.arrow",
+        "pyarrow-list-f32.arrows",
+    ] {
         let path = folder_of_copy.path().join(file);
         std::fs::copy(folder().join(file), &path).unwrap();
-        let format = ColumnarFormat::from_extension(&path).unwrap();
-        let mut input = ColumnarInput::open(&path, format, 1, false, IoMode::Read).unwrap();
+        let options = ReadOptions {
+            format: ColumnarFormat::from_extension(&path).unwrap(),
+            batch_size: 1,
+            io: IoMode::Read,
+            ..ReadOptions::default()
+        };
+        let mut input = ColumnarInput::open(&path, &options).unwrap();
         let mut batch = RowBatch::default();
         assert!(input.next(&mut batch).unwrap());
         input.check_unchanged().unwrap();
@@ -808,20 +934,9 @@ fn files_without_rows_are_read_as_empty() {
     };
     let found = read_bytes("parquet", &page.file(three_levels("list", "element"))).unwrap();
     assert_eq!((found.scanned, found.dimension), (0, 0));
-    let found = read_all(
-        &folder().join("none/no-rows.arrow"),
-        16,
-        false,
-        IoMode::Mmap,
-    )
-    .unwrap();
-    assert_eq!((found.scanned, found.dimension), (0, 0));
-    let found = read_all(
-        &folder().join("none/no-rows.parquet"),
-        16,
-        false,
-        IoMode::Mmap,
-    )
-    .unwrap();
-    assert_eq!((found.scanned, found.dimension), (0, 0));
+    for file in ["no-rows.arrow", "no-rows.arrows", "no-rows.parquet"] {
+        let path = folder().join("none").join(file);
+        let found = read_all(&path, 16, false, IoMode::Mmap).unwrap();
+        assert_eq!((found.scanned, found.dimension), (0, 0));
+    }
 }

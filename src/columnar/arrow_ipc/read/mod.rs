@@ -1,23 +1,38 @@
-//! The Arrow IPC file format, read record batch by record batch and row by row.
+//! Arrow IPC files and streams, read record batch by record batch and row by row.
 //!
 //! ```text
-//! "ARROW1", 2 bytes of padding
-//! stream of messages: schema, dictionaries, record batches:
+//! stream: messages (schema, dictionaries, record batches):
 //!     0xFFFFFFFF, i32 length, Message (FlatBuffers: lengths, null counts, places of buffers), body
-//! footer (FlatBuffers: schema, place of every message), i32 length of the footer, "ARROW1"
+//! 0xFFFFFFFF, 0
+//!
+//! file: "ARROW1", 2 bytes of padding
+//!     stream
+//!     footer (FlatBuffers: schema, place of every message), i32 length of the footer, "ARROW1"
 //! ```
 //!
+//! The footer of a file says where its record batches lie. The messages of a stream are gone over
+//! once, header by header, to find them; a stream may end without the marker. The dictionaries of
+//! the labels are the one thing that is kept: 16 bytes for each of their values.
 //! Source: <https://arrow.apache.org/docs/format/Columnar.html>.
 
+mod dictionary;
 mod flatbuffer;
+mod format;
 mod schema;
 mod stream;
 
 use crate::columnar::bytes::{array, Decoded, Flaw, Input};
-use crate::columnar::read::{choose, Columns, IntegerType, VectorRow, MAX_METADATA};
+use crate::columnar::read::{
+    Chosen, ColumnNames, Columns, FloatType, IntegerType, Name, VectorRow, Wanted, MAX_METADATA,
+};
 use crate::error::{Error, Result};
+use dictionary::{Dictionary, DictionaryBlock};
 use flatbuffer::Table;
-use schema::{Field, ListKind, Slot};
+use format::{
+    body_compression, footer, header_type, message, record_batch, CONTINUATION, VERSION_4,
+    VERSION_5,
+};
+use schema::{Field, IntegerField, ListKind, Slot};
 use stream::{Bits, Compression, Range, Stream};
 
 const MAGIC: &[u8; 6] = b"ARROW1";
@@ -25,12 +40,59 @@ const MAGIC: &[u8; 6] = b"ARROW1";
 /// Bytes of elements taken at once.
 const CHUNK: usize = 4096;
 
+/// What stands before a message: the marker, and the length of what follows.
+const PREFIX: u64 = 8;
+
+/// A message.
 #[derive(Clone, Copy, Debug)]
 struct Block {
     offset: u64,
-    /// Length of the message's header, and of the body after it.
+    /// Length of the message's header, with what stands before it, and of the body after it.
     metadata: u64,
     body: u64,
+}
+
+impl Block {
+    /// Where the next message is.
+    fn end(&self) -> Option<u64> {
+        self.offset
+            .checked_add(self.metadata)?
+            .checked_add(self.body)
+    }
+
+    /// Calls `read` with the type and the table of the message's header, and the message's own.
+    fn header<T>(
+        &self,
+        input: &Input,
+        place: impl Fn() -> String,
+        read: impl FnOnce(u8, Table<'_>, Table<'_>) -> Decoded<T>,
+    ) -> Result<T> {
+        let end = input.len();
+        input.decode(self.offset, self.metadata, end, place, |bytes| {
+            // Without the marker, as until Arrow 0.14, the length stands first.
+            let at = match array(bytes, 0)? {
+                CONTINUATION => 8,
+                _ => 4,
+            };
+            let message = Table::root(bytes.get(at..).ok_or_else(Flaw::end)?)?;
+            check_version(message.i16(message::VERSION)?)?;
+            let kind = message.u8(message::HEADER_TYPE)?;
+            match message.table(message::HEADER)? {
+                Some(header) => read(kind, header, message),
+                None => Err(Flaw::new("a message without a header", "one")),
+            }
+        })
+    }
+}
+
+fn check_version(version: i16) -> Decoded<i16> {
+    match version {
+        VERSION_4 | VERSION_5 => Ok(version),
+        version => Err(Flaw::unsupported(
+            format!("metadata version V{}", i32::from(version) + 1),
+            "V4 or V5",
+        )),
+    }
 }
 
 pub(crate) struct IpcColumns {
@@ -38,20 +100,25 @@ pub(crate) struct IpcColumns {
     /// Record batches and their rows.
     blocks: Vec<(Block, u64)>,
     rows: u64,
-    vector: (Slot, ListKind, bool),
+    vector_name: Name,
+    vector: (Slot, ListKind, FloatType),
+    /// What labels are called, though there may be none.
+    label_name: Name,
     label: Option<Integers>,
     deleted: Option<Integers>,
+    /// Of the two columns, in the order in which they stand in the file.
+    dictionaries: Vec<DictionaryBlock>,
     /// Record batches that have been begun.
     begun: usize,
     batch: Batch,
 }
 
-#[derive(Clone, Copy, Debug)]
 struct Integers {
-    name: &'static str,
+    name: Name,
     slot: Slot,
     /// `None` for booleans.
-    integer: Option<IntegerType>,
+    stored: Option<IntegerType>,
+    dictionary: Option<Dictionary>,
 }
 
 /// The columns of the current record batch, each at its next row.
@@ -64,11 +131,11 @@ struct Batch {
 }
 
 impl IpcColumns {
-    pub(crate) fn open(input: &Input, include_deleted: bool) -> Result<Self> {
-        let footer = || "footer".to_string();
+    pub(crate) fn open_file(input: &Input, wanted: &Wanted) -> Result<Self> {
+        let place = || "footer".to_string();
         let len = input.len();
         let tail = len.saturating_sub(MAGIC.len() as u64 + 4);
-        let footer_len = input.decode(tail, len - tail, len, footer, |bytes| {
+        let footer_len = input.decode(tail, len - tail, len, place, |bytes| {
             if !bytes.ends_with(MAGIC) {
                 return Err(Flaw::new(
                     "other bytes at the end of the file",
@@ -88,89 +155,186 @@ impl IpcColumns {
                     format!("less than the file's {len}, and at most {MAX_METADATA}"),
                 )
             })?;
-        let (mut columns, blocks) =
-            input.decode(start, tail - start, tail, footer, |bytes| {
-                let footer = Table::root(bytes)?;
-                let version = check_version(&footer)?;
-                let schema = footer
-                    .table(1)?
+        let (mut columns, dictionaries, batches) =
+            input.decode(start, tail - start, tail, place, |bytes| {
+                let table = Table::root(bytes)?;
+                let version = check_version(table.i16(footer::VERSION)?)?;
+                let schema = table
+                    .table(footer::SCHEMA)?
                     .ok_or_else(|| Flaw::new("no schema", "one"))?;
-                if schema.i16(0)? != 0 {
-                    return Err(Flaw::unsupported("big-endian data", "little-endian data"));
-                }
-                let fields = schema::fields(&schema, bytes.len(), version == 3)?;
-                let blocks = blocks(footer.vector(3, 24)?, start)?;
+                let block_list = |field| blocks(table.vector(field, footer::BLOCK_SIZE)?, start);
+                let dictionaries = block_list(footer::DICTIONARIES)?;
+                let batches = block_list(footer::RECORD_BATCHES)?;
                 // An error that names a column goes out as it is, beside those of the footer.
-                Ok(choose(input, fields, include_deleted)
-                    .and_then(|chosen| Self::new(input, chosen))
-                    .map(|columns| (columns, blocks)))
-            })??;
-        for (number, block) in blocks.into_iter().enumerate() {
-            let place = || format!("record batch {number}");
-            let rows = columns.header(number, block, |header, _| length(header.i64(0)?))?;
-            columns.rows = columns.rows.checked_add(rows).ok_or_else(|| {
-                input.invalid(
-                    place(),
-                    "more than 2^64 rows",
-                    "fewer in all record batches",
+                Ok(
+                    Self::from_schema(input, &schema, bytes.len(), version, wanted)?
+                        .map(|columns| (columns, dictionaries, batches)),
                 )
-            })?;
-            columns.blocks.push((block, rows));
+            })??;
+        for block in dictionaries {
+            columns.add_dictionary(block)?;
+        }
+        for block in batches {
+            columns.add_batch(block)?;
         }
         Ok(columns)
     }
 
-    fn new(input: &Input, chosen: crate::columnar::read::Chosen<Field<'_>>) -> Result<Self> {
-        let flawed = |name: &str, flaw| input.flawed(format!("column {name}"), flaw);
-        let integers = |column: Option<(&'static str, Field<'_>)>, boolean| {
-            column
-                .map(|(name, field)| {
-                    Ok(Integers {
-                        name,
-                        slot: field.slot,
-                        integer: field.integer(boolean).map_err(|f| flawed(name, f))?,
-                    })
-                })
-                .transpose()
+    pub(crate) fn open_stream(input: &Input, wanted: &Wanted) -> Result<Self> {
+        let len = input.len();
+        let mut columns: Option<Self> = None;
+        let (mut at, mut number) = (0, 0u64);
+        while at < len {
+            let place = || format!("message {number}");
+            let metadata = input.decode(at, PREFIX, len, place, |bytes| {
+                match array(bytes, 0)? {
+                    CONTINUATION => {}
+                    _ => return Err(Flaw::new("other bytes", "the start of a message")),
+                }
+                let length = length(i32::from_le_bytes(array(bytes, 4)?).into())?;
+                if length > MAX_METADATA {
+                    return Err(Flaw::new(
+                        format!("a header of {length} bytes"),
+                        format!("at most {MAX_METADATA}"),
+                    ));
+                }
+                Ok(length)
+            })?;
+            if metadata == 0 {
+                // The end of the stream.
+                break;
+            }
+            let mut block = Block {
+                offset: at,
+                metadata: metadata + PREFIX,
+                body: 0,
+            };
+            let is_first = columns.is_none();
+            let (kind, schema, body) = block.header(input, place, |kind, header, message| {
+                let schema = match (kind, is_first) {
+                    (header_type::SCHEMA, true) => {
+                        let size = usize::try_from(metadata).map_err(|_| Flaw::end())?;
+                        let version = message.i16(message::VERSION)?;
+                        Some(Self::from_schema(input, &header, size, version, wanted)?)
+                    }
+                    (header_type::DICTIONARY_BATCH | header_type::RECORD_BATCH, false) => None,
+                    _ => {
+                        return Err(Flaw::new(
+                            format!("a message of type {kind}"),
+                            "a schema, and then dictionaries and record batches",
+                        ))
+                    }
+                };
+                Ok((kind, schema, length(message.i64(message::BODY_LENGTH)?)?))
+            })?;
+            block.body = body;
+            at = block.end().filter(|end| *end <= len).ok_or_else(|| {
+                input.invalid(
+                    place(),
+                    format!("a body of {body} bytes"),
+                    format!("one that ends by byte {len}"),
+                )
+            })?;
+            match (&mut columns, schema) {
+                (None, Some(schema)) => columns = Some(schema?),
+                (Some(columns), _) if kind == header_type::DICTIONARY_BATCH => {
+                    columns.add_dictionary(block)?;
+                }
+                (Some(columns), _) => columns.add_batch(block)?,
+                (None, None) => {}
+            }
+            number += 1;
+        }
+        columns.ok_or_else(|| input.invalid("message 0", "the end of the stream", "a schema"))
+    }
+
+    /// Checks a schema, which is part of `len` bytes.
+    fn from_schema(
+        input: &Input,
+        table: &Table<'_>,
+        len: usize,
+        version: i16,
+        wanted: &Wanted,
+    ) -> Decoded<Result<Self>> {
+        if table.i16(format::schema::ENDIANNESS)? != format::schema::LITTLE_ENDIAN {
+            return Err(Flaw::unsupported("big-endian data", "little-endian data"));
+        }
+        let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
+        let mut all = ColumnNames::default();
+        let found = schema::fields(table, len, version == VERSION_4, &names, &mut all)?;
+        Ok(wanted
+            .choose(input, found, &all)
+            .and_then(|chosen| Self::new(input, chosen, wanted.label())))
+    }
+
+    fn new(input: &Input, chosen: Chosen<Field<'_>>, label_name: Name) -> Result<Self> {
+        let flawed = |name: &Name, flaw| input.flawed(format!("column {name}"), flaw);
+        let integers = |column: Option<(Name, Field<'_>)>, boolean| {
+            let Some((name, field)) = column else {
+                return Ok(None);
+            };
+            match field.integer(boolean) {
+                Ok(IntegerField { stored, dictionary }) => Ok(Some(Integers {
+                    name,
+                    slot: field.slot,
+                    stored,
+                    dictionary: dictionary.map(|(id, type_)| Dictionary::new(id, type_)),
+                })),
+                Err(flaw) => Err(flawed(&name, flaw)),
+            }
         };
-        let (name, field) = chosen.vector;
-        let (kind, double) = field.vector().map_err(|flaw| flawed(name, flaw))?;
+        let (vector_name, field) = chosen.vector;
+        let (kind, float) = field.vector().map_err(|flaw| flawed(&vector_name, flaw))?;
+        let label = integers(chosen.label, false)?;
         Ok(Self {
             input: input.clone(),
             blocks: Vec::new(),
             rows: 0,
-            vector: (field.slot, kind, double),
-            label: integers(chosen.label, false)?,
+            vector_name,
+            vector: (field.slot, kind, float),
+            label_name: label
+                .as_ref()
+                .map_or(label_name, |label| label.name.clone()),
+            label,
             deleted: integers(chosen.deleted, true)?,
+            dictionaries: Vec::new(),
             begun: 0,
             batch: Batch::default(),
         })
     }
 
-    /// Calls `read` with the header of a record batch, and the length of its message's header.
-    fn header<T>(
-        &self,
-        number: usize,
-        block: Block,
-        read: impl FnOnce(Table<'_>, &Block) -> Decoded<T>,
-    ) -> Result<T> {
-        let place = || format!("record batch {number}");
-        let end = self.input.len();
-        self.input
-            .decode(block.offset, block.metadata, end, place, |bytes| {
-                let marker: [u8; 4] = array(bytes, 0)?;
-                // Without the marker, as until Arrow 0.14, the length stands first.
-                let at = if marker == [0xff; 4] { 8 } else { 4 };
-                let message = Table::root(bytes.get(at..).ok_or_else(Flaw::end)?)?;
-                check_version(&message)?;
-                match (message.u8(1)?, message.table(2)?) {
-                    (3, Some(header)) => read(header, &block),
-                    (kind, _) => Err(Flaw::new(
-                        format!("a message of type {kind}"),
-                        "3, a record batch",
-                    )),
-                }
-            })
+    /// Takes notice of a record batch.
+    fn add_batch(&mut self, block: Block) -> Result<()> {
+        let place = record_batch_place(self.blocks.len());
+        let rows = record_batch_header(&self.input, block, &place, |header| {
+            length(header.i64(record_batch::LENGTH)?)
+        })?;
+        self.rows = self.rows.checked_add(rows).ok_or_else(|| {
+            self.input.invalid(
+                place(),
+                "more than 2^64 rows",
+                "fewer in all record batches",
+            )
+        })?;
+        self.blocks.push((block, rows));
+        Ok(())
+    }
+
+    /// Takes notice of a dictionary, if a column that is read needs it.
+    fn add_dictionary(&mut self, block: Block) -> Result<()> {
+        let needed = [&self.label, &self.deleted]
+            .into_iter()
+            .flatten()
+            .filter_map(|column| column.dictionary.as_ref());
+        let needed: Vec<i64> = needed.map(Dictionary::id).collect();
+        if needed.is_empty() {
+            return Ok(());
+        }
+        let dictionary = DictionaryBlock::read(&self.input, block, self.blocks.len())?;
+        if needed.contains(&dictionary.id()) {
+            self.dictionaries.push(dictionary);
+        }
+        Ok(())
     }
 
     fn next_batch(&mut self) -> Result<()> {
@@ -183,42 +347,73 @@ impl IpcColumns {
         if rows == 0 {
             return Ok(());
         }
-        let (vector_slot, kind, double) = self.vector;
+        for column in [&mut self.label, &mut self.deleted].into_iter().flatten() {
+            if let Some(dictionary) = &mut column.dictionary {
+                dictionary.update(&self.input, &self.dictionaries, number)?;
+            }
+        }
+        let (vector_slot, kind, float) = self.vector;
         let offsets = usize::from(matches!(kind, ListKind::Offsets(_)));
+        let place = record_batch_place(number);
         let (compression, vector, label, deleted) =
-            self.header(number, block, |header, block| {
-                let integers = |column: Option<Integers>| {
+            record_batch_header(&self.input, block, &place, |header| {
+                let integers = |column: &Option<Integers>| {
                     column
-                        .map(|column| Parts::new(&header, block, column.slot, 1, 2, rows))
+                        .as_ref()
+                        .map(|column| Parts::new(&header, &block, column.slot, 1, 2, rows))
                         .transpose()
                 };
                 Ok((
                     compression(&header)?,
-                    Parts::new(&header, block, vector_slot, 2, 3 + offsets, rows)?,
-                    integers(self.label)?,
-                    integers(self.deleted)?,
+                    Parts::new(&header, &block, vector_slot, 2, 3 + offsets, rows)?,
+                    integers(&self.label)?,
+                    integers(&self.deleted)?,
                 ))
             })?;
-        let open = |name, parts: Parts| Opener {
+        let open = |name: &Name, parts: Parts| Opener {
             input: &self.input,
             compression,
             place: format!("record batch {number}, column {name}"),
             parts,
         };
-        let integers = |column: Option<Integers>, parts: Option<Parts>| match (column, parts) {
+        let integers = |column: &Option<Integers>, parts: Option<Parts>| match (column, parts) {
             (Some(column), Some(parts)) => {
-                IntegerBatch::new(&open(column.name, parts), column.integer).map(Some)
+                IntegerBatch::new(&open(&column.name, parts), column.stored).map(Some)
             }
             _ => Ok(None),
         };
         self.batch = Batch {
             rows,
-            vector: Some(VectorBatch::new(&open("vector", vector), kind, double)?),
-            label: integers(self.label, label)?,
-            deleted: integers(self.deleted, deleted)?,
+            vector: Some(VectorBatch::new(
+                &open(&self.vector_name, vector),
+                kind,
+                float,
+            )?),
+            label: integers(&self.label, label)?,
+            deleted: integers(&self.deleted, deleted)?,
         };
         Ok(())
     }
+}
+
+fn record_batch_place(number: usize) -> impl Fn() -> String {
+    move || format!("record batch {number}")
+}
+
+/// Calls `read` with the header of a record batch.
+fn record_batch_header<T>(
+    input: &Input,
+    block: Block,
+    place: impl Fn() -> String,
+    read: impl FnOnce(Table<'_>) -> Decoded<T>,
+) -> Result<T> {
+    block.header(input, place, |kind, header, _| match kind {
+        header_type::RECORD_BATCH => read(header),
+        _ => Err(Flaw::new(
+            format!("a message of type {kind}"),
+            "3, a record batch",
+        )),
+    })
 }
 
 /// A column's parts of a record batch: nodes (length and number of nulls), and places of buffers.
@@ -237,10 +432,10 @@ impl Parts {
         rows: u64,
     ) -> Decoded<Self> {
         let pairs = |field, first: usize, count: usize| {
-            let bytes = header.vector(field, 16)?;
+            let bytes = header.vector(field, record_batch::PAIR_SIZE)?;
             (first..first.saturating_add(count))
                 .map(|index| {
-                    let at = index.saturating_mul(16);
+                    let at = index.saturating_mul(record_batch::PAIR_SIZE);
                     let pair = [array(bytes, at)?, array(bytes, at.saturating_add(8))?];
                     let [first, second] = pair.map(i64::from_le_bytes);
                     Ok((length(first)?, length(second)?))
@@ -248,7 +443,7 @@ impl Parts {
                 .collect::<Decoded<Vec<_>>>()
         };
         let mut first = slot.buffer;
-        let counts = header.vector(4, 8)?;
+        let counts = header.vector(record_batch::VARIADIC_BUFFER_COUNTS, size_of::<i64>())?;
         for index in 0..slot.variadic {
             let count = length(i64::from_le_bytes(array(counts, index.saturating_mul(8))?))?;
             first = usize::try_from(count)
@@ -256,7 +451,7 @@ impl Parts {
                 .and_then(|count| first.checked_add(count))
                 .ok_or_else(Flaw::end)?;
         }
-        let nodes = pairs(1, slot.node, nodes)?;
+        let nodes = pairs(record_batch::NODES, slot.node, nodes)?;
         if nodes.first().is_none_or(|(len, _)| *len != rows) {
             return Err(Flaw::new(
                 "a column of another length than the record batch",
@@ -264,8 +459,10 @@ impl Parts {
             ));
         }
         let body = block.offset.saturating_add(block.metadata);
-        let buffers = pairs(2, first, buffers)?.into_iter().map(|(offset, len)| {
-            match offset.checked_add(len) {
+        let buffers = pairs(record_batch::BUFFERS, first, buffers)?;
+        let buffers = buffers
+            .into_iter()
+            .map(|(offset, len)| match offset.checked_add(len) {
                 Some(end) if end <= block.body => Ok(Range {
                     offset: body.saturating_add(offset),
                     len,
@@ -274,8 +471,7 @@ impl Parts {
                     format!("a buffer of {len} bytes at byte {offset}"),
                     format!("one within the body's {} bytes", block.body),
                 )),
-            }
-        });
+            });
         Ok(Self {
             nodes,
             buffers: buffers.collect::<Decoded<_>>()?,
@@ -350,17 +546,33 @@ impl IntegerBatch {
         })
     }
 
+    fn flawed(&self, flaw: Flaw) -> Error {
+        match &self.values {
+            IntegerValues::Booleans(_) => Error::internal("indices are no booleans"),
+            IntegerValues::Integers(stream, _) => stream.flawed(flaw),
+        }
+    }
+
     fn next(&mut self) -> Result<Option<i128>> {
-        let value = match &mut self.values {
-            IntegerValues::Booleans(bits) => i128::from(bits.next()?),
+        let bits = self.next_bits()?;
+        Ok(match &self.values {
+            IntegerValues::Booleans(_) => bits.map(i128::from),
+            IntegerValues::Integers(_, integer) => bits.map(|bits| integer.value(bits)),
+        })
+    }
+
+    /// The bits of the next value, which are the lowest; or `None` for null.
+    fn next_bits(&mut self) -> Result<Option<u64>> {
+        let bits = match &mut self.values {
+            IntegerValues::Booleans(bits) => u64::from(bits.next()?),
             IntegerValues::Integers(stream, integer) => {
                 let mut bytes = [0; 8];
                 let width = usize::try_from(integer.bits / 8).unwrap_or(8).min(8);
                 stream.take(bytes.get_mut(..width).unwrap_or_default())?;
-                integer.value(u64::from_le_bytes(bytes))
+                u64::from_le_bytes(bytes)
             }
         };
-        Ok(self.validity.next()?.then_some(value))
+        Ok(self.validity.next()?.then_some(bits))
     }
 }
 
@@ -370,7 +582,7 @@ struct VectorBatch {
     /// Of the elements of all lists, one after another.
     present: Bits,
     elements: Stream,
-    double: bool,
+    float: FloatType,
     /// Elements in all, and those taken.
     len: u64,
     at: u64,
@@ -382,7 +594,7 @@ enum Lists {
 }
 
 impl VectorBatch {
-    fn new(column: &Opener<'_>, kind: ListKind, double: bool) -> Result<Self> {
+    fn new(column: &Opener<'_>, kind: ListKind, float: FloatType) -> Result<Self> {
         let (rows, _) = column.node(0);
         let (len, _) = column.node(1);
         let (lists, next) = match kind {
@@ -395,14 +607,16 @@ impl VectorBatch {
             }
         };
         let elements = column.buffer(next + 1)?;
-        let width = if double { 8 } else { 4 };
-        elements.check(len.saturating_mul(width), &format!("{len} elements"))?;
+        elements.check(
+            len.saturating_mul(float.width() as u64),
+            &format!("{len} elements"),
+        )?;
         let mut batch = Self {
             validity: column.validity(0, 0)?,
             lists,
             present: column.validity(1, next)?,
             elements,
-            double,
+            float,
             len,
             at: 0,
         };
@@ -436,18 +650,18 @@ impl VectorBatch {
             row.null()?;
         }
         let end = end.unwrap_or(u64::MAX);
-        self.take_elements(end, |element| match element {
-            Some(Element::F32(value)) => row.push_f32(value),
-            Some(Element::F64(value)) => row.push_f64(value),
+        let float = self.float;
+        self.take_elements(end, |bits| match bits {
+            Some(bits) => row.push_bits(float, bits),
             None => row.null_element(),
         })
     }
 
-    /// Takes the elements up to number `end`; nulls are `None`.
+    /// Takes the bits of the elements up to number `end`; nulls are `None`.
     fn take_elements(
         &mut self,
         end: u64,
-        mut push: impl FnMut(Option<Element>) -> Result<()>,
+        mut push: impl FnMut(Option<u64>) -> Result<()>,
     ) -> Result<()> {
         if end < self.at || end > self.len {
             return Err(self.elements.flawed(Flaw::new(
@@ -455,20 +669,19 @@ impl VectorBatch {
                 format!("an end not before its start, and at most {}", self.len),
             )));
         }
-        let width = if self.double { 8 } else { 4 };
+        let width = self.float.width();
         let mut chunk = [0; CHUNK];
         while self.at < end {
             let count = (end - self.at).min((CHUNK / width) as u64);
             let bytes = usize::try_from(count).map_or(CHUNK, |count| count * width);
             let bytes = chunk.get_mut(..bytes).unwrap_or_default();
             self.elements.take(bytes)?;
-            for value in bytes.chunks_exact(width) {
-                let element = match (value.first_chunk(), value.first_chunk()) {
-                    (_, Some(bytes)) if self.double => Element::F64(f64::from_le_bytes(*bytes)),
-                    (Some(bytes), _) => Element::F32(f32::from_le_bytes(*bytes)),
-                    (None, _) => continue,
-                };
-                push(self.present.next()?.then_some(element))?;
+            for element in bytes.chunks_exact(width) {
+                let mut bits = [0; 8];
+                for (bits, &byte) in bits.iter_mut().zip(element) {
+                    *bits = byte;
+                }
+                push(self.present.next()?.then_some(u64::from_le_bytes(bits)))?;
             }
             self.at += count;
         }
@@ -476,40 +689,21 @@ impl VectorBatch {
     }
 }
 
-enum Element {
-    F32(f32),
-    F64(f64),
-}
-
-fn check_version(table: &Table<'_>) -> Decoded<i16> {
-    match table.i16(0)? {
-        version @ (3 | 4) => Ok(version),
-        version => Err(Flaw::unsupported(
-            format!("metadata version V{}", i32::from(version) + 1),
-            "V4 or V5",
-        )),
-    }
-}
-
-/// The record batches' blocks of the footer, which must lie before byte `end`.
+/// Blocks of the footer, which must lie before byte `end`.
 fn blocks(bytes: &[u8], end: u64) -> Decoded<Vec<Block>> {
     bytes
-        .chunks_exact(24)
+        .chunks_exact(footer::BLOCK_SIZE)
         .map(|bytes| {
             let block = Block {
                 offset: length(i64::from_le_bytes(array(bytes, 0)?))?,
                 metadata: length(i32::from_le_bytes(array(bytes, 8)?).into())?,
                 body: length(i64::from_le_bytes(array(bytes, 16)?))?,
             };
-            let last = block
-                .offset
-                .checked_add(block.metadata)
-                .and_then(|at| at.checked_add(block.body));
-            match last {
+            match block.end() {
                 Some(last) if last <= end && block.metadata <= MAX_METADATA => Ok(block),
                 _ => Err(Flaw::new(
                     format!(
-                        "a record batch of {} + {} bytes at byte {}",
+                        "a message of {} + {} bytes at byte {}",
                         block.metadata, block.body, block.offset
                     ),
                     format!("one before byte {end}, with a header of at most {MAX_METADATA}"),
@@ -520,12 +714,16 @@ fn blocks(bytes: &[u8], end: u64) -> Decoded<Vec<Block>> {
 }
 
 fn compression(header: &Table<'_>) -> Decoded<Compression> {
-    let Some(compression) = header.table(3)? else {
+    use body_compression as field;
+    let Some(compression) = header.table(record_batch::COMPRESSION)? else {
         return Ok(Compression::Stored);
     };
-    match (compression.u8(0)?, compression.u8(1)?) {
-        (0, 0) => Ok(Compression::Lz4Frame),
-        (1, 0) => Ok(Compression::Zstd),
+    match (
+        compression.u8(field::CODEC)?,
+        compression.u8(field::METHOD)?,
+    ) {
+        (field::LZ4_FRAME, field::BUFFER) => Ok(Compression::Lz4Frame),
+        (field::ZSTD, field::BUFFER) => Ok(Compression::Zstd),
         (codec, method) => Err(Flaw::unsupported(
             format!("compression codec {codec}, method {method}"),
             "LZ4 frames or zstd, of each buffer",
@@ -537,13 +735,38 @@ fn length(value: i64) -> Decoded<u64> {
     u64::try_from(value).map_err(|_| Flaw::new(format!("a length of {value}"), "0 or more"))
 }
 
+/// The next value of a column, if there is such a column: a null, or a value.
+fn next_integer(
+    batch: &mut Option<IntegerBatch>,
+    column: &Option<Integers>,
+) -> Result<Option<Option<i128>>> {
+    let Some(batch) = batch else {
+        return Ok(None);
+    };
+    let stored = batch.next()?;
+    let dictionary = column
+        .as_ref()
+        .and_then(|column| column.dictionary.as_ref());
+    match (stored, dictionary) {
+        (Some(index), Some(dictionary)) => dictionary
+            .get(index)
+            .map(Some)
+            .map_err(|flaw| batch.flawed(flaw)),
+        (stored, _) => Ok(Some(stored)),
+    }
+}
+
 impl Columns for IpcColumns {
     fn row_count(&self) -> u64 {
         self.rows
     }
 
-    fn label_name(&self) -> &'static str {
-        self.label.map_or("label", |label| label.name)
+    fn vector_name(&self) -> Name {
+        self.vector_name.clone()
+    }
+
+    fn label_name(&self) -> Name {
+        self.label_name.clone()
     }
 
     fn deleted(&mut self) -> Result<Option<i128>> {
@@ -552,15 +775,15 @@ impl Columns for IpcColumns {
             self.next_batch()?;
         }
         self.batch.rows -= 1;
-        match &mut self.batch.deleted {
-            Some(column) => column.next(),
+        match next_integer(&mut self.batch.deleted, &self.deleted)? {
+            Some(deleted) => Ok(deleted),
             None => Ok(Some(0)),
         }
     }
 
     fn label(&mut self, row: u64) -> Result<Option<i128>> {
-        match &mut self.batch.label {
-            Some(column) => column.next(),
+        match next_integer(&mut self.batch.label, &self.label)? {
+            Some(label) => Ok(label),
             None => Ok(Some(row.into())),
         }
     }

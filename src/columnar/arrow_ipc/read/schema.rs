@@ -5,8 +5,14 @@
 //! theirs. Source: `Schema.fbs` and <https://arrow.apache.org/docs/format/Columnar.html>.
 
 use super::flatbuffer::Table;
+use super::format::{
+    dictionary_encoding, field as field_of, fixed_size_list, floating_point, int, schema,
+    type_code, union,
+};
 use crate::columnar::bytes::{Decoded, Flaw};
-use crate::columnar::read::{Found, IntegerType, NAMES};
+use crate::columnar::read::{
+    ColumnNames, FloatType, Found, IntegerType, INTEGER_TYPE, VECTOR_TYPE,
+};
 
 /// Nesting of columns that are skipped.
 const MAX_DEPTH: u32 = 64;
@@ -47,26 +53,26 @@ struct Walk {
     union_validity: bool,
 }
 
-/// The columns of [`NAMES`] in a schema of `len` bytes.
+/// The columns of a schema of `len` bytes that have one of `names`. `all` takes the names of all.
 pub(crate) fn fields<'a>(
-    schema: &Table<'a>,
+    table: &Table<'a>,
     len: usize,
     union_validity: bool,
-) -> Decoded<[Found<Field<'a>>; NAMES.len()]> {
-    let mut found = NAMES.map(|_| Found {
-        seen: 0,
-        column: None,
-    });
+    names: &[&str],
+    all: &mut ColumnNames,
+) -> Decoded<Vec<Found<Field<'a>>>> {
+    let mut found: Vec<Found<Field<'a>>> = names.iter().map(|_| Found::default()).collect();
     let mut walk = Walk {
         slot: Slot::default(),
         lost: None,
         budget: len / 4,
         union_validity,
     };
-    for field in schema.tables(1)? {
+    for field in table.tables(schema::FIELDS)? {
         let field = field?;
-        let name = field.vector(0, 1)?;
-        let mut columns = NAMES.iter().zip(&mut found);
+        let name = field.vector(field_of::NAME, 1)?;
+        all.push(name);
+        let mut columns = names.iter().zip(&mut found);
         if let Some((_, found)) = columns.find(|(wanted, _)| wanted.as_bytes() == name) {
             found.seen += 1;
             found.column = Some(Field {
@@ -93,18 +99,41 @@ impl Walk {
             (Some(2), false)
         } else {
             let buffers = match code {
-                1 | 22 => Some(0),
-                13 | 16 => Some(1),
-                2 | 3 | 6..=12 | 15 | 17 | 18 | 21 => Some(2),
-                4 | 5 | 19 | 20 | 25 | 26 => Some(3),
-                // Views: and as many more as each record batch says.
-                23 | 24 => {
+                type_code::NULL | type_code::RUN_END_ENCODED => Some(0),
+                // Validity.
+                type_code::STRUCT | type_code::FIXED_SIZE_LIST => Some(1),
+                // Validity, and values or offsets.
+                type_code::INT
+                | type_code::FLOATING_POINT
+                | type_code::BOOL
+                | type_code::DECIMAL
+                | type_code::DATE
+                | type_code::TIME
+                | type_code::TIMESTAMP
+                | type_code::INTERVAL
+                | type_code::LIST
+                | type_code::FIXED_SIZE_BINARY
+                | type_code::MAP
+                | type_code::DURATION
+                | type_code::LARGE_LIST => Some(2),
+                // Validity, offsets, and values or sizes.
+                type_code::BINARY
+                | type_code::UTF8
+                | type_code::LARGE_BINARY
+                | type_code::LARGE_UTF8
+                | type_code::LIST_VIEW
+                | type_code::LARGE_LIST_VIEW => Some(3),
+                // Validity, views, and as many more as each record batch says.
+                type_code::BINARY_VIEW | type_code::UTF8_VIEW => {
                     self.slot.variadic += 1;
                     Some(2)
                 }
-                14 => {
-                    let mode = field.table(3)?.map_or(Ok(0), |union| union.i16(0))?;
-                    Some(usize::from(mode == 1) + 1 + usize::from(self.union_validity))
+                // Type codes, and offsets if it is dense.
+                type_code::UNION => {
+                    let parameters = field.table(field_of::TYPE)?;
+                    let mode = parameters.map_or(Ok(0), |table| table.i16(union::MODE))?;
+                    let dense = usize::from(mode == union::DENSE);
+                    Some(dense + 1 + usize::from(self.union_validity))
                 }
                 _ => None,
             };
@@ -116,7 +145,7 @@ impl Walk {
         }
         self.slot.node += 1;
         if has_children {
-            for child in field.tables(5)? {
+            for child in field.tables(field_of::CHILDREN)? {
                 self.skip(&child?, depth + 1)?;
             }
         }
@@ -125,24 +154,35 @@ impl Walk {
 }
 
 fn type_code(field: &Table<'_>) -> Decoded<u8> {
-    field.u8(2)
+    field.u8(field_of::TYPE_CODE)
 }
 
 fn is_dictionary(field: &Table<'_>) -> Decoded<bool> {
-    Ok(field.table(4)?.is_some())
+    Ok(field.table(field_of::DICTIONARY)?.is_some())
+}
+
+/// How a column of integers or booleans is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntegerField {
+    /// The type of what the record batches hold; `None` for booleans.
+    pub(crate) stored: Option<IntegerType>,
+    /// Of a dictionary-encoded column, whose record batches hold indices: the number of the
+    /// dictionary, and the type of its values.
+    pub(crate) dictionary: Option<(i64, IntegerType)>,
 }
 
 impl Field<'_> {
-    /// For a list of floats: what kind of list, and whether its elements are float64.
-    pub(crate) fn vector(&self) -> Decoded<(ListKind, bool)> {
+    /// For a list of floats: what kind of list, and the type of its elements.
+    pub(crate) fn vector(&self) -> Decoded<(ListKind, FloatType)> {
         self.check_known()?;
-        let wrong = || mistyped(&self.field, "a list of float32 or float64");
-        let parameters = self.field.table(3)?;
+        refuse_dictionary(&self.field)?;
+        let wrong = || mistyped(&self.field, VECTOR_TYPE);
+        let parameters = self.field.table(field_of::TYPE)?;
         let kind = match type_code(&self.field)? {
-            12 => ListKind::Offsets(4),
-            21 => ListKind::Offsets(8),
-            16 => {
-                let size = parameters.map_or(Ok(0), |list| list.i32(0))?;
+            type_code::LIST => ListKind::Offsets(4),
+            type_code::LARGE_LIST => ListKind::Offsets(8),
+            type_code::FIXED_SIZE_LIST => {
+                let size = parameters.map_or(Ok(0), |list| list.i32(fixed_size_list::LIST_SIZE))?;
                 let size = u64::try_from(size).map_err(|_| {
                     Flaw::new(format!("lists of {size} elements"), "a number from 0 on")
                 })?;
@@ -150,34 +190,47 @@ impl Field<'_> {
             }
             _ => return Err(wrong()?),
         };
-        let mut children = self.field.tables(5)?;
+        let mut children = self.field.tables(field_of::CHILDREN)?;
         let (Some(child), None) = (children.next(), children.next()) else {
             return Err(Flaw::new("a list without one child", "one"));
         };
         let child = child?;
         refuse_dictionary(&child)?;
-        let precision = child.table(3)?.map_or(Ok(0), |float| float.i16(0))?;
-        match (type_code(&child)?, precision) {
-            (3, 1) => Ok((kind, false)),
-            (3, 2) => Ok((kind, true)),
+        match (type_code(&child)?, precision(&child)?) {
+            (type_code::FLOATING_POINT, floating_point::HALF) => Ok((kind, FloatType::Half)),
+            (type_code::FLOATING_POINT, floating_point::SINGLE) => Ok((kind, FloatType::Single)),
+            (type_code::FLOATING_POINT, floating_point::DOUBLE) => Ok((kind, FloatType::Double)),
             _ => Err(wrong()?),
         }
     }
 
-    /// For a column of integers: `None` when it is a boolean one, which must be allowed.
-    pub(crate) fn integer(&self, boolean: bool) -> Decoded<Option<IntegerType>> {
+    /// For a column of integers, or of booleans, where they are allowed.
+    pub(crate) fn integer(&self, boolean: bool) -> Decoded<IntegerField> {
         self.check_known()?;
-        let parameters = self.field.table(3)?;
-        match (type_code(&self.field)?, parameters) {
-            (6, _) if boolean => Ok(None),
-            (2, Some(int)) => match int.i32(0)? {
-                bits @ (8 | 16 | 32 | 64) => {
-                    Ok(Some(IntegerType::new(bits.unsigned_abs(), int.u8(1)? != 0)))
-                }
-                bits => Err(Flaw::new(format!("integers of {bits} bits"), "8 to 64")),
-            },
+        let parameters = self.field.table(field_of::TYPE)?;
+        let dictionary = self.field.table(field_of::DICTIONARY)?;
+        match (type_code(&self.field)?, parameters, dictionary) {
+            (type_code::BOOL, _, None) if boolean => Ok(IntegerField {
+                stored: None,
+                dictionary: None,
+            }),
+            (type_code::INT, Some(int), None) => Ok(IntegerField {
+                stored: Some(integer_type(&int)?),
+                dictionary: None,
+            }),
+            (type_code::INT, Some(int), Some(encoding)) => {
+                let stored = match encoding.table(dictionary_encoding::INDEX_TYPE)? {
+                    Some(index) => integer_type(&index)?,
+                    None => IntegerType::new(32, true),
+                };
+                let id = encoding.i64(dictionary_encoding::ID)?;
+                Ok(IntegerField {
+                    stored: Some(stored),
+                    dictionary: Some((id, integer_type(&int)?)),
+                })
+            }
             _ if boolean => Err(mistyped(&self.field, "a boolean or an integer")?),
-            _ => Err(mistyped(&self.field, "an integer of at most 64 bits")?),
+            _ => Err(mistyped(&self.field, INTEGER_TYPE)?),
         }
     }
 
@@ -188,15 +241,30 @@ impl Field<'_> {
                 "only types up to LargeListView before a column that is needed",
             ));
         }
-        refuse_dictionary(&self.field)
+        Ok(())
     }
+}
+
+fn integer_type(int: &Table<'_>) -> Decoded<IntegerType> {
+    match int.i32(int::BIT_WIDTH)? {
+        bits @ (8 | 16 | 32 | 64) => {
+            let signed = int.u8(int::IS_SIGNED)? != 0;
+            Ok(IntegerType::new(bits.unsigned_abs(), signed))
+        }
+        bits => Err(Flaw::new(format!("integers of {bits} bits"), "8 to 64")),
+    }
+}
+
+fn precision(field: &Table<'_>) -> Decoded<i16> {
+    let parameters = field.table(field_of::TYPE)?;
+    parameters.map_or(Ok(0), |float| float.i16(floating_point::PRECISION))
 }
 
 fn refuse_dictionary(field: &Table<'_>) -> Decoded<()> {
     if is_dictionary(field)? {
         return Err(Flaw::unsupported(
-            "a dictionary-encoded column",
-            "one that is not",
+            "dictionary-encoded vectors",
+            "vectors that are not",
         ));
     }
     Ok(())
@@ -205,53 +273,55 @@ fn refuse_dictionary(field: &Table<'_>) -> Decoded<()> {
 /// What a column of a wrong type is; `Err` when even that cannot be said.
 fn mistyped(field: &Table<'_>, expected: &'static str) -> Decoded<Flaw> {
     let mut found = type_name(field)?;
-    let mut children = field.tables(5)?;
+    let mut children = field.tables(field_of::CHILDREN)?;
     if let (Some(child), None) = (children.next(), children.next()) {
         found = format!("{found} of {}", type_name(&child?)?);
+    }
+    if is_dictionary(field)? {
+        found = format!("dictionary-encoded {found}");
     }
     Ok(Flaw::new(found, expected))
 }
 
 fn type_name(field: &Table<'_>) -> Decoded<String> {
     let code = type_code(field)?;
-    let parameters = field.table(3)?;
     let name = match code {
-        2 => {
-            let (bits, signed) = match parameters {
-                Some(int) => (int.i32(0)?, int.u8(1)? != 0),
+        type_code::INT => {
+            let (bits, signed) = match field.table(field_of::TYPE)? {
+                Some(int) => (int.i32(int::BIT_WIDTH)?, int.u8(int::IS_SIGNED)? != 0),
                 None => (0, false),
             };
             return Ok(format!("{}int{bits}", if signed { "" } else { "u" }));
         }
-        3 => match parameters.map_or(Ok(0), |float| float.i16(0))? {
-            0 => "float16",
-            1 => "float32",
+        type_code::FLOATING_POINT => match precision(field)? {
+            floating_point::HALF => "float16",
+            floating_point::SINGLE => "float32",
             _ => "float64",
         },
-        1 => "null",
-        4 => "binary",
-        5 => "string",
-        6 => "boolean",
-        7 => "decimal",
-        8 => "date",
-        9 => "time",
-        10 => "timestamp",
-        11 => "interval",
-        12 => "list",
-        13 => "struct",
-        14 => "union",
-        15 => "fixed-size binary",
-        16 => "fixed-size list",
-        17 => "map",
-        18 => "duration",
-        19 => "large binary",
-        20 => "large string",
-        21 => "large list",
-        22 => "run-end encoded",
-        23 => "binary view",
-        24 => "string view",
-        25 => "list view",
-        26 => "large list view",
+        type_code::NULL => "null",
+        type_code::BINARY => "binary",
+        type_code::UTF8 => "string",
+        type_code::BOOL => "boolean",
+        type_code::DECIMAL => "decimal",
+        type_code::DATE => "date",
+        type_code::TIME => "time",
+        type_code::TIMESTAMP => "timestamp",
+        type_code::INTERVAL => "interval",
+        type_code::LIST => "list",
+        type_code::STRUCT => "struct",
+        type_code::UNION => "union",
+        type_code::FIXED_SIZE_BINARY => "fixed-size binary",
+        type_code::FIXED_SIZE_LIST => "fixed-size list",
+        type_code::MAP => "map",
+        type_code::DURATION => "duration",
+        type_code::LARGE_BINARY => "large binary",
+        type_code::LARGE_UTF8 => "large string",
+        type_code::LARGE_LIST => "large list",
+        type_code::RUN_END_ENCODED => "run-end encoded",
+        type_code::BINARY_VIEW => "binary view",
+        type_code::UTF8_VIEW => "string view",
+        type_code::LIST_VIEW => "list view",
+        type_code::LARGE_LIST_VIEW => "large list view",
         _ => return Ok(format!("unknown type {code}")),
     };
     Ok(name.into())

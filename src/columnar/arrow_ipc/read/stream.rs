@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 /// Read ahead in each buffer.
 const READ_AHEAD: u64 = 256 << 10;
 
+/// Decompression keeps 2 to this power bytes of each buffer: 8 MiB, what every decoder is to
+/// support by RFC 8878. Otherwise a file could make it 128 MiB.
+const MAX_WINDOW_LOG: u32 = 23;
+
 /// How the buffers of a record batch are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -73,10 +77,14 @@ impl Stream {
         let reader: Box<dyn Read + Send> = match compression {
             Compression::Stored => Box::new(raw),
             Compression::Lz4Frame => Box::new(lz4_flex::frame::FrameDecoder::new(raw)),
-            Compression::Zstd => Box::new(
-                zstd::stream::read::Decoder::with_buffer(raw)
-                    .map_err(|error| Error::internal(format!("zstd: {error}")))?,
-            ),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)
+                    .map_err(Error::io(input.source().path(), "decompress a part of it"))?;
+                decoder
+                    .window_log_max(MAX_WINDOW_LOG)
+                    .map_err(|error| Error::internal(format!("zstd: {error}")))?;
+                Box::new(decoder)
+            }
         };
         Ok(Self {
             input: input.clone(),
@@ -153,5 +161,44 @@ impl Bits {
         self.byte >>= 1;
         self.left -= 1;
         Ok(bit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::io::file::{InputFile, IoMode};
+
+    #[test]
+    fn a_zstd_window_of_more_than_8_mib_is_refused() {
+        const LEN: u32 = 12 << 20;
+        for (window_log, is_read) in [(23, true), (24, false)] {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+            encoder.window_log(window_log).unwrap();
+            encoder
+                .write_all(&vec![0; usize::try_from(LEN).unwrap()])
+                .unwrap();
+            let mut bytes = u64::from(LEN).to_le_bytes().to_vec();
+            bytes.extend(encoder.finish().unwrap());
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(&file, &bytes).unwrap();
+
+            let input = Input::new(InputFile::open(file.path(), IoMode::Mmap).unwrap());
+            let range = Range {
+                offset: 0,
+                len: bytes.len() as u64,
+            };
+            let mut stream =
+                Stream::new(&input, range, Compression::Zstd, "buffer".into()).unwrap();
+            match stream.take(&mut [1; 100]) {
+                Ok(()) => assert!(is_read, "{window_log}"),
+                Err(error) => {
+                    assert!(!is_read, "{window_log}: {error}");
+                    assert_eq!(error.code(), 202);
+                }
+            }
+        }
     }
 }

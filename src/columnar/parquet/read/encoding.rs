@@ -298,9 +298,9 @@ impl Values {
 }
 
 pub(crate) fn plain(bytes: &[u8], at: usize, width: usize) -> Decoded<u64> {
-    if width == 4 {
-        array(bytes, at).map(|bytes| u64::from(u32::from_le_bytes(bytes)))
-    } else {
-        array(bytes, at).map(u64::from_le_bytes)
+    match width {
+        2 => array(bytes, at).map(|bytes| u64::from(u16::from_le_bytes(bytes))),
+        4 => array(bytes, at).map(|bytes| u64::from(u32::from_le_bytes(bytes))),
+        _ => array(bytes, at).map(u64::from_le_bytes),
     }
 }

@@ -1,16 +1,86 @@
 //! The footer: which columns there are, and where their chunks lie.
 //!
-//! Follows `FileMetaData` of parquet.thrift, but takes only what reading the wanted columns needs.
+//! Follows `FileMetaData` of parquet.thrift, but takes only what reading the wanted columns needs, so
+//! that memory does not grow with the other columns. The structs that parquet-format-safe reads it
+//! into would hold all of it, and it fails on a logical type newer than itself, of whatever column.
+
+use parquet_format_safe::{CompressionCodec, ConvertedType, FieldRepetitionType, Type};
 
 use super::thrift::{Thrift, Wire};
 use crate::columnar::bytes::{Decoded, Flaw};
 use crate::columnar::codec::Codec;
+use crate::columnar::read::{ColumnNames, Found};
 
 /// Nesting of columns that are skipped.
 const MAX_SCHEMA_DEPTH: usize = 1000;
 
 /// Elements of a wanted column that are kept: a list has three at most.
 const KEPT_ELEMENTS: usize = 4;
+
+/// Numbers of the fields that are taken, by the struct of parquet.thrift that has them.
+mod fields {
+    pub(super) mod file_metadata {
+        pub(crate) const SCHEMA: i64 = 2;
+        pub(crate) const NUM_ROWS: i64 = 3;
+        pub(crate) const ROW_GROUPS: i64 = 4;
+        pub(crate) const ENCRYPTION_ALGORITHM: i64 = 8;
+    }
+
+    pub(super) mod schema_element {
+        pub(crate) const TYPE: i64 = 1;
+        pub(crate) const TYPE_LENGTH: i64 = 2;
+        pub(crate) const REPETITION_TYPE: i64 = 3;
+        pub(crate) const NAME: i64 = 4;
+        pub(crate) const NUM_CHILDREN: i64 = 5;
+        pub(crate) const CONVERTED_TYPE: i64 = 6;
+        pub(crate) const LOGICAL_TYPE: i64 = 10;
+    }
+
+    /// A union: one field, whose number says which logical type it is.
+    pub(super) mod logical_type {
+        pub(crate) const STRING: i64 = 1;
+        pub(crate) const MAP: i64 = 2;
+        pub(crate) const LIST: i64 = 3;
+        pub(crate) const ENUM: i64 = 4;
+        pub(crate) const DECIMAL: i64 = 5;
+        pub(crate) const DATE: i64 = 6;
+        pub(crate) const TIME: i64 = 7;
+        pub(crate) const TIMESTAMP: i64 = 8;
+        pub(crate) const INTEGER: i64 = 10;
+        pub(crate) const UNKNOWN: i64 = 11;
+        pub(crate) const JSON: i64 = 12;
+        pub(crate) const BSON: i64 = 13;
+        pub(crate) const UUID: i64 = 14;
+        pub(crate) const FLOAT16: i64 = 15;
+        pub(crate) const VARIANT: i64 = 16;
+    }
+
+    pub(super) mod int_type {
+        pub(crate) const BIT_WIDTH: i64 = 1;
+        pub(crate) const IS_SIGNED: i64 = 2;
+    }
+
+    pub(super) mod row_group {
+        pub(crate) const COLUMNS: i64 = 1;
+        pub(crate) const NUM_ROWS: i64 = 3;
+    }
+
+    pub(super) mod column_chunk {
+        pub(crate) const FILE_PATH: i64 = 1;
+        pub(crate) const META_DATA: i64 = 3;
+        pub(crate) const CRYPTO_METADATA: i64 = 8;
+        pub(crate) const ENCRYPTED_COLUMN_METADATA: i64 = 9;
+    }
+
+    pub(super) mod column_metadata {
+        pub(crate) const TYPE: i64 = 1;
+        pub(crate) const CODEC: i64 = 4;
+        pub(crate) const NUM_VALUES: i64 = 5;
+        pub(crate) const TOTAL_COMPRESSED_SIZE: i64 = 7;
+        pub(crate) const DATA_PAGE_OFFSET: i64 = 9;
+        pub(crate) const DICTIONARY_PAGE_OFFSET: i64 = 11;
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Physical {
@@ -26,15 +96,15 @@ pub(crate) enum Physical {
 
 impl Physical {
     fn new(code: i32) -> Decoded<Self> {
-        Ok(match code {
-            0 => Self::Boolean,
-            1 => Self::Int32,
-            2 => Self::Int64,
-            3 => Self::Int96,
-            4 => Self::Float,
-            5 => Self::Double,
-            6 => Self::ByteArray,
-            7 => Self::FixedLenByteArray,
+        Ok(match Type(code) {
+            Type::BOOLEAN => Self::Boolean,
+            Type::INT32 => Self::Int32,
+            Type::INT64 => Self::Int64,
+            Type::INT96 => Self::Int96,
+            Type::FLOAT => Self::Float,
+            Type::DOUBLE => Self::Double,
+            Type::BYTE_ARRAY => Self::ByteArray,
+            Type::FIXED_LEN_BYTE_ARRAY => Self::FixedLenByteArray,
             _ => return Err(Flaw::new(format!("physical type {code}"), "0 to 7")),
         })
     }
@@ -52,6 +122,7 @@ pub(crate) enum Repetition {
 pub(crate) enum Annotation {
     List,
     Integer { bits: u8, signed: bool },
+    Float16,
     Other(&'static str),
 }
 
@@ -60,16 +131,16 @@ pub(crate) enum Annotation {
 pub(crate) struct Element {
     /// Of a leaf; `None` for a group.
     pub(crate) physical: Option<Physical>,
+    /// Length of each value in bytes, where all are equally long.
+    pub(crate) length: Option<i32>,
     pub(crate) repetition: Repetition,
     pub(crate) annotation: Option<Annotation>,
     pub(crate) children: usize,
 }
 
 /// A column that was asked for: a field of the schema's root.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Field {
-    /// How many fields have its name.
-    pub(crate) seen: usize,
     /// The number of its first leaf among all leaves, which is its column chunk's number.
     pub(crate) leaf: u64,
     /// The field's element and those below it, cut off at [`KEPT_ELEMENTS`].
@@ -117,14 +188,15 @@ impl<'a> Footer<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Decoded<Self> {
         let (mut schema, mut row_groups, mut rows, mut encrypted) = (None, None, None, false);
         Thrift::new(bytes).structure(|thrift, id, wire| {
+            use fields::file_metadata as field;
             match (id, wire) {
-                (2, Wire::List) => schema = Some(thrift.clone()),
-                (3, Wire::I64) => {
+                (field::SCHEMA, Wire::List) => schema = Some(thrift.clone()),
+                (field::NUM_ROWS, Wire::I64) => {
                     rows = Some(thrift.i64()?);
                     return Ok(());
                 }
-                (4, Wire::List) => row_groups = Some(thrift.clone()),
-                (8, _) => encrypted = true,
+                (field::ROW_GROUPS, Wire::List) => row_groups = Some(thrift.clone()),
+                (field::ENCRYPTION_ALGORITHM, _) => encrypted = true,
                 _ => {}
             }
             thrift.skip(wire)
@@ -138,8 +210,13 @@ impl<'a> Footer<'a> {
     }
 
     /// The fields of the schema's root that have one of `names`, and the number of leaves in all.
-    pub(crate) fn fields<const N: usize>(&self, names: [&str; N]) -> Decoded<([Field; N], u64)> {
-        let mut fields: [Field; N] = std::array::from_fn(|_| Field::default());
+    /// `all` takes the names of all fields of the root.
+    pub(crate) fn fields(
+        &self,
+        names: &[&str],
+        all: &mut ColumnNames,
+    ) -> Decoded<(Vec<Found<Field>>, u64)> {
+        let mut found: Vec<Found<Field>> = names.iter().map(|_| Found::default()).collect();
         let mut current: Option<usize> = None;
         // Children still to come of each group that is open; the root's first.
         let mut open: Vec<usize> = Vec::new();
@@ -161,11 +238,14 @@ impl<'a> Footer<'a> {
                 None => return Err(Flaw::new("elements after the root's last", "their end")),
             }
             if depth == 1 {
+                all.push(name);
                 current = names.iter().position(|wanted| wanted.as_bytes() == name);
-                if let Some(field) = current.and_then(|at| fields.get_mut(at)) {
-                    field.seen += 1;
-                    field.leaf = leaves;
-                    field.elements.clear();
+                if let Some(found) = current.and_then(|at| found.get_mut(at)) {
+                    found.seen += 1;
+                    found.column = Some(Field {
+                        leaf: leaves,
+                        elements: Vec::new(),
+                    });
                 }
             }
             if element.physical.is_some() {
@@ -176,7 +256,8 @@ impl<'a> Footer<'a> {
                     return Err(Flaw::new("a column nested too deep", "at most 1000 levels"));
                 }
             }
-            if let Some(field) = current.and_then(|at| fields.get_mut(at)) {
+            let current = current.and_then(|at| found.get_mut(at)?.column.as_mut());
+            if let Some(field) = current {
                 if field.elements.len() < KEPT_ELEMENTS {
                     field.elements.push(element);
                 }
@@ -186,7 +267,7 @@ impl<'a> Footer<'a> {
         if !root_seen || open.iter().any(|left| *left > 0) {
             return Err(Flaw::new("a schema that ends early", "all its elements"));
         }
-        Ok((fields, leaves))
+        Ok((found, leaves))
     }
 
     /// Every row group, with the chunks of the columns whose leaves are given.
@@ -214,24 +295,26 @@ impl<'a> Footer<'a> {
 
 fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
     let (mut physical, mut repetition, mut name, mut children) = (None, None, None, None);
-    let (mut converted, mut logical) = (None, None);
+    let (mut converted, mut logical, mut length) = (None, None, None);
     thrift.structure(|thrift, id, wire| {
+        use fields::schema_element as field;
         match (id, wire) {
-            (1, Wire::I32) => physical = Some(Physical::new(thrift.i32()?)?),
-            (3, Wire::I32) => {
-                repetition = Some(match thrift.i32()? {
-                    0 => Repetition::Required,
-                    1 => Repetition::Optional,
-                    2 => Repetition::Repeated,
-                    other => {
+            (field::TYPE, Wire::I32) => physical = Some(Physical::new(thrift.i32()?)?),
+            (field::TYPE_LENGTH, Wire::I32) => length = Some(thrift.i32()?),
+            (field::REPETITION_TYPE, Wire::I32) => {
+                repetition = Some(match FieldRepetitionType(thrift.i32()?) {
+                    FieldRepetitionType::REQUIRED => Repetition::Required,
+                    FieldRepetitionType::OPTIONAL => Repetition::Optional,
+                    FieldRepetitionType::REPEATED => Repetition::Repeated,
+                    FieldRepetitionType(other) => {
                         return Err(Flaw::new(format!("repetition type {other}"), "0, 1 or 2"))
                     }
                 });
             }
-            (4, Wire::Binary) => name = Some(thrift.binary()?),
-            (5, Wire::I32) => children = Some(thrift.i32()?),
-            (6, Wire::I32) => converted = Some(thrift.i32()?),
-            (10, Wire::Struct) => logical = logical_type(thrift)?,
+            (field::NAME, Wire::Binary) => name = Some(thrift.binary()?),
+            (field::NUM_CHILDREN, Wire::I32) => children = Some(thrift.i32()?),
+            (field::CONVERTED_TYPE, Wire::I32) => converted = Some(thrift.i32()?),
+            (field::LOGICAL_TYPE, Wire::Struct) => logical = logical_type(thrift)?,
             _ => thrift.skip(wire)?,
         }
         Ok(())
@@ -243,6 +326,7 @@ fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
     }
     let element = Element {
         physical,
+        length,
         // The root has none.
         repetition: repetition.unwrap_or(Repetition::Required),
         annotation: logical.or_else(|| converted.map(converted_type)),
@@ -254,60 +338,61 @@ fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
 /// `ConvertedType` of parquet.thrift.
 fn converted_type(code: i32) -> Annotation {
     let integer = |bits, signed| Annotation::Integer { bits, signed };
-    match code {
-        3 => Annotation::List,
-        11 => integer(8, false),
-        12 => integer(16, false),
-        13 => integer(32, false),
-        14 => integer(64, false),
-        15 => integer(8, true),
-        16 => integer(16, true),
-        17 => integer(32, true),
-        18 => integer(64, true),
-        0 => Annotation::Other("string"),
-        1 | 2 => Annotation::Other("map"),
-        4 => Annotation::Other("enum"),
-        5 => Annotation::Other("decimal"),
-        6 => Annotation::Other("date"),
-        7 | 8 => Annotation::Other("time"),
-        9 | 10 => Annotation::Other("timestamp"),
-        _ => Annotation::Other("annotated"),
-    }
+    Annotation::Other(match ConvertedType(code) {
+        ConvertedType::LIST => return Annotation::List,
+        ConvertedType::UINT_8 => return integer(8, false),
+        ConvertedType::UINT_16 => return integer(16, false),
+        ConvertedType::UINT_32 => return integer(32, false),
+        ConvertedType::UINT_64 => return integer(64, false),
+        ConvertedType::INT_8 => return integer(8, true),
+        ConvertedType::INT_16 => return integer(16, true),
+        ConvertedType::INT_32 => return integer(32, true),
+        ConvertedType::INT_64 => return integer(64, true),
+        ConvertedType::UTF8 => "string",
+        ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE => "map",
+        ConvertedType::ENUM => "enum",
+        ConvertedType::DECIMAL => "decimal",
+        ConvertedType::DATE => "date",
+        ConvertedType::TIME_MILLIS | ConvertedType::TIME_MICROS => "time",
+        ConvertedType::TIMESTAMP_MILLIS | ConvertedType::TIMESTAMP_MICROS => "timestamp",
+        _ => "annotated",
+    })
 }
 
-/// The union `LogicalType` of parquet.thrift: one field, whose number says which.
+/// The union `LogicalType` of parquet.thrift.
 fn logical_type(thrift: &mut Thrift<'_>) -> Decoded<Option<Annotation>> {
+    use fields::{int_type, logical_type as field};
     let mut annotation = None;
     thrift.structure(|thrift, id, wire| {
-        annotation = Some(match (id, wire) {
-            (10, Wire::Struct) => {
-                let (mut bits, mut signed) = (0, true);
-                thrift.structure(|thrift, id, wire| {
-                    match (id, wire) {
-                        (1, Wire::Byte) => bits = thrift.byte()?,
-                        (2, Wire::True) => signed = true,
-                        (2, Wire::False) => signed = false,
-                        _ => thrift.skip(wire)?,
-                    }
-                    Ok(())
-                })?;
-                annotation = Some(Annotation::Integer { bits, signed });
-                return Ok(());
-            }
-            (3, _) => Annotation::List,
-            (1, _) => Annotation::Other("string"),
-            (2, _) => Annotation::Other("map"),
-            (4, _) => Annotation::Other("enum"),
-            (5, _) => Annotation::Other("decimal"),
-            (6, _) => Annotation::Other("date"),
-            (7, _) => Annotation::Other("time"),
-            (8, _) => Annotation::Other("timestamp"),
-            (11, _) => Annotation::Other("null"),
-            (12, _) => Annotation::Other("JSON"),
-            (13, _) => Annotation::Other("BSON"),
-            (14, _) => Annotation::Other("UUID"),
-            (15, _) => Annotation::Other("float16"),
-            (16, _) => Annotation::Other("variant"),
+        if let (field::INTEGER, Wire::Struct) = (id, wire) {
+            let (mut bits, mut signed) = (0, true);
+            thrift.structure(|thrift, id, wire| {
+                match (id, wire) {
+                    (int_type::BIT_WIDTH, Wire::Byte) => bits = thrift.byte()?,
+                    (int_type::IS_SIGNED, Wire::True) => signed = true,
+                    (int_type::IS_SIGNED, Wire::False) => signed = false,
+                    _ => thrift.skip(wire)?,
+                }
+                Ok(())
+            })?;
+            annotation = Some(Annotation::Integer { bits, signed });
+            return Ok(());
+        }
+        annotation = Some(match id {
+            field::LIST => Annotation::List,
+            field::FLOAT16 => Annotation::Float16,
+            field::STRING => Annotation::Other("string"),
+            field::MAP => Annotation::Other("map"),
+            field::ENUM => Annotation::Other("enum"),
+            field::DECIMAL => Annotation::Other("decimal"),
+            field::DATE => Annotation::Other("date"),
+            field::TIME => Annotation::Other("time"),
+            field::TIMESTAMP => Annotation::Other("timestamp"),
+            field::UNKNOWN => Annotation::Other("null"),
+            field::JSON => Annotation::Other("JSON"),
+            field::BSON => Annotation::Other("BSON"),
+            field::UUID => Annotation::Other("UUID"),
+            field::VARIANT => Annotation::Other("variant"),
             _ => Annotation::Other("annotated"),
         });
         thrift.skip(wire)
@@ -323,9 +408,10 @@ fn row_group(
 ) -> Decoded<RowGroup> {
     let (mut columns, mut rows) = (None, None);
     thrift.structure(|thrift, id, wire| {
+        use fields::row_group as field;
         match (id, wire) {
-            (1, Wire::List) => columns = Some(thrift.clone()),
-            (3, Wire::I64) => {
+            (field::COLUMNS, Wire::List) => columns = Some(thrift.clone()),
+            (field::NUM_ROWS, Wire::I64) => {
                 rows = Some(unsigned(
                     thrift.i64()?,
                     "a row group of a number of rows of",
@@ -366,16 +452,17 @@ fn row_group(
 fn column_chunk(thrift: &mut Thrift<'_>, encrypted_file: bool) -> Decoded<Chunk> {
     let (mut chunk, mut encrypted, mut elsewhere) = (None, false, false);
     thrift.structure(|thrift, id, wire| {
+        use fields::column_chunk as field;
         match (id, wire) {
-            (1, Wire::Binary) => {
+            (field::FILE_PATH, Wire::Binary) => {
                 elsewhere = !thrift.binary()?.is_empty();
                 return Ok(());
             }
-            (3, Wire::Struct) => {
+            (field::META_DATA, Wire::Struct) => {
                 chunk = Some(column_metadata(thrift)?);
                 return Ok(());
             }
-            (8 | 9, _) => encrypted = true,
+            (field::CRYPTO_METADATA | field::ENCRYPTED_COLUMN_METADATA, _) => encrypted = true,
             _ => {}
         }
         thrift.skip(wire)
@@ -396,14 +483,22 @@ fn column_metadata(thrift: &mut Thrift<'_>) -> Decoded<Chunk> {
     let (mut physical, mut codec, mut values, mut len) = (None, None, None, None);
     let (mut data, mut dictionary) = (None, None);
     thrift.structure(|thrift, id, wire| {
+        use fields::column_metadata as field;
+        let length = |thrift: &mut Thrift<'_>, what| unsigned(thrift.i64()?, what).map(Some);
         match (id, wire) {
-            (1, Wire::I32) => physical = Some(Physical::new(thrift.i32()?)?),
-            (4, Wire::I32) => codec = Some(Codec::from_parquet(thrift.i32()?)?),
-            (5, Wire::I64) => values = Some(unsigned(thrift.i64()?, "a number of values of")?),
-            (7, Wire::I64) => len = Some(unsigned(thrift.i64()?, "a compressed size of")?),
-            (9, Wire::I64) => data = Some(unsigned(thrift.i64()?, "a data page at byte")?),
+            (field::TYPE, Wire::I32) => physical = Some(Physical::new(thrift.i32()?)?),
+            (field::CODEC, Wire::I32) => {
+                codec = Some(Codec::from_parquet(CompressionCodec(thrift.i32()?))?);
+            }
+            (field::NUM_VALUES, Wire::I64) => values = length(thrift, "a number of values of")?,
+            (field::TOTAL_COMPRESSED_SIZE, Wire::I64) => {
+                len = length(thrift, "a compressed size of")?;
+            }
+            (field::DATA_PAGE_OFFSET, Wire::I64) => data = length(thrift, "a data page at byte")?,
             // Some writers say 0 or less when there is none.
-            (11, Wire::I64) => dictionary = u64::try_from(thrift.i64()?).ok(),
+            (field::DICTIONARY_PAGE_OFFSET, Wire::I64) => {
+                dictionary = u64::try_from(thrift.i64()?).ok()
+            }
             _ => thrift.skip(wire)?,
         }
         Ok(())

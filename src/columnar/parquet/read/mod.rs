@@ -16,9 +16,12 @@ mod metadata;
 mod page;
 mod thrift;
 
-use crate::columnar::bytes::{Flaw, Input};
-use crate::columnar::read::{choose, Columns, Found, IntegerType, VectorRow, MAX_METADATA, NAMES};
-use crate::error::{Error, Result};
+use crate::columnar::bytes::{Decoded, Flaw, Input};
+use crate::columnar::read::{
+    Chosen, ColumnNames, Columns, FloatType, IntegerType, Name, VectorRow, Wanted, INTEGER_TYPE,
+    MAX_METADATA, VECTOR_TYPE,
+};
+use crate::error::Result;
 use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};
 use page::{ColumnReader, Leaf};
 
@@ -28,6 +31,8 @@ const MAGIC: &[u8] = b"PAR1";
 pub(crate) struct ParquetColumns {
     rows: u64,
     vector: Vector,
+    /// What labels are called, though there may be none.
+    label_name: Name,
     label: Option<Integers>,
     deleted: Option<Integers>,
 }
@@ -39,7 +44,7 @@ struct Vector {
     empty: u64,
     /// Of an element that is not null.
     present: u64,
-    double: bool,
+    float: FloatType,
 }
 
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Integers {
 }
 
 impl ParquetColumns {
-    pub(crate) fn open(input: &Input, include_deleted: bool) -> Result<Self> {
+    pub(crate) fn open(input: &Input, wanted: &Wanted) -> Result<Self> {
         let len = input.len();
         let tail = len.saturating_sub(8);
         let footer_len = input.decode(tail, len - tail, len, footer, |bytes| {
@@ -92,50 +97,40 @@ impl ParquetColumns {
             })?;
         input.decode(start, footer_len, tail, footer, |bytes| {
             let footer = Footer::new(bytes)?;
-            let (fields, leaves) = footer.fields(NAMES)?;
+            let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
+            let mut all = ColumnNames::default();
+            let (found, leaves) = footer.fields(&names, &mut all)?;
             // An error that names a column goes out as it is, beside those of the footer.
-            Ok(Self::from_footer(
-                input,
-                &footer,
-                fields,
-                leaves,
-                include_deleted,
-            ))
+            Ok(wanted
+                .choose(input, found, &all)
+                .and_then(|chosen| Self::new(input, &footer, chosen, leaves, wanted.label())))
         })?
     }
 
-    fn from_footer(
+    fn new(
         input: &Input,
         parsed: &Footer<'_>,
-        fields: [Field; NAMES.len()],
+        chosen: Chosen<Field>,
         leaves: u64,
-        include_deleted: bool,
+        label_name: Name,
     ) -> Result<Self> {
-        let found = fields.map(|field| Found {
-            seen: field.seen,
-            column: (field.seen > 0).then_some(field),
-        });
-        let chosen = choose(input, found, include_deleted)?;
-        let mistyped = |name: &'static str, flaw| input.flawed(format!("column {name}"), flaw);
+        let mistyped = |name: &Name, flaw| input.flawed(format!("column {name}"), flaw);
 
-        let (name, field) = &chosen.vector;
-        let (vector_leaf, empty) = vector_leaf(&field.elements).map_err(|f| mistyped(name, f))?;
-        let integer = |column: &Option<(&'static str, Field)>, boolean| match column {
+        let (name, field) = chosen.vector;
+        let (vector_leaf, float, empty) =
+            vector_leaf(&field.elements).map_err(|flaw| mistyped(&name, flaw))?;
+        let integer = |column: Option<(Name, Field)>, boolean| match column {
             None => Ok(None),
-            Some((name, field)) => integer_leaf(&field.elements, boolean)
-                .map(|(leaf, integer)| Some((*name, field.leaf, leaf, integer)))
-                .map_err(|flaw| mistyped(name, flaw)),
+            Some((name, field)) => match integer_leaf(&field.elements, boolean) {
+                Ok((leaf, integer)) => Ok(Some((name, field.leaf, leaf, integer))),
+                Err(flaw) => Err(mistyped(&name, flaw)),
+            },
         };
-        let label = integer(&chosen.label, false)?;
-        let deleted = integer(&chosen.deleted, true)?;
+        let label = integer(chosen.label, false)?;
+        let deleted = integer(chosen.deleted, true)?;
 
         let mut wanted = vec![field.leaf];
-        wanted.extend(
-            [&label, &deleted]
-                .into_iter()
-                .flatten()
-                .map(|known| known.1),
-        );
+        wanted.extend(label.iter().chain(&deleted).map(|known| known.1));
         let groups = parsed
             .row_groups(&wanted, leaves)
             .map_err(|flaw| input.flawed(footer(), flaw))?;
@@ -144,7 +139,7 @@ impl ParquetColumns {
             ColumnReader::new(input.clone(), name, leaf, chunks)
         };
         let deleted_number = 1 + usize::from(label.is_some());
-        let integers = |known: Option<(&'static str, u64, Leaf, IntegerType)>, number| {
+        let integers = |known: Option<(Name, u64, Leaf, IntegerType)>, number| {
             known.map(|(name, _, leaf, integer)| Integers {
                 column: reader(name, number, leaf),
                 present: leaf.max_definition,
@@ -157,8 +152,9 @@ impl ParquetColumns {
                 column: reader(name, 0, vector_leaf),
                 empty,
                 present: vector_leaf.max_definition,
-                double: vector_leaf.physical == Physical::Double,
+                float,
             },
+            label_name: label.as_ref().map_or(label_name, |known| known.0.clone()),
             label: integers(label, 1),
             deleted: integers(deleted, deleted_number),
         })
@@ -176,8 +172,8 @@ fn chunks_of(groups: &[RowGroup], number: usize) -> Vec<(u64, Chunk)> {
         .collect()
 }
 
-/// The leaf of a list of floats, and the definition level of an empty list.
-fn vector_leaf(elements: &[Element]) -> std::result::Result<(Leaf, u64), Flaw> {
+/// The leaf of a list of floats, their type, and the definition level of an empty list.
+fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
     let optional = |element: &Element| u64::from(element.repetition == Repetition::Optional);
     let is_list = |element: &Element| {
         element.physical.is_none()
@@ -197,41 +193,37 @@ fn vector_leaf(elements: &[Element]) -> std::result::Result<(Leaf, u64), Flaw> {
         }
         _ => return Err(mistyped(elements, VECTOR_TYPE)),
     };
-    match (leaf.physical, leaf.annotation) {
-        (Some(physical @ (Physical::Float | Physical::Double)), None) => {
-            let max_definition = empty + 1 + optional(leaf);
-            let leaf = Leaf {
-                physical,
-                repeated: true,
-                max_definition,
-            };
-            Ok((leaf, empty))
-        }
-        _ => Err(mistyped(elements, VECTOR_TYPE)),
-    }
+    let float = match (leaf.physical, leaf.annotation, leaf.length) {
+        (Some(Physical::Float), None, _) => FloatType::Single,
+        (Some(Physical::Double), None, _) => FloatType::Double,
+        (Some(Physical::FixedLenByteArray), Some(Annotation::Float16), Some(2)) => FloatType::Half,
+        _ => return Err(mistyped(elements, VECTOR_TYPE)),
+    };
+    let leaf = Leaf {
+        physical: leaf.physical.unwrap_or(Physical::Float),
+        width: Some(float.width()),
+        repeated: true,
+        max_definition: empty + 1 + optional(leaf),
+    };
+    Ok((leaf, float, empty))
 }
 
-const VECTOR_TYPE: &str = "a list of float32 or float64";
-
-fn integer_leaf(
-    elements: &[Element],
-    boolean: bool,
-) -> std::result::Result<(Leaf, IntegerType), Flaw> {
+fn integer_leaf(elements: &[Element], boolean: bool) -> Decoded<(Leaf, IntegerType)> {
     let wrong = || {
         let expected = if boolean {
             "a boolean or an integer"
         } else {
-            "an integer of at most 64 bits"
+            INTEGER_TYPE
         };
         mistyped(elements, expected)
     };
     let [element] = elements else {
         return Err(wrong());
     };
-    let (physical, storage) = match element.physical {
-        Some(physical @ Physical::Boolean) if boolean => (physical, 1),
-        Some(physical @ Physical::Int32) => (physical, 32),
-        Some(physical @ Physical::Int64) => (physical, 64),
+    let (physical, width, storage) = match element.physical {
+        Some(physical @ Physical::Boolean) if boolean => (physical, None, 1),
+        Some(physical @ Physical::Int32) => (physical, Some(4), 32),
+        Some(physical @ Physical::Int64) => (physical, Some(8), 64),
         _ => return Err(wrong()),
     };
     let signed = match element.annotation {
@@ -246,6 +238,7 @@ fn integer_leaf(
     };
     let leaf = Leaf {
         physical,
+        width,
         repeated: false,
         max_definition,
     };
@@ -258,6 +251,7 @@ fn mistyped(elements: &[Element], expected: &'static str) -> Flaw {
             (None, Some(Annotation::List)) => "list".to_string(),
             (None, Some(Annotation::Other(name))) => name.to_string(),
             (None, _) => "group".to_string(),
+            (Some(_), Some(Annotation::Float16)) => "float16".to_string(),
             (Some(physical), Some(Annotation::Other(name))) => format!("{name} ({physical:?})"),
             (Some(physical), _) => format!("{physical:?}"),
         };
@@ -275,10 +269,12 @@ impl Columns for ParquetColumns {
         self.rows
     }
 
-    fn label_name(&self) -> &'static str {
-        self.label
-            .as_ref()
-            .map_or("label", |label| label.column.name())
+    fn vector_name(&self) -> Name {
+        self.vector.column.name()
+    }
+
+    fn label_name(&self) -> Name {
+        self.label_name.clone()
     }
 
     fn deleted(&mut self) -> Result<Option<i128>> {
@@ -300,8 +296,9 @@ impl Columns for ParquetColumns {
             column,
             empty,
             present,
-            double,
+            float,
         } = &mut self.vector;
+        let float = *float;
         let mut definition = column.next_row()?;
         if definition < *empty {
             return row.null();
@@ -311,12 +308,7 @@ impl Columns for ParquetColumns {
         }
         let push = |column: &mut ColumnReader, row: &mut VectorRow<'_>| {
             let bits = column.value()?;
-            if *double {
-                return row.push_f64(f64::from_bits(bits));
-            }
-            let bits = u32::try_from(bits)
-                .map_err(|_| Error::internal("a float32 of more than 32 bits"))?;
-            row.push_f32(f32::from_bits(bits))
+            row.push_bits(float, bits)
         };
         loop {
             if definition < *present {

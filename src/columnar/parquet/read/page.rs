@@ -1,19 +1,24 @@
 //! The pages of one column, from the first row group to the last, one page in memory at a time.
 
+use parquet_format_safe::thrift::protocol::TCompactInputProtocol;
+use parquet_format_safe::{Encoding, PageHeader, PageType};
+
 use super::encoding::{plain, Delta, Hybrid, Values};
 use super::metadata::{unsigned, Chunk, Physical};
-use super::thrift::{Thrift, Wire};
 use crate::columnar::bytes::{array, Decoded, Flaw, Input};
 use crate::columnar::codec::Codec;
+use crate::columnar::read::Name;
 use crate::error::{Error, Result};
 
-/// No page header of a numeric column comes near this.
-const MAX_HEADER: u64 = 64 << 10;
+/// Longest page header, in bytes. No header of a numeric column comes near this.
+const MAX_HEADER: usize = 64 << 10;
 
 /// What the schema says of a leaf column.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaf {
     pub(crate) physical: Physical,
+    /// Size of a value in bytes; `None` for booleans, which are bits.
+    pub(crate) width: Option<usize>,
     /// Whether it lies in a list, so that it has repetition levels of 0 and 1.
     pub(crate) repeated: bool,
     pub(crate) max_definition: u64,
@@ -25,7 +30,7 @@ type Level = (u64, u64);
 #[derive(Debug)]
 pub(crate) struct ColumnReader {
     input: Input,
-    name: &'static str,
+    name: Name,
     leaf: Leaf,
     /// Rows and pages of each row group.
     groups: Vec<(u64, Chunk)>,
@@ -77,12 +82,7 @@ impl Page {
 }
 
 impl ColumnReader {
-    pub(crate) fn new(
-        input: Input,
-        name: &'static str,
-        leaf: Leaf,
-        groups: Vec<(u64, Chunk)>,
-    ) -> Self {
+    pub(crate) fn new(input: Input, name: Name, leaf: Leaf, groups: Vec<(u64, Chunk)>) -> Self {
         Self {
             input,
             name,
@@ -107,13 +107,13 @@ impl ColumnReader {
         }
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> Name {
+        self.name.clone()
     }
 
     /// Where the last page stands, for errors.
-    fn place(&self) -> impl Fn() -> String + Copy + use<> {
-        let (name, group, page) = (self.name, self.begun, self.pages);
+    fn place(&self) -> impl Fn() -> String + Clone + use<> {
+        let (name, group, page) = (self.name.clone(), self.begun, self.pages);
         move || {
             let (group, page) = (group.saturating_sub(1), page.saturating_sub(1));
             format!("row group {group}, column {name}, page {page}")
@@ -244,12 +244,13 @@ impl ColumnReader {
     fn next_page(&mut self) -> Result<()> {
         self.pages += 1;
         let (input, place) = (self.input.clone(), self.place());
-        let window = self.end.saturating_sub(self.at).min(MAX_HEADER);
-        let (header, header_len) = input.decode(self.at, window, self.end, place, |bytes| {
-            let mut thrift = Thrift::new(bytes);
-            let header = Header::new(&mut thrift)?;
-            Ok((header, (bytes.len() - thrift.remaining()) as u64))
-        })?;
+        let window = self.end.saturating_sub(self.at).min(MAX_HEADER as u64);
+        let (header, header_len) =
+            input.decode(self.at, window, self.end, place.clone(), |bytes| {
+                let mut rest = bytes;
+                let header = Header::read(&mut rest)?;
+                Ok((header, (bytes.len() - rest.len()) as u64))
+            })?;
         let body = self.at.saturating_add(header_len);
         let len = header.compressed;
 
@@ -278,21 +279,13 @@ impl ColumnReader {
         Ok(())
     }
 
-    fn width(&self) -> Option<usize> {
-        match self.leaf.physical {
-            Physical::Int32 | Physical::Float => Some(4),
-            Physical::Int64 | Physical::Double => Some(8),
-            _ => None,
-        }
-    }
-
     fn read_dictionary(&mut self, header: &Header, bytes: &[u8]) -> Decoded<()> {
-        let width = match (header.encoding, self.width()) {
-            // PLAIN, and PLAIN_DICTIONARY, which here means the same.
-            (0 | 2, Some(width)) => width,
+        let width = match (header.encoding, self.leaf.width) {
+            // For dictionaries they mean the same.
+            (Encoding::PLAIN | Encoding::PLAIN_DICTIONARY, Some(width)) => width,
             (encoding, _) => {
                 return Err(Flaw::unsupported(
-                    format!("a dictionary in encoding {encoding}"),
+                    format!("a dictionary in encoding {}", encoding_name(encoding)),
                     "plain values",
                 ))
             }
@@ -318,11 +311,11 @@ impl ColumnReader {
     fn read_data(&self, header: &Header, bytes: &[u8]) -> Decoded<Page> {
         let mut at = 0usize;
         let definition_width = u64::BITS - self.leaf.max_definition.leading_zeros();
-        let mut levels = |width: u32, present: bool, v2_len: usize, encoding: i32| {
+        let mut levels = |width: u32, present: bool, v2_len: usize, encoding: Encoding| {
             let len = match header.kind {
                 Kind::DataV2 { .. } => v2_len,
                 _ if !present => 0,
-                _ if encoding != 3 => {
+                _ if encoding != Encoding::RLE => {
                     return Err(Flaw::unsupported(
                         format!("levels in encoding {}", encoding_name(encoding)),
                         "RLE",
@@ -371,16 +364,16 @@ impl ColumnReader {
         })
     }
 
-    fn values(&self, encoding: i32, bytes: &[u8], at: usize) -> Decoded<Values> {
+    fn values(&self, encoding: Encoding, bytes: &[u8], at: usize) -> Decoded<Values> {
         let end = bytes.len();
         let boolean = self.leaf.physical == Physical::Boolean;
         let integer = matches!(self.leaf.physical, Physical::Int32 | Physical::Int64);
-        Ok(match (encoding, self.width()) {
-            (0, Some(width)) => Values::Plain { at, width },
-            (0, None) if boolean => Values::PlainBits {
+        Ok(match (encoding, self.leaf.width) {
+            (Encoding::PLAIN, Some(width)) => Values::Plain { at, width },
+            (Encoding::PLAIN, None) if boolean => Values::PlainBits {
                 bit: at.saturating_mul(8),
             },
-            (2 | 8, Some(_)) => {
+            (Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY, Some(_)) => {
                 if self.dictionary.is_none() {
                     return Err(Flaw::new(
                         "dictionary indices without a dictionary",
@@ -392,7 +385,7 @@ impl ColumnReader {
                 let start = at.saturating_add(1).min(end);
                 Values::Dictionary(Hybrid::new(start, end, u32::from(width))?)
             }
-            (3, None) if boolean => {
+            (Encoding::RLE, None) if boolean => {
                 if at == end {
                     return Ok(Values::Runs(Hybrid::new(at, at, 1)?));
                 }
@@ -405,14 +398,14 @@ impl ColumnReader {
                     .ok_or_else(Flaw::end)?;
                 Values::Runs(Hybrid::new(start, end, 1)?)
             }
-            (5, Some(width)) if integer => {
+            (Encoding::DELTA_BINARY_PACKED, Some(width)) if integer => {
                 if at == end {
                     return Ok(Values::Plain { at, width });
                 }
                 let values = Delta::new(bytes, at, end)?;
                 Values::Delta { values, width }
             }
-            (9, Some(width)) => Values::ByteStreamSplit {
+            (Encoding::BYTE_STREAM_SPLIT, Some(width)) => Values::ByteStreamSplit {
                 at,
                 count: (end - at) / width,
                 width,
@@ -432,19 +425,18 @@ impl ColumnReader {
     }
 }
 
-/// `Encoding` of parquet.thrift.
-fn encoding_name(code: i32) -> String {
-    let name = match code {
-        0 => "PLAIN",
-        2 => "PLAIN_DICTIONARY",
-        3 => "RLE",
-        4 => "BIT_PACKED",
-        5 => "DELTA_BINARY_PACKED",
-        6 => "DELTA_LENGTH_BYTE_ARRAY",
-        7 => "DELTA_BYTE_ARRAY",
-        8 => "RLE_DICTIONARY",
-        9 => "BYTE_STREAM_SPLIT",
-        _ => return code.to_string(),
+fn encoding_name(encoding: Encoding) -> String {
+    let name = match encoding {
+        Encoding::PLAIN => "PLAIN",
+        Encoding::PLAIN_DICTIONARY => "PLAIN_DICTIONARY",
+        Encoding::RLE => "RLE",
+        Encoding::BIT_PACKED => "BIT_PACKED",
+        Encoding::DELTA_BINARY_PACKED => "DELTA_BINARY_PACKED",
+        Encoding::DELTA_LENGTH_BYTE_ARRAY => "DELTA_LENGTH_BYTE_ARRAY",
+        Encoding::DELTA_BYTE_ARRAY => "DELTA_BYTE_ARRAY",
+        Encoding::RLE_DICTIONARY => "RLE_DICTIONARY",
+        Encoding::BYTE_STREAM_SPLIT => "BYTE_STREAM_SPLIT",
+        Encoding(code) => return code.to_string(),
     };
     name.into()
 }
@@ -462,7 +454,7 @@ enum Kind {
     },
 }
 
-/// `PageHeader` of parquet.thrift.
+/// What a page's header says of it.
 #[derive(Debug)]
 struct Header {
     kind: Kind,
@@ -471,106 +463,58 @@ struct Header {
     uncompressed: usize,
     /// Values, nulls included; or of the dictionary.
     values: u64,
-    encoding: i32,
+    encoding: Encoding,
     /// Of repetition and definition levels.
-    level_encodings: [i32; 2],
-}
-
-/// The fields of a page header's nested struct, by number.
-#[derive(Default)]
-struct Nested {
-    numbers: [Option<i32>; 7],
-    uncompressed: bool,
-}
-
-impl Nested {
-    fn new(thrift: &mut Thrift<'_>) -> Decoded<Self> {
-        let mut nested = Self::default();
-        thrift.structure(|thrift, id, wire| {
-            let slot = usize::try_from(id)
-                .ok()
-                .and_then(|id| nested.numbers.get_mut(id));
-            match (slot, wire) {
-                (Some(slot), Wire::I32) => *slot = Some(thrift.i32()?),
-                (_, Wire::False) if id == 7 => nested.uncompressed = true,
-                _ => thrift.skip(wire)?,
-            }
-            Ok(())
-        })?;
-        Ok(nested)
-    }
-
-    fn number(&self, id: usize) -> Decoded<i32> {
-        self.numbers
-            .get(id)
-            .copied()
-            .flatten()
-            .ok_or_else(|| Flaw::new(format!("a page header without field {id}"), "the field"))
-    }
-
-    fn size(&self, id: usize) -> Decoded<usize> {
-        let value = self.number(id)?;
-        usize::try_from(value)
-            .map_err(|_| Flaw::new(format!("{value} in a page header"), "a number from 0 on"))
-    }
+    level_encodings: [Encoding; 2],
 }
 
 impl Header {
-    fn new(thrift: &mut Thrift<'_>) -> Decoded<Self> {
-        let mut sizes = [None; 4];
-        let (mut data, mut dictionary, mut data_v2) = (None, None, None);
-        thrift.structure(|thrift, id, wire| {
-            let slot = usize::try_from(id).ok().and_then(|id| sizes.get_mut(id));
-            match (id, wire, slot) {
-                (_, Wire::I32, Some(slot)) => *slot = Some(thrift.i32()?),
-                (5, Wire::Struct, _) => data = Some(Nested::new(thrift)?),
-                (7, Wire::Struct, _) => dictionary = Some(Nested::new(thrift)?),
-                (8, Wire::Struct, _) => data_v2 = Some(Nested::new(thrift)?),
-                _ => thrift.skip(wire)?,
-            }
-            Ok(())
+    /// Reads a header from the start of `bytes`, and takes it off them.
+    fn read(bytes: &mut &[u8]) -> Decoded<Self> {
+        let mut protocol = TCompactInputProtocol::new(bytes, MAX_HEADER);
+        let header = PageHeader::read_from_in_protocol(&mut protocol).map_err(|error| {
+            Flaw::new(
+                format!("a page header that cannot be read ({error})"),
+                "one that parquet.thrift describes",
+            )
         })?;
-        let [_, Some(kind), Some(uncompressed), Some(compressed)] = sizes else {
-            return Err(Flaw::new("a page header without type or sizes", "both"));
+        let size = |value: i32| {
+            usize::try_from(value)
+                .map_err(|_| Flaw::new(format!("{value} in a page header"), "a number from 0 on"))
         };
-        let compressed = unsigned(compressed.into(), "a compressed page of")?;
-        let uncompressed = usize::try_from(uncompressed)
-            .map_err(|_| Flaw::new("a page of a negative size", "0 bytes or more"))?;
-        let without = || Flaw::new("a page header without its page type's part", "the part");
-        let (kind, nested, encoding, level_encodings) = match kind {
-            0 => {
-                let nested = data.ok_or_else(without)?;
-                let levels = [nested.number(4)?, nested.number(3)?];
-                let encoding = nested.number(2)?;
-                (Kind::Data, nested, encoding, levels)
+        let without = || Flaw::new("a page header without data for its page type", "the data");
+        let (kind, values, encoding, level_encodings) = match header.type_ {
+            PageType::DATA_PAGE => {
+                let data = header.data_page_header.ok_or_else(without)?;
+                let levels = [
+                    data.repetition_level_encoding,
+                    data.definition_level_encoding,
+                ];
+                (Kind::Data, data.num_values, data.encoding, levels)
             }
-            1 => (Kind::Index, Nested::default(), 0, [0; 2]),
-            2 => {
-                let nested = dictionary.ok_or_else(without)?;
-                let encoding = nested.number(2)?;
-                (Kind::Dictionary, nested, encoding, [0; 2])
+            PageType::INDEX_PAGE => (Kind::Index, 0, Encoding::PLAIN, [Encoding::RLE; 2]),
+            PageType::DICTIONARY_PAGE => {
+                let data = header.dictionary_page_header.ok_or_else(without)?;
+                let levels = [Encoding::RLE; 2];
+                (Kind::Dictionary, data.num_values, data.encoding, levels)
             }
-            3 => {
-                let nested = data_v2.ok_or_else(without)?;
+            PageType::DATA_PAGE_V2 => {
+                let data = header.data_page_header_v2.ok_or_else(without)?;
                 let kind = Kind::DataV2 {
-                    definition: nested.size(5)?,
-                    repetition: nested.size(6)?,
-                    compressed: !nested.uncompressed,
+                    repetition: size(data.repetition_levels_byte_length)?,
+                    definition: size(data.definition_levels_byte_length)?,
+                    compressed: data.is_compressed.unwrap_or(true),
                 };
-                let encoding = nested.number(4)?;
-                (kind, nested, encoding, [3; 2])
+                (kind, data.num_values, data.encoding, [Encoding::RLE; 2])
             }
-            other => return Err(Flaw::new(format!("page type {other}"), "0 to 3")),
-        };
-        let values = match kind {
-            Kind::Index => 0,
-            _ => nested.size(1)? as u64,
+            PageType(other) => return Err(Flaw::new(format!("page type {other}"), "0 to 3")),
         };
         Ok(Self {
             kind,
-            compressed,
-            uncompressed,
-            values,
+            compressed: unsigned(header.compressed_page_size.into(), "a compressed page of")?,
+            uncompressed: usize::try_from(header.uncompressed_page_size)
+                .map_err(|_| Flaw::new("a page of a negative size", "0 bytes or more"))?,
+            values: size(values)? as u64,
             encoding,
             level_encodings,
         })

@@ -1,7 +1,8 @@
 //! The compact protocol of Apache Thrift, in which Parquet writes its footer and page headers.
 //!
 //! Values are taken from the front of a slice; whatever is not asked for is skipped without being
-//! understood, so that a type or annotation newer than this code does no harm.
+//! understood, so that a type or annotation newer than this code does no harm. (The reader that
+//! parquet-format-safe has fails on a logical type that it does not know, and with it the file.)
 
 use crate::columnar::bytes::{Decoded, Flaw};
 
@@ -54,11 +55,6 @@ pub(crate) struct Thrift<'a> {
 impl<'a> Thrift<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
-    }
-
-    /// Bytes not yet taken.
-    pub(crate) fn remaining(&self) -> usize {
-        self.rest.len()
     }
 
     pub(crate) fn byte(&mut self) -> Decoded<u8> {
