@@ -8,27 +8,34 @@ use crate::error::{Error, Result};
 use crate::io::file::InputFile;
 use crate::io::source::Source as _;
 
-/// What a decoder found wrong. It knows neither the file nor where in it the bytes stand; its
-/// caller adds that.
+/// What a decoder found wrong. It knows neither the file nor where in it the bytes are; its caller
+/// adds that.
 #[derive(Debug)]
-pub(crate) struct Flaw {
-    found: Cow<'static, str>,
-    expected: Cow<'static, str>,
-    /// Well formed, but of a kind that is not read here.
-    unsupported: bool,
+pub(crate) enum DecodeError {
+    /// The bytes are not what the format requires.
+    Invalid {
+        found: Cow<'static, str>,
+        expected: Cow<'static, str>,
+    },
+    /// The bytes are well formed, but of a kind that is not read here.
+    Unsupported {
+        found: Cow<'static, str>,
+        expected: Cow<'static, str>,
+    },
+    /// Memory ran out, or a fault in this crate.
+    Failed(Error),
 }
 
-pub(crate) type Decoded<T> = std::result::Result<T, Flaw>;
+pub(crate) type Decoded<T> = std::result::Result<T, DecodeError>;
 
-impl Flaw {
+impl DecodeError {
     pub(crate) fn new(
         found: impl Into<Cow<'static, str>>,
         expected: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self::Invalid {
             found: found.into(),
             expected: expected.into(),
-            unsupported: false,
         }
     }
 
@@ -36,14 +43,20 @@ impl Flaw {
         found: impl Into<Cow<'static, str>>,
         expected: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
-            unsupported: true,
-            ..Self::new(found, expected)
+        Self::Unsupported {
+            found: found.into(),
+            expected: expected.into(),
         }
     }
 
     pub(crate) fn end() -> Self {
-        Self::new("the end of the bytes", "more of them")
+        Self::new("the end of the data", "more data")
+    }
+}
+
+impl From<Error> for DecodeError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -53,7 +66,7 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Decoded<[u8; N]>
         .get(at..)
         .and_then(|rest| rest.first_chunk())
         .copied()
-        .ok_or_else(Flaw::end)
+        .ok_or_else(DecodeError::end)
 }
 
 /// The open input file. Clones share it.
@@ -79,26 +92,25 @@ impl Input {
         found: impl Into<Cow<'static, str>>,
         expected: impl Into<Cow<'static, str>>,
     ) -> Error {
-        self.flawed(field, Flaw::new(found, expected))
+        self.error(field, DecodeError::new(found, expected))
     }
 
-    pub(crate) fn flawed(&self, field: impl Into<Cow<'static, str>>, flaw: Flaw) -> Error {
-        let (path, field) = (self.0.path().to_path_buf(), field.into());
-        let (found, expected) = (flaw.found.into_owned(), flaw.expected);
-        if flaw.unsupported {
-            Error::Unsupported {
-                path,
-                field,
-                found,
+    pub(crate) fn error(&self, field: impl Into<Cow<'static, str>>, error: DecodeError) -> Error {
+        let path = self.0.path();
+        match error {
+            DecodeError::Invalid { found, expected } => Error::InvalidInput {
+                path: path.to_path_buf(),
+                field: field.into(),
+                found: found.into_owned(),
                 expected,
-            }
-        } else {
-            Error::InvalidInput {
-                path,
-                field,
-                found,
+            },
+            DecodeError::Unsupported { found, expected } => Error::Unsupported {
+                path: path.to_path_buf(),
+                field: field.into(),
+                found: found.into_owned(),
                 expected,
-            }
+            },
+            DecodeError::Failed(error) => error.in_file(path),
         }
     }
 
@@ -124,7 +136,7 @@ impl Input {
             ));
         };
         let mut window = self.0.window(0);
-        decode(window.bytes(offset, size)?).map_err(|flaw| self.flawed(field(), flaw))
+        decode(window.bytes(offset, size)?).map_err(|error| self.error(field(), error))
     }
 
     /// The bytes `offset .. offset + len` as a stream. The range must have been checked.

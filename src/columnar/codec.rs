@@ -6,7 +6,11 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use brotli_decompressor::BrotliDecoderParameter;
 use parquet_format_safe::CompressionCodec;
 
-use super::bytes::{Decoded, Flaw};
+use super::bytes::{DecodeError, Decoded};
+use crate::memory;
+
+/// What the memory of a page is for.
+const DECOMPRESS: &str = "decompress a page";
 
 /// The largest page, after decompression, that is taken from a compressed column chunk. Writers
 /// aim at 1 MiB; DuckDB goes up to 100 MB.
@@ -36,7 +40,7 @@ impl Codec {
             CompressionCodec::LZ4 => "the old Hadoop LZ4 compression".into(),
             CompressionCodec(code) => format!("compression codec {code}"),
         };
-        Err(Flaw::unsupported(
+        Err(DecodeError::unsupported(
             name,
             "no compression, Snappy, gzip, Brotli, zstd or LZ4_RAW",
         ))
@@ -60,25 +64,21 @@ impl Codec {
     /// Appends the `len` bytes that `input` stands for to `out`.
     pub(crate) fn decompress(self, input: &[u8], len: usize, out: &mut Vec<u8>) -> Decoded<()> {
         let wrong = |detail: &dyn std::fmt::Display| {
-            Flaw::new(
+            DecodeError::new(
                 format!("{self:?} data that cannot be decompressed ({detail})"),
                 format!("{len} bytes of content"),
             )
-        };
-        let allocate = |out: &mut Vec<u8>| {
-            out.try_reserve_exact(len)
-                .map_err(|_| wrong(&"out of memory"))
         };
         if self == Self::Stored {
             if input.len() != len {
                 return Err(wrong(&format_args!("{} bytes", input.len())));
             }
-            allocate(out)?;
+            memory::reserve_exact(out, len, DECOMPRESS)?;
             out.extend_from_slice(input);
             return Ok(());
         }
         if len > MAX_PAGE {
-            return Err(Flaw::unsupported(
+            return Err(DecodeError::unsupported(
                 format!("a page of {len} bytes"),
                 format!("at most {MAX_PAGE}"),
             ));
@@ -87,14 +87,14 @@ impl Codec {
             return Err(wrong(&format_args!("only {} bytes", input.len())));
         }
         if self == Self::Brotli {
-            let written = no_panic(|| brotli(input, len, out))?.map_err(|e| wrong(&e))?;
+            let written = no_panic(|| brotli(input, len, out, wrong))??;
             return if written == len {
                 Ok(())
             } else {
                 Err(wrong(&format_args!("{written} bytes")))
             };
         }
-        allocate(out)?;
+        memory::reserve_exact(out, len, DECOMPRESS)?;
         let start = out.len();
         out.resize(start.saturating_add(len), 0);
         let target = out.get_mut(start..).unwrap_or_default();
@@ -128,7 +128,12 @@ fn gunzip(input: &[u8], target: &mut [u8]) -> std::io::Result<usize> {
 
 /// Appends the content of `input` to `out`, and one byte of what follows the first `len`, if any.
 /// As nothing bounds the content of a short input, memory is taken only for what has come out.
-fn brotli(input: &[u8], len: usize, out: &mut Vec<u8>) -> std::io::Result<usize> {
+fn brotli(
+    input: &[u8],
+    len: usize,
+    out: &mut Vec<u8>,
+    wrong: impl Fn(&dyn std::fmt::Display) -> DecodeError,
+) -> Decoded<usize> {
     const STEP: usize = 64 << 10;
     let mut decoder = brotli_decompressor::Decompressor::new(input, STEP);
     // Otherwise a window may have a gigabyte, rather than the 16 MiB of RFC 7932.
@@ -137,21 +142,23 @@ fn brotli(input: &[u8], len: usize, out: &mut Vec<u8>) -> std::io::Result<usize>
     let mut written: usize = 0;
     while written <= len {
         let wanted = len.saturating_add(1).saturating_sub(written).min(STEP);
-        let count = decoder.read(step.get_mut(..wanted).unwrap_or_default())?;
+        let count = decoder
+            .read(step.get_mut(..wanted).unwrap_or_default())
+            .map_err(|error| wrong(&error))?;
         if count == 0 {
             break;
         }
-        out.try_reserve(count)?;
+        memory::reserve(out, count, DECOMPRESS)?;
         out.extend_from_slice(step.get(..count).unwrap_or_default());
         written = written.saturating_add(count);
     }
     Ok(written)
 }
 
-/// Runs another crate's code on foreign bytes. What it panics on is a flaw of the bytes.
+/// Runs another crate's code on foreign bytes. What it panics on is a error of the bytes.
 pub(crate) fn no_panic<T>(run: impl FnOnce() -> T) -> Decoded<T> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
-        Flaw::new(
+        DecodeError::new(
             "data that makes the decompressor panic",
             "well-formed compressed data",
         )

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use arrow2::types::f16;
 
 use super::arrow_ipc::read::IpcColumns;
-use super::bytes::{Flaw, Input};
+use super::bytes::{DecodeError, Input};
 use super::parquet::read::ParquetColumns;
 use crate::columnar::columns::{DELETED, INTERNAL_ID, LABEL, VECTOR};
 use crate::columnar::ColumnarFormat;
@@ -586,7 +586,7 @@ fn check_format(input: &Input, format: ColumnarFormat) -> Result<Container> {
                     Some(arrow @ (Container::ArrowFile | Container::ArrowStream)),
                     ColumnarFormat::ArrowIpc,
                 ) => Ok(arrow),
-                _ => Err(Flaw::new(found, expected)),
+                _ => Err(DecodeError::new(found, expected)),
             }
         },
     )

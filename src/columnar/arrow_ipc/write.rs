@@ -5,7 +5,6 @@ use arrow2::io::ipc::write::{FileWriter, WriteOptions as IpcOptions};
 
 use crate::columnar::columns::{Builder, Capacity, Schema};
 use crate::columnar::write::{fill, ColumnSource, WriteOptions};
-use crate::columnar::Compression;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 
@@ -32,13 +31,6 @@ impl<'o> IpcWriter<'o> {
         schema: &Schema,
         options: &WriteOptions,
     ) -> Result<Self> {
-        if options.compression != Compression::None {
-            return Err(Error::argument(
-                "compression",
-                options.compression,
-                "none, as Arrow IPC is written uncompressed",
-            ));
-        }
         let target = output.target().to_path_buf();
         let batch_rows = options.batch_rows(MAX_BATCH_BYTES, schema.vector_bytes());
         let capacity = Capacity {

@@ -677,7 +677,7 @@ fn pages_that_contradict_themselves_are_refused_with_words() {
         ("no values for the last 1 rows", Page { rows: 3, ..page() }),
         ("values after the last row", Page { rows: 1, ..page() }),
         (
-            "the end of the bytes",
+            "the end of the data",
             Page {
                 values: 9,
                 ..page()
@@ -791,7 +791,7 @@ fn a_vector_whose_values_are_not_there_is_refused_before_it_fills_memory() {
         };
         let file = page.file(three_levels("list", "element"));
         let error = read_bytes("parquet", &file).unwrap_err().to_string();
-        assert!(error.contains("the end of the bytes"), "{error}");
+        assert!(error.contains("the end of the data"), "{error}");
     }
 }
 

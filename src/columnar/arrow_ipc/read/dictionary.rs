@@ -7,7 +7,7 @@
 use super::flatbuffer::Table;
 use super::format::{dictionary_batch, header_type, record_batch};
 use super::{compression, length, Block, IntegerBatch, Opener, Parts, Slot};
-use crate::columnar::bytes::{Decoded, Flaw, Input};
+use crate::columnar::bytes::{DecodeError, Decoded, Input};
 use crate::columnar::read::IntegerType;
 use crate::error::Result;
 use crate::memory;
@@ -55,7 +55,7 @@ fn header<T>(
     let place = || place(block);
     block.header(input, place, |kind, header, _| match kind {
         header_type::DICTIONARY_BATCH => read(header),
-        _ => Err(Flaw::new(
+        _ => Err(DecodeError::new(
             format!("a message of type {kind}"),
             "2, a dictionary",
         )),
@@ -93,7 +93,7 @@ impl Dictionary {
             .and_then(|index| self.values.get(index));
         match value {
             Some(value) => Ok(value.map(|bits| self.type_.value(bits))),
-            None => Err(Flaw::new(
+            None => Err(DecodeError::new(
                 format!("dictionary index {index}"),
                 format!("0 or more, and less than {}", self.values.len()),
             )),
@@ -127,7 +127,7 @@ impl Dictionary {
         let (rows, compression, parts) = header(input, block, |header| {
             let data = header
                 .table(dictionary_batch::DATA)?
-                .ok_or_else(|| Flaw::new("a dictionary without values", "them"))?;
+                .ok_or_else(|| DecodeError::new("a dictionary without values", "them"))?;
             let rows = length(data.i64(record_batch::LENGTH)?)?;
             let parts = Parts::new(&data, block, Slot::default(), 1, 2, rows)?;
             Ok((rows, compression(&data)?, parts))
@@ -138,7 +138,7 @@ impl Dictionary {
             .ok_or_else(|| {
                 let found = format!("a dictionary of {rows} more values");
                 let expected = format!("at most {MAX_VALUES} values");
-                input.flawed(place(block), Flaw::unsupported(found, expected))
+                input.error(place(block), DecodeError::unsupported(found, expected))
             })?;
         let opener = Opener {
             input,

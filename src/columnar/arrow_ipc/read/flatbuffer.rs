@@ -5,7 +5,7 @@
 //! strings and vectors are stored elsewhere, and the field holds the distance to them.
 //! Source: <https://flatbuffers.dev/internals/>.
 
-use crate::columnar::bytes::{array, Decoded, Flaw};
+use crate::columnar::bytes::{array, DecodeError, Decoded};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table<'a> {
@@ -17,13 +17,13 @@ pub(crate) struct Table<'a> {
 }
 
 fn size(value: impl TryInto<usize>) -> Decoded<usize> {
-    value.try_into().map_err(|_| Flaw::end())
+    value.try_into().map_err(|_| DecodeError::end())
 }
 
 /// Follows the distance that stands at `at`.
 fn follow(bytes: &[u8], at: usize) -> Decoded<usize> {
     let distance = size(u32::from_le_bytes(array(bytes, at)?))?;
-    at.checked_add(distance).ok_or_else(Flaw::end)
+    at.checked_add(distance).ok_or_else(DecodeError::end)
 }
 
 impl<'a> Table<'a> {
@@ -37,7 +37,7 @@ impl<'a> Table<'a> {
         let vtable = i64::try_from(at)
             .ok()
             .and_then(|at| at.checked_sub(back))
-            .ok_or_else(Flaw::end)?;
+            .ok_or_else(DecodeError::end)?;
         let vtable = size(vtable)?;
         let vtable_len = usize::from(u16::from_le_bytes(array(bytes, vtable)?));
         Ok(Self {
@@ -105,7 +105,7 @@ impl<'a> Table<'a> {
             .and_then(|len| bytes.get(start..)?.get(..len))
             .map(|elements| (elements, start))
             .ok_or_else(|| {
-                Flaw::new(
+                DecodeError::new(
                     format!("a vector of {count} elements"),
                     "no more than the bytes hold",
                 )

@@ -21,11 +21,12 @@ mod format;
 mod schema;
 mod stream;
 
-use crate::columnar::bytes::{array, Decoded, Flaw, Input};
+use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
 use crate::columnar::read::{
     Chosen, ColumnNames, Columns, FloatType, IntegerType, Name, VectorRow, Wanted, MAX_METADATA,
 };
 use crate::error::{Error, Result};
+use crate::memory;
 use dictionary::{Dictionary, DictionaryBlock};
 use flatbuffer::Table;
 use format::{
@@ -74,12 +75,12 @@ impl Block {
                 CONTINUATION => 8,
                 _ => 4,
             };
-            let message = Table::root(bytes.get(at..).ok_or_else(Flaw::end)?)?;
+            let message = Table::root(bytes.get(at..).ok_or_else(DecodeError::end)?)?;
             check_version(message.i16(message::VERSION)?)?;
             let kind = message.u8(message::HEADER_TYPE)?;
             match message.table(message::HEADER)? {
                 Some(header) => read(kind, header, message),
-                None => Err(Flaw::new("a message without a header", "one")),
+                None => Err(DecodeError::new("a message without a header", "one")),
             }
         })
     }
@@ -88,7 +89,7 @@ impl Block {
 fn check_version(version: i16) -> Decoded<i16> {
     match version {
         VERSION_4 | VERSION_5 => Ok(version),
-        version => Err(Flaw::unsupported(
+        version => Err(DecodeError::unsupported(
             format!("metadata version V{}", i32::from(version) + 1),
             "V4 or V5",
         )),
@@ -137,7 +138,7 @@ impl IpcColumns {
         let tail = len.saturating_sub(MAGIC.len() as u64 + 4);
         let footer_len = input.decode(tail, len - tail, len, place, |bytes| {
             if !bytes.ends_with(MAGIC) {
-                return Err(Flaw::new(
+                return Err(DecodeError::new(
                     "other bytes at the end of the file",
                     "ARROW1, as at the end of every Arrow IPC file",
                 ));
@@ -161,7 +162,7 @@ impl IpcColumns {
                 let version = check_version(table.i16(footer::VERSION)?)?;
                 let schema = table
                     .table(footer::SCHEMA)?
-                    .ok_or_else(|| Flaw::new("no schema", "one"))?;
+                    .ok_or_else(|| DecodeError::new("no schema", "one"))?;
                 let block_list = |field| blocks(table.vector(field, footer::BLOCK_SIZE)?, start);
                 let dictionaries = block_list(footer::DICTIONARIES)?;
                 let batches = block_list(footer::RECORD_BATCHES)?;
@@ -189,11 +190,11 @@ impl IpcColumns {
             let metadata = input.decode(at, PREFIX, len, place, |bytes| {
                 match array(bytes, 0)? {
                     CONTINUATION => {}
-                    _ => return Err(Flaw::new("other bytes", "the start of a message")),
+                    _ => return Err(DecodeError::new("other bytes", "the start of a message")),
                 }
                 let length = length(i32::from_le_bytes(array(bytes, 4)?).into())?;
                 if length > MAX_METADATA {
-                    return Err(Flaw::new(
+                    return Err(DecodeError::new(
                         format!("a header of {length} bytes"),
                         format!("at most {MAX_METADATA}"),
                     ));
@@ -213,13 +214,13 @@ impl IpcColumns {
             let (kind, schema, body) = block.header(input, place, |kind, header, message| {
                 let schema = match (kind, is_first) {
                     (header_type::SCHEMA, true) => {
-                        let size = usize::try_from(metadata).map_err(|_| Flaw::end())?;
+                        let size = usize::try_from(metadata).map_err(|_| DecodeError::end())?;
                         let version = message.i16(message::VERSION)?;
                         Some(Self::from_schema(input, &header, size, version, wanted)?)
                     }
                     (header_type::DICTIONARY_BATCH | header_type::RECORD_BATCH, false) => None,
                     _ => {
-                        return Err(Flaw::new(
+                        return Err(DecodeError::new(
                             format!("a message of type {kind}"),
                             "a schema, and then dictionaries and record batches",
                         ))
@@ -257,7 +258,10 @@ impl IpcColumns {
         wanted: &Wanted,
     ) -> Decoded<Result<Self>> {
         if table.i16(format::schema::ENDIANNESS)? != format::schema::LITTLE_ENDIAN {
-            return Err(Flaw::unsupported("big-endian data", "little-endian data"));
+            return Err(DecodeError::unsupported(
+                "big-endian data",
+                "little-endian data",
+            ));
         }
         let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
         let mut all = ColumnNames::default();
@@ -268,7 +272,7 @@ impl IpcColumns {
     }
 
     fn new(input: &Input, chosen: Chosen<Field<'_>>, label_name: Name) -> Result<Self> {
-        let flawed = |name: &Name, flaw| input.flawed(format!("column {name}"), flaw);
+        let mistyped = |name: &Name, error| input.error(format!("column {name}"), error);
         let integers = |column: Option<(Name, Field<'_>)>, boolean| {
             let Some((name, field)) = column else {
                 return Ok(None);
@@ -280,11 +284,13 @@ impl IpcColumns {
                     stored,
                     dictionary: dictionary.map(|(id, type_)| Dictionary::new(id, type_)),
                 })),
-                Err(flaw) => Err(flawed(&name, flaw)),
+                Err(error) => Err(mistyped(&name, error)),
             }
         };
         let (vector_name, field) = chosen.vector;
-        let (kind, float) = field.vector().map_err(|flaw| flawed(&vector_name, flaw))?;
+        let (kind, float) = field
+            .vector()
+            .map_err(|error| mistyped(&vector_name, error))?;
         let label = integers(chosen.label, false)?;
         Ok(Self {
             input: input.clone(),
@@ -316,6 +322,7 @@ impl IpcColumns {
                 "fewer in all record batches",
             )
         })?;
+        memory::reserve(&mut self.blocks, 1, "hold the record batches")?;
         self.blocks.push((block, rows));
         Ok(())
     }
@@ -332,6 +339,7 @@ impl IpcColumns {
         }
         let dictionary = DictionaryBlock::read(&self.input, block, self.blocks.len())?;
         if needed.contains(&dictionary.id()) {
+            memory::reserve(&mut self.dictionaries, 1, "hold the dictionaries")?;
             self.dictionaries.push(dictionary);
         }
         Ok(())
@@ -409,7 +417,7 @@ fn record_batch_header<T>(
 ) -> Result<T> {
     block.header(input, place, |kind, header, _| match kind {
         header_type::RECORD_BATCH => read(header),
-        _ => Err(Flaw::new(
+        _ => Err(DecodeError::new(
             format!("a message of type {kind}"),
             "3, a record batch",
         )),
@@ -449,11 +457,11 @@ impl Parts {
             first = usize::try_from(count)
                 .ok()
                 .and_then(|count| first.checked_add(count))
-                .ok_or_else(Flaw::end)?;
+                .ok_or_else(DecodeError::end)?;
         }
         let nodes = pairs(record_batch::NODES, slot.node, nodes)?;
         if nodes.first().is_none_or(|(len, _)| *len != rows) {
-            return Err(Flaw::new(
+            return Err(DecodeError::new(
                 "a column of another length than the record batch",
                 format!("{rows} rows"),
             ));
@@ -467,7 +475,7 @@ impl Parts {
                     offset: body.saturating_add(offset),
                     len,
                 }),
-                _ => Err(Flaw::new(
+                _ => Err(DecodeError::new(
                     format!("a buffer of {len} bytes at byte {offset}"),
                     format!("one within the body's {} bytes", block.body),
                 )),
@@ -546,10 +554,10 @@ impl IntegerBatch {
         })
     }
 
-    fn flawed(&self, flaw: Flaw) -> Error {
+    fn error(&self, error: DecodeError) -> Error {
         match &self.values {
             IntegerValues::Booleans(_) => Error::internal("indices are no booleans"),
-            IntegerValues::Integers(stream, _) => stream.flawed(flaw),
+            IntegerValues::Integers(stream, _) => stream.error(error),
         }
     }
 
@@ -636,7 +644,7 @@ impl VectorBatch {
         };
         u64::try_from(offset).map(Some).map_err(|_| {
             let found = format!("list offset {offset}");
-            self.elements.flawed(Flaw::new(found, "a number from 0 on"))
+            self.elements.error(DecodeError::new(found, "0 or more"))
         })
     }
 
@@ -664,7 +672,7 @@ impl VectorBatch {
         mut push: impl FnMut(Option<u64>) -> Result<()>,
     ) -> Result<()> {
         if end < self.at || end > self.len {
-            return Err(self.elements.flawed(Flaw::new(
+            return Err(self.elements.error(DecodeError::new(
                 format!("a list of elements {} to {end}", self.at),
                 format!("an end not before its start, and at most {}", self.len),
             )));
@@ -691,26 +699,26 @@ impl VectorBatch {
 
 /// Blocks of the footer, which must lie before byte `end`.
 fn blocks(bytes: &[u8], end: u64) -> Decoded<Vec<Block>> {
-    bytes
-        .chunks_exact(footer::BLOCK_SIZE)
-        .map(|bytes| {
-            let block = Block {
-                offset: length(i64::from_le_bytes(array(bytes, 0)?))?,
-                metadata: length(i32::from_le_bytes(array(bytes, 8)?).into())?,
-                body: length(i64::from_le_bytes(array(bytes, 16)?))?,
-            };
-            match block.end() {
-                Some(last) if last <= end && block.metadata <= MAX_METADATA => Ok(block),
-                _ => Err(Flaw::new(
-                    format!(
-                        "a message of {} + {} bytes at byte {}",
-                        block.metadata, block.body, block.offset
-                    ),
-                    format!("one before byte {end}, with a header of at most {MAX_METADATA}"),
-                )),
-            }
-        })
-        .collect()
+    let count = bytes.len() / footer::BLOCK_SIZE;
+    let mut blocks = memory::with_capacity(count, "hold the footer's blocks")?;
+    for bytes in bytes.chunks_exact(footer::BLOCK_SIZE) {
+        let block = Block {
+            offset: length(i64::from_le_bytes(array(bytes, 0)?))?,
+            metadata: length(i32::from_le_bytes(array(bytes, 8)?).into())?,
+            body: length(i64::from_le_bytes(array(bytes, 16)?))?,
+        };
+        if block.end().is_none_or(|last| last > end) || block.metadata > MAX_METADATA {
+            return Err(DecodeError::new(
+                format!(
+                    "a message of {} + {} bytes at byte {}",
+                    block.metadata, block.body, block.offset
+                ),
+                format!("one before byte {end}, with a header of at most {MAX_METADATA}"),
+            ));
+        }
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 fn compression(header: &Table<'_>) -> Decoded<Compression> {
@@ -724,7 +732,7 @@ fn compression(header: &Table<'_>) -> Decoded<Compression> {
     ) {
         (field::LZ4_FRAME, field::BUFFER) => Ok(Compression::Lz4Frame),
         (field::ZSTD, field::BUFFER) => Ok(Compression::Zstd),
-        (codec, method) => Err(Flaw::unsupported(
+        (codec, method) => Err(DecodeError::unsupported(
             format!("compression codec {codec}, method {method}"),
             "LZ4 frames or zstd, of each buffer",
         )),
@@ -732,7 +740,7 @@ fn compression(header: &Table<'_>) -> Decoded<Compression> {
 }
 
 fn length(value: i64) -> Decoded<u64> {
-    u64::try_from(value).map_err(|_| Flaw::new(format!("a length of {value}"), "0 or more"))
+    u64::try_from(value).map_err(|_| DecodeError::new(format!("a length of {value}"), "0 or more"))
 }
 
 /// The next value of a column, if there is such a column: a null, or a value.
@@ -751,7 +759,7 @@ fn next_integer(
         (Some(index), Some(dictionary)) => dictionary
             .get(index)
             .map(Some)
-            .map_err(|flaw| batch.flawed(flaw)),
+            .map_err(|error| batch.error(error)),
         (stored, _) => Ok(Some(stored)),
     }
 }

@@ -9,7 +9,7 @@ use super::format::{
     dictionary_encoding, field as field_of, fixed_size_list, floating_point, int, schema,
     type_code, union,
 };
-use crate::columnar::bytes::{Decoded, Flaw};
+use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::read::{
     ColumnNames, FloatType, Found, IntegerType, INTEGER_TYPE, VECTOR_TYPE,
 };
@@ -92,7 +92,7 @@ impl Walk {
             .budget
             .checked_sub(1)
             .filter(|_| depth <= MAX_DEPTH)
-            .ok_or_else(|| Flaw::new("a schema nested without end", "a tree of columns"))?;
+            .ok_or_else(|| DecodeError::new("a schema nested without end", "a tree of columns"))?;
         let code = type_code(field)?;
         // A dictionary's indices; its values are elsewhere.
         let (own, has_children) = if is_dictionary(field)? {
@@ -184,7 +184,7 @@ impl Field<'_> {
             type_code::FIXED_SIZE_LIST => {
                 let size = parameters.map_or(Ok(0), |list| list.i32(fixed_size_list::LIST_SIZE))?;
                 let size = u64::try_from(size).map_err(|_| {
-                    Flaw::new(format!("lists of {size} elements"), "a number from 0 on")
+                    DecodeError::new(format!("lists of {size} elements"), "0 or more")
                 })?;
                 ListKind::Fixed(size)
             }
@@ -192,7 +192,10 @@ impl Field<'_> {
         };
         let mut children = self.field.tables(field_of::CHILDREN)?;
         let (Some(child), None) = (children.next(), children.next()) else {
-            return Err(Flaw::new("a list without one child", "one"));
+            return Err(DecodeError::new(
+                "a list type without a child field",
+                "one child field",
+            ));
         };
         let child = child?;
         refuse_dictionary(&child)?;
@@ -236,7 +239,7 @@ impl Field<'_> {
 
     fn check_known(&self) -> Decoded<()> {
         if let Some(code) = self.lost {
-            return Err(Flaw::unsupported(
+            return Err(DecodeError::unsupported(
                 format!("a column of unknown type {code} before it"),
                 "only types up to LargeListView before a column that is needed",
             ));
@@ -251,7 +254,10 @@ fn integer_type(int: &Table<'_>) -> Decoded<IntegerType> {
             let signed = int.u8(int::IS_SIGNED)? != 0;
             Ok(IntegerType::new(bits.unsigned_abs(), signed))
         }
-        bits => Err(Flaw::new(format!("integers of {bits} bits"), "8 to 64")),
+        bits => Err(DecodeError::new(
+            format!("integers of {bits} bits"),
+            "8 to 64",
+        )),
     }
 }
 
@@ -262,7 +268,7 @@ fn precision(field: &Table<'_>) -> Decoded<i16> {
 
 fn refuse_dictionary(field: &Table<'_>) -> Decoded<()> {
     if is_dictionary(field)? {
-        return Err(Flaw::unsupported(
+        return Err(DecodeError::unsupported(
             "dictionary-encoded vectors",
             "vectors that are not",
         ));
@@ -271,7 +277,7 @@ fn refuse_dictionary(field: &Table<'_>) -> Decoded<()> {
 }
 
 /// What a column of a wrong type is; `Err` when even that cannot be said.
-fn mistyped(field: &Table<'_>, expected: &'static str) -> Decoded<Flaw> {
+fn mistyped(field: &Table<'_>, expected: &'static str) -> Decoded<DecodeError> {
     let mut found = type_name(field)?;
     let mut children = field.tables(field_of::CHILDREN)?;
     if let (Some(child), None) = (children.next(), children.next()) {
@@ -280,7 +286,7 @@ fn mistyped(field: &Table<'_>, expected: &'static str) -> Decoded<Flaw> {
     if is_dictionary(field)? {
         found = format!("dictionary-encoded {found}");
     }
-    Ok(Flaw::new(found, expected))
+    Ok(DecodeError::new(found, expected))
 }
 
 fn type_name(field: &Table<'_>) -> Decoded<String> {

@@ -5,7 +5,7 @@
 
 use std::io::{BufReader, Read};
 
-use crate::columnar::bytes::{Flaw, Input};
+use crate::columnar::bytes::{DecodeError, Input};
 use crate::columnar::codec::no_panic;
 use crate::error::{Error, Result};
 
@@ -68,7 +68,7 @@ impl Stream {
                 }
                 _ => u64::try_from(prefix).map_err(|_| {
                     let found = format!("a length of {prefix} bytes");
-                    input.invalid(place.clone(), found, "−1, or a number from 0 on")
+                    input.invalid(place.clone(), found, "-1, 0 or more")
                 })?,
             };
         }
@@ -99,14 +99,14 @@ impl Stream {
         if self.left >= len {
             return Ok(());
         }
-        Err(self.flawed(Flaw::new(
+        Err(self.error(DecodeError::new(
             format!("{} bytes", self.left),
             format!("{len} for {expected}"),
         )))
     }
 
-    pub(crate) fn flawed(&self, flaw: Flaw) -> Error {
-        self.input.flawed(self.place.clone(), flaw)
+    pub(crate) fn error(&self, error: DecodeError) -> Error {
+        self.input.error(self.place.clone(), error)
     }
 
     /// Takes the next `out.len()` bytes.
@@ -114,12 +114,12 @@ impl Stream {
         self.left = self
             .left
             .checked_sub(out.len() as u64)
-            .ok_or_else(|| self.flawed(Flaw::end()))?;
+            .ok_or_else(|| self.error(DecodeError::end()))?;
         let reader = &mut self.reader;
-        let read = no_panic(|| reader.read_exact(out)).map_err(|flaw| self.flawed(flaw))?;
+        let read = no_panic(|| reader.read_exact(out)).map_err(|error| self.error(error))?;
         read.map_err(|error| match error.downcast::<Error>() {
             Ok(error) => error,
-            Err(error) => self.flawed(Flaw::new(
+            Err(error) => self.error(DecodeError::new(
                 format!("compressed data that cannot be read ({error})"),
                 "the content of the buffer",
             )),

@@ -4,7 +4,7 @@
 //! with each call, and reads nothing outside its own range.
 
 use super::thrift::{varint, zigzag};
-use crate::columnar::bytes::{array, Decoded, Flaw};
+use crate::columnar::bytes::{array, DecodeError, Decoded};
 
 /// `width` bits from bit `bit` of `bytes` on, least significant first; bits past the end are 0.
 fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
@@ -46,7 +46,10 @@ impl Hybrid {
     /// Values of `width` bits in the bytes `at .. end`.
     pub(crate) fn new(at: usize, end: usize, width: u32) -> Decoded<Self> {
         if width > 32 {
-            return Err(Flaw::new(format!("values {width} bits wide"), "at most 32"));
+            return Err(DecodeError::new(
+                format!("values {width} bits wide"),
+                "at most 32",
+            ));
         }
         Ok(Self {
             at,
@@ -94,13 +97,13 @@ impl Hybrid {
     }
 
     fn next_run(&mut self, page: &[u8]) -> Decoded<()> {
-        let mut rest = page.get(self.at..self.end).ok_or_else(Flaw::end)?;
+        let mut rest = page.get(self.at..self.end).ok_or_else(DecodeError::end)?;
         let header = varint(&mut rest)?;
         let at = self.end - rest.len();
         let count = header >> 1;
         if header & 1 == 0 {
             let len = self.width.div_ceil(8) as usize;
-            let bytes = rest.get(..len).ok_or_else(Flaw::end)?;
+            let bytes = rest.get(..len).ok_or_else(DecodeError::end)?;
             self.run = Run::Repeated(bits(bytes, 0, self.width));
             self.left = count;
             self.at = at + len;
@@ -144,14 +147,14 @@ pub(crate) struct Delta {
 
 impl Delta {
     pub(crate) fn new(page: &[u8], at: usize, end: usize) -> Decoded<Self> {
-        let mut rest = page.get(at..end).ok_or_else(Flaw::end)?;
+        let mut rest = page.get(at..end).ok_or_else(DecodeError::end)?;
         let block = varint(&mut rest)?;
         let miniblocks = varint(&mut rest)?;
         let left = varint(&mut rest)?;
         let first = zigzag(varint(&mut rest)?);
         let per_miniblock = block.checked_div(miniblocks).unwrap_or(0);
         if block > MAX_DELTA_BLOCK || per_miniblock == 0 || per_miniblock % 8 != 0 {
-            return Err(Flaw::new(
+            return Err(DecodeError::new(
                 format!("delta blocks of {block} values in {miniblocks} miniblocks"),
                 "miniblocks of a multiple of 8 values",
             ));
@@ -162,7 +165,7 @@ impl Delta {
             left,
             next: first.cast_unsigned(),
             per_miniblock,
-            miniblocks: usize::try_from(miniblocks).map_err(|_| Flaw::end())?,
+            miniblocks: usize::try_from(miniblocks).map_err(|_| DecodeError::end())?,
             min_delta: 0,
             widths: 0,
             used: usize::MAX,
@@ -176,7 +179,7 @@ impl Delta {
         self.left = self
             .left
             .checked_sub(1)
-            .ok_or_else(|| Flaw::new("fewer delta-encoded values", "one for each row"))?;
+            .ok_or_else(|| DecodeError::new("fewer delta-encoded values", "one for each row"))?;
         let value = self.next;
         if self.left > 0 {
             if self.in_miniblock == 0 {
@@ -191,27 +194,30 @@ impl Delta {
     }
 
     fn next_miniblock(&mut self, page: &[u8]) -> Decoded<()> {
-        let page = page.get(..self.end).ok_or_else(Flaw::end)?;
+        let page = page.get(..self.end).ok_or_else(DecodeError::end)?;
         if self.used >= self.miniblocks {
-            let mut rest = page.get(self.at..).ok_or_else(Flaw::end)?;
+            let mut rest = page.get(self.at..).ok_or_else(DecodeError::end)?;
             self.min_delta = zigzag(varint(&mut rest)?).cast_unsigned();
             self.widths = self.end - rest.len();
             if rest.len() < self.miniblocks {
-                return Err(Flaw::end());
+                return Err(DecodeError::end());
             }
             self.at = self.widths + self.miniblocks;
             self.used = 0;
         }
         let [width] = array(page, self.widths + self.used)?;
         if width > 64 {
-            return Err(Flaw::new(format!("deltas {width} bits wide"), "at most 64"));
+            return Err(DecodeError::new(
+                format!("deltas {width} bits wide"),
+                "at most 64",
+            ));
         }
         let len = self.per_miniblock / 8 * u64::from(width);
-        let len = usize::try_from(len).map_err(|_| Flaw::end())?;
+        let len = usize::try_from(len).map_err(|_| DecodeError::end())?;
         // The last miniblock may be cut off after its last value.
         let needed = self.left.min(self.per_miniblock) * u64::from(width);
         if needed.div_ceil(8) > (self.end - self.at) as u64 {
-            return Err(Flaw::end());
+            return Err(DecodeError::end());
         }
         self.used += 1;
         self.in_miniblock = self.per_miniblock;
@@ -270,7 +276,7 @@ impl Values {
                     .and_then(|index| dictionary.get(index))
                     .copied()
                     .ok_or_else(|| {
-                        Flaw::new(
+                        DecodeError::new(
                             format!("dictionary index {index}"),
                             format!("less than {}", dictionary.len()),
                         )

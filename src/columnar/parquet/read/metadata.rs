@@ -7,9 +7,10 @@
 use parquet_format_safe::{CompressionCodec, ConvertedType, FieldRepetitionType, Type};
 
 use super::thrift::{Thrift, Wire};
-use crate::columnar::bytes::{Decoded, Flaw};
+use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::codec::Codec;
 use crate::columnar::read::{ColumnNames, Found};
+use crate::memory;
 
 /// Nesting of columns that are skipped.
 const MAX_SCHEMA_DEPTH: usize = 1000;
@@ -105,7 +106,7 @@ impl Physical {
             Type::DOUBLE => Self::Double,
             Type::BYTE_ARRAY => Self::ByteArray,
             Type::FIXED_LEN_BYTE_ARRAY => Self::FixedLenByteArray,
-            _ => return Err(Flaw::new(format!("physical type {code}"), "0 to 7")),
+            _ => return Err(DecodeError::new(format!("physical type {code}"), "0 to 7")),
         })
     }
 }
@@ -176,12 +177,12 @@ pub(crate) struct Footer<'a> {
     encrypted: bool,
 }
 
-fn missing(what: &'static str) -> impl FnOnce() -> Flaw {
-    move || Flaw::new(format!("no {what}"), "one")
+fn missing(what: &'static str) -> impl FnOnce() -> DecodeError {
+    move || DecodeError::new(format!("no {what}"), "one")
 }
 
 pub(crate) fn unsigned(value: i64, what: &str) -> Decoded<u64> {
-    u64::try_from(value).map_err(|_| Flaw::new(format!("{what} {value}"), "a number from 0 on"))
+    u64::try_from(value).map_err(|_| DecodeError::new(format!("{what} {value}"), "0 or more"))
 }
 
 impl<'a> Footer<'a> {
@@ -226,7 +227,7 @@ impl<'a> Footer<'a> {
             if !root_seen {
                 root_seen = true;
                 if element.physical.is_some() {
-                    return Err(Flaw::new("a schema whose root is a leaf", "a group"));
+                    return Err(DecodeError::new("a schema whose root is a leaf", "a group"));
                 }
                 open.push(element.children);
                 return Ok(());
@@ -235,7 +236,12 @@ impl<'a> Footer<'a> {
             let depth = open.len();
             match open.last_mut() {
                 Some(left) => *left -= 1,
-                None => return Err(Flaw::new("elements after the root's last", "their end")),
+                None => {
+                    return Err(DecodeError::new(
+                        "elements after the root's last",
+                        "their end",
+                    ))
+                }
             }
             if depth == 1 {
                 all.push(name);
@@ -253,7 +259,10 @@ impl<'a> Footer<'a> {
             } else {
                 open.push(element.children);
                 if open.len() > MAX_SCHEMA_DEPTH {
-                    return Err(Flaw::new("a column nested too deep", "at most 1000 levels"));
+                    return Err(DecodeError::new(
+                        "a column nested too deep",
+                        "at most 1000 levels",
+                    ));
                 }
             }
             let current = current.and_then(|at| found.get_mut(at)?.column.as_mut());
@@ -265,7 +274,10 @@ impl<'a> Footer<'a> {
             Ok(())
         })?;
         if !root_seen || open.iter().any(|left| *left > 0) {
-            return Err(Flaw::new("a schema that ends early", "all its elements"));
+            return Err(DecodeError::new(
+                "a schema that ends early",
+                "all its elements",
+            ));
         }
         Ok((found, leaves))
     }
@@ -278,14 +290,15 @@ impl<'a> Footer<'a> {
             let group = row_group(thrift, wanted, leaves, self.encrypted)?;
             total = total
                 .checked_add(group.rows)
-                .ok_or_else(|| Flaw::new("more than 2^64 rows", "fewer"))?;
+                .ok_or_else(|| DecodeError::new("more than 2^64 rows", "fewer"))?;
+            memory::reserve(&mut groups, 1, "hold the row groups")?;
             groups.push(group);
             Ok(())
         })?;
-        if total == unsigned(self.rows, "a number of rows of")? {
+        if total == unsigned(self.rows, "row count")? {
             Ok(groups)
         } else {
-            Err(Flaw::new(
+            Err(DecodeError::new(
                 format!("row groups of {total} rows in all"),
                 format!("{} rows", self.rows),
             ))
@@ -307,7 +320,10 @@ fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
                     FieldRepetitionType::OPTIONAL => Repetition::Optional,
                     FieldRepetitionType::REPEATED => Repetition::Repeated,
                     FieldRepetitionType(other) => {
-                        return Err(Flaw::new(format!("repetition type {other}"), "0, 1 or 2"))
+                        return Err(DecodeError::new(
+                            format!("repetition type {other}"),
+                            "0, 1 or 2",
+                        ))
                     }
                 });
             }
@@ -320,9 +336,12 @@ fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
         Ok(())
     })?;
     let children = usize::try_from(children.unwrap_or(0))
-        .map_err(|_| Flaw::new("a negative number of children", "0 or more"))?;
+        .map_err(|_| DecodeError::new("a negative number of children", "0 or more"))?;
     if physical.is_some() && children > 0 {
-        return Err(Flaw::new("a leaf with children", "a leaf or a group"));
+        return Err(DecodeError::new(
+            "a leaf with children",
+            "a leaf or a group",
+        ));
     }
     let element = Element {
         physical,
@@ -412,10 +431,7 @@ fn row_group(
         match (id, wire) {
             (field::COLUMNS, Wire::List) => columns = Some(thrift.clone()),
             (field::NUM_ROWS, Wire::I64) => {
-                rows = Some(unsigned(
-                    thrift.i64()?,
-                    "a row group of a number of rows of",
-                )?);
+                rows = Some(unsigned(thrift.i64()?, "row count of a row group")?);
                 return Ok(());
             }
             _ => {}
@@ -426,7 +442,7 @@ fn row_group(
     let mut columns = columns.ok_or_else(missing("column chunks of a row group"))?;
     let (wire, count) = columns.list()?;
     if count != leaves || (count > 0 && wire != Wire::Struct) {
-        return Err(Flaw::new(
+        return Err(DecodeError::new(
             format!("a row group of {count} column chunks"),
             format!("{leaves}, as in the schema"),
         ));
@@ -468,10 +484,13 @@ fn column_chunk(thrift: &mut Thrift<'_>, encrypted_file: bool) -> Decoded<Chunk>
         thrift.skip(wire)
     })?;
     if encrypted || (encrypted_file && chunk.is_none()) {
-        return Err(Flaw::unsupported("an encrypted column", "one that is not"));
+        return Err(DecodeError::unsupported(
+            "an encrypted column",
+            "one that is not",
+        ));
     }
     if elsewhere {
-        return Err(Flaw::unsupported(
+        return Err(DecodeError::unsupported(
             "a column chunk in another file",
             "all columns in this file",
         ));
@@ -490,11 +509,11 @@ fn column_metadata(thrift: &mut Thrift<'_>) -> Decoded<Chunk> {
             (field::CODEC, Wire::I32) => {
                 codec = Some(Codec::from_parquet(CompressionCodec(thrift.i32()?))?);
             }
-            (field::NUM_VALUES, Wire::I64) => values = length(thrift, "a number of values of")?,
+            (field::NUM_VALUES, Wire::I64) => values = length(thrift, "value count")?,
             (field::TOTAL_COMPRESSED_SIZE, Wire::I64) => {
-                len = length(thrift, "a compressed size of")?;
+                len = length(thrift, "compressed size")?;
             }
-            (field::DATA_PAGE_OFFSET, Wire::I64) => data = length(thrift, "a data page at byte")?,
+            (field::DATA_PAGE_OFFSET, Wire::I64) => data = length(thrift, "data page offset")?,
             // Some writers say 0 or less when there is none.
             (field::DICTIONARY_PAGE_OFFSET, Wire::I64) => {
                 dictionary = u64::try_from(thrift.i64()?).ok()

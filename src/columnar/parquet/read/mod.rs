@@ -16,12 +16,13 @@ mod metadata;
 mod page;
 mod thrift;
 
-use crate::columnar::bytes::{Decoded, Flaw, Input};
+use crate::columnar::bytes::{DecodeError, Decoded, Input};
 use crate::columnar::read::{
     Chosen, ColumnNames, Columns, FloatType, IntegerType, Name, VectorRow, Wanted, INTEGER_TYPE,
     MAX_METADATA, VECTOR_TYPE,
 };
 use crate::error::Result;
+use crate::memory;
 use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};
 use page::{ColumnReader, Leaf};
 
@@ -73,13 +74,13 @@ impl ParquetColumns {
             match bytes.split_last_chunk::<4>() {
                 Some((length, b"PAR1")) => match length.try_into() {
                     Ok(length) => Ok(u64::from(u32::from_le_bytes(length))),
-                    Err(_) => Err(Flaw::end()),
+                    Err(_) => Err(DecodeError::end()),
                 },
-                Some((_, b"PARE")) => Err(Flaw::unsupported(
+                Some((_, b"PARE")) => Err(DecodeError::unsupported(
                     "an encrypted Parquet file",
                     "one that is not",
                 )),
-                _ => Err(Flaw::new(
+                _ => Err(DecodeError::new(
                     "other bytes at the end of the file",
                     "PAR1, as at the end of every Parquet file",
                 )),
@@ -114,16 +115,16 @@ impl ParquetColumns {
         leaves: u64,
         label_name: Name,
     ) -> Result<Self> {
-        let mistyped = |name: &Name, flaw| input.flawed(format!("column {name}"), flaw);
+        let mistyped = |name: &Name, error| input.error(format!("column {name}"), error);
 
         let (name, field) = chosen.vector;
         let (vector_leaf, float, empty) =
-            vector_leaf(&field.elements).map_err(|flaw| mistyped(&name, flaw))?;
+            vector_leaf(&field.elements).map_err(|error| mistyped(&name, error))?;
         let integer = |column: Option<(Name, Field)>, boolean| match column {
             None => Ok(None),
             Some((name, field)) => match integer_leaf(&field.elements, boolean) {
                 Ok((leaf, integer)) => Ok(Some((name, field.leaf, leaf, integer))),
-                Err(flaw) => Err(mistyped(&name, flaw)),
+                Err(error) => Err(mistyped(&name, error)),
             },
         };
         let label = integer(chosen.label, false)?;
@@ -133,30 +134,33 @@ impl ParquetColumns {
         wanted.extend(label.iter().chain(&deleted).map(|known| known.1));
         let groups = parsed
             .row_groups(&wanted, leaves)
-            .map_err(|flaw| input.flawed(footer(), flaw))?;
-        let reader = |name, number, leaf| {
-            let chunks = chunks_of(&groups, number);
-            ColumnReader::new(input.clone(), name, leaf, chunks)
+            .map_err(|error| input.error(footer(), error))?;
+        let reader = |name, number, leaf| -> Result<_> {
+            let chunks = chunks_of(&groups, number)?;
+            Ok(ColumnReader::new(input.clone(), name, leaf, chunks))
         };
         let deleted_number = 1 + usize::from(label.is_some());
-        let integers = |known: Option<(Name, u64, Leaf, IntegerType)>, number| {
-            known.map(|(name, _, leaf, integer)| Integers {
-                column: reader(name, number, leaf),
+        let integers = |known: Option<(Name, u64, Leaf, IntegerType)>, number| -> Result<_> {
+            let Some((name, _, leaf, integer)) = known else {
+                return Ok(None);
+            };
+            Ok(Some(Integers {
+                column: reader(name, number, leaf)?,
                 present: leaf.max_definition,
                 integer,
-            })
+            }))
         };
         Ok(Self {
             rows: groups.iter().map(|group| group.rows).sum(),
             vector: Vector {
-                column: reader(name, 0, vector_leaf),
+                column: reader(name, 0, vector_leaf)?,
                 empty,
                 present: vector_leaf.max_definition,
                 float,
             },
             label_name: label.as_ref().map_or(label_name, |known| known.0.clone()),
-            label: integers(label, 1),
-            deleted: integers(deleted, deleted_number),
+            label: integers(label, 1)?,
+            deleted: integers(deleted, deleted_number)?,
         })
     }
 }
@@ -165,11 +169,11 @@ fn footer() -> String {
     "footer".into()
 }
 
-fn chunks_of(groups: &[RowGroup], number: usize) -> Vec<(u64, Chunk)> {
-    groups
-        .iter()
-        .filter_map(|group| Some((group.rows, *group.chunks.get(number)?)))
-        .collect()
+fn chunks_of(groups: &[RowGroup], number: usize) -> Result<Vec<(u64, Chunk)>> {
+    let mut chunks = memory::with_capacity(groups.len(), "hold the row groups")?;
+    let known = groups.iter();
+    chunks.extend(known.filter_map(|group| Some((group.rows, *group.chunks.get(number)?))));
+    Ok(chunks)
 }
 
 /// The leaf of a list of floats, their type, and the definition level of an empty list.
@@ -245,7 +249,7 @@ fn integer_leaf(elements: &[Element], boolean: bool) -> Decoded<(Leaf, IntegerTy
     Ok((leaf, IntegerType::new(storage, signed)))
 }
 
-fn mistyped(elements: &[Element], expected: &'static str) -> Flaw {
+fn mistyped(elements: &[Element], expected: &'static str) -> DecodeError {
     let describe = |element: &Element| {
         let name = match (element.physical, element.annotation) {
             (None, Some(Annotation::List)) => "list".to_string(),
@@ -261,7 +265,7 @@ fn mistyped(elements: &[Element], expected: &'static str) -> Flaw {
         }
     };
     let described: Vec<_> = elements.iter().map(describe).collect();
-    Flaw::new(described.join(" of "), expected)
+    DecodeError::new(described.join(" of "), expected)
 }
 
 impl Columns for ParquetColumns {

@@ -5,10 +5,11 @@ use parquet_format_safe::{Encoding, PageHeader, PageType};
 
 use super::encoding::{plain, Delta, Hybrid, Values};
 use super::metadata::{unsigned, Chunk, Physical};
-use crate::columnar::bytes::{array, Decoded, Flaw, Input};
+use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
 use crate::columnar::codec::Codec;
 use crate::columnar::read::Name;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Longest page header, in bytes. No header of a numeric column comes near this.
 const MAX_HEADER: usize = 64 << 10;
@@ -72,7 +73,7 @@ impl Page {
             None => 0,
         };
         if repetition > 1 || definition > max_definition {
-            return Err(Flaw::new(
+            return Err(DecodeError::new(
                 format!("repetition level {repetition}, definition level {definition}"),
                 format!("at most 1 and {max_definition}"),
             ));
@@ -120,8 +121,8 @@ impl ColumnReader {
         }
     }
 
-    fn flawed(&self, flaw: Flaw) -> Error {
-        self.input.flawed(self.place()(), flaw)
+    fn error(&self, error: DecodeError) -> Error {
+        self.input.error(self.place()(), error)
     }
 
     /// Goes to the next row and returns the definition level of its first value.
@@ -132,11 +133,11 @@ impl ColumnReader {
         self.rows -= 1;
         match self.next_level()? {
             Some((0, definition)) => Ok(definition),
-            Some(_) => Err(self.flawed(Flaw::new(
+            Some(_) => Err(self.error(DecodeError::new(
                 "a value that continues a list",
                 "the start of a row",
             ))),
-            None => Err(self.flawed(Flaw::new(
+            None => Err(self.error(DecodeError::new(
                 format!(
                     "no values for the last {} rows",
                     self.rows.saturating_add(1)
@@ -182,13 +183,13 @@ impl ColumnReader {
         self.page
             .values
             .next(&self.page.bytes, dictionary)
-            .map_err(|flaw| self.flawed(flaw))
+            .map_err(|error| self.error(error))
     }
 
     /// Fails when the row group holds more than was read.
     pub(crate) fn finish_group(&mut self) -> Result<()> {
         if self.rows == 0 && self.next_level()?.is_some() {
-            return Err(self.flawed(Flaw::new(
+            return Err(self.error(DecodeError::new(
                 "values after the last row",
                 "as many as there are rows in the row group",
             )));
@@ -210,13 +211,13 @@ impl ColumnReader {
         self.at = chunk.offset;
         self.end = chunk.offset.saturating_add(chunk.len);
         if chunk.physical != self.leaf.physical {
-            return Err(self.flawed(Flaw::new(
+            return Err(self.error(DecodeError::new(
                 format!("values of type {:?}", chunk.physical),
                 format!("{:?}, as in the schema", self.leaf.physical),
             )));
         }
         if self.end > self.input.len() {
-            return Err(self.flawed(Flaw::new(
+            return Err(self.error(DecodeError::new(
                 format!("pages up to byte {}", self.end),
                 format!("at most byte {}", self.input.len()),
             )));
@@ -237,7 +238,7 @@ impl ColumnReader {
         self.page
             .next_level(self.leaf.max_definition)
             .map(Some)
-            .map_err(|flaw| self.flawed(flaw))
+            .map_err(|error| self.error(error))
     }
 
     /// Reads the next page of the chunk, whatever its kind.
@@ -265,7 +266,7 @@ impl ColumnReader {
         match header.kind {
             Kind::Index => Ok(()),
             Kind::Dictionary => self.read_dictionary(&header, &bytes),
-            _ if header.values > self.values_left => Err(Flaw::new(
+            _ if header.values > self.values_left => Err(DecodeError::new(
                 format!("{} values", header.values),
                 format!("the {} that the column chunk has left", self.values_left),
             )),
@@ -274,7 +275,7 @@ impl ColumnReader {
                 self.page = page;
             }),
         }
-        .map_err(|flaw| self.flawed(flaw))?;
+        .map_err(|error| self.error(error))?;
         self.page.bytes = bytes;
         Ok(())
     }
@@ -284,26 +285,29 @@ impl ColumnReader {
             // For dictionaries they mean the same.
             (Encoding::PLAIN | Encoding::PLAIN_DICTIONARY, Some(width)) => width,
             (encoding, _) => {
-                return Err(Flaw::unsupported(
+                return Err(DecodeError::unsupported(
                     format!("a dictionary in encoding {}", encoding_name(encoding)),
                     "plain values",
                 ))
             }
         };
         if self.dictionary.is_some() {
-            return Err(Flaw::new("a second dictionary page", "one at most"));
+            return Err(DecodeError::new("a second dictionary page", "one at most"));
         }
         let count = usize::try_from(header.values)
             .ok()
             .filter(|count| count.saturating_mul(width) <= bytes.len())
             .ok_or_else(|| {
-                Flaw::new(
+                DecodeError::new(
                     format!("a dictionary of {} values", header.values),
                     format!("no more than {} bytes hold", bytes.len()),
                 )
             })?;
-        let values = (0..count).map(|index| plain(bytes, index * width, width));
-        self.dictionary = Some(values.collect::<Decoded<_>>()?);
+        let mut values = memory::with_capacity(count, "hold a dictionary")?;
+        for index in 0..count {
+            values.push(plain(bytes, index * width, width)?);
+        }
+        self.dictionary = Some(values);
         Ok(())
     }
 
@@ -316,7 +320,7 @@ impl ColumnReader {
                 Kind::DataV2 { .. } => v2_len,
                 _ if !present => 0,
                 _ if encoding != Encoding::RLE => {
-                    return Err(Flaw::unsupported(
+                    return Err(DecodeError::unsupported(
                         format!("levels in encoding {}", encoding_name(encoding)),
                         "RLE",
                     ))
@@ -324,7 +328,7 @@ impl ColumnReader {
                 _ => {
                     let len = u32::from_le_bytes(array(bytes, at)?);
                     at += 4;
-                    usize::try_from(len).map_err(|_| Flaw::end())?
+                    usize::try_from(len).map_err(|_| DecodeError::end())?
                 }
             };
             let start = at;
@@ -332,7 +336,7 @@ impl ColumnReader {
                 .checked_add(len)
                 .filter(|end| *end <= bytes.len())
                 .ok_or_else(|| {
-                    Flaw::new(
+                    DecodeError::new(
                         format!("{len} bytes of levels"),
                         format!("no more than the page's {}", bytes.len()),
                     )
@@ -375,7 +379,7 @@ impl ColumnReader {
             },
             (Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY, Some(_)) => {
                 if self.dictionary.is_none() {
-                    return Err(Flaw::new(
+                    return Err(DecodeError::new(
                         "dictionary indices without a dictionary",
                         "a dictionary page before them",
                     ));
@@ -395,7 +399,7 @@ impl ColumnReader {
                     .ok()
                     .and_then(|len| start.checked_add(len))
                     .filter(|last| *last <= end)
-                    .ok_or_else(Flaw::end)?;
+                    .ok_or_else(DecodeError::end)?;
                 Values::Runs(Hybrid::new(start, end, 1)?)
             }
             (Encoding::DELTA_BINARY_PACKED, Some(width)) if integer => {
@@ -411,7 +415,7 @@ impl ColumnReader {
                 width,
             },
             _ => {
-                return Err(Flaw::unsupported(
+                return Err(DecodeError::unsupported(
                     format!(
                         "{:?} values in encoding {}",
                         self.leaf.physical,
@@ -473,16 +477,17 @@ impl Header {
     fn read(bytes: &mut &[u8]) -> Decoded<Self> {
         let mut protocol = TCompactInputProtocol::new(bytes, MAX_HEADER);
         let header = PageHeader::read_from_in_protocol(&mut protocol).map_err(|error| {
-            Flaw::new(
+            DecodeError::new(
                 format!("a page header that cannot be read ({error})"),
                 "one that parquet.thrift describes",
             )
         })?;
         let size = |value: i32| {
             usize::try_from(value)
-                .map_err(|_| Flaw::new(format!("{value} in a page header"), "a number from 0 on"))
+                .map_err(|_| DecodeError::new(format!("{value} in a page header"), "0 or more"))
         };
-        let without = || Flaw::new("a page header without data for its page type", "the data");
+        let without =
+            || DecodeError::new("a page header without data for its page type", "the data");
         let (kind, values, encoding, level_encodings) = match header.type_ {
             PageType::DATA_PAGE => {
                 let data = header.data_page_header.ok_or_else(without)?;
@@ -507,13 +512,15 @@ impl Header {
                 };
                 (kind, data.num_values, data.encoding, [Encoding::RLE; 2])
             }
-            PageType(other) => return Err(Flaw::new(format!("page type {other}"), "0 to 3")),
+            PageType(other) => {
+                return Err(DecodeError::new(format!("page type {other}"), "0 to 3"))
+            }
         };
         Ok(Self {
             kind,
-            compressed: unsigned(header.compressed_page_size.into(), "a compressed page of")?,
+            compressed: unsigned(header.compressed_page_size.into(), "compressed page size")?,
             uncompressed: usize::try_from(header.uncompressed_page_size)
-                .map_err(|_| Flaw::new("a page of a negative size", "0 bytes or more"))?,
+                .map_err(|_| DecodeError::new("a page of a negative size", "0 bytes or more"))?,
             values: size(values)? as u64,
             encoding,
             level_encodings,
@@ -530,7 +537,7 @@ impl Header {
             } => {
                 let levels = repetition.saturating_add(definition);
                 let (levels, values) = stored.split_at_checked(levels).ok_or_else(|| {
-                    Flaw::new(
+                    DecodeError::new(
                         format!("{levels} bytes of levels"),
                         format!("no more than the page's {}", stored.len()),
                     )
@@ -538,7 +545,7 @@ impl Header {
                 Codec::Stored.decompress(levels, levels.len(), out)?;
                 let len = self.uncompressed.checked_sub(levels.len());
                 let len = len.ok_or_else(|| {
-                    Flaw::new(
+                    DecodeError::new(
                         format!("a page of {} bytes", self.uncompressed),
                         "no fewer than its levels have",
                     )

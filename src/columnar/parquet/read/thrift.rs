@@ -4,7 +4,7 @@
 //! understood, so that a type or annotation newer than this code does no harm. (The reader that
 //! parquet-format-safe has fails on a logical type that it does not know, and with it the file.)
 
-use crate::columnar::bytes::{Decoded, Flaw};
+use crate::columnar::bytes::{DecodeError, Decoded};
 
 /// Nesting of skipped structs; those of Parquet nest less than ten deep.
 const MAX_DEPTH: u32 = 32;
@@ -42,7 +42,7 @@ impl Wire {
             11 => Self::Map,
             12 => Self::Struct,
             13 => Self::Uuid,
-            _ => return Err(Flaw::new(format!("Thrift type {code}"), "1 to 13")),
+            _ => return Err(DecodeError::new(format!("Thrift type {code}"), "1 to 13")),
         })
     }
 }
@@ -58,7 +58,7 @@ impl<'a> Thrift<'a> {
     }
 
     pub(crate) fn byte(&mut self) -> Decoded<u8> {
-        let (&byte, rest) = self.rest.split_first().ok_or_else(Flaw::end)?;
+        let (&byte, rest) = self.rest.split_first().ok_or_else(DecodeError::end)?;
         self.rest = rest;
         Ok(byte)
     }
@@ -67,7 +67,7 @@ impl<'a> Thrift<'a> {
         let (taken, rest) = usize::try_from(len)
             .ok()
             .and_then(|len| self.rest.split_at_checked(len))
-            .ok_or_else(Flaw::end)?;
+            .ok_or_else(DecodeError::end)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -82,7 +82,7 @@ impl<'a> Thrift<'a> {
 
     pub(crate) fn i32(&mut self) -> Decoded<i32> {
         let value = self.i64()?;
-        i32::try_from(value).map_err(|_| Flaw::new(value.to_string(), "a number of 32 bits"))
+        i32::try_from(value).map_err(|_| DecodeError::new(value.to_string(), "a number of 32 bits"))
     }
 
     pub(crate) fn binary(&mut self) -> Decoded<&'a [u8]> {
@@ -119,7 +119,7 @@ impl<'a> Thrift<'a> {
             short => u64::from(short),
         };
         if count > self.rest.len() as u64 {
-            return Err(Flaw::new(
+            return Err(DecodeError::new(
                 format!("a list of {count}"),
                 format!("no more than the {} bytes that follow", self.rest.len()),
             ));
@@ -140,7 +140,7 @@ impl<'a> Thrift<'a> {
     ) -> Decoded<()> {
         let (wire, count) = self.list()?;
         if count > 0 && wire != Wire::Struct {
-            return Err(Flaw::new(
+            return Err(DecodeError::new(
                 format!("a list of {wire:?}"),
                 "a list of structs",
             ));
@@ -158,7 +158,7 @@ impl<'a> Thrift<'a> {
 
     fn skip_value(&mut self, wire: Wire, depth: u32) -> Decoded<()> {
         if depth > MAX_DEPTH {
-            return Err(Flaw::new(
+            return Err(DecodeError::new(
                 format!("values nested more than {MAX_DEPTH} deep"),
                 "a Parquet structure",
             ));
@@ -197,14 +197,17 @@ impl<'a> Thrift<'a> {
 pub(crate) fn varint(rest: &mut &[u8]) -> Decoded<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
-        let (&byte, after) = rest.split_first().ok_or_else(Flaw::end)?;
+        let (&byte, after) = rest.split_first().ok_or_else(DecodeError::end)?;
         *rest = after;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Ok(value);
         }
     }
-    Err(Flaw::new("a number of more than ten bytes", "at most ten"))
+    Err(DecodeError::new(
+        "a number of more than ten bytes",
+        "at most ten",
+    ))
 }
 
 /// 0, −1, 1, −2, … from 0, 1, 2, 3, …
