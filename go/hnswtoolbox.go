@@ -199,6 +199,9 @@ type BuildSummary struct {
 	Inserted       uint64 `json:"inserted"`        // vectors in the index
 	DeletedSkipped uint64 `json:"deleted_skipped"` // rows left out because they are deleted
 	Dimension      int    `json:"dimension"`       // components of each vector
+
+	// Warnings says what makes the index less useful than it looks, a sentence each.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Progress is how far a call has come.

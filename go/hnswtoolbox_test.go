@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -125,7 +126,7 @@ func TestExtractThenBuildKeepsVectorsAndLabels(t *testing.T) {
 						Scanned: f.truth.LiveRecords, Inserted: f.truth.LiveRecords, Dimension: f.truth.Dim,
 					},
 				}
-				if *resp != expected {
+				if !reflect.DeepEqual(*resp, expected) {
 					t.Errorf("found %+v, expected %+v", *resp, expected)
 				}
 

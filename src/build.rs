@@ -8,97 +8,34 @@
 #[path = "build_tests.rs"]
 pub(crate) mod tests;
 
-use std::fs::File;
-use std::num::NonZeroUsize;
+use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::chroma::file_name;
+use crate::columnar::read::{ColumnarInput, ReadOptions, RowBatch};
 use crate::columnar::{check_batch_size, ColumnarFormat, DEFAULT_BATCH_SIZE};
 use crate::error::{Error, Result};
+use crate::graph::distance::{with_space, Measure, Space, Vectors, WithSpace};
+use crate::graph::file::layout::VECTORS_OFFSET;
+use crate::graph::file::write::{reserve_header, write_graph, Parameters};
+#[cfg(feature = "hnsw_rs")]
+use crate::graph::hnsw_rs::HnswRs;
+use crate::graph::native::{self, Native};
+use crate::graph::options::{Engine, GraphOptions};
+use crate::graph::range::OutOfRange;
+use crate::graph::Graph;
 use crate::io::atomic::AtomicFile;
 use crate::io::file::IoMode;
 use crate::io::mmap::Map;
 use crate::io::protected::Protected;
 use crate::memory;
 use crate::progress::Monitor;
-use crate::threads::thread_count;
-
-use crate::columnar::read::{ColumnarInput, ReadOptions, RowBatch};
-use crate::graph::distance::{with_space, Metric, Vectors};
-use crate::graph::file::layout::VECTORS_OFFSET;
-use crate::graph::file::write::{write_graph, Parameters, VectorWriter};
-use crate::graph::hnsw_rs::{self, HnswRs};
-use crate::graph::native::{self, Native};
-use crate::graph::Graph;
 
 #[cfg(target_endian = "big")]
 compile_error!("vectors are mapped from little-endian files");
-
-named_enum! {
-    /// Which code builds the graph.
-    #[derive(Default)]
-    pub enum Engine for "engine" {
-        /// This crate's own.
-        #[default]
-        Native = "native",
-        /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
-        HnswRs = "hnsw_rs",
-    }
-}
-
-/// How a graph is built.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GraphOptions {
-    /// What "near" means. The `.hnsw` file states it, but fast-hnsw does not read that: whoever
-    /// opens the file with fast-hnsw must know it.
-    pub metric: Metric,
-    /// Neighbours of a node on the layers above 0: 2 to 256.
-    pub m: usize,
-    /// Neighbours of a node on layer 0: `m` to 1024; 2·m when not given. The engine `hnsw_rs` can
-    /// only do 2·m.
-    pub m0: Option<usize>,
-    /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536.
-    pub ef_construction: usize,
-    /// The most vectors that are expected. More of them are an error.
-    pub capacity: Option<usize>,
-    /// Makes the build repeatable: same input, options and seed give the same bytes on this kind
-    /// of processor, whatever the number of threads.
-    pub seed: Option<u64>,
-    /// Threads that build the graph: 1 to 1024; one for each core when not given.
-    pub threads: Option<usize>,
-    /// Which code builds the graph.
-    pub engine: Engine,
-}
-
-impl Default for GraphOptions {
-    fn default() -> Self {
-        Self {
-            metric: Metric::Euclidean,
-            m: 16,
-            m0: None,
-            ef_construction: 200,
-            capacity: None,
-            seed: None,
-            threads: None,
-            engine: Engine::default(),
-        }
-    }
-}
-
-setters!(GraphOptions {
-    with_metric(metric: Metric),
-    with_m(m: usize),
-    with_m0(m0: impl Into<Option<usize>>),
-    with_ef_construction(ef_construction: usize),
-    with_capacity(capacity: impl Into<Option<usize>>),
-    with_seed(seed: impl Into<Option<u64>>),
-    with_threads(threads: impl Into<Option<usize>>),
-    with_engine(engine: Engine),
-});
 
 /// How a columnar file is read, and how a graph is built of its vectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +83,7 @@ setters!(BuildOptions {
 });
 
 /// What was built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BuildSummary {
     /// Rows of the input.
@@ -157,73 +94,13 @@ pub struct BuildSummary {
     pub deleted_skipped: u64,
     /// Elements of each vector.
     pub dimension: usize,
-}
-
-const M0_MAX: usize = 1024;
-const EF_CONSTRUCTION_MAX: usize = 1 << 16;
-
-/// Options that were checked, with the defaults filled in.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    metric: Metric,
-    m: usize,
-    m0: usize,
-    ef_construction: usize,
-    capacity: Option<usize>,
-    seed: Option<u64>,
-    threads: NonZeroUsize,
-    engine: Engine,
-}
-
-impl GraphOptions {
-    fn check(&self) -> Result<Plan> {
-        let m = self.m;
-        if !(2..=hnsw_rs::M_MAX).contains(&m) {
-            return Err(Error::argument("m", m, "a number from 2 to 256"));
-        }
-        let m0 = self.m0.unwrap_or(2 * m);
-        if !(m..=M0_MAX).contains(&m0) {
-            let expected = format!("a number from m, which is {m}, to {M0_MAX}");
-            return Err(Error::argument("m0", m0, expected));
-        }
-        if self.engine == Engine::HnswRs && m0 != 2 * m {
-            let expected = format!(
-                "2·m, which is {}: the engine hnsw_rs can do nothing else (the engine native can)",
-                2 * m
-            );
-            return Err(Error::argument("m0", m0, expected));
-        }
-        if !(m..=EF_CONSTRUCTION_MAX).contains(&self.ef_construction) {
-            let expected = format!("a number from m, which is {m}, to {EF_CONSTRUCTION_MAX}");
-            return Err(Error::argument(
-                "ef_construction",
-                self.ef_construction,
-                expected,
-            ));
-        }
-        if self.capacity == Some(0) {
-            return Err(Error::argument(
-                "capacity",
-                0,
-                "at least the number of vectors to insert",
-            ));
-        }
-        let threads = thread_count(self.threads)?;
-        Ok(Plan {
-            metric: self.metric,
-            m,
-            m0,
-            ef_construction: self.ef_construction,
-            capacity: self.capacity,
-            seed: self.seed,
-            threads,
-            engine: self.engine,
-        })
-    }
+    /// What makes the index less useful than it looks, a sentence each. Empty for ordinary vectors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl BuildOptions {
-    fn check(&self) -> Result<Plan> {
+    fn check(&self) -> Result<()> {
         check_batch_size(self.batch_size)?;
         self.graph.check()
     }
@@ -252,7 +129,7 @@ pub fn build_index_from_columnar(
     monitor: &Monitor<'_>,
 ) -> Result<BuildSummary> {
     let (input, output) = (input.as_ref(), output.as_ref());
-    let plan = options.check()?;
+    options.check()?;
     let protected = Protected::names(file_name::PROTECTED).and_input(input);
     protected.check(output)?;
     let mut rows = ColumnarInput::open(
@@ -266,7 +143,13 @@ pub fn build_index_from_columnar(
             io: options.io,
         },
     )?;
-    build_to(&mut rows, input, (output, protected), &plan, monitor)
+    build_to(
+        &mut rows,
+        input,
+        (output, protected),
+        &options.graph,
+        monitor,
+    )
 }
 
 impl RowSource for ColumnarInput {
@@ -298,7 +181,7 @@ pub fn build_index_from_vectors(
     options: &GraphOptions,
     monitor: &Monitor<'_>,
 ) -> Result<BuildSummary> {
-    let plan = options.check()?;
+    options.check()?;
     let rows = vectors.len().checked_div(dimension);
     let Some(rows) = rows.filter(|rows| rows.checked_mul(dimension) == Some(vectors.len())) else {
         return Err(Error::argument(
@@ -322,7 +205,7 @@ pub fn build_index_from_vectors(
     };
     let protected = Protected::names(file_name::PROTECTED);
     let output = (output.as_ref(), protected);
-    build_to(&mut source, Path::new("vectors"), output, &plan, monitor)
+    build_to(&mut source, Path::new("vectors"), output, options, monitor)
 }
 
 /// Rows of [`build_index_from_vectors`].
@@ -375,48 +258,62 @@ impl RowSource for Slices<'_> {
     }
 }
 
-/// Builds an index of the rows into a file that appears when it is complete.
-fn build_to<R: RowSource>(
-    rows: &mut R,
-    input: &Path,
-    (output, protected): (&Path, Protected),
-    plan: &Plan,
-    monitor: &Monitor<'_>,
-) -> Result<BuildSummary> {
-    let mut target = AtomicFile::create(output, protected)?;
-    let file = target.file()?;
-    let summary = build_from_rows(rows, input, file, output, plan, monitor)?;
-    target.commit()?;
-    Ok(summary)
-}
-
 /// Where rows come from, batch by batch.
 trait RowSource {
     /// Replaces what is in `batch`. False, and nothing in it, after the last row.
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool>;
 }
 
-/// Builds an index of the rows into `file`, which must be open for reading and writing.
-///
-/// `input` and `output` are the paths that errors name.
-fn build_from_rows<R: RowSource>(
+/// Builds an index of the rows, whose errors name `input`.
+fn build_to<R: RowSource>(
     rows: &mut R,
     input: &Path,
-    file: &File,
-    output: &Path,
-    plan: &Plan,
+    (output, protected): (&Path, Protected),
+    options: &GraphOptions,
     monitor: &Monitor<'_>,
 ) -> Result<BuildSummary> {
-    let write_error = || Error::io(output, "write");
-    let mut writer = VectorWriter::new(file).map_err(write_error())?;
+    let mut target = AtomicFile::create(output, protected)?;
+    let (summary, labels) = write_vectors(rows, input, &mut target, options, monitor)?;
+    let bytes = labels
+        .len()
+        .checked_mul(summary.dimension)
+        .and_then(|elements| elements.checked_mul(size_of::<f32>()))
+        .ok_or_else(|| Error::out_of_memory("map the vectors", None).in_file(output))?;
+    let map = Map::new(target.file()?, VECTORS_OFFSET, bytes)
+        .map_err(Error::io(output, "map into memory"))?;
+    let data = <[f32]>::ref_from_bytes(&map)
+        .map_err(|_| Error::internal("the map of the vectors is not aligned"))?;
+    let work = BuildGraph {
+        target: &mut target,
+        labels: &labels,
+        options,
+        monitor,
+    };
+    with_space(options.metric, Vectors::new(data, summary.dimension)?, work)??;
+    drop(map);
+    target.commit()?;
+    Ok(summary)
+}
+
+/// Writes the vectors of all rows to their place in the output, and returns their labels.
+fn write_vectors<R: RowSource>(
+    rows: &mut R,
+    input: &Path,
+    target: &mut AtomicFile,
+    options: &GraphOptions,
+    monitor: &Monitor<'_>,
+) -> Result<(BuildSummary, Vec<u64>)> {
     let mut labels: Vec<u64> = Vec::new();
     let mut summary = BuildSummary {
         scanned: 0,
         inserted: 0,
         deleted_skipped: 0,
         dimension: 0,
+        warnings: Vec::new(),
     };
+    let mut out_of_range = OutOfRange::default();
     let mut batch = RowBatch::default();
+    reserve_header(target).map_err(|error| target.write_error(error))?;
     while rows.next(&mut batch)? {
         monitor.check()?;
         summary.scanned = summary.scanned.saturating_add(batch.scanned);
@@ -430,105 +327,125 @@ fn build_from_rows<R: RowSource>(
             summary.dimension = batch.dimension;
         }
         check_batch(&batch, summary.dimension)?;
-        if let Some(capacity) = plan.capacity {
-            if labels.len().saturating_add(batch.labels.len()) > capacity {
-                let one_too_many = batch.rows.get(capacity.saturating_sub(labels.len()));
-                let expected = format!(
-                    "at least the number of vectors to insert; row {} is one more",
-                    one_too_many.copied().unwrap_or_default()
-                );
-                return Err(Error::argument("capacity", capacity, expected));
-            }
-        }
+        check_capacity(&batch, labels.len(), options.capacity)?;
         memory::reserve(&mut labels, batch.labels.len(), "hold the labels")?;
         labels.extend_from_slice(&batch.labels);
-        writer.write(&batch.vectors).map_err(write_error())?;
+        out_of_range.count(options.metric, &batch.vectors, batch.dimension);
+        target
+            .write_all(batch.vectors.as_bytes())
+            .map_err(|error| target.write_error(error))?;
     }
-    drop(batch);
     summary.inserted = labels.len() as u64;
+    summary.warnings = out_of_range.warnings(summary.inserted);
 
-    let too_many_or_none = |found: String, expected: &'static str| Error::InvalidInput {
-        path: input.to_path_buf(),
-        field: "rows".into(),
-        found,
-        expected: expected.into(),
+    let invalid = |field: &'static str, found: String, expected: &'static str| {
+        Err(Error::InvalidInput {
+            path: input.to_path_buf(),
+            field: field.into(),
+            found,
+            expected: expected.into(),
+        })
     };
     if labels.is_empty() {
         let found = match summary.scanned {
             0 => "none".to_string(),
             deleted => format!("{deleted}, all of them deleted"),
         };
-        return Err(too_many_or_none(found, "at least one vector to insert"));
+        return invalid("rows", found, "at least one vector to insert");
     }
     if labels.len() > native::NODES_MAX {
-        return Err(too_many_or_none(
+        return invalid(
+            "rows",
             format!("{} vectors", labels.len()),
             "at most 2147483647, for node numbers are 31 bits wide",
-        ));
+        );
     }
-
-    let bytes = labels
-        .len()
-        .checked_mul(summary.dimension)
-        .and_then(|elements| elements.checked_mul(size_of::<f32>()))
-        .ok_or_else(|| Error::out_of_memory("map the vectors", None).in_file(output))?;
-    let map =
-        Map::new(file, VECTORS_OFFSET, bytes).map_err(Error::io(output, "map into memory"))?;
-    let data = <[f32]>::ref_from_bytes(&map)
-        .map_err(|_| Error::internal("the map of the vectors is not aligned"))?;
-    let vectors = Vectors::new(data, summary.dimension)?;
-    match plan.engine {
-        Engine::HnswRs => {
-            let graph = with_space(
-                plan.metric,
-                vectors,
-                HnswRs {
-                    metric: plan.metric,
-                    m: plan.m,
-                    ef_construction: plan.ef_construction,
-                    repeatable: plan.seed.is_some(),
-                    threads: plan.threads,
-                    monitor,
-                },
-            )?;
-            finish(file, vectors, plan, &graph, &labels)
-        }
-        Engine::Native => {
-            let graph = with_space(
-                plan.metric,
-                vectors,
-                Native {
-                    m: plan.m,
-                    m0: plan.m0,
-                    ef_construction: plan.ef_construction,
-                    seed: plan.seed.unwrap_or_default(),
-                    threads: plan.threads,
-                    monitor,
-                },
-            )?;
-            finish(file, vectors, plan, &graph, &labels)
-        }
+    if out_of_range.sum() == summary.inserted {
+        return invalid(
+            "vectors",
+            summary.warnings.join("; "),
+            "at least one whose length f32 can hold",
+        );
     }
-    .map_err(write_error())?;
-    Ok(summary)
+    Ok((summary, labels))
 }
 
-fn finish<G: Graph + Sync>(
-    file: &File,
-    vectors: Vectors<'_>,
-    plan: &Plan,
-    graph: &G,
-    labels: &[u64],
-) -> std::io::Result<()> {
-    let native = plan.engine == Engine::Native;
-    let parameters = Parameters {
-        m: plan.m,
-        m0: plan.m0,
-        ef_construction: plan.ef_construction,
-        keep_pruned: native,
-        prune_by_heuristic: native,
-    };
-    write_graph(file, vectors, plan.metric, graph, labels, parameters)
+fn check_capacity(batch: &RowBatch, before: usize, capacity: Option<usize>) -> Result<()> {
+    match capacity {
+        Some(capacity) if before.saturating_add(batch.labels.len()) > capacity => {
+            let one_too_many = batch.rows.get(capacity.saturating_sub(before));
+            let expected = format!(
+                "at least the number of vectors to insert; row {} is one more",
+                one_too_many.copied().unwrap_or_default()
+            );
+            Err(Error::argument("capacity", capacity, expected))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Builds the graph and writes it behind the vectors.
+struct BuildGraph<'a> {
+    target: &'a mut AtomicFile,
+    labels: &'a [u64],
+    options: &'a GraphOptions,
+    monitor: &'a Monitor<'a>,
+}
+
+impl WithSpace for BuildGraph<'_> {
+    type Output = Result<()>;
+
+    fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<()> {
+        match self.options.engine {
+            Engine::Native => {
+                let graph = Native {
+                    m: self.options.m,
+                    m0: self.options.m0(),
+                    ef_construction: self.options.ef_construction,
+                    seed: self.options.seed.unwrap_or_default(),
+                    threads: self.options.threads()?,
+                    monitor: self.monitor,
+                };
+                let graph = graph.run(space)?;
+                self.write(space, &graph, true)
+            }
+            #[cfg(feature = "hnsw_rs")]
+            Engine::HnswRs => {
+                let graph = HnswRs {
+                    metric: self.options.metric,
+                    m: self.options.m,
+                    ef_construction: self.options.ef_construction,
+                    repeatable: self.options.seed.is_some(),
+                    threads: self.options.threads()?,
+                    monitor: self.monitor,
+                };
+                let graph = graph.run(space)?;
+                self.write(space, &graph, false)
+            }
+            #[cfg(not(feature = "hnsw_rs"))]
+            Engine::HnswRs => self.options.check(),
+        }
+    }
+}
+
+impl BuildGraph<'_> {
+    /// `ours` tells this crate's ways of choosing neighbours from those of hnsw_rs.
+    fn write<G: Graph, M: Measure>(
+        self,
+        space: &Space<'_, M>,
+        graph: &G,
+        ours: bool,
+    ) -> Result<()> {
+        let parameters = Parameters {
+            m: self.options.m,
+            m0: self.options.m0(),
+            ef_construction: self.options.ef_construction,
+            keep_pruned: ours,
+            prune_by_heuristic: ours,
+        };
+        let metric = self.options.metric;
+        write_graph(self.target, space, metric, graph, self.labels, parameters)
+    }
 }
 
 fn check_batch(batch: &RowBatch, dimension: usize) -> Result<()> {

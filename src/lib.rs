@@ -79,10 +79,7 @@ mod verify;
 #[doc(hidden)]
 pub mod wire;
 
-pub use build::{
-    build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildSummary, Engine,
-    GraphOptions,
-};
+pub use build::{build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildSummary};
 pub use chroma::{IndexHeader, LabelRange};
 pub use columnar::{ColumnarFormat, Compression};
 pub use error::{BoxError, Error, Result};
@@ -91,6 +88,7 @@ pub use extract::{
     IndexProperties, JoinSummary, MetadataFrom, Record, Salvage, SalvageSummary, VectorForm,
 };
 pub use graph::distance::Metric;
+pub use graph::options::{Engine, GraphOptions};
 pub use inspect::{inspect_index, FileSize, IndexReport, InspectOptions};
 pub use io::file::IoMode;
 pub use progress::{CancelToken, Monitor, Progress};

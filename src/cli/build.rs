@@ -34,12 +34,16 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
     let response = work("building", &arguments.work, cancel, |monitor| {
         wire::build(input, output, &options, monitor)
     })?;
+    for warning in &response.summary.warnings {
+        // Where nobody listens, the work is done all the same.
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     answer(&arguments.work.answer, &response, print)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn print(response: &BuildResponse) -> io::Result<()> {
-    let summary = response.summary;
+    let summary = &response.summary;
     writeln!(
         io::stdout(),
         "{}: {} vectors of dimension {}, metric {} ({} rows, {} deleted left out)",

@@ -12,8 +12,10 @@ use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::equal::fingerprint;
 use crate::error::{Error, Result};
 use crate::io::mmap::prefetch;
+use crate::memory;
 
 named_enum! {
     /// How far two vectors *a* and *b* are from each other. Lower is closer.
@@ -89,9 +91,9 @@ impl<'a> Vectors<'a> {
     #[inline(always)]
     pub(crate) fn get(&self, node: u32) -> &'a [f32] {
         let start = (node as usize).wrapping_mul(self.dimension);
-        self.data
-            .get(start..start.wrapping_add(self.dimension))
-            .unwrap_or_default()
+        let vector = self.data.get(start..start.wrapping_add(self.dimension));
+        debug_assert!(vector.is_some(), "node {node} does not exist");
+        vector.unwrap_or_default()
     }
 }
 
@@ -305,16 +307,19 @@ fn inverse_of_squared(squared: f32, vector: &[f32]) -> f32 {
     }
 }
 
-struct InverseLengths<'a>(Vectors<'a>);
+struct InverseLengths<'i, 'a> {
+    vectors: Vectors<'a>,
+    lengths: &'i mut Vec<f32>,
+}
 
-impl WithSimd for InverseLengths<'_> {
-    type Output = Vec<f32>;
+impl WithSimd for InverseLengths<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        (0..self.0.len())
-            .map(|node| inverse_length(simd, self.0.get(node)))
-            .collect()
+    fn with_simd<S: Simd>(self, simd: S) {
+        let vectors = self.vectors;
+        let all = (0..vectors.len()).map(|node| inverse_length(simd, vectors.get(node)));
+        self.lengths.extend(all);
     }
 }
 
@@ -342,16 +347,25 @@ impl<'a> Origin<'a> {
 }
 
 impl<'a, M: Measure> Space<'a, M> {
-    pub(crate) fn new(vectors: Vectors<'a>) -> Self {
-        Self {
-            vectors,
-            inverse_lengths: if M::SCALED {
-                Arch::new().dispatch(InverseLengths(vectors))
-            } else {
-                Vec::new()
-            },
-            measure: PhantomData,
+    pub(crate) fn new(vectors: Vectors<'a>) -> Result<Self> {
+        let mut inverse_lengths = Vec::new();
+        if M::SCALED {
+            let action = "hold the lengths of the vectors";
+            memory::reserve_exact(&mut inverse_lengths, vectors.len() as usize, action)?;
+            Arch::new().dispatch(InverseLengths {
+                vectors,
+                lengths: &mut inverse_lengths,
+            });
         }
+        Ok(Self {
+            vectors,
+            inverse_lengths,
+            measure: PhantomData,
+        })
+    }
+
+    pub(crate) fn vectors(&self) -> Vectors<'a> {
+        self.vectors
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -387,6 +401,46 @@ impl<'a, M: Measure> Space<'a, M> {
             M::key(sum, origin.inverse_length, self.inverse_length(node))
         } else {
             M::key_in_f64(origin.vector, vector)
+        }
+    }
+
+    /// A number that vectors share which the metric cannot tell apart, but for rounding, and
+    /// hardly any others.
+    #[inline(always)]
+    pub(crate) fn fingerprint(&self, node: u32) -> u64 {
+        /// Added to a number below 2²² it leaves an integer in the low bits.
+        const ROUNDING: f32 = 12_582_912.0;
+        /// Steps between 0 and 1, on which a direction is rounded: few enough that the errors of
+        /// f32 seldom lead to another step.
+        const STEPS: f32 = 65536.0;
+        let vector = self.vectors.get(node);
+        if M::SCALED {
+            let scale = self.inverse_length(node) * STEPS;
+            fingerprint(vector, |element| (element * scale + ROUNDING).to_bits())
+        } else {
+            // The sum makes a negative zero positive.
+            fingerprint(vector, |element| (element + 0.0).to_bits())
+        }
+    }
+
+    /// Whether the metric cannot tell two vectors apart.
+    pub(crate) fn equal(&self, a: u32, b: u32) -> bool {
+        /// The square of what rounding does to a direction.
+        const TOLERANCE: f32 = 1e-12;
+        let (vector_a, vector_b) = (self.vectors.get(a), self.vectors.get(b));
+        if M::SCALED {
+            let (inverse_a, inverse_b) = (self.inverse_length(a), self.inverse_length(b));
+            let differences = vector_a
+                .iter()
+                .zip(vector_b)
+                .map(|(a, b)| a * inverse_a - b * inverse_b);
+            (inverse_a == 0.0) == (inverse_b == 0.0)
+                && differences
+                    .map(|difference| difference * difference)
+                    .sum::<f32>()
+                    <= TOLERANCE
+        } else {
+            vector_a == vector_b
         }
     }
 
@@ -468,7 +522,11 @@ pub(crate) trait WithSpace {
 }
 
 /// Does the work with the keys of `metric`.
-pub(crate) fn with_space<W: WithSpace>(metric: Metric, vectors: Vectors<'_>, work: W) -> W::Output {
+pub(crate) fn with_space<W: WithSpace>(
+    metric: Metric,
+    vectors: Vectors<'_>,
+    work: W,
+) -> Result<W::Output> {
     with_measure(metric, InSpace { vectors, work })
 }
 
@@ -478,10 +536,10 @@ struct InSpace<'a, W> {
 }
 
 impl<W: WithSpace> WithMeasure for InSpace<'_, W> {
-    type Output = W::Output;
+    type Output = Result<W::Output>;
 
-    fn run<M: Measure>(self) -> W::Output {
-        self.work.run(&Space::<M>::new(self.vectors))
+    fn run<M: Measure>(self) -> Result<W::Output> {
+        Ok(self.work.run(&Space::<M>::new(self.vectors)?))
     }
 }
 
@@ -514,7 +572,9 @@ mod tests {
     fn distances(metric: Metric, a: &[f32], b: &[f32]) -> [f32; 2] {
         let data = [a, b].concat();
         let vectors = Vectors::new(&data, a.len()).unwrap();
-        with_space(metric, vectors, Distance).map(|key| metric.distance_of_key(key))
+        with_space(metric, vectors, Distance)
+            .unwrap()
+            .map(|key| metric.distance_of_key(key))
     }
 
     fn reference(metric: Metric, a: &[f32], b: &[f32]) -> f64 {

@@ -16,13 +16,12 @@ use hnsw_rs::hnsw::Hnsw;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use super::candidate::ordered;
 use super::distance::{Measure, Metric, Origin, Space, WithSpace};
 use super::Graph;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::progress::Monitor;
-
-/// The largest m that hnsw_rs takes.
-pub(crate) const M_MAX: usize = 256;
 
 /// More than any level that is ever drawn; hnsw_rs has no more either.
 const LAYERS: usize = 16;
@@ -163,14 +162,7 @@ impl<M: Measure> WithSimd for Key<'_, M> {
 fn to_positive(value: f32) -> f32 {
     /// The largest f32 below 2¹²⁷.
     const LIMIT: f32 = f32::from_bits(0x7eff_ffff);
-    let bits = value.clamp(-LIMIT, LIMIT).to_bits();
-    // The bits of positive floats are in the floats' order, those of negative ones in reverse.
-    let ordered = if bits >> 31 == 0 {
-        bits | 1 << 31
-    } else {
-        !bits
-    };
-    f32::from_bits(ordered >> 1)
+    f32::from_bits(ordered(value.clamp(-LIMIT, LIMIT)) >> 1)
 }
 
 /// The graph, out of hnsw_rs' own structures.
@@ -186,7 +178,7 @@ pub(crate) struct Links {
 impl Links {
     fn of<D: Distance<u32> + Send + Sync>(hnsw: &Hnsw<'_, u32, D>, nodes: u32) -> Result<Self> {
         let points = hnsw.get_point_indexation();
-        let mut levels: Vec<Option<u8>> = vec![None; nodes as usize];
+        let mut levels = memory::filled(nodes as usize, None, "hold the graph")?;
         for layer in 0..LAYERS {
             for point in points.get_layer_iterator(layer) {
                 if let Some(level) = levels.get_mut(point.get_origin_id()) {
@@ -199,13 +191,13 @@ impl Links {
             .collect::<Option<_>>()
             .ok_or_else(|| Error::internal("hnsw_rs lost a node"))?;
 
-        let mut starts = Vec::with_capacity(levels.len());
+        let mut starts = memory::with_capacity(levels.len(), "hold the graph")?;
         let mut count = 0usize;
         for level in &levels {
             starts.push(count);
             count = count.saturating_add(usize::from(*level) + 1);
         }
-        let mut lists = vec![Vec::new(); count];
+        let mut lists = memory::filled(count, Vec::new(), "hold the graph")?;
         for layer in 0..LAYERS {
             for point in points.get_layer_iterator(layer) {
                 let node = point.get_origin_id();

@@ -1,11 +1,20 @@
 //! HNSW graphs: engines that build them, the file that keeps them, and the search of that file.
 
+mod attach;
 pub(crate) mod candidate;
 pub(crate) mod distance;
+mod equal;
 pub(crate) mod file;
+#[cfg(feature = "hnsw_rs")]
 pub(crate) mod hnsw_rs;
+mod links;
 pub(crate) mod native;
+pub(crate) mod options;
+mod random;
+pub(crate) mod range;
+mod reach;
 pub(crate) mod search;
+mod workers;
 
 use std::ops::RangeInclusive;
 

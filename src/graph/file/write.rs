@@ -16,8 +16,10 @@ use super::layout::{
     Connection, RawExtension, RawHeader, RawPayloadHeader, LABEL_SIZE, MAGIC, NO_ENTRY_POINT,
     VECTORS_OFFSET, VERSION,
 };
-use crate::graph::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
+use crate::error::Result;
+use crate::graph::distance::{Measure, Metric, Space};
 use crate::graph::Graph;
+use crate::io::atomic::AtomicFile;
 
 /// Bytes gathered before they are given to the operating system.
 const BUFFER: usize = 1 << 20;
@@ -37,36 +39,39 @@ pub(crate) struct Parameters {
     pub(crate) prune_by_heuristic: bool,
 }
 
-/// Starts a file: leaves room for the header and takes the vectors.
-#[derive(Debug)]
-pub(crate) struct VectorWriter<'f> {
-    file: &'f File,
-}
-
-impl<'f> VectorWriter<'f> {
-    pub(crate) fn new(mut file: &'f File) -> io::Result<Self> {
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&[0; size_of::<RawHeader>()])?;
-        Ok(Self { file })
-    }
-
-    /// Appends whole rows.
-    pub(crate) fn write(&mut self, rows: &[f32]) -> io::Result<()> {
-        self.file.write_all(rows.as_bytes())
-    }
+/// Starts a file: leaves room for the header. The vectors follow, row after row.
+pub(crate) fn reserve_header(writer: &mut impl Write) -> io::Result<()> {
+    writer.write_all(&[0; size_of::<RawHeader>()])
 }
 
 /// Appends the graph and the labels to a file that holds the vectors, and writes the header.
-pub(crate) fn write_graph<G: Graph + Sync>(
-    mut file: &File,
-    vectors: Vectors<'_>,
+pub(crate) fn write_graph<G: Graph, M: Measure>(
+    target: &mut AtomicFile,
+    space: &Space<'_, M>,
     metric: Metric,
     graph: &G,
     labels: &[u64],
     parameters: Parameters,
+) -> Result<()> {
+    let mut writer = BufWriter::with_capacity(BUFFER, &mut *target);
+    let appended = append_graph(&mut writer, space, metric, graph, labels);
+    drop(writer);
+    appended.map_err(|error| target.write_error(error))?;
+    let header = header(space.vectors().dimension(), metric, graph, parameters);
+    let mut file: &File = target.file()?;
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.write_all(header.as_bytes()))
+        .map_err(|error| target.write_error(error))
+}
+
+fn append_graph<G: Graph, M: Measure>(
+    writer: &mut impl Write,
+    space: &Space<'_, M>,
+    metric: Metric,
+    graph: &G,
+    labels: &[u64],
 ) -> io::Result<()> {
-    let mut writer = BufWriter::with_capacity(BUFFER, file);
-    writer.seek(SeekFrom::End(0))?;
+    let vectors = space.vectors();
     let nodes = 0..graph.len();
     for node in nodes.clone() {
         writer.write_all(U32::from(u32::from(graph.level(node))).as_bytes())?;
@@ -84,15 +89,21 @@ pub(crate) fn write_graph<G: Graph + Sync>(
         }
     }
 
-    with_space(
-        metric,
-        vectors,
-        WriteConnections {
-            writer: &mut writer,
+    let mut bytes = Vec::new();
+    let mut first = 0;
+    while first < graph.len() {
+        let end = first.saturating_add(NODES_AT_ONCE).min(graph.len());
+        bytes.clear();
+        Arch::new().dispatch(EncodeConnections {
+            bytes: &mut bytes,
             graph,
             metric,
-        },
-    )?;
+            space,
+            nodes: first..end,
+        });
+        writer.write_all(&bytes)?;
+        first = end;
+    }
 
     let payload = RawPayloadHeader {
         count: (labels.len() as u64).into(),
@@ -102,15 +113,21 @@ pub(crate) fn write_graph<G: Graph + Sync>(
     for label in labels {
         writer.write_all(U64::from(*label).as_bytes())?;
     }
-    writer.flush()?;
-    drop(writer);
+    writer.flush()
+}
 
+fn header<G: Graph>(
+    dimension: usize,
+    metric: Metric,
+    graph: &G,
+    parameters: Parameters,
+) -> RawHeader {
     let entry_point = graph.entry_point();
-    let header = RawHeader {
+    RawHeader {
         magic: MAGIC,
         version: VERSION.into(),
         len: u64::from(graph.len()).into(),
-        dimension: (vectors.dimension() as u64).into(),
+        dimension: (dimension as u64).into(),
         m: (parameters.m as u64).into(),
         m0: (parameters.m0 as u64).into(),
         ef_construction: (parameters.ef_construction as u64).into(),
@@ -124,49 +141,18 @@ pub(crate) fn write_graph<G: Graph + Sync>(
         prune_strategy: u8::from(parameters.prune_by_heuristic),
         extension: RawExtension::new(metric),
         zeros: [0; 168],
-    };
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(header.as_bytes())
-}
-
-struct WriteConnections<'w, W, G> {
-    writer: &'w mut W,
-    graph: &'w G,
-    metric: Metric,
-}
-
-impl<W: Write, G: Graph + Sync> WithSpace for WriteConnections<'_, W, G> {
-    type Output = io::Result<()>;
-
-    fn run<M: Measure>(self, space: &Space<'_, M>) -> Self::Output {
-        let mut bytes = Vec::new();
-        let mut first = 0;
-        while first < self.graph.len() {
-            let end = first.saturating_add(NODES_AT_ONCE).min(self.graph.len());
-            bytes.clear();
-            Arch::new().dispatch(EncodeConnections {
-                bytes: &mut bytes,
-                graph: self.graph,
-                metric: self.metric,
-                space,
-                nodes: first..end,
-            });
-            self.writer.write_all(&bytes)?;
-            first = end;
-        }
-        Ok(())
     }
 }
 
-struct EncodeConnections<'e, G, M> {
+struct EncodeConnections<'e, 'v, G, M> {
     bytes: &'e mut Vec<u8>,
     graph: &'e G,
     metric: Metric,
-    space: &'e Space<'e, M>,
+    space: &'e Space<'v, M>,
     nodes: std::ops::Range<u32>,
 }
 
-impl<G: Graph, M: Measure> WithSimd for EncodeConnections<'_, G, M> {
+impl<G: Graph, M: Measure> WithSimd for EncodeConnections<'_, '_, G, M> {
     type Output = ();
 
     #[inline(always)]

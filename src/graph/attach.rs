@@ -1,0 +1,120 @@
+//! Copies of vectors, chained behind the first of them on layer 0.
+//!
+//! ```text
+//! others ⇄ first → copy → copy → copy → …
+//!            others ↙  others ↙  others ↙
+//! ```
+//!
+//! A search that gets to the first node gets to as many copies as it has room for, one after the
+//! other. It does so only while nothing nearer is left, for they come one at a time. Where they
+//! fill what a search keeps, they would end it; so each has links to other nodes, the first copy to
+//! the nearest that its node has no link to, the next copy to those that follow, and so on. Nothing
+//! links to a copy but the one before it, so that copies take no room in the lists of others.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::distance::{Measure, Space};
+use super::equal::Equals;
+use super::links::{add_link, all_ids, write_ids, Links};
+use super::native::search::{SearchScratch, Searcher};
+use super::workers::{self, Stop};
+use crate::error::Result;
+use crate::progress::Monitor;
+
+/// Gives every copy its links.
+#[derive(Debug)]
+pub(crate) struct Attach<'a> {
+    pub(crate) links: &'a Links,
+    pub(crate) equals: &'a Equals,
+    /// How many of the nearest of a node its copies share.
+    pub(crate) ef: usize,
+    pub(crate) threads: usize,
+    pub(crate) monitor: &'a Monitor<'a>,
+}
+
+impl Attach<'_> {
+    pub(crate) fn run<M: Measure>(&self, space: &Space<'_, M>) -> Result<()> {
+        if self.equals.is_empty() {
+            return Ok(());
+        }
+        // As long as no link leads to a copy, no search reads the lists that are written here.
+        let mut states = Vec::new();
+        for thread in 0..self.threads {
+            let scratch = SearchScratch::new(space.len(), self.links.m0(), self.ef)?;
+            states.push((thread, scratch));
+        }
+        let arch = Arch::new();
+        workers::run(&mut states, |(thread, scratch), _, stop| {
+            arch.dispatch(Worker {
+                attach: self,
+                space,
+                thread: *thread,
+                scratch,
+                stop,
+            });
+        })?;
+        for (first, copy) in self.equals.groups().filter_map(<[_]>::first) {
+            add_link(self.links.list(*first, 0), *copy, |_| true);
+        }
+        Ok(())
+    }
+}
+
+struct Worker<'w, 'v, M> {
+    attach: &'w Attach<'w>,
+    space: &'w Space<'v, M>,
+    thread: usize,
+    scratch: &'w mut SearchScratch,
+    stop: &'w Stop,
+}
+
+impl<M: Measure> WithSimd for Worker<'_, '_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Attach {
+            links,
+            equals,
+            ef,
+            threads,
+            monitor,
+        } = *self.attach;
+        let searcher = Searcher {
+            simd,
+            space: self.space,
+            links,
+            ef,
+        };
+        let mut others: Vec<u32> = Vec::new();
+        for group in equals.groups().skip(self.thread).step_by(threads) {
+            if self.stop.is_stopped() || !self.stop.check(monitor.check()) {
+                return;
+            }
+            let Some((first, _)) = group.first().copied() else {
+                continue;
+            };
+            searcher.nearest(self.scratch, &self.space.origin(first));
+            let found = self.scratch.pool.iter().map(|found| found.node());
+            let held = links.list(first, 0);
+            others.clear();
+            others
+                .extend(found.filter(|node| *node != first && all_ids(held).all(|id| id != *node)));
+            // The whole pool may be held already.
+            if others.is_empty() {
+                others.extend(all_ids(held));
+            }
+            let mut next = group.iter().skip(1).map(|(_, copy)| *copy);
+            let mut position = 0;
+            for (_, copy) in group {
+                let list = links.list(*copy, 0);
+                let next = next.next();
+                let room = list.len().saturating_sub(next.iter().count());
+                let room = room.min(others.len());
+                let some = others.iter().cycle().skip(position).take(room);
+                write_ids(list, next.into_iter().chain(some.copied()));
+                position = position.wrapping_add(room) % others.len().max(1);
+            }
+        }
+    }
+}

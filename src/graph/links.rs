@@ -1,0 +1,264 @@
+//! The neighbour lists of a graph, in flat arrays.
+//!
+//! Layer 0 is one array with room for m0 neighbours of each node, the layers above are another with
+//! room for m neighbours of each node on each layer that it is on.
+//!
+//! # Spare links
+//!
+//! The heuristic that chooses neighbours leaves most lists half empty. The slots that are free hold
+//! the nearest candidates that it turned down, marked as *spare*:
+//!
+//! ```text
+//! chosen, in the order of distance | spare, the farthest first | NONE …
+//! ```
+//!
+//! Construction neither follows nor counts the spare ones, and a new link takes the first one's
+//! slot, so they cost next to nothing; a search of the finished graph has all of them.
+
+use std::sync::atomic::{AtomicU32, AtomicU8, Ordering::Relaxed};
+
+use super::candidate::Candidate;
+use super::equal::Equals;
+use super::random::mix;
+use super::Graph;
+use crate::error::{Error, Result};
+use crate::memory;
+
+/// Ends a list that is not full.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Marks a link as spare.
+const SPARE: u32 = 1 << 31;
+
+/// Higher than any level that is drawn, whatever m is.
+const LEVEL_MAX: u8 = 40;
+
+/// A graph in flat arrays.
+///
+/// The ids are atomics because safe Rust has no other way to say that threads write to different
+/// parts of one array. The accesses are relaxed: the engines' phases order them.
+#[derive(Debug)]
+pub(crate) struct Links {
+    m: usize,
+    m0: usize,
+    levels: Vec<u8>,
+    /// m0 ids a node.
+    base: Vec<AtomicU32>,
+    /// Of each list on layer 0, the number of first neighbours that the heuristic chose together.
+    diverse: Vec<AtomicU8>,
+    /// For each node, how many upper lists come before its own.
+    upper_starts: Vec<u32>,
+    /// m ids a list; a node's lists follow each other from layer 1 up.
+    upper: Vec<AtomicU32>,
+    entry_point: u32,
+}
+
+impl Links {
+    /// Nodes with their levels, and no links. Of equal vectors only the first may be above layer 0.
+    pub(crate) fn new(nodes: u32, m: usize, m0: usize, seed: u64, equals: &Equals) -> Result<Self> {
+        let too_many = || Error::out_of_memory("hold the graph", None);
+        let count = nodes as usize;
+        let mut levels = memory::filled(count, 0u8, "hold the graph")?;
+        let mut upper_starts = memory::filled(count, 0u32, "hold the graph")?;
+        let scale = 1.0 / f64::from(u32::try_from(m).map_err(|_| too_many())?).ln();
+        let mut lists = 0u32;
+        let mut entry_point = 0;
+        let mut top = 0;
+        for (node, (level, start)) in (0..nodes).zip(levels.iter_mut().zip(&mut upper_starts)) {
+            if !equals.is_copy(node) {
+                *level = draw_level(seed, node, scale);
+            }
+            *start = lists;
+            lists = lists.checked_add(u32::from(*level)).ok_or_else(too_many)?;
+            if *level > top {
+                top = *level;
+                entry_point = node;
+            }
+        }
+        Ok(Self {
+            m,
+            m0,
+            levels,
+            base: allocate(count.checked_mul(m0).ok_or_else(too_many)?, || {
+                AtomicU32::new(NONE)
+            })?,
+            diverse: allocate(count, || AtomicU8::new(0))?,
+            upper_starts,
+            upper: allocate(
+                (lists as usize).checked_mul(m).ok_or_else(too_many)?,
+                || AtomicU32::new(NONE),
+            )?,
+            entry_point,
+        })
+    }
+
+    /// Room for neighbours on the layers above 0.
+    #[inline(always)]
+    pub(crate) fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Room for neighbours on layer 0.
+    #[inline(always)]
+    pub(crate) fn m0(&self) -> usize {
+        self.m0
+    }
+
+    /// A node of the highest level.
+    #[inline(always)]
+    pub(crate) fn entry(&self) -> u32 {
+        self.entry_point
+    }
+
+    #[inline(always)]
+    pub(crate) fn level_of(&self, node: u32) -> u8 {
+        let level = self.levels.get(node as usize);
+        debug_assert!(level.is_some(), "node {node} does not exist");
+        level.copied().unwrap_or_default()
+    }
+
+    /// A node's list on a layer that it is on.
+    #[inline(always)]
+    pub(crate) fn list(&self, node: u32, layer: u8) -> &[AtomicU32] {
+        let (lists, number, length) = if layer == 0 {
+            (&self.base, node as usize, self.m0)
+        } else {
+            debug_assert!(layer <= self.level_of(node), "{node} is not on {layer}");
+            let start = self.upper_starts.get(node as usize);
+            let start = start.map_or(usize::MAX, |start| *start as usize);
+            let number = start.wrapping_add(usize::from(layer)).wrapping_sub(1);
+            (&self.upper, number, self.m)
+        };
+        let start = number.wrapping_mul(length);
+        let list = lists.get(start..start.wrapping_add(length));
+        debug_assert!(list.is_some(), "no list of {node} on {layer}");
+        list.unwrap_or_default()
+    }
+
+    /// How many first neighbours on layer 0 the heuristic chose together.
+    #[inline(always)]
+    pub(crate) fn diverse(&self, node: u32) -> usize {
+        let count = self.diverse.get(node as usize);
+        count.map_or(0, |count| usize::from(count.load(Relaxed)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_diverse(&self, node: u32, count: usize) {
+        if let Some(diverse) = self.diverse.get(node as usize) {
+            diverse.store(u8::try_from(count).unwrap_or(u8::MAX), Relaxed);
+        }
+    }
+}
+
+fn allocate<T>(count: usize, value: impl Fn() -> T) -> Result<Vec<T>> {
+    let mut values = memory::with_capacity(count, "hold the graph")?;
+    values.resize_with(count, value);
+    Ok(values)
+}
+
+/// The ids in a list, before those that are spare.
+#[inline(always)]
+pub(crate) fn ids(list: &[AtomicU32]) -> impl Iterator<Item = u32> + '_ {
+    list.iter()
+        .map(|id| id.load(Relaxed))
+        .take_while(|id| *id < SPARE)
+}
+
+/// All ids in a list.
+#[inline(always)]
+pub(crate) fn all_ids(list: &[AtomicU32]) -> impl Iterator<Item = u32> + '_ {
+    list.iter()
+        .map(|id| id.load(Relaxed))
+        .take_while(|id| *id != NONE)
+        .map(|id| id & !SPARE)
+}
+
+/// Replaces a list.
+#[inline(always)]
+pub(crate) fn write_ids(list: &[AtomicU32], ids: impl IntoIterator<Item = u32>) {
+    for (slot, id) in list
+        .iter()
+        .zip(ids.into_iter().chain(std::iter::repeat(NONE)))
+    {
+        slot.store(id, Relaxed);
+    }
+}
+
+/// Writes a list: those that were chosen of the candidates, then the nearest of the others.
+#[inline(always)]
+pub(crate) fn write_list(
+    list: &[AtomicU32],
+    candidates: &[Candidate],
+    chosen: &[Candidate],
+    spare: &mut Vec<u32>,
+) {
+    spare.clear();
+    let free = list.len().saturating_sub(chosen.len());
+    let mut next = chosen.iter().map(|candidate| candidate.node()).peekable();
+    for candidate in candidates {
+        if spare.len() >= free {
+            break;
+        }
+        let node = candidate.node();
+        if next.next_if_eq(&node).is_none() {
+            spare.push(node | SPARE);
+        }
+    }
+    let chosen = chosen.iter().map(|candidate| candidate.node());
+    write_ids(list, chosen.chain(spare.iter().rev().copied()));
+}
+
+/// Adds a link to a list. In one that is full it takes the place of the least useful of those that
+/// `may_go`: the farthest spare one, else the farthest. Says whether there was room.
+pub(crate) fn add_link(list: &[AtomicU32], id: u32, may_go: impl Fn(u32) -> bool) -> bool {
+    let spare = |slot: &&AtomicU32| slot.load(Relaxed) >= SPARE;
+    let slot = list
+        .iter()
+        .find(|slot| slot.load(Relaxed) == NONE)
+        .or_else(|| {
+            let mut spare = list.iter().filter(spare);
+            spare.find(|slot| may_go(slot.load(Relaxed) & !SPARE))
+        })
+        .or_else(|| {
+            let mut chosen = list.iter().rev().filter(|slot| !spare(slot));
+            chosen.find(|slot| may_go(slot.load(Relaxed)))
+        });
+    if let Some(slot) = slot {
+        slot.store(id | SPARE, Relaxed);
+    }
+    slot.is_some()
+}
+
+impl Graph for Links {
+    fn len(&self) -> u32 {
+        u32::try_from(self.levels.len()).unwrap_or(NONE)
+    }
+
+    fn level(&self, node: u32) -> u8 {
+        self.level_of(node)
+    }
+
+    fn neighbours(&self, node: u32, layer: u8, neighbours: &mut Vec<u32>) {
+        neighbours.clear();
+        neighbours.extend(all_ids(self.list(node, layer)));
+    }
+
+    fn entry_point(&self) -> Option<u32> {
+        (!self.levels.is_empty()).then_some(self.entry_point)
+    }
+}
+
+/// −ln(u) · scale for a u in (0, 1] that depends on the seed and the node only.
+fn draw_level(seed: u64, node: u32, scale: f64) -> u8 {
+    let bits = mix(seed ^ mix(u64::from(node)));
+    #[expect(clippy::cast_precision_loss, reason = "53 bits")]
+    let uniform = ((bits >> 11) + 1) as f64 / (1u64 << 53) as f64;
+    let level = -uniform.ln() * scale;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped first"
+    )]
+    let level = level.clamp(0.0, f64::from(LEVEL_MAX)) as u8;
+    level
+}

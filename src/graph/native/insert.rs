@@ -1,0 +1,324 @@
+//! Nodes into the graph, batch by batch, on several threads.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::Mutex;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::super::candidate::Candidate;
+use super::super::distance::{Measure, Space};
+use super::super::links::{ids, write_list, Links};
+use super::super::workers::{self, lock, take, Meeting, Stop};
+use super::search::{SearchScratch, Searcher};
+use crate::error::Result;
+use crate::memory;
+use crate::progress::Monitor;
+
+/// A batch is at most this part of the nodes that are in the graph.
+const BATCH_PART: u32 = 200;
+
+/// Bounds what is planned before it is linked.
+const BATCH_MAX: u32 = 4096;
+
+/// Groups of links for each thread, so that one that is slow does not keep the others waiting.
+const GROUPS_PER_THREAD: usize = 4;
+
+/// Upper bound on the number of groups.
+const GROUPS_MAX: usize = 128;
+
+/// Inserts nodes into a graph that holds the entry point only.
+pub(crate) struct Insert<'a> {
+    pub(crate) links: &'a Links,
+    /// The nodes in the order of insertion, without the entry point.
+    pub(crate) order: &'a [u32],
+    /// The layers below stay as they are.
+    pub(crate) lowest: u8,
+    pub(crate) ef_construction: usize,
+    pub(crate) threads: usize,
+    /// Is told how many nodes have been inserted, the entry point included.
+    pub(crate) progress: &'a (dyn Fn(u32) -> Result<()> + Sync),
+    pub(crate) monitor: &'a Monitor<'a>,
+}
+
+impl Insert<'_> {
+    pub(crate) fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<()> {
+        let groups = self
+            .threads
+            .saturating_mul(GROUPS_PER_THREAD)
+            .min(GROUPS_MAX);
+        let mut scratch = Vec::new();
+        for thread in 0..self.threads {
+            scratch.push(Scratch::new(thread, groups, &self, space.len())?);
+        }
+        let slots = self.threads.saturating_mul(groups);
+        let shared = Shared {
+            planned: AtomicU32::new(0),
+            linked: AtomicU32::new(0),
+            reverse: (0..slots).map(|_| Mutex::default()).collect(),
+            groups,
+            insert: self,
+        };
+        let arch = Arch::new();
+        workers::run(&mut scratch, |scratch, meeting, stop| {
+            arch.dispatch(Worker {
+                space,
+                shared: &shared,
+                scratch,
+                meeting,
+                stop,
+            });
+        })
+    }
+}
+
+/// A link to be made from `target` to `source`, because `source` chose `target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reverse {
+    layer: u8,
+    target: u32,
+    source: u32,
+    /// [`Candidate::order`] of the distance between the two.
+    order: u32,
+}
+
+/// What all threads see.
+struct Shared<'a> {
+    insert: Insert<'a>,
+    /// Nodes that were taken for planning.
+    planned: AtomicU32,
+    /// Groups that were taken for linking.
+    linked: AtomicU32,
+    /// For each thread that planned, and each group, the links that it planned.
+    reverse: Vec<Mutex<Vec<Reverse>>>,
+    groups: usize,
+}
+
+/// What one thread reuses from node to node.
+struct Scratch {
+    thread: usize,
+    search: SearchScratch,
+    candidates: Vec<Candidate>,
+    chosen: Vec<Candidate>,
+    spare: Vec<u32>,
+    /// For each group, the links back that were planned.
+    planned: Vec<Vec<Reverse>>,
+    linking: Vec<Reverse>,
+}
+
+impl Scratch {
+    fn new(thread: usize, groups: usize, insert: &Insert<'_>, nodes: u32) -> Result<Self> {
+        let m0 = insert.links.m0();
+        let action = "insert nodes";
+        Ok(Self {
+            thread,
+            search: SearchScratch::new(nodes, m0, insert.ef_construction)?,
+            candidates: memory::with_capacity(m0.saturating_mul(2), action)?,
+            chosen: memory::with_capacity(m0, action)?,
+            spare: memory::with_capacity(m0, action)?,
+            planned: memory::filled(groups, Vec::new(), action)?,
+            linking: Vec::new(),
+        })
+    }
+}
+
+struct Worker<'w, 'v, M> {
+    space: &'w Space<'v, M>,
+    shared: &'w Shared<'w>,
+    scratch: &'w mut Scratch,
+    meeting: &'w Meeting,
+    stop: &'w Stop,
+}
+
+impl<M: Measure> WithSimd for Worker<'_, '_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            space,
+            shared,
+            scratch,
+            meeting,
+            stop,
+        } = self;
+        let insert = &shared.insert;
+        let inserter = Inserter {
+            searcher: Searcher {
+                simd,
+                space,
+                links: insert.links,
+                ef: insert.ef_construction,
+            },
+            lowest: insert.lowest,
+        };
+        let nodes = u32::try_from(insert.order.len()).unwrap_or(u32::MAX);
+        let groups = u32::try_from(shared.groups).unwrap_or(u32::MAX);
+        let mut groups_end = 0u32;
+        let mut done = 0u32;
+        loop {
+            // The entry point is in the graph already: it has nothing to link to.
+            let inserted = done.saturating_add(1);
+            if scratch.thread == 0 {
+                stop.check((insert.progress)(inserted));
+            }
+            if done >= nodes {
+                return;
+            }
+            let batch = (inserted / BATCH_PART).clamp(1, BATCH_MAX);
+            let end = done.saturating_add(batch).min(nodes);
+            while let Some(position) = take(&shared.planned, end) {
+                if stop.is_stopped() || !stop.check(insert.monitor.check()) {
+                    break;
+                }
+                if let Some(node) = insert.order.get(position as usize) {
+                    let planned = inserter.plan(scratch, *node);
+                    stop.check(planned);
+                }
+            }
+            for (group, planned) in scratch.planned.iter_mut().enumerate() {
+                let slot = scratch
+                    .thread
+                    .wrapping_mul(shared.groups)
+                    .wrapping_add(group);
+                if let Some(slot) = shared.reverse.get(slot) {
+                    stop.check(append(&mut lock(slot), planned));
+                }
+            }
+            meeting.wait();
+            if stop.is_stopped() {
+                return;
+            }
+            groups_end = groups_end.wrapping_add(groups);
+            while let Some(taken) = take(&shared.linked, groups_end) {
+                let group = (taken % groups) as usize;
+                scratch.linking.clear();
+                for slot in shared.reverse.iter().skip(group).step_by(shared.groups) {
+                    stop.check(append(&mut scratch.linking, &mut lock(slot)));
+                }
+                scratch.linking.sort_unstable();
+                inserter.link(scratch);
+            }
+            meeting.wait();
+            done = end;
+        }
+    }
+}
+
+fn append(links: &mut Vec<Reverse>, more: &mut Vec<Reverse>) -> Result<()> {
+    memory::reserve(links, more.len(), "insert nodes")?;
+    links.append(more);
+    Ok(())
+}
+
+/// The algorithm, for one kind of processor and one metric.
+#[derive(Clone, Copy)]
+struct Inserter<'i, 'v, S, M> {
+    searcher: Searcher<'i, 'v, S, M>,
+    lowest: u8,
+}
+
+impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
+    /// Algorithm 1: finds a node's neighbours on all its layers, writes its lists, and notes the
+    /// links back.
+    #[inline(always)]
+    fn plan(&self, scratch: &mut Scratch, node: u32) -> Result<()> {
+        let Searcher { space, links, .. } = self.searcher;
+        let origin = space.origin(node);
+        let level = links.level_of(node);
+        let mut nearest = self.searcher.entry(&origin);
+        for layer in (self.lowest..=links.level_of(links.entry())).rev() {
+            if layer > level {
+                nearest = self.searcher.descend(&origin, nearest, layer);
+                continue;
+            }
+            self.searcher
+                .search(&mut scratch.search, &origin, nearest, layer);
+            let Scratch {
+                search: SearchScratch { pool, .. },
+                chosen,
+                spare,
+                planned,
+                ..
+            } = scratch;
+            let list = links.list(node, layer);
+            // All of m0 would leave no room for the links back: fewer make the better graph.
+            let most = usize::midpoint(links.m(), list.len());
+            self.searcher.choose::<false>(pool, most, chosen);
+            write_list(list, pool, chosen, spare);
+            if layer == 0 {
+                links.set_diverse(node, chosen.len());
+            }
+            for candidate in chosen.iter() {
+                let target = candidate.node();
+                let group = target as usize % planned.len().max(1);
+                if let Some(group) = planned.get_mut(group) {
+                    memory::reserve(group, 1, "insert nodes")?;
+                    group.push(Reverse {
+                        layer,
+                        target,
+                        source: node,
+                        order: candidate.order(),
+                    });
+                }
+            }
+            if let Some(first) = pool.first() {
+                nearest = *first;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the links of `scratch.linking`, which is sorted by layer, target and source.
+    #[inline(always)]
+    fn link(&self, scratch: &mut Scratch) {
+        let Searcher {
+            simd, space, links, ..
+        } = self.searcher;
+        let Scratch {
+            candidates,
+            chosen,
+            spare,
+            linking,
+            ..
+        } = scratch;
+        for added in linking.chunk_by(|a, b| a.layer == b.layer && a.target == b.target) {
+            let Some(Reverse { layer, target, .. }) = added.first().copied() else {
+                continue;
+            };
+            let list = links.list(target, layer);
+            let held = ids(list).count();
+            if held.wrapping_add(added.len()) <= list.len() {
+                let slots = list.iter().skip(held);
+                for (slot, link) in slots.zip(added) {
+                    slot.store(link.source, Relaxed);
+                }
+                continue;
+            }
+            for id in ids(list) {
+                space.prefetch(id);
+            }
+            let diverse = if layer == 0 { links.diverse(target) } else { 0 };
+            let origin = space.origin(target);
+            candidates.clear();
+            for (number, id) in ids(list).enumerate() {
+                let candidate = Candidate::new(space.key(simd, &origin, id), id);
+                candidates.push(if number < diverse {
+                    candidate.marked()
+                } else {
+                    candidate
+                });
+            }
+            candidates.extend(
+                added
+                    .iter()
+                    .map(|link| Candidate::with_order(link.order, link.source)),
+            );
+            candidates.sort_unstable();
+            self.searcher.choose::<true>(candidates, list.len(), chosen);
+            write_list(list, candidates, chosen, spare);
+            if layer == 0 {
+                links.set_diverse(target, chosen.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Searches of the graph while it is being built.
+
+use pulp::Simd;
+
+use super::super::candidate::{ordered, Candidate};
+use super::super::distance::{Measure, Origin, Space};
+use super::super::links::{ids, Links};
+use crate::error::Result;
+use crate::io::mmap::prefetch;
+use crate::memory;
+
+/// Bounds the bytes of vectors that are on their way into the caches at a time.
+const PREFETCHED: usize = 64 << 10;
+
+/// What one thread reuses from search to search.
+#[derive(Debug)]
+pub(crate) struct SearchScratch {
+    /// For each node, the stamp of the last search that met it.
+    visited: Vec<u8>,
+    stamp: u8,
+    /// What a search found, nearest first.
+    pub(crate) pool: Vec<Candidate>,
+    unvisited: Vec<u32>,
+}
+
+impl SearchScratch {
+    pub(crate) fn new(nodes: u32, m0: usize, ef: usize) -> Result<Self> {
+        let action = "search the graph";
+        Ok(Self {
+            visited: memory::filled(nodes as usize, 0, action)?,
+            stamp: 0,
+            pool: memory::with_capacity(ef.saturating_add(1), action)?,
+            unvisited: memory::with_capacity(m0, action)?,
+        })
+    }
+
+    /// Starts a search that has visited nothing.
+    #[inline(always)]
+    fn begin(&mut self) {
+        self.stamp = self.stamp.wrapping_add(1);
+        if self.stamp == 0 {
+            self.visited.fill(0);
+            self.stamp = 1;
+        }
+        self.pool.clear();
+    }
+}
+
+/// The paper's algorithms that read the graph, for one kind of processor and one metric.
+#[derive(Clone, Copy)]
+pub(crate) struct Searcher<'s, 'v, S, M> {
+    pub(crate) simd: S,
+    pub(crate) space: &'s Space<'v, M>,
+    pub(crate) links: &'s Links,
+    /// How many of the nearest a search keeps.
+    pub(crate) ef: usize,
+}
+
+impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
+    /// The node where every search starts.
+    #[inline(always)]
+    pub(crate) fn entry(&self, origin: &Origin<'_>) -> Candidate {
+        let entry = self.links.entry();
+        Candidate::new(self.space.key(self.simd, origin, entry), entry)
+    }
+
+    /// Leaves the nearest nodes of layer 0 in the pool, nearest first.
+    #[inline(always)]
+    pub(crate) fn nearest(&self, scratch: &mut SearchScratch, origin: &Origin<'_>) {
+        let mut nearest = self.entry(origin);
+        for layer in (1..=self.links.level_of(nearest.node())).rev() {
+            nearest = self.descend(origin, nearest, layer);
+        }
+        self.search(scratch, origin, nearest, 0);
+    }
+
+    /// Walks to a node that is nearer than all its neighbours on the layer.
+    #[inline(always)]
+    pub(crate) fn descend(&self, origin: &Origin<'_>, start: Candidate, layer: u8) -> Candidate {
+        let mut nearest = start;
+        loop {
+            let list = self.links.list(nearest.node(), layer);
+            for id in ids(list) {
+                self.space.prefetch(id);
+            }
+            let mut next = nearest;
+            for id in ids(list) {
+                let candidate = Candidate::new(self.space.key(self.simd, origin, id), id);
+                next = next.min(candidate);
+            }
+            if next.order() >= nearest.order() {
+                return nearest;
+            }
+            nearest = next;
+        }
+    }
+
+    /// Algorithm 2: leaves the nearest nodes of the layer in the pool, nearest first.
+    ///
+    /// The pool is both the paper's result set and its candidate queue, for a candidate that has
+    /// left the best `ef` would never be expanded. A mark says which have been.
+    #[inline(always)]
+    pub(crate) fn search(
+        &self,
+        scratch: &mut SearchScratch,
+        origin: &Origin<'_>,
+        start: Candidate,
+        layer: u8,
+    ) {
+        scratch.begin();
+        let SearchScratch {
+            visited,
+            stamp,
+            pool,
+            unvisited,
+        } = scratch;
+        let stamp = *stamp;
+        if let Some(visited) = visited.get_mut(start.node() as usize) {
+            *visited = stamp;
+        }
+        pool.push(start.unmarked());
+        let ahead = (PREFETCHED / size_of_val(origin.vector()).max(1)).max(1);
+        let mut next = 0;
+        loop {
+            let Some(candidate) = pool.get_mut(next) else {
+                return;
+            };
+            if candidate.is_marked() {
+                next += 1;
+                continue;
+            }
+            *candidate = candidate.marked();
+            let node = candidate.node();
+
+            unvisited.clear();
+            for id in ids(self.links.list(node, layer)) {
+                if let Some(visited) = visited.get_mut(id as usize) {
+                    if *visited != stamp {
+                        *visited = stamp;
+                        unvisited.push(id);
+                    }
+                }
+            }
+            for id in unvisited.iter().take(ahead) {
+                self.space.prefetch(*id);
+            }
+            // Most likely the next to be expanded.
+            if let Some(following) = pool.get(next.wrapping_add(1)) {
+                prefetch(self.links.list(following.node(), layer));
+            }
+            for (number, id) in unvisited.iter().enumerate() {
+                if let Some(later) = unvisited.get(number.wrapping_add(ahead)) {
+                    self.space.prefetch(*later);
+                }
+                let found = Candidate::new(self.space.key(self.simd, origin, *id), *id);
+                if pool.len() >= self.ef {
+                    if pool.last().is_some_and(|worst| found >= *worst) {
+                        continue;
+                    }
+                    pool.pop();
+                }
+                let position = pool.partition_point(|candidate| *candidate < found);
+                pool.insert(position, found);
+                next = next.min(position);
+            }
+        }
+    }
+
+    /// Algorithm 4, without its extensions: of candidates in the order of their distance, chooses
+    /// those that are nearer to the origin than to any chosen before, at most `most`.
+    ///
+    /// With `TRUST`, candidates with a mark are known to be no reason against each other.
+    #[inline(always)]
+    pub(crate) fn choose<const TRUST: bool>(
+        &self,
+        candidates: &[Candidate],
+        most: usize,
+        chosen: &mut Vec<Candidate>,
+    ) {
+        chosen.clear();
+        for (number, candidate) in candidates.iter().enumerate() {
+            if chosen.len() >= most {
+                return;
+            }
+            if let Some(later) = candidates.get(number.wrapping_add(2)) {
+                self.space.prefetch(later.node());
+            }
+            let origin = self.space.origin(candidate.node());
+            let shadowed = chosen.iter().any(|before| {
+                if TRUST && candidate.is_marked() && before.is_marked() {
+                    return false;
+                }
+                let key = self.space.key(self.simd, &origin, before.node());
+                ordered(key) < candidate.order()
+            });
+            if !shadowed {
+                chosen.push(*candidate);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Vectors whose lengths f32 arithmetic cannot hold.
+//!
+//! Searches compute distances in f32. There the squares of elements of 1e30 are infinite, and those
+//! of elements of 1e-30 are zero: fast-hnsw finds no such vector, or cannot tell it from others.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::distance::Metric;
+
+/// How many vectors are out of range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutOfRange {
+    /// Vectors at an infinite distance from others, or at none that is a number.
+    pub(crate) overflow: u64,
+    /// Vectors other than zero that are taken for zero, or nearly so.
+    pub(crate) underflow: u64,
+}
+
+impl OutOfRange {
+    /// Counts those among rows of `dimension` elements.
+    pub(crate) fn count(&mut self, metric: Metric, rows: &[f32], dimension: usize) {
+        Arch::new().dispatch(Count {
+            found: self,
+            metric,
+            rows,
+            dimension,
+        });
+    }
+
+    pub(crate) fn sum(self) -> u64 {
+        self.overflow.saturating_add(self.underflow)
+    }
+
+    /// A sentence for each kind of which there are any.
+    pub(crate) fn warnings(self, all: u64) -> Vec<String> {
+        let kinds = [
+            (
+                self.overflow,
+                "too long for f32: distances to them overflow, and searches may not find them",
+            ),
+            (
+                self.underflow,
+                "so short that their squares underflow f32: searches take them for zeros",
+            ),
+        ];
+        let found = kinds.into_iter().filter(|(count, _)| *count > 0);
+        found
+            .map(|(count, reason)| format!("{count} of {all} vectors are {reason}"))
+            .collect()
+    }
+}
+
+struct Count<'c> {
+    found: &'c mut OutOfRange,
+    metric: Metric,
+    rows: &'c [f32],
+    dimension: usize,
+}
+
+impl WithSimd for Count<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let squares = |element: f32| element * element;
+        for vector in self.rows.chunks_exact(self.dimension.max(1)) {
+            // The largest sum that a search may compute with this vector and another of its length.
+            let (sum, largest) = match self.metric {
+                Metric::Manhattan => {
+                    let sum = sum(vector, f32::abs);
+                    (sum, 2.0 * sum)
+                }
+                Metric::Euclidean | Metric::SquaredEuclidean => {
+                    let sum = sum(vector, squares);
+                    (sum, 4.0 * sum)
+                }
+                Metric::Cosine | Metric::DotProduct => {
+                    let sum = sum(vector, squares);
+                    (sum, sum)
+                }
+            };
+            if !largest.is_finite() {
+                self.found.overflow += 1;
+            } else if sum < f32::MIN_POSITIVE
+                && self.metric != Metric::Manhattan
+                && vector.iter().any(|element| *element != 0.0)
+            {
+                self.found.underflow += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn sum(vector: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    /// Lanes, which a processor computes at once.
+    const LANES: usize = 16;
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    for elements in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
+        for (lane, element) in lanes.iter_mut().zip(elements) {
+            *lane += term(*element);
+        }
+    }
+    lanes.iter().sum()
+}
