@@ -2,7 +2,8 @@
 //!
 //! `abi` holds every exported symbol and is what `include/hnsw_toolbox.h` is generated from;
 //! `boundary` is what each of them stands behind; `request` turns JSON into calls of the Rust
-//! library; `token` is the registry behind progress and cancellation.
+//! library; `token` is the registry behind progress and cancellation; `hidden` keeps the names of
+//! other crates out of the interface.
 
 // As in the library that this one wraps.
 #![cfg_attr(
@@ -26,5 +27,6 @@ pub mod abi;
 mod boundary;
 #[cfg(test)]
 mod fuzzing;
+mod hidden;
 mod request;
 mod token;

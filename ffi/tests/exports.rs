@@ -1,0 +1,83 @@
+//! The dynamic library exports the functions of its header, and nothing else.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use object::{Object, ObjectSymbol};
+
+/// The library, built as this test is: for a test, cargo does not build a library that no Rust
+/// code can link to.
+fn library() -> PathBuf {
+    let executable = std::env::current_exe().unwrap();
+    let profile = executable.ancestors().nth(2).unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build
+        .args(["build", "--quiet", "--package", "hnsw-toolbox-ffi"])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success());
+    profile.join(if cfg!(windows) {
+        "hnsw_toolbox.dll"
+    } else if cfg!(target_os = "macos") {
+        "libhnsw_toolbox.dylib"
+    } else {
+        "libhnsw_toolbox.so"
+    })
+}
+
+/// The functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/hnsw_toolbox.h");
+    let header = std::fs::read_to_string(header).unwrap();
+    // What stands at the start of a line and before a bracket; comments are indented.
+    header
+        .lines()
+        .filter(|line| !line.starts_with([' ', '/', '#', '*']))
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("hnsw_toolbox_"))
+        .map(str::to_string)
+        .collect()
+}
+
+#[test]
+fn the_library_exports_what_its_header_declares_and_nothing_else() {
+    let path = library();
+    let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = object::File::parse(bytes.as_slice()).unwrap();
+    let exported: BTreeSet<String> = match file.format() {
+        // Every global definition, weak ones and data too.
+        object::BinaryFormat::Elf => file
+            .dynamic_symbols()
+            .filter(|symbol| symbol.is_global() && symbol.is_definition())
+            .map(|symbol| symbol.name().unwrap().to_string())
+            .collect(),
+        _ => file
+            .exports()
+            .unwrap()
+            .into_iter()
+            .map(|export| String::from_utf8_lossy(export.name()).into_owned())
+            .map(|name| name.strip_prefix('_').unwrap_or(&name).to_string())
+            .collect(),
+    };
+    let declared = declared();
+    assert!(declared.len() >= 11, "{declared:?}");
+    let missing: Vec<_> = declared.difference(&exported).collect();
+    assert!(missing.is_empty(), "not exported: {missing:?}");
+    // See `src/hidden.rs` for why other formats may have more.
+    if file.format() == object::BinaryFormat::Elf {
+        let foreign: Vec<_> = exported.difference(&declared).collect();
+        assert!(
+            foreign.is_empty(),
+            "exported, and not declared: {foreign:?}"
+        );
+    }
+}
