@@ -1040,9 +1040,13 @@ fn names_of_metrics_and_engines_are_read_back() {
         let json = serde_json::to_string(&engine).unwrap();
         assert_eq!(json, format!("\"{engine}\""));
     }
+    // What Chroma calls them.
+    assert_eq!("l2".parse::<Metric>().unwrap(), Metric::SquaredEuclidean);
+    assert_eq!("ip".parse::<Metric>().unwrap(), Metric::DotProduct);
     assert_eq!(
-        "l2".parse::<Metric>().unwrap_err().to_string(),
-        "metric: found l2, expected euclidean, squared_euclidean, cosine, dot_product or manhattan"
+        "L2".parse::<Metric>().unwrap_err().to_string(),
+        "metric: found L2, expected euclidean, squared_euclidean, l2, cosine, dot_product, ip or \
+         manhattan"
     );
     assert_eq!(
         "faiss".parse::<Engine>().unwrap_err().to_string(),

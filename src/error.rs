@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::path::display_path;
+
 /// An error that any caller-supplied function may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -36,7 +38,7 @@ pub enum Error {
         expected: Cow<'static, str>,
     },
     /// An index file does not hold what its format requires.
-    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     CorruptIndex {
         /// The file.
         path: PathBuf,
@@ -48,7 +50,10 @@ pub enum Error {
         expected: String,
     },
     /// A metadata pickle cannot be read.
-    #[error("{}: byte {position}: found {found}, expected {expected}", path.display())]
+    #[error(
+        "{}: byte {position}: found {found}, expected {expected}",
+        display_path(path)
+    )]
     CorruptMetadata {
         /// The pickle.
         path: PathBuf,
@@ -60,7 +65,7 @@ pub enum Error {
         expected: Cow<'static, str>,
     },
     /// A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
-    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     InvalidInput {
         /// The file.
         path: PathBuf,
@@ -72,7 +77,10 @@ pub enum Error {
         expected: Cow<'static, str>,
     },
     /// The input is well formed, but of a version or kind that this crate does not read.
-    #[error("{}: {field}: found {found}, which is not supported; expected {expected}", path.display())]
+    #[error(
+        "{}: {field}: found {found}, which is not supported; expected {expected}",
+        display_path(path)
+    )]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -84,7 +92,10 @@ pub enum Error {
         expected: Cow<'static, str>,
     },
     /// A file changed while it was being read, so nothing was written.
-    #[error("{}: changed while it was being read: found {found}, expected {expected}", path.display())]
+    #[error(
+        "{}: changed while it was being read: found {found}, expected {expected}",
+        display_path(path)
+    )]
     InputChanged {
         /// The file.
         path: PathBuf,
@@ -94,7 +105,7 @@ pub enum Error {
         expected: String,
     },
     /// The operating system refused an operation on a file.
-    #[error("{}: cannot {action}: {cause}", path.display())]
+    #[error("{}: cannot {action}: {cause}", display_path(path))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -104,7 +115,7 @@ pub enum Error {
         cause: io::Error,
     },
     /// A path is not one that may be read or written.
-    #[error("{}: found {found}, expected {expected}", path.display())]
+    #[error("{}: found {found}, expected {expected}", display_path(path))]
     UnusablePath {
         /// The path.
         path: PathBuf,
@@ -143,7 +154,7 @@ struct Prefix<'a>(&'a Option<PathBuf>);
 impl fmt::Display for Prefix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(path) => write!(f, "{}: ", path.display()),
+            Some(path) => write!(f, "{}: ", display_path(path)),
             None => Ok(()),
         }
     }
@@ -239,9 +250,9 @@ impl Error {
     pub(crate) fn unknown_name(
         field: &'static str,
         found: &str,
-        known: impl Iterator<Item = &'static str>,
+        known: impl Into<Vec<&'static str>>,
     ) -> Error {
-        let mut known: Vec<_> = known.collect();
+        let mut known = known.into();
         let last = known.pop().unwrap_or_default();
         Error::argument(field, found, format!("{} or {last}", known.join(", ")))
     }

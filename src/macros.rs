@@ -2,12 +2,12 @@
 
 /// Defines an enum whose variants have names: those that requests, the command line and JSON use.
 ///
-/// `field` is what an unknown name is an error of.
+/// `field` is what an unknown name is an error of. A name that is also accepted follows `or`.
 macro_rules! named_enum {
     (
         $(#[$meta:meta])*
         $vis:vis enum $type:ident for $field:literal {
-            $($(#[$variant_meta:meta])* $variant:ident = $name:literal,)+
+            $($(#[$variant_meta:meta])* $variant:ident = $name:literal $(or $alias:literal)?,)+
         }
     ) => {
         $(#[$meta])*
@@ -40,10 +40,14 @@ macro_rules! named_enum {
             type Err = $crate::error::Error;
 
             fn from_str(name: &str) -> $crate::error::Result<Self> {
-                let known = Self::ALL.iter().copied();
-                known.clone().find(|value| value.name() == name).ok_or_else(|| {
-                    $crate::error::Error::unknown_name($field, name, known.map(Self::name))
-                })
+                match name {
+                    $($name $(| $alias)? => Ok(Self::$variant),)+
+                    _ => Err($crate::error::Error::unknown_name(
+                        $field,
+                        name,
+                        [$($name $(, $alias)?),+],
+                    )),
+                }
             }
         }
     };

@@ -19,6 +19,7 @@ use crate::graph::search::{Ahead, Scratch, Search};
 use crate::io::file::{InputFile, IoMode};
 use crate::io::mmap::Map;
 use crate::memory;
+use crate::path::display_path;
 use crate::threads::thread_count;
 
 /// How an index is opened.
@@ -318,13 +319,13 @@ fn metric_of(stated: Option<Metric>, given: Option<Metric>, path: &Path) -> Resu
         (Some(stated), Some(given)) if stated != given => Err(Error::argument(
             "metric",
             given,
-            format!("{stated}, as {} states, or none", path.display()),
+            format!("{stated}, as {} states, or none", display_path(path)),
         )),
         (Some(metric), _) | (None, Some(metric)) => Ok(metric),
         (None, None) => Err(Error::argument(
             "metric",
             "none",
-            format!("one, as {} does not state its own", path.display()),
+            format!("one, as {} does not state its own", display_path(path)),
         )),
     }
 }

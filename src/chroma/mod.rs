@@ -9,6 +9,7 @@ pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod link_lists;
 pub(crate) mod norms;
+mod persist;
 pub(crate) mod pickle;
 pub(crate) mod record;
 pub(crate) mod segment;
@@ -24,6 +25,9 @@ pub(crate) mod file_name {
     pub(crate) const LINK_LISTS: &str = "link_lists.bin";
     pub(crate) const METADATA: &str = "index_metadata.pickle";
 
+    /// In the persist directory, above those of the segments.
+    pub(crate) const DATABASE: &str = "chroma.sqlite3";
+
     pub(crate) const ALL: [&str; 5] = [HEADER, LEVEL0, LENGTH, LINK_LISTS, METADATA];
 
     /// Names of files that hold what cannot be made again: no output replaces one.
@@ -33,7 +37,7 @@ pub(crate) mod file_name {
         LENGTH,
         LINK_LISTS,
         METADATA,
-        "chroma.sqlite3",
+        DATABASE,
         "chroma.sqlite3-wal",
         "chroma.sqlite3-shm",
         "chroma.sqlite3-journal",

@@ -13,6 +13,7 @@ use super::header::MAX_COUNT;
 use super::layout::HEADER_SIZE_32;
 use super::link_lists::{self, LinkLists};
 use super::norms::Norms;
+use super::persist::refuse_persist_directory;
 use super::pickle::{self, Entry, Metadata};
 use super::record::{Level0, RecordLayout, BLOCK_BYTES};
 use super::{file_name, IndexHeader};
@@ -380,7 +381,7 @@ impl Segment {
 fn require_directory(dir: &Path) -> Result<()> {
     let found = std::fs::metadata(dir).map_err(Error::io(dir, "open the index directory"))?;
     if found.is_dir() {
-        return Ok(());
+        return refuse_persist_directory(dir);
     }
     Err(Error::UnusablePath {
         path: dir.to_path_buf(),

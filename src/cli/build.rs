@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use hnsw_toolbox::wire::{self, BuildResponse};
-use hnsw_toolbox::{BuildOptions, CancelToken, GraphOptions};
+use hnsw_toolbox::{display_path, BuildOptions, CancelToken, GraphOptions};
 
 use super::args::BuildArguments;
 use super::extract::format;
@@ -47,7 +47,7 @@ fn print(response: &BuildResponse) -> io::Result<()> {
     writeln!(
         io::stdout(),
         "{}: {} vectors of dimension {}, metric {} ({} rows, {} deleted left out)",
-        response.output_path.display(),
+        display_path(&response.output_path),
         summary.inserted,
         summary.dimension,
         response.metric,

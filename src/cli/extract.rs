@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use hnsw_toolbox::wire::{self, ExtractResponse};
 use hnsw_toolbox::{
-    CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, MetadataFrom, Salvage,
+    display_path, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, MetadataFrom,
+    Salvage,
 };
 
 use super::args::ExtractArguments;
@@ -47,7 +48,7 @@ fn print(response: &ExtractResponse) -> io::Result<()> {
     writeln!(
         io::stdout(),
         "{}: {} rows of dimension {} ({} records, {} deleted left out)",
-        response.output_path.display(),
+        display_path(&response.output_path),
         summary.emitted,
         summary.dimension,
         summary.scanned,
@@ -98,7 +99,7 @@ pub(super) fn format(
             Failure::Usage(format!(
                 "{argument}: found {}, expected the extension .parquet, .arrow, .ipc or .feather, \
                  or --format",
-                path.display()
+                display_path(path)
             ))
         })
 }

@@ -24,13 +24,14 @@ named_enum! {
         /// ‖a−b‖, the length of the difference.
         #[default]
         Euclidean = "euclidean",
-        /// ‖a−b‖².
-        SquaredEuclidean = "squared_euclidean",
+        /// ‖a−b‖². Also accepted as `l2`, which is what Chroma calls it.
+        SquaredEuclidean = "squared_euclidean" or "l2",
         /// 1 − cos(a, b), from 0 to 2. A vector of zeros is at distance 1 from every vector, itself
         /// included.
         Cosine = "cosine",
-        /// 1 − a·b; negative where a·b is above 1.
-        DotProduct = "dot_product",
+        /// 1 − a·b; negative where a·b is above 1. Also accepted as `ip`, which is what Chroma
+        /// calls it.
+        DotProduct = "dot_product" or "ip",
         /// ‖a−b‖₁, the sum of the absolute differences.
         Manhattan = "manhattan",
     }

@@ -116,8 +116,8 @@ impl FileIdentity {
             Some((format!("{} bytes", now.len), format!("{} bytes", self.len)))
         } else if self.modified != now.modified {
             Some((
-                format!("modification time {:?}", now.modified),
-                format!("{:?}", self.modified),
+                format!("modification time {}", utc(now.modified)),
+                utc(self.modified),
             ))
         } else if self != now {
             Some(("another file of that name".into(), "the same file".into()))
@@ -125,6 +125,58 @@ impl FileIdentity {
             None
         }
     }
+}
+
+/// A time as RFC 3339 writes it, such as "2024-02-29T23:59:59.123456789Z"; outside the years 1970
+/// to 9999, the seconds since 1970.
+fn utc(time: Option<SystemTime>) -> String {
+    const SECONDS_A_DAY: u64 = 86_400;
+    /// The first second of the year 10000.
+    const END: u64 = 253_402_300_800;
+
+    let Some(time) = time else {
+        return "unknown".into();
+    };
+    let since = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since,
+        Err(before) => return format!("{:?} before 1970", before.duration()),
+    };
+    let (seconds, nanoseconds) = (since.as_secs(), since.subsec_nanos());
+    if seconds >= END {
+        return format!("{seconds} seconds after 1970");
+    }
+    let (mut day, second) = (seconds / SECONDS_A_DAY, seconds % SECONDS_A_DAY);
+    let mut year = 1970;
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for days in [
+        31,
+        28 + u64::from(is_leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+    ] {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let day = day + 1;
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
 /// An open regular file that is only read.
@@ -383,6 +435,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn times_are_shown_as_rfc_3339_writes_them() {
+        let after = |seconds, nanoseconds| {
+            utc(Some(
+                SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds),
+            ))
+        };
+        assert_eq!(after(0, 0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(after(951_827_696, 1), "2000-02-29T12:34:56.000000001Z");
+        assert_eq!(after(1_709_251_199, 5), "2024-02-29T23:59:59.000000005Z");
+        assert_eq!(after(1_709_251_200, 0), "2024-03-01T00:00:00.000000000Z");
+        assert_eq!(after(4_107_542_399, 0), "2100-02-28T23:59:59.000000000Z");
+        assert_eq!(after(4_107_542_400, 0), "2100-03-01T00:00:00.000000000Z");
+        assert_eq!(after(253_402_300_799, 0), "9999-12-31T23:59:59.000000000Z");
+        assert_eq!(after(253_402_300_800, 0), "253402300800 seconds after 1970");
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(2);
+        assert_eq!(utc(Some(before)), "2s before 1970");
+    }
 
     const MODES: [IoMode; 2] = [IoMode::Mmap, IoMode::Read];
 

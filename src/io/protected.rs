@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::path::display_path;
 
 /// What [`AtomicFile`](super::atomic::AtomicFile) leaves alone.
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl Protected {
         match self.inputs.iter().find(|(_, input)| *input == identity) {
             Some((input, _)) => Err(Error::UnusablePath {
                 path: target.to_path_buf(),
-                found: format!("the same file as the input {}", input.display()).into(),
+                found: format!("the same file as the input {}", display_path(input)).into(),
                 expected: "another file".into(),
             }),
             None => Ok(()),

@@ -293,29 +293,43 @@ impl<S: Source> LaterPasses<'_, S> {
     }
 
     /// Whether two different ids have the same fingerprint. Two labels with the same id are an
-    /// error.
+    /// error, which names those that come first in the file.
     fn has_collision(&mut self, table: &ByFingerprint) -> Decoded<bool> {
+        let mut duplicate: Option<(Entry, Entry)> = None;
         for pair in table.rows().windows(2) {
             let [first, second] = pair else { continue };
             if first.word != second.word {
                 continue;
             }
             let (first, second) = (entry(0, first), entry(0, second));
-            let mut id = memory::with_capacity(first.length, "compare two ids")?;
-            id.extend_from_slice(self.walker.bytes(first.position, first.length)?);
-            if id == self.walker.bytes(second.position, second.length)? {
-                return Err(DecodeError::byte(
-                    first.position.max(second.position),
-                    format!(
-                        "the same id for labels {} and {}",
-                        first.label, second.label
-                    ),
-                    "one label for each id",
-                ));
+            // Ids that the file writes once are not compared: one could be shared by all labels.
+            if first.position != second.position {
+                let mut id = memory::with_capacity(first.length, "compare two ids")?;
+                id.extend_from_slice(self.walker.bytes(first.position, first.length)?);
+                if id != self.walker.bytes(second.position, second.length)? {
+                    return Ok(true);
+                }
             }
-            return Ok(true);
+            let place = |(_, second): &(Entry, Entry)| (second.position, second.label);
+            let found = (first, second);
+            if duplicate
+                .as_ref()
+                .is_none_or(|known| place(&found) < place(known))
+            {
+                duplicate = Some(found);
+            }
         }
-        Ok(false)
+        match duplicate {
+            None => Ok(false),
+            Some((first, second)) => Err(DecodeError::byte(
+                second.position,
+                format!(
+                    "the same id for labels {} and {}",
+                    first.label, second.label
+                ),
+                "one label for each id",
+            )),
+        }
     }
 
     fn check_inverse(

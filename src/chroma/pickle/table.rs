@@ -32,7 +32,8 @@ pub(super) struct ByFingerprint {
 impl ByFingerprint {
     /// Sorts `rows`. There must be no more than `u32::MAX`.
     pub(super) fn new(mut rows: Vec<Row>) -> Result<Self> {
-        rows.sort_unstable_by_key(|row| row.word);
+        // Rows of one id in the order of the file, so that an error names the same ones every time.
+        rows.sort_unstable_by_key(|row| (row.word, row.span.position(), row.label));
         let bits = (rows.len() / ROWS_PER_BUCKET).max(2).ilog2();
         let shift = u64::BITS - bits;
         let mut buckets = memory::with_capacity((1_usize << bits) + 1, "join its ids")?;

@@ -839,7 +839,7 @@ fn label_maps_that_contradict_each_other_are_refused() {
         (
             dict(&[(b"K\x01", &a), (b"K\x02", &a)]),
             dict(&[(&a, b"K\x01"), (&b, b"K\x02")]),
-            "the same id for labels",
+            "the same id for labels 1 and 2",
         ),
         (
             dict(&[(b"K\x01", &a), (b"K\x01", &b)]),
@@ -848,6 +848,25 @@ fn label_maps_that_contradict_each_other_are_refused() {
         ),
     ] {
         refuses(&with_maps(b"", &labels, &ids), expected);
+    }
+}
+
+#[test]
+fn labels_that_share_an_id_are_named_in_the_order_of_the_file() {
+    let ids: Vec<_> = (0..8).map(|id| text(&format!("id {id}"))).collect();
+    let labels: Vec<[u8; 2]> = (1..=24).map(|label| [b'K', label]).collect();
+    // Each id three times; which pair is met first depends on the random key of the fingerprints.
+    let pairs: Vec<(&[u8], &[u8])> = labels
+        .iter()
+        .enumerate()
+        .map(|(at, label)| (label.as_slice(), ids[at % 8].as_slice()))
+        .collect();
+    let inverse: Vec<(&[u8], &[u8])> = pairs.iter().map(|(label, id)| (*id, *label)).collect();
+    for _ in 0..20 {
+        refuses(
+            &with_maps(b"", &dict(&pairs), &dict(&inverse)),
+            "the same id for labels 1 and 9",
+        );
     }
 }
 
