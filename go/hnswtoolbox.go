@@ -23,7 +23,8 @@ const (
 	InputFormatArrowIPC InputFormat = "arrow_ipc" // the Arrow IPC file format
 )
 
-// DistanceMetric is what "near" means in an index.
+// DistanceMetric is what "near" means in an index. Chroma's names "l2" and "ip" are accepted for
+// DistanceMetricSquaredEuclidean and DistanceMetricDotProduct.
 type DistanceMetric string
 
 // The metrics that an index can be built for.
@@ -217,8 +218,8 @@ type options struct {
 	progress func(Progress)
 }
 
-// progressInterval is the time between two reports.
-const progressInterval = 200 * time.Millisecond
+// progressInterval is the time between two reports; a variable so that tests can shorten it.
+var progressInterval = 200 * time.Millisecond
 
 // WithProgress calls report a few times a second while the call runs, and once more when it has
 // succeeded. The calls come one after the other, from one goroutine, and the last of them has

@@ -348,11 +348,12 @@ func TestConcurrentCallsGiveTheRightFilesAndTheirOwnErrors(t *testing.T) {
 	running.Wait()
 }
 
-// longCalls are an extraction and a build that take seconds when nothing stops them.
+// longCalls are an extraction that takes minutes and a build that takes seconds when nothing stops
+// them.
 func longCalls(t *testing.T, directory string) map[string]func(context.Context, ...Option) error {
-	index := largeIndex(t, 100_000, 64)
+	index := endlessIndex(t)
 	input := filepath.Join(t.TempDir(), "input.parquet")
-	if _, err := ExtractIndex(ExtractRequest{IndexDir: index, OutputPath: input}); err != nil {
+	if _, err := ExtractIndex(ExtractRequest{IndexDir: largeIndex(t, 100_000, 64), OutputPath: input}); err != nil {
 		t.Fatal(err)
 	}
 	return map[string]func(context.Context, ...Option) error{
@@ -371,26 +372,34 @@ func longCalls(t *testing.T, directory string) map[string]func(context.Context, 
 	}
 }
 
+// On a busy machine a thread may wait for a processor longer than a call may take to stop. That is
+// why the least of several times counts: a call that looks for a cancellation too seldom is late
+// each time.
 func TestCancelledContextStopsACallWithin200MillisecondsAndLeavesNoFile(t *testing.T) {
+	const limit, attempts = 200 * time.Millisecond, 10
 	directory := t.TempDir()
 	for name, call := range longCalls(t, directory) {
 		for _, after := range []time.Duration{0, 50 * time.Millisecond, 400 * time.Millisecond} {
 			t.Run(fmt.Sprintf("%s/%v", name, after), func(t *testing.T) {
-				ctx, cancel := context.WithCancel(context.Background())
-				defer cancel()
-				var cancelled time.Time
-				time.AfterFunc(after, func() {
-					cancelled = time.Now()
-					cancel()
-				})
-				err := call(ctx)
-				if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrCancelled) {
-					t.Fatalf("found %v, expected a cancelled context", err)
+				least := time.Hour
+				for range attempts {
+					ctx, cancel := context.WithCancel(context.Background())
+					var cancelled time.Time
+					time.AfterFunc(after, func() {
+						cancelled = time.Now()
+						cancel()
+					})
+					err := call(ctx)
+					least = min(least, time.Since(cancelled))
+					if !errors.Is(err, context.Canceled) || !errors.Is(err, ErrCancelled) {
+						t.Fatalf("found %v, expected a cancelled context", err)
+					}
+					assertFiles(t, directory)
+					if least <= limit {
+						return
+					}
 				}
-				if took := time.Since(cancelled); took > 200*time.Millisecond {
-					t.Errorf("the call returned %v after it was cancelled", took)
-				}
-				assertFiles(t, directory)
+				t.Errorf("the call returned %v or more after it was cancelled", least)
 			})
 		}
 	}
@@ -429,6 +438,9 @@ func TestCancellationLeavesAnEarlierOutputAsItWas(t *testing.T) {
 func TestProgressIsReportedWhileACallRunsAndWhenItHasSucceeded(t *testing.T) {
 	directory := t.TempDir()
 	index := largeIndex(t, 50_000, 16)
+	interval := progressInterval
+	progressInterval = time.Millisecond
+	t.Cleanup(func() { progressInterval = interval })
 	var reports []Progress
 	_, err := ExtractIndexContext(context.Background(), ExtractRequest{
 		IndexDir: index, OutputPath: filepath.Join(directory, "out"), BatchSize: 4, Compression: CompressionZstd,

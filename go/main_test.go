@@ -93,15 +93,13 @@ func allFixtures(t testing.TB) []fixture {
 	return all
 }
 
-// largeIndex writes an index of n random vectors, for calls that shall take a while.
-func largeIndex(t testing.TB, n, dimension int) string {
-	t.Helper()
+// indexHeader is the header.bin of an index of n vectors, with the layout of its records.
+func indexHeader(n, dimension int) (header []byte, offsetData, size int) {
 	const m, maxM0 = 4, 8
-	const offsetData = 4 + 4*maxM0
+	offsetData = 4 + 4*maxM0
 	labelOffset := offsetData + 4*dimension
-	size := labelOffset + 8
+	size = labelOffset + 8
 
-	var header []byte
 	word := func(v int) { header = binary.LittleEndian.AppendUint64(header, uint64(v)) }
 	header = binary.LittleEndian.AppendUint32(header, 1)
 	word(0) // offset_level0
@@ -117,7 +115,38 @@ func largeIndex(t testing.TB, n, dimension int) string {
 	word(m)
 	header = binary.LittleEndian.AppendUint64(header, math.Float64bits(1/math.Log(m)))
 	word(100)
+	return header, offsetData, size
+}
 
+// endlessIndex writes an index whose extraction outlasts every test, on any machine: 40 GB of zeros
+// in a sparse file. Compressed, what is written of it before it is stopped is small.
+func endlessIndex(t testing.TB) string {
+	t.Helper()
+	const n, dimension = 10_000_000, 1024
+	header, _, size := indexHeader(n, dimension)
+	directory := t.TempDir()
+	for name, length := range map[string]int{
+		"header.bin": 0, "data_level0.bin": n * size, "length.bin": 4 * n, "link_lists.bin": 4 * n,
+	} {
+		path := filepath.Join(directory, name)
+		content := []byte(nil)
+		if name == "header.bin" {
+			content, length = header, len(header)
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, int64(length)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+// largeIndex writes an index of n random vectors, for calls that shall take a while.
+func largeIndex(t testing.TB, n, dimension int) string {
+	t.Helper()
+	header, offsetData, size := indexHeader(n, dimension)
 	random := rand.New(rand.NewSource(1))
 	records := make([]byte, 0, n*size)
 	for i := range n {

@@ -44,7 +44,7 @@ func runHelper(name string) {
 }
 
 func TestKilledExtractLeavesAnEarlierOutputWhole(t *testing.T) {
-	index := largeIndex(t, 100_000, 64)
+	index := endlessIndex(t)
 	directory := t.TempDir()
 	output := filepath.Join(directory, "out.parquet")
 	f := loadFixture(t, "1.5.9/l2")
