@@ -75,7 +75,8 @@ char *hnsw_toolbox_extract_index(const char *request_json);
       "label_column": null,                           of the labels; when null, "label", or else
                                                       "internal_id", or else row numbers
       "metric": "euclidean",                          or "squared_euclidean", "cosine",
-                                                      "dot_product", "manhattan"
+                                                      "dot_product", "manhattan"; or Chroma's names:
+                                                      "l2" is squared_euclidean, "ip" dot_product
       "include_deleted": false,
       "m": 16, "m0": null,                            m0: neighbours on level 0, 2*m when null
       "ef_construction": 200,

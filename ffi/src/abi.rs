@@ -83,7 +83,8 @@ pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char)
 ///      "label_column": null,                           of the labels; when null, "label", or else
 ///                                                      "internal_id", or else row numbers
 ///      "metric": "euclidean",                          or "squared_euclidean", "cosine",
-///                                                      "dot_product", "manhattan"
+///                                                      "dot_product", "manhattan"; or Chroma's names:
+///                                                      "l2" is squared_euclidean, "ip" dot_product
 ///      "include_deleted": false,
 ///      "m": 16, "m0": null,                            m0: neighbours on level 0, 2*m when null
 ///      "ef_construction": 200,

@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Check everything that an index directory promises.
     ///
     /// Exit status 1 says that it is damaged, which includes metadata that is missing or does not
-    /// fit.
+    /// fit; 2 says that it could not be checked.
     Verify(VerifyArguments),
 }
 
@@ -121,8 +121,9 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "NAME")]
     pub(super) label_column: Option<String>,
 
-    /// euclidean, squared_euclidean, cosine, dot_product or manhattan. The file states it; with
-    /// fast-hnsw, which does not read that, open it with the same.
+    /// euclidean, squared_euclidean, cosine, dot_product or manhattan; or as Chroma calls them, l2
+    /// for squared_euclidean and ip for dot_product. The file states it; with fast-hnsw, which
+    /// does not read that, open it with the same.
     #[arg(long, default_value_t)]
     pub(super) metric: Metric,
 

@@ -1,23 +1,23 @@
 //! Arguments in, library calls, answers out.
 //!
 //! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage. `verify`: 1 when it
-//! finds damage.
+//! finds damage, 2 when it cannot check. After a signal: 128 and its number, as a shell gives it, so
+//! 130 after an interrupt.
 
 mod args;
 mod build;
 mod extract;
 mod inspect;
 mod progress;
+mod signals;
 mod verify;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-#[cfg(unix)]
-use std::sync::{atomic::AtomicBool, Arc};
 
 use clap::{CommandFactory, Parser};
-use hnsw_toolbox::{CancelToken, Error, Monitor};
+use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
 use serde::Serialize;
 
 use args::{AnswerArguments, Arguments, Command, WorkArguments};
@@ -25,6 +25,7 @@ use progress::Bar;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
+const NOT_VERIFIED: u8 = 2;
 
 /// Runs the command that the process was given.
 pub(crate) fn run() -> ExitCode {
@@ -33,11 +34,18 @@ pub(crate) fn run() -> ExitCode {
     let cancel = CancelToken::new();
     let on_signal = cancel.clone();
     if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
-        report(&format!("interrupts are not handled: {error}"));
+        report(&format!("cannot install the interrupt handler: {error}"));
     }
-    if let Err(error) = survive_file_size_limit() {
-        report(&format!("a limit on file sizes is not handled: {error}"));
+    let signal = signals::last_one();
+    if let Err(error) = signals::survive_file_size_limit() {
+        report(&format!(
+            "cannot install the handler of a limit on file sizes: {error}"
+        ));
     }
+    let failed = match arguments.command {
+        Command::Verify(_) => NOT_VERIFIED,
+        _ => FAILED,
+    };
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
         Command::Build(arguments) => build::run(arguments, &cancel),
@@ -61,30 +69,20 @@ pub(crate) fn run() -> ExitCode {
         }
         Err(Failure::Work(error)) => {
             report(&error.to_string());
-            ExitCode::from(FAILED)
+            ExitCode::from(match error {
+                Error::Cancelled => 128 + signal.number(),
+                _ => failed,
+            })
         }
         // Whoever read the output has stopped, and needs no more words.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            ExitCode::from(FAILED)
+            ExitCode::from(failed)
         }
         Err(Failure::Output(error)) => {
             report(&format!("standard output: {error}"));
-            ExitCode::from(FAILED)
+            ExitCode::from(failed)
         }
     }
-}
-
-/// Lets a write beyond the limit on file sizes (`ulimit -f`) fail, where the system would end the
-/// process and leave the temporary file.
-#[cfg(unix)]
-fn survive_file_size_limit() -> io::Result<()> {
-    let ignored = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored).map(drop)
-}
-
-#[cfg(not(unix))]
-fn survive_file_size_limit() -> io::Result<()> {
-    Ok(())
 }
 
 /// A field as the command line calls it: `batch_size` is `--batch-size` there.
@@ -150,7 +148,7 @@ fn check_answerable(arguments: &AnswerArguments, paths: &[(&str, &Path)]) -> Res
     match other {
         Some((argument, path)) if arguments.json => Err(Failure::Usage(format!(
             "{argument}: found {}, expected a path in UTF-8, as JSON cannot carry another",
-            path.display()
+            display_path(path)
         ))),
         _ => Ok(()),
     }

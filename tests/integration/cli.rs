@@ -282,6 +282,74 @@ fn bad_input_and_failed_work_end_with_status_1_and_name_the_file() {
 }
 
 #[test]
+fn verify_ends_with_status_1_for_damage_and_2_where_it_cannot_look() {
+    let cut = Synthetic::new(Word::U64, 4, 4, 10).directory();
+    std::fs::write(cut.path().join("data_level0.bin"), [0; 100]).unwrap();
+    let output = run(&[&"verify", &cut.path()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!output.stdout.is_empty());
+
+    let file = cut.path().join("header.bin");
+    for path in [Path::new("/nowhere"), &file] {
+        let error = assert_failure(&run(&[&"verify", &path]), 2);
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let error = assert_failure(&run(&[&"verify", &cut.path()]), 2);
+    assert!(error.contains("header.bin"), "{error}");
+}
+
+#[test]
+fn a_persist_directory_is_refused_with_its_segments() {
+    let scratch = tempfile::tempdir().unwrap();
+    let persist = scratch.path().join("persist");
+    let uuid = "3f2c0a8e-1b7d-4c55-9a60-0123456789ab";
+    std::fs::create_dir_all(persist.join(uuid)).unwrap();
+    std::fs::write(persist.join("chroma.sqlite3"), b"").unwrap();
+    std::fs::write(persist.join(uuid).join("header.bin"), [0; 100]).unwrap();
+    let out = scratch.path().join("out.parquet");
+    for (arguments, status) in [
+        (&[&"extract" as &dyn AsRef<_>, &persist, &"-o", &out][..], 1),
+        (&[&"extract", &persist, &"-o", &out, &"--salvage"], 1),
+        (&[&"inspect", &persist], 1),
+        (&[&"verify", &persist], 2),
+    ] {
+        let error = assert_failure(&run(arguments), status);
+        assert!(error.contains("persist directory"), "{error}");
+        assert!(error.contains(&format!("{uuid} (100 bytes)")), "{error}");
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn metrics_have_chromas_names_too() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = scratch.path().join("in.parquet");
+    assert_silent_success(&run(&[&"extract", &fixture("1.5.9/ip"), &"-o", &input]));
+    let build = |metric: &str| {
+        let path = scratch.path().join(format!("{metric}.hnsw"));
+        let metric = format!("--metric={metric}");
+        let output = run(&[
+            &"build",
+            &input,
+            &"-o",
+            &path,
+            &metric,
+            &"--seed=1",
+            &"--json",
+        ]);
+        (
+            answer(&output)["metric"].clone(),
+            std::fs::read(path).unwrap(),
+        )
+    };
+    for (chroma, ours) in [("l2", "squared_euclidean"), ("ip", "dot_product")] {
+        assert_eq!(build(chroma), build(ours));
+    }
+}
+
+#[test]
 fn version_and_help_are_answers() {
     for arguments in [&["--version"][..], &["--help"], &["extract", "--help"]] {
         let output = Command::new(BINARY).args(arguments).output().unwrap();
@@ -420,17 +488,17 @@ mod unix {
     }
 
     #[test]
-    fn an_interrupt_or_a_termination_ends_with_status_1_and_leaves_the_earlier_file() {
+    fn an_interrupt_or_a_termination_leaves_the_earlier_file() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        for signal in ["-INT", "-TERM"] {
+        for (signal, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
             for name in ["out.parquet", "out.arrow"] {
                 let path = scratch.path().join(name);
                 std::fs::write(&path, OLD).unwrap();
                 let child = start_long_extraction(dir.path(), &path);
                 send(signal, &child);
                 let output = child.wait_with_output().unwrap();
-                let error = assert_failure(&output, 1);
+                let error = assert_failure(&output, status);
                 assert!(error.contains("cancelled"), "{error}");
                 assert_eq!(names(scratch.path()), [name]);
                 assert_eq!(std::fs::read(&path).unwrap(), OLD);
@@ -525,6 +593,26 @@ mod unix {
             .unwrap();
         let error = assert_failure(&output, 1);
         assert!(error.contains("standard output"), "{error}");
+    }
+
+    #[test]
+    fn control_characters_of_a_path_do_not_reach_the_terminal() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("\u{1b}[31m\n.parquet");
+        let index = fixture("1.5.9/ip");
+        let output = run(&[&"extract", &index, &"-o", &path]);
+        assert_silent_success(&output);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains("\\u{1b}[31m\\n.parquet: "), "{printed}");
+        // JSON has its own escapes, and keeps the path.
+        let output = run(&[&"extract", &index, &"-o", &path, &"--json"]);
+        assert_eq!(answer(&output)["output_path"], path.to_str().unwrap());
+        // A directory is no output.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let error = assert_failure(&run(&[&"extract", &index, &"-o", &path]), 1);
+        assert!(error.contains("\\u{1b}[31m\\n.parquet: "), "{error}");
+        assert!(!error.contains('\u{1b}'), "{error}");
     }
 
     #[test]

@@ -643,7 +643,7 @@ fn the_command_says_so_by_its_exit_status_and_in_json() {
         assert!(printed.starts_with(state), "{printed}");
     }
     let output = run(&healthy.path().join("nowhere"), &["--json"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty() && !output.stderr.is_empty());
 }
 
