@@ -13,19 +13,21 @@ const abiVersion = 1
 // symbols are the library's functions, as include/hnsw_toolbox.h declares them. A request is
 // bytes that end with a NUL; a pointer that comes back is the library's memory.
 type symbols struct {
-	abiVersion    func() uint32
-	version       func() unsafe.Pointer
-	extract       nativeCall
-	build         nativeCall
-	inspect       nativeCall
-	verify        nativeCall
-	lastError     func() unsafe.Pointer
-	lastErrorCode func() uint32
-	freeString    func(unsafe.Pointer)
-	tokenNew      func() uint64
-	tokenCancel   func(token uint64) bool
-	tokenProgress func(token uint64, done, total *uint64) bool
-	tokenFree     func(token uint64) bool
+	abiVersion      func() uint32
+	version         func() unsafe.Pointer
+	extract         nativeCall
+	build           nativeCall
+	inspect         nativeCall
+	verify          nativeCall
+	listCollections nativeCall
+	export          nativeCall
+	lastError       func() unsafe.Pointer
+	lastErrorCode   func() uint32
+	freeString      func(unsafe.Pointer)
+	tokenNew        func() uint64
+	tokenCancel     func(token uint64) bool
+	tokenProgress   func(token uint64, done, total *uint64) bool
+	tokenFree       func(token uint64) bool
 }
 
 // resolve fills the table in, from a loaded library.
@@ -46,6 +48,8 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_build_index", &s.build},
 		{"hnsw_toolbox_inspect", &s.inspect},
 		{"hnsw_toolbox_verify", &s.verify},
+		{"hnsw_toolbox_list_collections", &s.listCollections},
+		{"hnsw_toolbox_export", &s.export},
 		{"hnsw_toolbox_get_last_error", &s.lastError},
 		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
 		{"hnsw_toolbox_free_string", &s.freeString},

@@ -64,6 +64,18 @@ pub enum Error {
         /// What should stand there.
         expected: Cow<'static, str>,
     },
+    /// `chroma.sqlite3` cannot be read, or not as Chroma's database.
+    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    CorruptDatabase {
+        /// The database.
+        path: PathBuf,
+        /// The table, or the quantity that was checked.
+        field: Cow<'static, str>,
+        /// What the file holds.
+        found: String,
+        /// What is needed.
+        expected: String,
+    },
     /// A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
     #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     InvalidInput {
@@ -192,6 +204,7 @@ impl Error {
             Error::InvalidInput { .. } => 202,
             Error::Unsupported { .. } => 203,
             Error::InputChanged { .. } => 204,
+            Error::CorruptDatabase { .. } => 205,
             Error::Io { .. } => 300,
             Error::UnusablePath { .. } => 301,
             Error::OutOfMemory { .. } => 302,

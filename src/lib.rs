@@ -61,8 +61,12 @@ mod macros;
 mod bits;
 mod build;
 mod chroma;
+#[cfg(feature = "database")]
+mod collections;
 mod columnar;
 mod error;
+#[cfg(feature = "database")]
+mod export;
 mod extract;
 #[cfg(any(test, feature = "_fuzzing"))]
 #[doc(hidden)]
@@ -82,8 +86,17 @@ pub mod wire;
 
 pub use build::{build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildSummary};
 pub use chroma::{IndexHeader, LabelRange};
+#[cfg(feature = "database")]
+pub use collections::{
+    list_collections, CollectionFilter, CollectionFinding, CollectionList, CollectionMetadata,
+    CollectionReport, CollectionState,
+};
 pub use columnar::{ColumnarFormat, Compression};
 pub use error::{BoxError, Error, Result};
+#[cfg(feature = "database")]
+pub use export::{
+    export_collection, export_collections, ExportOptions, ExportSummary, ExportedFile, MetadataForm,
+};
 pub use extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, ExtractOptions, ExtractSummary,
     IndexProperties, JoinSummary, MetadataFrom, Record, Salvage, SalvageSummary, VectorForm,

@@ -69,6 +69,12 @@ impl<'a> Monitor<'a> {
         }
     }
 
+    /// The token that stops the operation.
+    #[cfg(feature = "database")]
+    pub(crate) fn token(&self) -> Option<CancelToken> {
+        self.cancel.cloned()
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         match self.cancel {
             Some(token) if token.is_cancelled() => Err(Error::Cancelled),

@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::build::{build_index_from_columnar, BuildOptions, BuildSummary};
 use crate::columnar::ColumnarFormat;
 use crate::error::Result;
+#[cfg(feature = "database")]
+use crate::export::{export_collections, ExportOptions, ExportSummary};
 use crate::extract::{extract_index_to_columnar, ColumnarOptions, ExtractSummary};
 use crate::graph::distance::Metric;
 use crate::progress::Monitor;
@@ -65,6 +67,34 @@ pub fn build(
         output_path,
         input_format: options.format,
         metric: options.graph.metric,
+        summary,
+    })
+}
+
+/// The answer to a request to export.
+#[cfg(feature = "database")]
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportResponse {
+    /// Where the output is, as it was asked for.
+    pub output_path: PathBuf,
+    /// Format of the files.
+    pub output_format: ColumnarFormat,
+    /// What was done.
+    pub summary: ExportSummary,
+}
+
+/// As [`export_collections`].
+#[cfg(feature = "database")]
+pub fn export(
+    persist_dir: PathBuf,
+    output_path: PathBuf,
+    options: &ExportOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExportResponse> {
+    let summary = export_collections(persist_dir, &output_path, options, monitor)?;
+    Ok(ExportResponse {
+        output_path,
+        output_format: options.format,
         summary,
     })
 }

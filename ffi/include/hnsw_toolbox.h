@@ -134,6 +134,52 @@ char *hnsw_toolbox_inspect(const char *request_json);
 char *hnsw_toolbox_verify(const char *request_json);
 
 /*
+ Lists the collections of a Chroma persist directory, the one with chroma.sqlite3.
+
+     {"persist_dir": "/path/to/persist-dir",          required
+      "database": null, "tenant": null,               only the collections of these
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ The response says of each collection its tenant, database, name, id, segment directory, metric
+ and where that was found, dimension, records, records in the index, rows of the log that wait
+ for the index, records without a vector, state, metadata and findings; and which directories
+ belong to no segment.
+
+ The persist directory is only read. Where SQLite left a journal or a write-ahead log, a copy of
+ the database is made in the system's temporary directory, and read. A database that changes
+ meanwhile is an error (204). Not to be called in a process that has the same database open by
+ another copy of SQLite: on POSIX systems, closing the file drops that process's locks on it.
+
+ Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index. A library that was
+ built without its feature "database" lacks this function and the next.
+ */
+char *hnsw_toolbox_list_collections(const char *request_json);
+
+/*
+ Writes the collections of a Chroma persist directory to Parquet or Arrow IPC files: ids,
+ vectors, documents and metadata, the newest writes included.
+
+     {"persist_dir": "/path/to/persist-dir",          required
+      "output_path": "/data/collections",             required
+      "output_format": "parquet",                     or "arrow_ipc"
+      "collections": null,                            an array of names; all when null or empty
+      "database": null, "tenant": null,               only the collections of these
+      "vectors": "original",                          or "stored": cosine vectors of length 1
+      "metadata": "json",                             or "columns": a typed column for each key
+      "index_columns": false,                         internal_id, label and seq_id, too
+      "batch_size": 1024,                             rows held in memory at a time
+      "compression": "none",                          or "snappy", "zstd"
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ "output_path" is a directory, which must not exist or be empty, and appears whole or not at all:
+ with a file for each collection, and manifest.json. With the extension .parquet, .arrow, .ipc or
+ .feather it is the file for one collection.
+
+ What is read, strings, ownership, errors and threads: as for hnsw_toolbox_list_collections.
+ */
+char *hnsw_toolbox_export(const char *request_json);
+
+/*
  Why the calling thread's last call that takes a request failed: "[E<code>] <words>". NULL when
  it succeeded, or when there was none. The functions that take no request leave it as it is.
 
@@ -149,6 +195,7 @@ const char *hnsw_toolbox_get_last_error(void);
      100  the request is not JSON, or not a request       101  a field's value is refused
      200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
      203  an input of a kind that is not supported        204  an input changed while it was read
+     205  chroma.sqlite3 cannot be read
      300  the operating system refused                    301  a path that cannot be used
      302  out of memory
      400  cancelled

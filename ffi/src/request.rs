@@ -9,6 +9,8 @@ use toolbox::{
     inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, InspectOptions,
     MetadataFrom, Monitor, Progress, Result, Salvage, VerifyOptions,
 };
+#[cfg(feature = "database")]
+use toolbox::{CollectionFilter, ExportOptions};
 
 use crate::token::{self, Token};
 
@@ -135,6 +137,59 @@ pub(crate) fn verify(request: &str) -> Result<String> {
     })?)
 }
 
+/// Runs a request to list collections and returns the response document.
+#[cfg(feature = "database")]
+pub(crate) fn list_collections(request: &str) -> Result<String> {
+    let fields = Fields::parse(request, &["persist_dir", "database", "tenant", "token"])?;
+    let persist_dir = fields.path("persist_dir")?;
+    let filter = CollectionFilter::default()
+        .with_database(fields.optional_text("database")?)
+        .with_tenant(fields.optional_text("tenant")?);
+
+    to_json(&monitored(fields.token()?, |monitor| {
+        toolbox::list_collections(persist_dir, &filter, monitor)
+    })?)
+}
+
+/// Runs an export request and returns the response document.
+#[cfg(feature = "database")]
+pub(crate) fn export(request: &str) -> Result<String> {
+    let fields = Fields::parse(
+        request,
+        &[
+            "persist_dir",
+            "output_path",
+            "output_format",
+            "collections",
+            "database",
+            "tenant",
+            "vectors",
+            "metadata",
+            "index_columns",
+            "batch_size",
+            "compression",
+            "token",
+        ],
+    )?;
+    let persist_dir = fields.path("persist_dir")?;
+    let output_path = fields.path("output_path")?;
+    let mut options = ExportOptions::default();
+    fields.name("output_format", &mut options.format)?;
+    options.filter = CollectionFilter::default()
+        .with_names(fields.texts("collections")?)
+        .with_database(fields.optional_text("database")?)
+        .with_tenant(fields.optional_text("tenant")?);
+    fields.name("vectors", &mut options.vectors)?;
+    fields.name("metadata", &mut options.metadata)?;
+    fields.flag("index_columns", &mut options.index_columns)?;
+    fields.size("batch_size", &mut options.batch_size)?;
+    fields.name("compression", &mut options.compression)?;
+
+    to_json(&monitored(fields.token()?, |monitor| {
+        wire::export(persist_dir, output_path, &options, monitor)
+    })?)
+}
+
 fn monitored<T>(
     token: Option<Arc<Token>>,
     work: impl FnOnce(&Monitor<'_>) -> Result<T>,
@@ -226,6 +281,17 @@ impl Fields {
     fn optional_text(&self, name: &'static str) -> Result<Option<String>> {
         let text = self.get_or_null(name, "a string, or null", Value::as_str)?;
         Ok(text.map(str::to_string))
+    }
+
+    #[cfg(feature = "database")]
+    fn texts(&self, name: &'static str) -> Result<Vec<String>> {
+        let texts = self.get_or_null(name, "an array of strings, or null", |value| {
+            let texts = value.as_array()?.iter();
+            texts
+                .map(|text| text.as_str().map(str::to_string))
+                .collect::<Option<Vec<_>>>()
+        })?;
+        Ok(texts.unwrap_or_default())
     }
 
     fn flag(&self, name: &'static str, flag: &mut bool) -> Result<()> {

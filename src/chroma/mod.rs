@@ -3,11 +3,17 @@
 //! Each file has a parser that takes a [`Source`](crate::io::source::Source) of bytes and returns a
 //! [`DecodeError`](decode_error::DecodeError); only [`segment`] knows of files and paths.
 
+#[cfg(feature = "database")]
+pub(crate) mod collection;
+#[cfg(feature = "database")]
+pub(crate) mod database;
 pub(crate) mod decode_error;
 pub(crate) mod header;
 pub(crate) mod labels;
 pub(crate) mod layout;
 pub(crate) mod link_lists;
+#[cfg(feature = "database")]
+pub(crate) mod metadata;
 pub(crate) mod norms;
 mod persist;
 pub(crate) mod pickle;

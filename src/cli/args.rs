@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "database")]
+use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
     Metric, VectorForm,
@@ -29,6 +31,15 @@ pub(super) enum Command {
     /// Exit status 1 says that it is damaged, which includes metadata that is missing or does not
     /// fit; 2 says that it could not be checked.
     Verify(VerifyArguments),
+    /// List the collections of a persist directory, and how each is.
+    #[cfg(feature = "database")]
+    Collections(CollectionsArguments),
+    /// Write the collections of a persist directory to Parquet or Arrow IPC files.
+    ///
+    /// Each record of a collection is a row: its id, vector, document, uri and metadata, the newest
+    /// writes included, which are in chroma.sqlite3 only. Nothing is written into PERSIST_DIR.
+    #[cfg(feature = "database")]
+    Export(ExportArguments),
 }
 
 #[derive(Args, Debug)]
@@ -194,6 +205,68 @@ pub(super) struct VerifyArguments {
     /// meanwhile.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+#[cfg(feature = "database")]
+#[derive(Args, Debug)]
+pub(super) struct CollectionsArguments {
+    /// Chroma's persist directory (the one with chroma.sqlite3).
+    pub(super) persist_dir: PathBuf,
+
+    #[command(flatten)]
+    pub(super) answer: AnswerArguments,
+}
+
+#[cfg(feature = "database")]
+#[derive(Args, Debug)]
+pub(super) struct ExportArguments {
+    /// Chroma's persist directory (the one with chroma.sqlite3).
+    pub(super) persist_dir: PathBuf,
+
+    /// The directory to write, which must not exist or be empty; or, with the extension .parquet,
+    /// .arrow, .ipc or .feather, the file for one collection.
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: PathBuf,
+
+    /// The name of a collection to write. May be given several times; all are written without it.
+    #[arg(long = "collection", value_name = "NAME")]
+    pub(super) collections: Vec<String>,
+
+    /// Write the collections of this database only.
+    #[arg(long, value_name = "NAME")]
+    pub(super) database: Option<String>,
+
+    /// Write the collections of this tenant only.
+    #[arg(long, value_name = "NAME")]
+    pub(super) tenant: Option<String>,
+
+    /// parquet or arrow_ipc. Without it the extension of OUT says; parquet for a directory.
+    #[arg(long)]
+    pub(super) format: Option<ColumnarFormat>,
+
+    /// original: as they were given to Chroma; stored: those of cosine collections divided by
+    /// their norm, as the index holds them.
+    #[arg(long, default_value_t = VectorForm::Original)]
+    pub(super) vectors: VectorForm,
+
+    /// json: one column with a JSON object for each record; columns: a typed column for each key.
+    #[arg(long, default_value_t)]
+    pub(super) metadata: MetadataForm,
+
+    /// Write the columns internal_id, label and seq_id, too.
+    #[arg(long)]
+    pub(super) index_columns: bool,
+
+    /// Most rows in a Parquet page or an Arrow record batch.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(super) batch_size: usize,
+
+    /// Compression of Parquet pages: none, snappy or zstd.
+    #[arg(long, default_value_t)]
+    pub(super) compression: Compression,
 
     #[command(flatten)]
     pub(super) work: WorkArguments,

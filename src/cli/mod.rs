@@ -6,6 +6,10 @@
 
 mod args;
 mod build;
+#[cfg(feature = "database")]
+mod collections;
+#[cfg(feature = "database")]
+mod export;
 mod extract;
 mod inspect;
 mod progress;
@@ -51,6 +55,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Build(arguments) => build::run(arguments, &cancel),
         Command::Inspect(arguments) => inspect::run(&arguments, &cancel),
         Command::Verify(arguments) => verify::run(&arguments, &cancel),
+        #[cfg(feature = "database")]
+        Command::Collections(arguments) => collections::run(&arguments, &cancel),
+        #[cfg(feature = "database")]
+        Command::Export(arguments) => export::run(arguments, &cancel),
     };
     match result {
         Ok(status) => status,

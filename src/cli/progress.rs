@@ -16,9 +16,9 @@ impl Bar {
             ProgressDrawTarget::stderr()
         };
         let bar = ProgressBar::with_draw_target(None, target).with_message(verb);
-        if let Ok(style) =
-            ProgressStyle::with_template("{msg} [{wide_bar}] {human_pos}/{human_len} rows, {eta}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg} [{wide_bar}] {human_pos}/{human_len} rows, {per_sec}, {eta}",
+        ) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(250));

@@ -211,8 +211,8 @@ pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
     if is_inside {
         return Err(Error::UnusablePath {
             path: target,
-            found: "a path inside the index directory".into(),
-            expected: "one outside, as nothing is written into an index that is salvaged".into(),
+            found: "a path inside the directory that is read".into(),
+            expected: "one outside, as nothing is written there".into(),
         });
     }
     Ok(())

@@ -5,3 +5,5 @@ pub(crate) mod file;
 pub(crate) mod mmap;
 pub(crate) mod protected;
 pub(crate) mod source;
+#[cfg(feature = "database")]
+pub(crate) mod temporary;

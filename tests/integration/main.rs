@@ -9,6 +9,8 @@ mod extract_fixtures;
 mod extract_properties;
 mod faults;
 mod hostile_index;
+#[cfg(feature = "database")]
+mod persist;
 mod protected_files;
 mod round_trip;
 mod salvage;

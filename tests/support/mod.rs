@@ -14,7 +14,10 @@ use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
 pub mod export;
 pub mod metadata_pickles;
+#[cfg(feature = "database")]
+pub mod persist;
 pub mod synthetic;
+pub mod table;
 
 pub use export::{assert_same_rows, Export, Row};
 pub use synthetic::{Element, Header, Random, Synthetic, Word};

@@ -1,33 +1,17 @@
 //! Rows that are pushed, read back by parquet2 and arrow2.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::Path;
-
-use arrow2::array::Array;
-use arrow2::datatypes::{DataType, Field};
-use arrow2::io::ipc::read::{read_file_metadata, FileReader};
-use parquet2::encoding::hybrid_rle::HybridRleDecoder;
-use parquet2::metadata::ColumnChunkMetaData;
-use parquet2::page::{split_buffer, Page};
-use parquet2::read::{decompress, get_page_iterator, read_metadata};
-use parquet2::schema::types::PhysicalType;
 
 use super::*;
 use crate::columnar::columns::{Column, ColumnType, ElementType};
 use crate::io::protected::Protected;
 
-/// A value that owns what it holds. Floats are compared bit by bit.
-#[derive(Clone, Debug, PartialEq)]
-enum Cell {
-    Null,
-    UInt64(u64),
-    Int64(i64),
-    Float64(u64),
-    Boolean(bool),
-    Utf8(String),
-    List(Vec<Cell>),
-    Float32(u32),
-}
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../tests/support/table.rs"]
+mod table;
+
+use table::Cell;
 
 /// Steele, Lea and Flood's SplitMix64.
 struct Random(u64);
@@ -175,167 +159,17 @@ fn write_table(path: &Path, options: &WriteOptions, schema: &Schema, rows: &[Vec
     file.commit().unwrap();
 }
 
-/// The rows of a Parquet file, by columns, and the number of rows of each row group.
-fn read_parquet(path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
-    let mut file = File::open(path).unwrap();
-    let footer = read_metadata(&mut file).unwrap();
-    let metadata = footer.key_value_metadata().as_ref().unwrap();
-    for (key, value) in &schema.metadata {
-        assert!(metadata
-            .iter()
-            .any(|pair| pair.key == *key && pair.value.as_ref() == Some(value)));
-    }
-    let mut columns = vec![Vec::new(); schema.columns.len()];
-    let mut groups = Vec::new();
-    for group in &footer.row_groups {
-        groups.push(group.num_rows());
-        assert_eq!(group.columns().len(), columns.len());
-        for (chunk, cells) in group.columns().iter().zip(&mut columns) {
-            let before = cells.len();
-            read_chunk(&mut file, chunk, cells);
-            assert_eq!(cells.len() - before, group.num_rows());
-        }
-    }
-    assert_eq!(groups.iter().sum::<usize>(), footer.num_rows);
-    (columns, groups)
-}
-
-fn read_chunk(file: &mut File, chunk: &ColumnChunkMetaData, cells: &mut Vec<Cell>) {
-    let descriptor = &chunk.descriptor().descriptor;
-    let highest = u32::try_from(descriptor.max_def_level).unwrap();
-    let is_list = descriptor.max_rep_level == 1;
-    let first = cells.len();
-    for page in get_page_iterator(chunk, file, None, Vec::new(), 1 << 30).unwrap() {
-        let Page::Data(page) = decompress(page.unwrap(), &mut Vec::new()).unwrap() else {
-            panic!("a dictionary page");
-        };
-        let (repetitions, definitions, mut values) = split_buffer(&page).unwrap();
-        let levels = |bytes, highest: i16| -> Vec<u32> {
-            let width = 16 - highest.leading_zeros();
-            let levels = HybridRleDecoder::try_new(bytes, width, page.num_values()).unwrap();
-            levels.map(Result::unwrap).collect()
-        };
-        let repetitions = levels(repetitions, descriptor.max_rep_level);
-        let definitions = levels(definitions, descriptor.max_def_level);
-        let (mut bit, physical) = (0, descriptor.primitive_type.physical_type);
-        let unsigned = descriptor.primitive_type.logical_type.is_some();
-        for (repetition, definition) in repetitions.into_iter().zip(definitions) {
-            let cell = (definition == highest).then(|| {
-                let mut take = |len: usize| {
-                    let (value, rest) = values.split_at(len);
-                    values = rest;
-                    value
-                };
-                match physical {
-                    PhysicalType::Boolean => {
-                        bit += 1;
-                        Cell::Boolean(values[(bit - 1) / 8] >> ((bit - 1) % 8) & 1 == 1)
-                    }
-                    PhysicalType::Int64 if unsigned => {
-                        Cell::UInt64(u64::from_le_bytes(take(8).try_into().unwrap()))
-                    }
-                    PhysicalType::Int64 => {
-                        Cell::Int64(i64::from_le_bytes(take(8).try_into().unwrap()))
-                    }
-                    PhysicalType::Double => {
-                        Cell::Float64(u64::from_le_bytes(take(8).try_into().unwrap()))
-                    }
-                    PhysicalType::Float => {
-                        Cell::Float32(u32::from_le_bytes(take(4).try_into().unwrap()))
-                    }
-                    PhysicalType::ByteArray => {
-                        let len = u32::from_le_bytes(take(4).try_into().unwrap());
-                        Cell::Utf8(String::from_utf8(take(len as usize).to_vec()).unwrap())
-                    }
-                    other => panic!("{other:?}"),
-                }
-            });
-            match (is_list, repetition, cell) {
-                (false, _, cell) => cells.push(cell.unwrap_or(Cell::Null)),
-                (true, 0, Some(cell)) => cells.push(Cell::List(vec![cell])),
-                (true, 0, None) if highest == 2 && definition == 0 => cells.push(Cell::Null),
-                (true, 0, None) => cells.push(Cell::List(Vec::new())),
-                (true, _, cell) => match cells.last_mut() {
-                    Some(Cell::List(elements)) => elements.push(cell.unwrap()),
-                    other => panic!("{other:?} goes on"),
-                },
-            }
-        }
-        assert_eq!(values.len(), bit.div_ceil(8), "bytes after the last value");
-    }
-    let statistics = chunk.statistics().map(Result::unwrap);
-    if let Some(statistics) = statistics {
-        let nulls = cells[first..].iter().filter(|cell| **cell == Cell::Null);
-        assert_eq!(statistics.null_count(), i64::try_from(nulls.count()).ok());
-    }
-}
-
-/// The rows of an Arrow IPC file, by columns, and the number of rows of each record batch.
-fn read_arrow(path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
-    use arrow2::array::{BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, Utf8Array};
-
-    fn cells(array: &dyn Array) -> Vec<Cell> {
-        macro_rules! each {
-            ($type:ty, $array:ident, $row:ident => $cell:expr) => {{
-                let $array = array.as_any().downcast_ref::<$type>().unwrap();
-                let cell = |$row| match $array.is_valid($row) {
-                    true => $cell,
-                    false => Cell::Null,
-                };
-                (0..$array.len()).map(cell).collect()
-            }};
-        }
-        match array.data_type() {
-            DataType::UInt64 => each!(PrimitiveArray<u64>, a, row => Cell::UInt64(a.value(row))),
-            DataType::Int64 => each!(PrimitiveArray<i64>, a, row => Cell::Int64(a.value(row))),
-            DataType::Float64 => {
-                each!(PrimitiveArray<f64>, a, row => Cell::Float64(a.value(row).to_bits()))
-            }
-            DataType::Float32 => {
-                each!(PrimitiveArray<f32>, a, row => Cell::Float32(a.value(row).to_bits()))
-            }
-            DataType::Boolean => each!(BooleanArray, a, row => Cell::Boolean(a.value(row))),
-            DataType::Utf8 => each!(Utf8Array<i32>, a, row => Cell::Utf8(a.value(row).into())),
-            DataType::List(field) => {
-                assert!(!field.is_nullable);
-                each!(ListArray<i32>, a, row => Cell::List(cells(a.value(row).as_ref())))
-            }
-            DataType::FixedSizeList(field, _) => {
-                assert!(!field.is_nullable);
-                let lists = array.as_any().downcast_ref::<FixedSizeListArray>().unwrap();
-                assert_eq!(lists.values().null_count(), 0);
-                each!(FixedSizeListArray, a, row => Cell::List(cells(a.value(row).as_ref())))
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    let mut file = File::open(path).unwrap();
-    let footer = read_file_metadata(&mut file).unwrap();
-    assert_eq!(
-        footer.schema.metadata,
-        schema.metadata.iter().cloned().collect()
-    );
-    let names = footer.schema.fields.iter().map(|Field { name, .. }| name);
-    assert!(names.eq(schema.columns.iter().map(|column| &column.name)));
-    let mut columns = vec![Vec::new(); schema.columns.len()];
-    let mut groups = Vec::new();
-    for batch in FileReader::new(file, footer, None, None) {
-        let batch = batch.unwrap();
-        groups.push(batch.len());
-        for (array, column) in batch.arrays().iter().zip(&mut columns) {
-            column.extend(cells(array.as_ref()));
-        }
-    }
-    (columns, groups)
-}
-
 /// The rows of a file, by columns, and the number of rows of each row group or record batch.
 fn read(format: ColumnarFormat, path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
-    match format {
-        ColumnarFormat::Parquet => read_parquet(path, schema),
-        ColumnarFormat::ArrowIpc => read_arrow(path, schema),
-    }
+    let table = match format {
+        ColumnarFormat::Parquet => table::read_parquet(path),
+        ColumnarFormat::ArrowIpc => table::read_arrow(path),
+    };
+    let metadata: BTreeMap<_, _> = schema.metadata.iter().cloned().collect();
+    assert_eq!(table.metadata, metadata);
+    let names = schema.columns.iter().map(|column| &column.name);
+    assert!(table.names.iter().eq(names));
+    (table.cells, table.groups)
 }
 
 fn options(format: ColumnarFormat, batch_size: usize) -> WriteOptions {

@@ -1,0 +1,41 @@
+//! What is worth knowing about a collection besides its records.
+
+use serde::Serialize;
+
+/// Something that is not as it should be, or that was decided on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CollectionFinding {
+    /// A name for the kind of finding, which never changes.
+    pub code: &'static str,
+    /// How many records, rows or pages it is about.
+    pub count: u64,
+    /// What was found.
+    pub message: String,
+}
+
+/// The findings of a collection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings(Vec<CollectionFinding>);
+
+impl Findings {
+    pub(crate) fn add(&mut self, code: &'static str, count: u64, message: String) {
+        self.0.push(CollectionFinding {
+            code,
+            count,
+            message,
+        });
+    }
+
+    /// Adds a finding that is there once, however often it is made.
+    pub(super) fn set(&mut self, code: &'static str, count: u64, message: String) {
+        match self.0.iter_mut().find(|finding| finding.code == code) {
+            Some(known) => known.count = known.count.max(count),
+            None => self.add(code, count, message),
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<CollectionFinding> {
+        self.0
+    }
+}

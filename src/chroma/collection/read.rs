@@ -1,0 +1,283 @@
+//! The second step: one record after another.
+
+use std::collections::BTreeMap;
+
+use super::base::VectorReader;
+use super::{Index, Location, Origin, Packed, Plan};
+use crate::chroma::database::catalog::Space;
+use crate::chroma::database::queue::{Operation, QueueReader};
+use crate::chroma::database::records::{Record, RecordReader};
+use crate::chroma::metadata::Texts;
+use crate::error::Result;
+use crate::progress::Monitor;
+
+/// A record, in buffers that the next one fills again.
+#[derive(Debug)]
+pub(crate) struct Row<'r> {
+    pub(crate) id: &'r str,
+    pub(crate) vector: Option<&'r [f32]>,
+    pub(crate) texts: &'r Texts,
+    pub(crate) seq_id: Option<u64>,
+    /// Where in the index the vector is, if it is there.
+    pub(crate) internal_id: Option<u64>,
+    pub(crate) label: Option<u64>,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) rows: u64,
+    pub(crate) from_index: u64,
+    pub(crate) from_log: u64,
+    pub(crate) without_vector: u64,
+    /// The ids of the first of those.
+    pub(crate) first_without_vector: Vec<String>,
+    /// Records whose id, and records whose document and metadata, cannot be read.
+    pub(crate) damaged_ids: u64,
+    pub(crate) damaged_texts: u64,
+    /// Rows of the log whose metadata cannot be read.
+    pub(crate) damaged_logged_texts: u64,
+}
+
+/// Ids that are named of those without a vector.
+const NAMED: usize = 100;
+
+impl Plan {
+    /// Calls `visit` with each record.
+    ///
+    /// With `original`, the vectors of a cosine collection are those that were given; if it is
+    /// false, all are divided by their norm, as the index holds them. When it is `None`, no vector
+    /// is read.
+    pub(crate) fn for_each(
+        &self,
+        origin: Origin<'_>,
+        original: Option<bool>,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<Outcome> {
+        let cosine = origin.collection.space == Space::Cosine;
+        let mut vectors = Vectors {
+            index: match (self.index.records(), original) {
+                (Some(records), Some(original)) => {
+                    Some(VectorReader::new(records, cosine && original)?)
+                }
+                _ => None,
+            },
+            log: match original {
+                Some(_) => QueueReader::new(origin.database)?,
+                None => None,
+            },
+            normalize: cosine && original == Some(false),
+            dimension: self.dimension.unwrap_or(0),
+            buffer: Vec::new(),
+        };
+        let mut texts = LoggedTexts {
+            reader: QueueReader::new(origin.database)?,
+            unreadable: 0,
+        };
+        let mut outcome = Outcome::default();
+        let mut record = Record::default();
+        let mut emit = |record: &Record, vector: Packed, outcome: &mut Outcome| -> Result<()> {
+            let found = vectors.read(vector)?;
+            outcome.rows += 1;
+            match found {
+                Some(Read::Index { .. }) => outcome.from_index += 1,
+                Some(Read::Log) => outcome.from_log += 1,
+                None => {
+                    outcome.without_vector += 1;
+                    if outcome.first_without_vector.len() < NAMED {
+                        outcome.first_without_vector.push(record.id.clone());
+                    }
+                }
+            }
+            let (internal_id, label) = match found {
+                Some(Read::Index { internal_id, label }) => (Some(internal_id), Some(label)),
+                _ => (None, None),
+            };
+            visit(&Row {
+                id: &record.id,
+                vector: found.map(|_| vectors.buffer.as_slice()),
+                texts: &record.texts,
+                seq_id: record.seq_id,
+                internal_id,
+                label,
+            })
+        };
+
+        if let Some(mut reader) = RecordReader::new(origin.database)? {
+            let mut names = None;
+            for row in &self.rows {
+                monitor.check()?;
+                if !reader.read(row.rowid, &mut record)? {
+                    let names = match &mut names {
+                        Some(names) => names,
+                        None => names.insert(unreadable_ids(origin, monitor)?),
+                    };
+                    let Some(name) = names.remove(&row.rowid) else {
+                        outcome.damaged_ids += 1;
+                        continue;
+                    };
+                    record.id = name;
+                }
+                if !self.lag.is_empty() {
+                    let fingerprint = self.fingerprinter.of(&record.id);
+                    texts.apply(self.lag.group(fingerprint), 0, &mut record)?;
+                }
+                emit(&record, row.vector, &mut outcome)?;
+            }
+            outcome.damaged_texts = reader.damaged_texts;
+        }
+        for row in &self.appended {
+            monitor.check()?;
+            let Some(id) = texts.id(row.created)? else {
+                outcome.damaged_ids += 1;
+                continue;
+            };
+            record.clear();
+            record.id = id;
+            let group = self.lag.group(row.fingerprint);
+            texts.apply(group, row.created, &mut record)?;
+            emit(&record, row.vector, &mut outcome)?;
+        }
+        self.for_each_orphan(&mut texts, monitor, |id, vector| {
+            record.clear();
+            record.id.push_str(id);
+            emit(&record, vector, &mut outcome)
+        })?;
+        outcome.damaged_logged_texts = texts.unreadable;
+        Ok(outcome)
+    }
+
+    fn for_each_orphan(
+        &self,
+        texts: &mut LoggedTexts<'_>,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(&str, Packed) -> Result<()>,
+    ) -> Result<()> {
+        let of_index: Vec<u32> = self
+            .orphans
+            .iter()
+            .filter_map(|vector| match vector.unpack() {
+                Location::Index(internal_id) => Some(internal_id),
+                _ => None,
+            })
+            .collect();
+        if let (Index::Base(base), false) = (&self.index, of_index.is_empty()) {
+            let names = base.names(&of_index, monitor)?;
+            for (id, internal_id) in names.iter().zip(of_index) {
+                visit(id, Packed::index(internal_id))?;
+            }
+        }
+        for vector in &self.orphans {
+            if let Location::Log(seq_id) = vector.unpack() {
+                if let Some(id) = texts.id(seq_id)? {
+                    visit(&id, *vector)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ids of the records whose row in the table cannot be read, from the index over it.
+fn unreadable_ids(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<BTreeMap<i64, String>> {
+    let mut names = BTreeMap::new();
+    let Some(segment) = &origin.collection.metadata_segment else {
+        return Ok(names);
+    };
+    origin
+        .database
+        .unreadable_ids(&segment.id, monitor, |rowid, id| {
+            names.insert(rowid, id.to_string());
+        })?;
+    Ok(names)
+}
+
+#[derive(Clone, Copy)]
+enum Read {
+    Index { internal_id: u64, label: u64 },
+    Log,
+}
+
+struct Vectors<'p> {
+    index: Option<VectorReader<'p>>,
+    log: Option<QueueReader<'p>>,
+    normalize: bool,
+    dimension: usize,
+    buffer: Vec<f32>,
+}
+
+impl Vectors<'_> {
+    /// Reads a vector into the buffer.
+    fn read(&mut self, vector: Packed) -> Result<Option<Read>> {
+        self.buffer.clear();
+        match (vector.unpack(), &mut self.index, &mut self.log) {
+            (Location::Index(internal_id), Some(index), _) => {
+                let label = index.read(internal_id, &mut self.buffer)?;
+                let internal_id = u64::from(internal_id);
+                Ok(Some(Read::Index { internal_id, label }))
+            }
+            (Location::Log(seq_id), _, Some(log)) => {
+                let found = log.vector(seq_id, &mut self.buffer)?;
+                if !found || self.buffer.len() != self.dimension {
+                    return Ok(None);
+                }
+                if self.normalize {
+                    normalize(&mut self.buffer);
+                }
+                Ok(Some(Read::Log))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Divides a vector by its norm, as hnswlib does when it takes one up.
+fn normalize(vector: &mut [f32]) {
+    let norm: f32 = vector.iter().map(|component| component * component).sum();
+    let scale = 1.0 / (norm.sqrt() + 1e-30);
+    for component in vector {
+        *component *= scale;
+    }
+}
+
+/// Merges what the log says of a record into it.
+struct LoggedTexts<'d> {
+    reader: Option<QueueReader<'d>>,
+    unreadable: u64,
+}
+
+impl LoggedTexts<'_> {
+    fn id(&mut self, seq_id: i64) -> Result<Option<String>> {
+        match &mut self.reader {
+            Some(reader) => reader.id(seq_id),
+            None => Ok(None),
+        }
+    }
+
+    /// Applies the rows of an id from `first` on. An add creates the record, or does nothing to one
+    /// that is there.
+    fn apply(
+        &mut self,
+        group: &[(u64, super::Logged)],
+        first: i64,
+        record: &mut Record,
+    ) -> Result<()> {
+        let Some(reader) = &mut self.reader else {
+            return Ok(());
+        };
+        for (_, logged) in group {
+            let seq_id = logged.seq_id();
+            if seq_id < first || logged.operation() == Operation::Add && seq_id != first {
+                continue;
+            }
+            record.seq_id = u64::try_from(seq_id).ok();
+            if let Some(json) = reader.metadata(seq_id)? {
+                if record.texts.merge(&json).is_err() {
+                    self.unreadable += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! `chroma.sqlite3`: collections, their metadata, and the log of writes.
+//!
+//! The database belongs to Chroma, which may be running, may have died in the middle of a write,
+//! and may be of any version since 0.4. So it is never opened for writing where it is, and nothing
+//! is taken for granted: columns are looked up, numbers are decoded by what each row holds, pages
+//! that cannot be read are stepped over and counted, and no full-text table is ever touched.
+//!
+//! ```text
+//! collections ─┬─ segments (VECTOR)   ── max_seq_id, segment_metadata, a directory of that name
+//!              └─ segments (METADATA) ── max_seq_id, embeddings ── embedding_metadata, …_array
+//! embeddings_queue ── every write, by topic; those up to the watermark may be gone
+//! ```
+
+pub(crate) mod catalog;
+mod files;
+pub(crate) mod queue;
+pub(crate) mod records;
+mod scan;
+pub(crate) mod seq_id;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
+
+use self::files::DatabaseFiles;
+pub(crate) use self::scan::Damage;
+use crate::error::{Error, Result};
+use crate::progress::Monitor;
+
+/// Name of the database in a persist directory.
+pub(crate) const FILE_NAME: &str = "chroma.sqlite3";
+
+/// KiB of pages that SQLite keeps.
+const CACHE_KIB: i32 = 4096;
+
+/// Steps of SQLite's virtual machine between two looks at the cancel token.
+const STEPS_PER_CHECK: i32 = 10_000;
+
+/// Chroma's database, open for reading.
+#[derive(Debug)]
+pub(crate) struct Database {
+    // Closed before the copy that it reads is removed.
+    connection: Connection,
+    files: DatabaseFiles,
+    /// The columns of each ordinary table.
+    tables: BTreeMap<String, Vec<String>>,
+}
+
+impl Database {
+    /// Opens the database of a persist directory.
+    ///
+    /// With a rollback journal or a write-ahead log beside it, a copy of the whole set is opened,
+    /// since reading it means replaying them, which writes.
+    pub(crate) fn open(persist_dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
+        let files = DatabaseFiles::open(persist_dir, monitor)?;
+        let connection = connect(&files, monitor).map_err(|error| failed(files.path(), error))?;
+        let mut database = Self {
+            connection,
+            files,
+            tables: BTreeMap::new(),
+        };
+        database.read_tables()?;
+        Ok(database)
+    }
+
+    /// The database in the persist directory.
+    pub(crate) fn path(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// What had to be replayed in a copy: `-journal` or `-wal`.
+    pub(crate) fn replayed(&self) -> Option<&'static str> {
+        self.files.replayed()
+    }
+
+    /// Fails when the database changed since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.files.check_unchanged()
+    }
+
+    /// Whether there is such an ordinary table.
+    pub(crate) fn has_table(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
+    }
+
+    /// Whether the table has that column.
+    pub(crate) fn has_column(&self, table: &str, column: &str) -> bool {
+        self.tables
+            .get(table)
+            .is_some_and(|columns| columns.iter().any(|name| name == column))
+    }
+
+    /// The column's name, or NULL for a column that came in a later version.
+    fn column_or_null(&self, table: &str, column: &'static str) -> &'static str {
+        if self.has_column(table, column) {
+            column
+        } else {
+            "NULL"
+        }
+    }
+
+    fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
+        self.connection
+            .prepare(sql)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> Error {
+        failed(self.path(), error)
+    }
+
+    fn corrupt(
+        &self,
+        field: impl Into<std::borrow::Cow<'static, str>>,
+        found: impl ToString,
+        expected: impl ToString,
+    ) -> Error {
+        corrupt(self.path(), field, found, expected)
+    }
+
+    fn read_tables(&mut self) -> Result<()> {
+        // Views and virtual tables run code of the file's choice: only ordinary tables count.
+        let mut tables = BTreeMap::new();
+        {
+            let mut statement = self.prepare(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'",
+            )?;
+            let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
+            while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
+                if let Some(name) = text(row, 0) {
+                    tables.insert(name, Vec::new());
+                }
+            }
+        }
+        for (table, columns) in &mut tables {
+            let quoted = table.replace('"', "\"\"");
+            let mut statement = self.prepare(&format!("PRAGMA table_info(\"{quoted}\")"))?;
+            let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
+            while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
+                columns.extend(text(row, 1));
+            }
+        }
+        self.tables = tables;
+        for table in ["collections", "segments"] {
+            if !self.has_table(table) {
+                return Err(self.corrupt(
+                    "tables",
+                    format!("no table {table}"),
+                    "a database that Chroma 0.4 or later has made",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> rusqlite::Result<Connection> {
+    let (name, flags) = files.open_as();
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+    let mut connection = Connection::open_with_flags(name, flags)?;
+    for (config, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+    ] {
+        connection.set_db_config(config, on)?;
+    }
+    // Far above what our statements and Chroma's schema need. The length of a value is limited by
+    // the size of the file.
+    for (limit, most) in [
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
+        (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 2),
+        (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
+        (Limit::SQLITE_LIMIT_FUNCTION_ARG, 16),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 64),
+        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 16),
+        (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 1),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        connection.set_limit(limit, most)?;
+    }
+    if let Some(token) = monitor.token() {
+        let cancelled = move || token.is_cancelled();
+        connection.progress_handler(STEPS_PER_CHECK, Some(cancelled))?;
+    }
+    connection.execute_batch(&format!(
+        "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
+         PRAGMA cell_size_check = ON; PRAGMA query_only = ON;"
+    ))?;
+    Ok(connection)
+}
+
+/// The first of these columns of a row that is text, as a string of UTF-8.
+fn text(row: &Row<'_>, column: usize) -> Option<String> {
+    text_ref(row, column).map(|text| text.into_owned())
+}
+
+/// The same, borrowed. What is not UTF-8 is replaced.
+fn text_ref<'r>(row: &'r Row<'_>, column: usize) -> Option<std::borrow::Cow<'r, str>> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Text(bytes)) => Some(String::from_utf8_lossy(bytes)),
+        _ => None,
+    }
+}
+
+fn integer(row: &Row<'_>, column: usize) -> Option<i64> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Integer(value)) => Some(value),
+        _ => None,
+    }
+}
+
+/// Whether an error says that a page or a record of the file cannot be read.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as Sqlite;
+    match error {
+        Sqlite::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::TooBig
+        ),
+        _ => false,
+    }
+}
+
+fn failed(path: &Path, error: rusqlite::Error) -> Error {
+    use rusqlite::Error as Sqlite;
+    let (code, detail) = match &error {
+        Sqlite::SqliteFailure(failure, detail) => (Some(failure.code), detail.clone()),
+        Sqlite::SqlInputError { error, msg, .. } => (Some(error.code), Some(msg.clone())),
+        _ => (None, None),
+    };
+    let detail = detail.unwrap_or_else(|| error.to_string());
+    match code {
+        Some(ErrorCode::OperationInterrupted) => Error::Cancelled,
+        Some(ErrorCode::OutOfMemory) => Error::out_of_memory("read it", None).in_file(path),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            Error::io(path, "open")(std::io::Error::other(detail))
+        }
+        _ => corrupt(path, "content", detail, "a readable SQLite database"),
+    }
+}
+
+fn corrupt(
+    path: &Path,
+    field: impl Into<std::borrow::Cow<'static, str>>,
+    found: impl ToString,
+    expected: impl ToString,
+) -> Error {
+    Error::CorruptDatabase {
+        path: PathBuf::from(path),
+        field: field.into(),
+        found: found.to_string(),
+        expected: expected.to_string(),
+    }
+}

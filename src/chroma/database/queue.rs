@@ -1,0 +1,191 @@
+//! `embeddings_queue`: the log of writes.
+//!
+//! There is one sequence of numbers for all collections. Which collection a row belongs to is the
+//! last part of its topic; the parts before are configuration, not the names of a tenant or a
+//! database.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{OptionalExtension, Statement};
+
+use super::{integer, text_ref, Damage, Database};
+use crate::error::Result;
+use crate::progress::Monitor;
+
+const TABLE: &str = "embeddings_queue";
+
+/// What a row of the log does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Add,
+    Update,
+    Upsert,
+    Delete,
+    /// Chroma's own bookkeeping.
+    Backfill,
+    Unknown(i64),
+}
+
+impl Operation {
+    fn from_code(code: i64) -> Self {
+        match code {
+            0 => Self::Add,
+            1 => Self::Update,
+            2 => Self::Upsert,
+            3 => Self::Delete,
+            4 => Self::Backfill,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// The vector of a row, without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoggedVector {
+    Absent,
+    /// Of so many components.
+    Floats(usize),
+    /// In another encoding, or no whole number of floats.
+    Unreadable,
+}
+
+/// A row of the log, without its contents.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueRow<'r> {
+    pub(crate) seq_id: i64,
+    pub(crate) operation: Operation,
+    pub(crate) id: Cow<'r, str>,
+    pub(crate) vector: LoggedVector,
+}
+
+fn collection_of(topic: &str) -> &str {
+    topic.rsplit('/').next().unwrap_or(topic)
+}
+
+impl Database {
+    /// By collection, the first and the last sequence number of its rows.
+    pub(crate) fn topics(&self, monitor: &Monitor<'_>) -> Result<BTreeMap<String, (i64, i64)>> {
+        let mut topics = BTreeMap::<String, (i64, i64)>::new();
+        let all = (i64::MIN, i64::MAX);
+        // What is stepped over here is counted when the rows are read.
+        self.scan(TABLE, "topic", all, monitor, |seq_id, row| {
+            if let Some(topic) = text_ref(row, 1) {
+                let collection = collection_of(&topic);
+                match topics.get_mut(collection) {
+                    Some((_, last)) => *last = seq_id,
+                    None => {
+                        topics.insert(collection.to_string(), (seq_id, seq_id));
+                    }
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(topics)
+    }
+
+    /// Visits the rows of a collection whose sequence numbers are in `range`, in their order.
+    pub(crate) fn queue(
+        &self,
+        collection: &str,
+        range: (i64, i64),
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(QueueRow<'_>) -> Result<()>,
+    ) -> Result<Damage> {
+        // Neither of the functions of `vector` makes SQLite read it.
+        let columns = "topic, operation, id, typeof(vector), octet_length(vector), encoding";
+        self.scan(TABLE, columns, range, monitor, |seq_id, row| {
+            let topic = text_ref(row, 1);
+            if topic.as_deref().map(collection_of) != Some(collection) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let length = integer(row, 5).and_then(|length| usize::try_from(length).ok());
+            let vector = match (row.get_ref(4), length, row.get_ref(6)) {
+                (Ok(ValueRef::Text(b"null")), ..) => LoggedVector::Absent,
+                (Ok(ValueRef::Text(b"blob")), Some(0), _) => LoggedVector::Absent,
+                (
+                    Ok(ValueRef::Text(b"blob")),
+                    Some(length),
+                    Ok(ValueRef::Text(b"FLOAT32") | ValueRef::Null),
+                ) if length % 4 == 0 => LoggedVector::Floats(length / 4),
+                _ => LoggedVector::Unreadable,
+            };
+            if let (Some(operation), Some(id)) = (integer(row, 2), text_ref(row, 3)) {
+                visit(QueueRow {
+                    seq_id,
+                    operation: Operation::from_code(operation),
+                    id,
+                    vector,
+                })?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+}
+
+/// Reads what single rows of the log hold.
+#[derive(Debug)]
+pub(crate) struct QueueReader<'d> {
+    database: &'d Database,
+    vector: Statement<'d>,
+    metadata: Statement<'d>,
+    id: Statement<'d>,
+}
+
+impl<'d> QueueReader<'d> {
+    /// `None` when there is no log.
+    pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
+        if !database.has_table(TABLE) {
+            return Ok(None);
+        }
+        let column = |column: &str| {
+            database.prepare(&format!("SELECT {column} FROM {TABLE} WHERE seq_id = ?1"))
+        };
+        Ok(Some(Self {
+            database,
+            vector: column("vector")?,
+            metadata: column("metadata")?,
+            id: column("id")?,
+        }))
+    }
+
+    /// Appends the components of a row's vector; says whether there was one.
+    pub(crate) fn vector(&mut self, seq_id: i64, out: &mut Vec<f32>) -> Result<bool> {
+        let read = self.vector.query_row([seq_id], |row| {
+            Ok(match row.get_ref(0)? {
+                ValueRef::Blob(bytes) => {
+                    let (floats, _) = bytes.as_chunks::<4>();
+                    out.extend(floats.iter().map(|float| f32::from_le_bytes(*float)));
+                    true
+                }
+                _ => false,
+            })
+        });
+        let found = read
+            .optional()
+            .map_err(|error| self.database.failed(error))?;
+        Ok(found.unwrap_or(false))
+    }
+
+    /// The JSON object with a row's document and metadata.
+    pub(crate) fn metadata(&mut self, seq_id: i64) -> Result<Option<String>> {
+        let read = self
+            .metadata
+            .query_row([seq_id], |row| Ok(super::text(row, 0)));
+        let found = read
+            .optional()
+            .map_err(|error| self.database.failed(error))?;
+        Ok(found.flatten())
+    }
+
+    /// The id that a row is about.
+    pub(crate) fn id(&mut self, seq_id: i64) -> Result<Option<String>> {
+        let read = self.id.query_row([seq_id], |row| Ok(super::text(row, 0)));
+        let found = read
+            .optional()
+            .map_err(|error| self.database.failed(error))?;
+        Ok(found.flatten())
+    }
+}

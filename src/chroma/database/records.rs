@@ -1,0 +1,278 @@
+//! `embeddings` and `embedding_metadata`: ids, documents and metadata.
+
+use std::ops::ControlFlow;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, Statement};
+
+use super::seq_id::SeqId;
+use super::{is_damage, text, text_ref, Damage, Database};
+use crate::chroma::metadata::{Texts, Value};
+use crate::error::Result;
+use crate::progress::Monitor;
+
+const TABLE: &str = "embeddings";
+/// The id and the sequence number of a record.
+const HEAD: &str = "SELECT embedding_id, seq_id FROM embeddings";
+
+const VALUES: &str = "embedding_metadata";
+const LISTS: &str = "embedding_metadata_array";
+
+/// Rows visited between two looks at the cancel token.
+const ROWS_PER_CHECK: u32 = 1024;
+
+/// The first of the columns for strings, integers, floats and booleans that is not NULL.
+pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
+    if let Some(text) = text(row, first_column) {
+        return Some(Value::Text(text));
+    }
+    let mut numbers = [first_column + 1, first_column + 2, first_column + 3]
+        .into_iter()
+        .map(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
+    let (int, float, bool) = (numbers.next()?, numbers.next()?, numbers.next()?);
+    match (int, float, bool) {
+        (ValueRef::Integer(value), ..) => Some(Value::Int(value)),
+        (_, ValueRef::Real(value), _) => Some(Value::Float(value)),
+        // A float without a fraction may be kept as an integer in the file; SQLite turns it back.
+        (_, ValueRef::Integer(value), _) => {
+            #[allow(clippy::cast_precision_loss)] // the column is declared REAL
+            Some(Value::Float(value as f64))
+        }
+        (_, _, ValueRef::Integer(value)) => Some(Value::Bool(value != 0)),
+        _ => None,
+    }
+}
+
+impl Database {
+    /// Visits the rowid and the id of each record of a metadata segment, in no order.
+    ///
+    /// They are in an index of the table, which is all that is read. Returns whether all of it
+    /// could be read.
+    pub(crate) fn record_ids_by_index(
+        &self,
+        segment: &str,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(i64, &str) -> Result<()>,
+    ) -> Result<bool> {
+        if !self.has_table(TABLE) {
+            return Ok(true);
+        }
+        let mut statement = self.prepare(&format!(
+            "SELECT rowid, embedding_id FROM {TABLE} WHERE segment_id = ?1"
+        ))?;
+        let mut rows = statement
+            .query([segment])
+            .map_err(|error| self.failed(error))?;
+        let mut until_check = 0;
+        loop {
+            if until_check == 0 {
+                monitor.check()?;
+                until_check = ROWS_PER_CHECK;
+            }
+            until_check -= 1;
+            match rows.next() {
+                Ok(Some(row)) => {
+                    if let (Some(rowid), Some(id)) = (super::integer(row, 0), text_ref(row, 1)) {
+                        visit(rowid, &id)?;
+                    }
+                }
+                Ok(None) => return Ok(true),
+                Err(error) if is_damage(&error) => return Ok(false),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    /// The same from the table itself, past pages that cannot be read, in the order of the rowids.
+    pub(crate) fn record_ids_by_table(
+        &self,
+        segment: &str,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(i64, &str) -> Result<()>,
+    ) -> Result<Damage> {
+        let all = (i64::MIN, i64::MAX);
+        let columns = "segment_id, embedding_id";
+        self.scan(TABLE, columns, all, monitor, |rowid, row| {
+            if text_ref(row, 1).as_deref() == Some(segment) {
+                if let Some(id) = text_ref(row, 2) {
+                    visit(rowid, &id)?;
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Visits the records of the index that cannot be read in the table.
+    pub(crate) fn unreadable_ids(
+        &self,
+        segment: &str,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(i64, &str),
+    ) -> Result<()> {
+        let mut row = self.prepare(&format!("{HEAD} WHERE rowid = ?1"))?;
+        self.record_ids_by_index(segment, monitor, |rowid, id| {
+            match row.exists([rowid]) {
+                Ok(true) => {}
+                Ok(false) => visit(rowid, id),
+                Err(error) if is_damage(&error) => visit(rowid, id),
+                Err(error) => return Err(self.failed(error)),
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Number of records of a metadata segment, or of those that can be counted.
+    pub(crate) fn record_count(&self, segment: &str) -> Result<u64> {
+        if !self.has_table(TABLE) {
+            return Ok(0);
+        }
+        let mut statement = self.prepare(&format!(
+            "SELECT count(*) FROM {TABLE} WHERE segment_id = ?1"
+        ))?;
+        match statement.query_row([segment], |row| row.get::<_, i64>(0)) {
+            Ok(count) => Ok(u64::try_from(count).unwrap_or(0)),
+            Err(error) if is_damage(&error) => Ok(0),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Whether any record of a metadata segment was written by a version before 1.0.
+    pub(crate) fn has_python_records(&self, segment: &str) -> Result<bool> {
+        if !self.has_table(TABLE) {
+            return Ok(false);
+        }
+        let mut statement = self.prepare(&format!(
+            "SELECT 1 FROM {TABLE} WHERE segment_id = ?1 AND typeof(seq_id) = 'blob' LIMIT 1"
+        ))?;
+        statement
+            .exists([segment])
+            .map_err(|error| self.failed(error))
+    }
+}
+
+/// What the tables say of one record.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) seq_id: Option<u64>,
+    pub(crate) texts: Texts,
+}
+
+impl Record {
+    pub(crate) fn clear(&mut self) {
+        self.id.clear();
+        self.seq_id = None;
+        self.texts.clear();
+    }
+}
+
+/// Reads records by rowid.
+#[derive(Debug)]
+pub(crate) struct RecordReader<'d> {
+    database: &'d Database,
+    head: Statement<'d>,
+    values: Option<Statement<'d>>,
+    lists: Option<Statement<'d>>,
+    /// Records whose document and metadata cannot be read.
+    pub(crate) damaged_texts: u64,
+}
+
+impl<'d> RecordReader<'d> {
+    /// `None` when there is no table of records.
+    pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
+        if !database.has_table(TABLE) {
+            return Ok(None);
+        }
+        let values = |table: &'static str, order: &str| -> Result<_> {
+            if !database.has_table(table) {
+                return Ok(None);
+            }
+            let bool_value = database.column_or_null(table, "bool_value");
+            let sql = format!(
+                "SELECT key, string_value, int_value, float_value, {bool_value} FROM {table} \
+                 WHERE id = ?1 ORDER BY {order}"
+            );
+            Ok(Some(database.prepare(&sql)?))
+        };
+        Ok(Some(Self {
+            database,
+            head: database.prepare(&format!("{HEAD} WHERE rowid = ?1"))?,
+            values: values(VALUES, "key")?,
+            lists: match database.is_empty(LISTS)? {
+                true => None,
+                false => values(LISTS, "rowid")?,
+            },
+            damaged_texts: 0,
+        }))
+    }
+
+    /// Reads a record into `record`; says whether its id could be read.
+    pub(crate) fn read(&mut self, rowid: i64, record: &mut Record) -> Result<bool> {
+        record.clear();
+        let head = self.head.query_row([rowid], |row| {
+            if let ValueRef::Text(id) = row.get_ref(0)? {
+                record.id.push_str(&String::from_utf8_lossy(id));
+            }
+            record.seq_id = SeqId::decode(row.get_ref(1)?).map(|seq_id| seq_id.value);
+            Ok(())
+        });
+        match head {
+            Ok(()) => {}
+            Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(false),
+            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) => return Err(self.database.failed(error)),
+        }
+        if !self.read_texts(rowid, &mut record.texts)? {
+            self.damaged_texts += 1;
+        }
+        Ok(true)
+    }
+
+    /// Returns whether all of them could be read.
+    fn read_texts(&mut self, rowid: i64, texts: &mut Texts) -> Result<bool> {
+        let database = self.database;
+        for (statement, is_list) in [(&mut self.values, false), (&mut self.lists, true)] {
+            let Some(statement) = statement else {
+                continue;
+            };
+            let mut rows = statement
+                .query([rowid])
+                .map_err(|error| database.failed(error))?;
+            loop {
+                match rows.next() {
+                    Ok(Some(row)) => {
+                        let Some(key) = text_ref(row, 0) else {
+                            continue;
+                        };
+                        match (value(row, 1), is_list) {
+                            (value, true) => texts.append(&key, value.unwrap_or(Value::Null)),
+                            (Some(value), false) => texts.set(key.into_owned(), Some(value)),
+                            (None, false) => {}
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) if is_damage(&error) => return Ok(false),
+                    Err(error) => return Err(database.failed(error)),
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Database {
+    fn is_empty(&self, table: &str) -> Result<bool> {
+        if !self.has_table(table) {
+            return Ok(true);
+        }
+        let exists = self
+            .prepare(&format!("SELECT 1 FROM {table} LIMIT 1"))?
+            .exists([]);
+        match exists {
+            Ok(exists) => Ok(!exists),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Which collections a persist directory holds, and how each is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::chroma::collection::{Origin, Plan};
+use crate::chroma::database::catalog::{Catalog, Collection, LOCAL_INDEX};
+use crate::chroma::database::Database;
+use crate::chroma::metadata::Map;
+use crate::error::{Error, Result};
+use crate::progress::Monitor;
+
+pub use crate::chroma::collection::CollectionFinding;
+
+/// Which collections are meant, where a persist directory has several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CollectionFilter {
+    /// Their names; all when there are none. A name is that of one collection in each database.
+    pub names: Vec<String>,
+    /// The database that they are in.
+    pub database: Option<String>,
+    /// The tenant that their database belongs to.
+    pub tenant: Option<String>,
+}
+
+setters!(CollectionFilter {
+    with_names(names: Vec<String>),
+    with_database(database: impl Into<Option<String>>),
+    with_tenant(tenant: impl Into<Option<String>>),
+});
+
+/// What [`list_collections`] finds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CollectionList {
+    /// The persist directory.
+    pub persist_dir: PathBuf,
+    /// The version of each part of the schema of `chroma.sqlite3`.
+    pub chroma_schema: BTreeMap<String, i64>,
+    /// The journal or log of SQLite that was replayed, in a copy, to read the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<&'static str>,
+    /// The collections, by tenant, database and name.
+    pub collections: Vec<CollectionReport>,
+    /// Directories that belong to no segment, such as those of deleted collections.
+    pub orphan_directories: Vec<String>,
+    /// What is wrong with the database as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<CollectionFinding>,
+}
+
+/// A collection, by numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CollectionReport {
+    /// The tenant.
+    pub tenant: String,
+    /// The database, in Chroma's sense.
+    pub database: String,
+    /// The name, which is unique in its database.
+    pub name: String,
+    /// The id of the collection, which is not the name of its directory.
+    pub id: String,
+    /// The directory of its index in the persist directory; absent when there is none.
+    pub segment_dir: Option<String>,
+    /// The distance that its index uses: `l2`, `cosine` or `ip`.
+    pub metric: &'static str,
+    /// Where that is written.
+    pub metric_source: &'static str,
+    /// Components of each vector; absent until the first write.
+    pub dimension: Option<usize>,
+    /// Records that SQLite holds.
+    pub records: u64,
+    /// Records that the index holds.
+    pub in_index: u64,
+    /// Rows of the log that the index has not seen.
+    pub queued: u64,
+    /// Records without a vector, neither in the index nor in the log.
+    pub without_vector: u64,
+    /// How it is, in one word.
+    pub state: CollectionState,
+    /// What the user has noted about the collection.
+    pub metadata: CollectionMetadata,
+    /// What is worth knowing.
+    pub findings: Vec<CollectionFinding>,
+}
+
+named_enum! {
+    /// How a collection is.
+    pub enum CollectionState for "state" {
+        /// It has no records.
+        Empty = "empty",
+        /// Every vector is in the index.
+        Flushed = "flushed",
+        /// Every record has a vector, of which the newest are only in the log.
+        Queued = "queued",
+        /// Every record has a vector, though files are damaged or missing.
+        Damaged = "damaged",
+        /// Records are without a vector.
+        Incomplete = "incomplete",
+        /// Its index is of a kind that is not in the persist directory.
+        Unsupported = "unsupported",
+    }
+}
+
+/// What a user has noted about a collection: values by key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct CollectionMetadata(Map);
+
+impl CollectionMetadata {
+    pub(crate) fn of(collection: &Collection) -> Self {
+        Self(collection.metadata.clone())
+    }
+
+    /// The values as a JSON object with sorted keys.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = String::new();
+        self.0.write_json(&mut json);
+        json
+    }
+}
+
+/// Lists the collections of a persist directory, the one with `chroma.sqlite3`.
+///
+/// The directory is only read. When Chroma died in the middle of a write, or keeps a write-ahead
+/// log, a copy of the database is made in the system's temporary directory and brought up to date
+/// there. Memory: 16 bytes for each record of the largest collection, and up to 48 bytes for each
+/// id while its metadata is read.
+///
+/// # Errors
+///
+/// [`Error::UnusablePath`] when there is no database, [`Error::CorruptDatabase`] when it is not one
+/// of Chroma's or cannot be read, [`Error::InputChanged`] when Chroma wrote to it meanwhile, and
+/// [`Error::Cancelled`].
+pub fn list_collections(
+    persist_dir: impl AsRef<Path>,
+    filter: &CollectionFilter,
+    monitor: &Monitor<'_>,
+) -> Result<CollectionList> {
+    let persist = Persist::open(persist_dir.as_ref(), monitor)?;
+    let mut collections = Vec::new();
+    for chosen in persist.choose(filter)? {
+        let collection = chosen.collection;
+        let plan = Plan::new(chosen, monitor)?;
+        plan.check_unchanged()?;
+        collections.push(CollectionReport {
+            tenant: collection.tenant.clone(),
+            database: collection.database.clone(),
+            name: collection.name.clone(),
+            id: collection.id.clone(),
+            segment_dir: segment_dir(persist.dir, collection),
+            metric: collection.space.name(),
+            metric_source: collection.space_source.name(),
+            dimension: plan.dimension,
+            records: plan.counts.stored,
+            in_index: plan.counts.in_index,
+            queued: plan.counts.queued,
+            without_vector: plan.counts.without_vector,
+            state: state(collection, &plan),
+            metadata: CollectionMetadata::of(collection),
+            findings: plan.findings.into_vec(),
+        });
+    }
+    let list = CollectionList {
+        persist_dir: persist.dir.to_path_buf(),
+        chroma_schema: persist.catalog.schema.clone(),
+        replayed: persist.database.replayed(),
+        orphan_directories: persist.orphan_directories()?,
+        findings: persist.findings(),
+        collections,
+    };
+    persist.database.check_unchanged()?;
+    Ok(list)
+}
+
+fn segment_dir(persist_dir: &Path, collection: &Collection) -> Option<String> {
+    let id = &collection.vector_segment.as_ref()?.id;
+    let directory = crate::chroma::collection::directory_of(persist_dir, id)?;
+    directory.is_dir().then(|| id.clone())
+}
+
+pub(crate) fn state(collection: &Collection, plan: &Plan) -> CollectionState {
+    let is_local =
+        |segment: &crate::chroma::database::catalog::Segment| segment.type_ == LOCAL_INDEX;
+    if !collection.vector_segment.as_ref().is_none_or(is_local) {
+        return CollectionState::Unsupported;
+    }
+    if plan.counts.without_vector > 0 {
+        CollectionState::Incomplete
+    } else if plan.is_damaged {
+        CollectionState::Damaged
+    } else if plan.counts.records == 0 {
+        CollectionState::Empty
+    } else if plan.counts.queued > 0 {
+        CollectionState::Queued
+    } else {
+        CollectionState::Flushed
+    }
+}
+
+/// An open persist directory.
+#[derive(Debug)]
+pub(crate) struct Persist<'d> {
+    pub(crate) dir: &'d Path,
+    pub(crate) database: Database,
+    pub(crate) catalog: Catalog,
+    /// By collection id, the first and the last sequence number in the log; absent when there is
+    /// one collection, to which every row belongs.
+    log: Option<BTreeMap<String, (i64, i64)>>,
+}
+
+impl<'d> Persist<'d> {
+    pub(crate) fn open(dir: &'d Path, monitor: &Monitor<'_>) -> Result<Self> {
+        let database = Database::open(dir, monitor)?;
+        let catalog = Catalog::read(&database, monitor)?;
+        let log = match catalog.collections.len() {
+            0 | 1 => None,
+            _ => Some(database.topics(monitor)?),
+        };
+        Ok(Self {
+            dir,
+            database,
+            catalog,
+            log,
+        })
+    }
+
+    /// The collections that a filter means. Each of its names must be that of one at least.
+    pub(crate) fn choose(&self, filter: &CollectionFilter) -> Result<Vec<Origin<'_>>> {
+        let within = |collection: &&Collection| {
+            let is = |wanted: &Option<String>, name: &str| {
+                wanted.as_ref().is_none_or(|wanted| wanted == name)
+            };
+            is(&filter.database, &collection.database) && is(&filter.tenant, &collection.tenant)
+        };
+        let candidates: Vec<_> = self.catalog.collections.iter().filter(within).collect();
+        for name in &filter.names {
+            if !candidates.iter().any(|candidate| candidate.name == *name) {
+                let known: Vec<_> = candidates
+                    .iter()
+                    .take(20)
+                    .map(|candidate| candidate.name.as_str())
+                    .collect();
+                let expected = match known.as_slice() {
+                    [] => "a collection, of which there are none".to_string(),
+                    known => format!("one of {}", known.join(", ")),
+                };
+                return Err(Error::argument("collection", name, expected));
+            }
+        }
+        Ok(candidates
+            .into_iter()
+            .filter(|candidate| filter.names.is_empty() || filter.names.contains(&candidate.name))
+            .map(|collection| Origin {
+                database: &self.database,
+                persist_dir: self.dir,
+                collection,
+                log: match &self.log {
+                    None => (0, i64::MAX),
+                    // Beyond every row, so that none is looked at.
+                    Some(log) => log
+                        .get(&collection.id)
+                        .copied()
+                        .unwrap_or((i64::MAX, i64::MAX)),
+                },
+            })
+            .collect())
+    }
+
+    fn orphan_directories(&self) -> Result<Vec<String>> {
+        let known: BTreeSet<&str> = self
+            .catalog
+            .segment_ids
+            .iter()
+            .map(String::as_str)
+            .collect();
+        let entries = std::fs::read_dir(self.dir).map_err(Error::io(self.dir, "list"))?;
+        let mut orphans = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io(self.dir, "list"))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() && !known.contains(name.as_str()) {
+                orphans.push(name);
+            }
+        }
+        orphans.sort();
+        Ok(orphans)
+    }
+
+    /// What is wrong with the tables that list the collections.
+    pub(crate) fn findings(&self) -> Vec<CollectionFinding> {
+        let damage = self.catalog.damage;
+        let mut findings = crate::chroma::collection::Findings::default();
+        if !damage.is_none() {
+            findings.add(
+                "catalog-damaged",
+                damage.rows + damage.ranges,
+                "rows or pages of the tables that list collections and segments that cannot be \
+                 read: collections may be missing"
+                    .into(),
+            );
+        }
+        findings.into_vec()
+    }
+}

@@ -1,0 +1,176 @@
+//! Directories that are gone when they are dropped, or take their name when they are complete.
+//!
+//! They are named as temporary files are, `.hnsw-toolbox-<pid>-<n>.tmp`, and locked while they are
+//! in use, where the system can lock a directory, so that a later run removes those that a killed
+//! process left behind.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+
+const PREFIX: &str = ".hnsw-toolbox-";
+const SUFFIX: &str = ".tmp";
+
+/// A directory of this process's own, which is removed with all that is in it.
+#[derive(Debug)]
+pub(crate) struct TemporaryDirectory {
+    path: PathBuf,
+    /// Held for its lock.
+    _lock: Option<File>,
+}
+
+impl TemporaryDirectory {
+    /// Creates a directory in `parent`, which nobody else may read.
+    pub(crate) fn create_private(parent: &Path) -> Result<Self> {
+        Self::create(parent, true)
+    }
+
+    /// Creates a directory in `parent` with the usual permissions.
+    pub(crate) fn create_public(parent: &Path) -> Result<Self> {
+        Self::create(parent, false)
+    }
+
+    fn create(parent: &Path, private: bool) -> Result<Self> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        remove_abandoned(parent);
+        loop {
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()));
+            let mut builder = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            if private {
+                std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            }
+            #[cfg(not(unix))]
+            let _ = private;
+            match builder.create(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => {
+                    return Err(Error::io(
+                        parent,
+                        "create a temporary directory in the directory",
+                    )(error));
+                }
+            }
+            let lock = File::open(&path).ok();
+            let taken = lock.as_ref().is_some_and(|lock| {
+                matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+            });
+            // Another run may have taken it for an abandoned one before it was locked: try again.
+            if !taken && path.exists() {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the directory its name. `target` must not exist, or be an empty directory.
+    pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
+        // Not every system renames over a directory. One that is not empty is not removed.
+        if target.is_dir() {
+            std::fs::remove_dir(target).map_err(Error::io(
+                target,
+                "replace the directory, which must be empty",
+            ))?;
+        }
+        std::fs::rename(&self.path, target)
+            .map_err(Error::io(target, "move the finished directory to its name"))?;
+        self.path = PathBuf::new();
+        Ok(())
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // Nothing better can be done with a failure here than what the next run does.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Removes the temporary directories of processes that were killed.
+fn remove_abandoned(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        // A directory that cannot be opened or locked may be in use.
+        let Ok(directory) = File::open(entry.path()) else {
+            continue;
+        };
+        if directory.try_lock().is_ok() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_directory_is_gone_with_its_files() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = TemporaryDirectory::create_private(parent.path()).unwrap();
+        std::fs::write(directory.path().join("file"), b"x").unwrap();
+        drop(directory);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_finished_directory_takes_its_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("out");
+        for empty_before in [false, true] {
+            if empty_before {
+                std::fs::create_dir(&target).unwrap();
+            }
+            let directory = TemporaryDirectory::create_public(parent.path()).unwrap();
+            std::fs::write(directory.path().join("file"), b"x").unwrap();
+            directory.rename_to(&target).unwrap();
+            assert_eq!(std::fs::read(target.join("file")).unwrap(), b"x");
+            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+            std::fs::remove_dir_all(&target).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_with_files_is_never_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("out");
+        std::fs::create_dir(&target).unwrap();
+        std::fs::write(target.join("theirs"), b"x").unwrap();
+        let directory = TemporaryDirectory::create_public(parent.path()).unwrap();
+        assert!(directory.rename_to(&target).is_err());
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+        assert!(target.join("theirs").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn abandoned_directories_are_removed_and_live_ones_kept() {
+        let parent = tempfile::tempdir().unwrap();
+        let abandoned = parent.path().join(".hnsw-toolbox-1-1.tmp");
+        std::fs::create_dir(&abandoned).unwrap();
+        std::fs::write(abandoned.join("file"), b"x").unwrap();
+        let first = TemporaryDirectory::create_private(parent.path()).unwrap();
+        let second = TemporaryDirectory::create_private(parent.path()).unwrap();
+        assert!(!abandoned.exists());
+        assert!(first.path().exists() && second.path().exists());
+    }
+}

@@ -1,0 +1,519 @@
+//! Databases that are in use, damaged, or none; outputs that cannot be.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hnsw_toolbox::{
+    export_collections, list_collections, CancelToken, CollectionFilter, CollectionList,
+    ExportOptions, ExportSummary, Monitor, Progress, Result,
+};
+use rusqlite::Connection;
+
+use super::{export, only};
+use crate::support::persist::PersistFixture;
+use crate::support::table::Cell;
+use crate::support::{Random, BINARY};
+
+fn list(dir: &Path) -> Result<CollectionList> {
+    list_collections(dir, &CollectionFilter::default(), &Monitor::default())
+}
+
+fn export_all(dir: &Path, output: &Path) -> Result<ExportSummary> {
+    export_collections(dir, output, &ExportOptions::default(), &Monitor::default())
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Started by the test below in a process of its own.
+#[test]
+fn hold_a_lock() {
+    let Ok(path) = std::env::var("HNSW_TOOLBOX_TEST_LOCK") else {
+        return;
+    };
+    let database = Connection::open(path).unwrap();
+    database
+        .pragma_update(None, "locking_mode", "exclusive")
+        .unwrap();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    println!("locked");
+    std::io::stdout().flush().unwrap();
+    // Until the test closes the pipe.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+#[test]
+fn a_database_that_another_process_has_locked_is_read() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "articles");
+    let mut holder = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "persist::faults::hold_a_lock", "--nocapture"])
+        .env("HNSW_TOOLBOX_TEST_LOCK", fixture.database())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("locked")));
+    let locked = Connection::open(fixture.database()).unwrap();
+    assert!(locked.execute_batch("SELECT * FROM collections").is_err());
+    let (_, after) = export(&fixture.dir(), "articles");
+    assert_eq!(after, before);
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+}
+
+#[test]
+fn what_is_no_database_is_refused_with_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("chroma.sqlite3");
+    let error = list(directory.path()).unwrap_err();
+    assert_eq!(error.code(), 301);
+    assert!(error
+        .to_string()
+        .contains("a directory without chroma.sqlite3"));
+    for (bytes, found) in [
+        (&b""[..], "an empty file"),
+        (b"SQLite", "6 bytes"),
+        (
+            &[0; 4096],
+            "4096 bytes that do not begin as a SQLite database does",
+        ),
+        (b"SQLite format 3\0", "not a database"),
+    ] {
+        std::fs::write(&database, bytes).unwrap();
+        let error = list(directory.path()).unwrap_err();
+        assert_eq!(error.code(), 205, "{error}");
+        assert!(error.to_string().contains(found), "{error}");
+    }
+    std::fs::remove_file(&database).unwrap();
+    std::fs::create_dir(&database).unwrap();
+    assert_eq!(list(directory.path()).unwrap_err().code(), 301);
+}
+
+#[test]
+fn a_segment_directory_is_no_persist_directory() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let error = list(&fixture.segment("articles")).unwrap_err();
+    assert_eq!(error.code(), 301);
+    assert!(
+        error.to_string().contains("a vector segment directory"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_database_of_another_program_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = Connection::open(directory.path().join("chroma.sqlite3")).unwrap();
+    database.execute_batch("CREATE TABLE other (id)").unwrap();
+    let error = list(directory.path()).unwrap_err();
+    assert_eq!(error.code(), 205);
+    assert!(
+        error.to_string().contains("no table collections"),
+        "{error}"
+    );
+}
+
+#[test]
+fn views_are_not_taken_for_tables() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let database = Connection::open(fixture.database()).unwrap();
+    database
+        .execute_batch(
+            "DROP TABLE collections;
+             CREATE VIEW collections AS
+             WITH RECURSIVE forever(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM forever)
+             SELECT id, id AS name, id AS dimension, id AS database_id FROM forever;",
+        )
+        .unwrap();
+    drop(database);
+    let error = list(&fixture.dir()).unwrap_err();
+    assert!(
+        error.to_string().contains("no table collections"),
+        "{error}"
+    );
+}
+
+#[test]
+fn each_table_may_be_missing() {
+    for table in [
+        "tenants",
+        "databases",
+        "migrations",
+        "max_seq_id",
+        "collection_metadata",
+        "segment_metadata",
+        "embedding_metadata_array",
+        "embedding_metadata",
+        "embeddings_queue",
+        "embedding_fulltext_search",
+        "embeddings",
+        "segments",
+        "collections",
+    ] {
+        let fixture = PersistFixture::unpack("1.5.9");
+        let database = Connection::open(fixture.database()).unwrap();
+        database.pragma_update(None, "foreign_keys", false).unwrap();
+        database
+            .execute_batch(&format!("DROP TABLE {table}"))
+            .unwrap();
+        drop(database);
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("out");
+        let result = export_all(&fixture.dir(), &output);
+        match table {
+            "segments" | "collections" => {
+                let error = result.unwrap_err();
+                assert!(error.to_string().contains(table), "{error}");
+                assert!(!output.exists());
+            }
+            "embeddings" => {
+                // Only the index knows ids then, and the tail of the log.
+                let summary = result.unwrap();
+                let purged = summary
+                    .files
+                    .iter()
+                    .find(|file| file.collection == "wal_purged");
+                assert!(purged.unwrap().rows >= 2000, "{purged:?}");
+            }
+            _ => {
+                assert_eq!(result.unwrap().rows, 4917, "{table}");
+            }
+        }
+    }
+}
+
+fn below(random: &mut Random, end: u64) -> u64 {
+    random.next() % end
+}
+
+/// The pages of a table, or of an index, of a database.
+fn pages_of(database: &Path, name: &str) -> Vec<u64> {
+    let connection = Connection::open(database).unwrap();
+    let mut statement = connection
+        .prepare("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf'")
+        .unwrap();
+    let pages = statement
+        .query_map([name], |row| row.get::<_, i64>(0))
+        .unwrap();
+    pages.map(|page| page.unwrap() as u64).collect()
+}
+
+fn overwrite_page(database: &Path, page: u64, byte: u8) {
+    use std::io::Seek;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(database)
+        .unwrap();
+    file.seek(std::io::SeekFrom::Start((page - 1) * 4096))
+        .unwrap();
+    file.write_all(&[byte; 4096]).unwrap();
+}
+
+#[test]
+fn damaged_full_text_tables_do_not_matter() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "articles");
+    for name in [
+        "embedding_fulltext_search_data",
+        "embedding_fulltext_search_content",
+        "embedding_fulltext_search_idx",
+        "embedding_metadata_string_value",
+    ] {
+        for page in pages_of(&fixture.database(), name) {
+            overwrite_page(&fixture.database(), page, 0x55);
+        }
+    }
+    let (summary, after) = export(&fixture.dir(), "articles");
+    assert_eq!(after, before);
+    assert!(!summary.files[0]
+        .findings
+        .iter()
+        .any(|finding| finding.code.ends_with("damaged")));
+}
+
+#[test]
+fn damaged_pages_are_stepped_over_and_counted() {
+    for (table, code) in [
+        ("embeddings_queue", "queue-damaged"),
+        ("embedding_metadata", "metadata-damaged"),
+        ("sqlite_autoindex_embedding_metadata_1", ""),
+        ("sqlite_autoindex_embeddings_1", ""),
+        ("embeddings", ""),
+    ] {
+        let fixture = PersistFixture::unpack("1.5.9");
+        let (_, before) = export(&fixture.dir(), "wal_purged");
+        let pages = pages_of(&fixture.database(), table);
+        let page = pages[pages.len() / 2];
+        overwrite_page(&fixture.database(), page, 0);
+        let directory = tempfile::tempdir().unwrap();
+        let summary = export_all(&fixture.dir(), &directory.path().join("out")).unwrap();
+        if !code.is_empty() {
+            let found = summary.files.iter().flat_map(|file| &file.findings);
+            assert!(
+                found.filter(|finding| finding.code == code).count() > 0,
+                "{table}"
+            );
+        }
+        // No id is lost: what the table lacks is in its index, and the reverse.
+        let (_, after) = export(&fixture.dir(), "wal_purged");
+        assert_eq!(after.column("id"), before.column("id"), "{table}");
+        assert_eq!(after.column("vector"), before.column("vector"), "{table}");
+        let lost = |table: &crate::support::table::Table| {
+            let documents = table.column("document").iter();
+            documents
+                .filter(|document| **document == Cell::Null)
+                .count()
+        };
+        if table.starts_with("sqlite_autoindex") || table == "embeddings" {
+            assert_eq!(
+                after.column("document"),
+                before.column("document"),
+                "{table}"
+            );
+        }
+        assert!(lost(&after) - lost(&before) < 200, "{table}");
+    }
+}
+
+#[test]
+fn whatever_is_damaged_there_is_an_answer_or_an_error() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let original = std::fs::read(fixture.database()).unwrap();
+    let mut random = Random(14);
+    let (mut answers, mut errors) = (0, 0);
+    for round in 0..60 {
+        let mut bytes = original.clone();
+        match round % 3 {
+            0 => bytes.truncate(below(&mut random, bytes.len() as u64) as usize),
+            1 => {
+                for _ in 0..8 {
+                    let page = below(&mut random, bytes.len() as u64 / 4096) as usize;
+                    for byte in &mut bytes[page * 4096..(page + 1) * 4096] {
+                        *byte = below(&mut random, 256) as u8;
+                    }
+                }
+            }
+            _ => {
+                for _ in 0..64 {
+                    let at = below(&mut random, bytes.len() as u64) as usize;
+                    bytes[at] ^= 1 << below(&mut random, 8);
+                }
+            }
+        }
+        std::fs::write(fixture.database(), bytes).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("out");
+        match export_all(&fixture.dir(), &output) {
+            Ok(summary) => {
+                answers += 1;
+                assert_eq!(names(&output).len(), summary.files.len() + 1);
+            }
+            Err(error) => {
+                errors += 1;
+                assert!(matches!(error.code(), 205), "{error}");
+                assert!(names(directory.path()).is_empty());
+            }
+        }
+    }
+    assert!(
+        answers > 10 && errors > 10,
+        "{answers} answers, {errors} errors"
+    );
+}
+
+#[test]
+fn a_database_that_changes_meanwhile_is_an_error_and_nothing_is_written() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    for journal in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("out");
+        let path = fixture.database();
+        let change = |_: Progress| match journal {
+            true => std::fs::write(path.with_extension("sqlite3-journal"), b"x").unwrap(),
+            false => {
+                let database = Connection::open(&path).unwrap();
+                database
+                    .execute_batch("UPDATE collections SET name = name || 'x'")
+                    .unwrap();
+            }
+        };
+        let monitor = Monitor::default().on_progress(&change);
+        let options = ExportOptions::default();
+        let error = export_collections(fixture.dir(), &output, &options, &monitor).unwrap_err();
+        assert_eq!(error.code(), 204, "{error}");
+        assert!(names(directory.path()).is_empty());
+    }
+}
+
+#[test]
+fn an_index_that_changes_meanwhile_is_an_error_and_nothing_is_written() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.parquet");
+    let length = fixture.segment("articles").join("length.bin");
+    let change = |_: Progress| {
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&length)
+            .unwrap();
+        file.write_all(b"x").unwrap();
+    };
+    let monitor = Monitor::default().on_progress(&change);
+    let error = export_collections(fixture.dir(), &output, &only("articles"), &monitor);
+    assert_eq!(error.unwrap_err().code(), 204);
+    assert!(names(directory.path()).is_empty());
+}
+
+#[test]
+fn a_cancelled_export_leaves_nothing() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    for after in [0, 1, 3, 6] {
+        let directory = tempfile::tempdir().unwrap();
+        let token = CancelToken::new();
+        let calls = AtomicU64::new(0);
+        let cancel = |_: Progress| {
+            if calls.fetch_add(1, Ordering::Relaxed) == after {
+                token.cancel();
+            }
+        };
+        let monitor = Monitor::default().with_cancel(&token).on_progress(&cancel);
+        let output = directory.path().join("out");
+        let options = ExportOptions::default();
+        let error = export_collections(fixture.dir(), &output, &options, &monitor).unwrap_err();
+        assert_eq!(error.code(), 400);
+        assert!(names(directory.path()).is_empty());
+    }
+}
+
+#[test]
+fn progress_goes_from_the_first_row_to_the_last() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let directory = tempfile::tempdir().unwrap();
+    let seen = std::sync::Mutex::new(Vec::new());
+    let note = |progress: Progress| seen.lock().unwrap().push(progress);
+    let monitor = Monitor::default().on_progress(&note);
+    let output = directory.path().join("out");
+    export_collections(fixture.dir(), &output, &ExportOptions::default(), &monitor).unwrap();
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.len() > 10);
+    assert!(seen.windows(2).all(|pair| pair[0].done <= pair[1].done));
+    assert!(seen.iter().all(|progress| progress.total == 4917));
+    assert_eq!(seen.last().unwrap().done, 4917);
+}
+
+#[test]
+fn an_output_that_would_destroy_something_is_refused() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let directory = tempfile::tempdir().unwrap();
+    let full = directory.path().join("full");
+    std::fs::create_dir(&full).unwrap();
+    std::fs::write(full.join("theirs"), b"x").unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, b"x").unwrap();
+    for output in [
+        full.clone(),
+        file.clone(),
+        fixture.dir(),
+        fixture.dir().join("out"),
+        fixture.dir().join("deep/out.parquet"),
+        fixture.segment("articles").join("out"),
+    ] {
+        let options = match output.extension() {
+            Some(_) => only("articles"),
+            None => ExportOptions::default(),
+        };
+        let error = export_collections(fixture.dir(), &output, &options, &Monitor::default());
+        let error = error.unwrap_err();
+        assert_eq!(error.code(), 301, "{}: {error}", output.display());
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"x");
+    assert_eq!(names(&full), ["theirs"]);
+    assert!(!names(&fixture.dir())
+        .iter()
+        .any(|name| name.starts_with('.')));
+    assert!(!fixture.dir().join("deep").exists());
+    // An empty directory may be replaced, and so may a file, as in an extraction.
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    export_all(&fixture.dir(), &empty).unwrap();
+    assert!(empty.join("manifest.json").exists());
+}
+
+#[test]
+fn a_file_takes_the_place_of_an_earlier_one() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.parquet");
+    std::fs::write(&output, b"earlier").unwrap();
+    export_collections(fixture.dir(), &output, &only("empty"), &Monitor::default()).unwrap();
+    assert!(std::fs::metadata(&output).unwrap().len() > 100);
+}
+
+#[test]
+fn the_command_line_lists_and_exports() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(BINARY).args(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (dir, out) = (fixture.dir(), directory.path().join("out"));
+    let (status, stdout, stderr) = run(&["collections".as_ref(), dir.as_ref()]);
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    assert!(
+        stdout.contains("\"wal_purged\" (database \"default_database\", tenant"),
+        "{stdout}"
+    );
+    let (_, stdout, _) = run(&["collections".as_ref(), dir.as_ref(), "--json".as_ref()]);
+    let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(listed, serde_json::to_value(list(&dir).unwrap()).unwrap());
+    let (status, stdout, stderr) = run(&[
+        "export".as_ref(),
+        dir.as_ref(),
+        "-o".as_ref(),
+        out.as_ref(),
+        "--format".as_ref(),
+        "arrow_ipc".as_ref(),
+        "--collection".as_ref(),
+        "wal_purged".as_ref(),
+        "--collection".as_ref(),
+        "empty".as_ref(),
+        "--json".as_ref(),
+    ]);
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
+    let response: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(response["summary"]["rows"], 2400);
+    assert_eq!(response["output_format"], "arrow_ipc");
+    assert_eq!(
+        names(&out),
+        ["empty.arrow", "manifest.json", "wal_purged.arrow"]
+    );
+    let (status, _, stderr) = run(&[
+        "export".as_ref(),
+        dir.as_ref(),
+        "-o".as_ref(),
+        directory.path().join("other").as_ref(),
+        "--collection".as_ref(),
+        "nobody".as_ref(),
+    ]);
+    assert_eq!(status, Some(2));
+    assert!(
+        stderr.contains("collection: found nobody, expected one of"),
+        "{stderr}"
+    );
+}
