@@ -1,4 +1,4 @@
-//! What an index directory holds, without judging it.
+//! Describes an index directory without judging it.
 
 use std::path::Path;
 
@@ -31,14 +31,14 @@ pub struct IndexReport {
     pub header: IndexHeader,
     /// Components of each vector.
     pub dimension: usize,
-    /// Records without the delete mark.
+    /// Records that are not marked as deleted.
     pub live: u64,
-    /// Records with the delete mark.
+    /// Records that are marked as deleted.
     pub deleted: u64,
     /// The labels of the live records; absent when there are none.
     pub labels: Option<LabelRange>,
-    /// Live records whose label a live record with a higher internal id has, too. In a healthy
-    /// index there are none.
+    /// Live records whose label a live record with a higher internal id also has. A healthy index has
+    /// none.
     pub duplicate_labels: u64,
     /// The files of the directory, in the order in which Chroma writes them.
     pub files: Vec<FileSize>,
@@ -59,12 +59,12 @@ pub struct FileSize {
 
 /// Reads the header and every record of an index.
 ///
-/// Memory: a bit for each label between the lowest and the highest when labels are dense, as
-/// Chroma's are, else 12 bytes for each live record.
+/// Memory: a bit for each label between the lowest and the highest when labels are dense, as in
+/// Chroma's indexes, else 12 bytes for each live record.
 ///
 /// # Errors
 ///
-/// Those of an index that cannot be read, and [`Error::Cancelled`].
+/// When the index cannot be read, and when the work is cancelled ([`Error::Cancelled`]).
 pub fn inspect_index(
     index_dir: impl AsRef<Path>,
     options: &InspectOptions,

@@ -12,13 +12,13 @@ use super::layout::{LinksHeader, RawHeader, Word, HEADER_SIZE_32, HEADER_SIZE_64
 use super::record::RecordLayout;
 use crate::io::source::Source;
 
-/// The highest number of elements: hnswlib's internal ids are 32-bit, and `u32::MAX` means none.
+/// Most elements: hnswlib's internal ids are 32-bit, and `u32::MAX` means none.
 pub(crate) const MAX_COUNT: u64 = u32::MAX as u64;
 
 /// The only version that Chroma has written so far.
 pub(crate) const PERSISTED_VERSION: i32 = 1;
 
-/// What the entry point is in an empty index.
+/// The entry point of an empty index.
 const NO_ENTRY_POINT: u32 = u32::MAX;
 
 /// Relative difference allowed between `mult` and 1/ln m: it was computed by another C library.

@@ -1,10 +1,13 @@
-//! The labels of an index's records, and which of them are there more than once.
+//! The labels of records, and which of them are duplicates.
+//!
+//! hnswlib gives each label to one record. When an index is damaged and several records have the same
+//! label, the one with the highest internal id was written last and counts.
 
 use serde::Serialize;
 
 use super::record::{Level0, Level0Record};
 use crate::bits::Bits;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io::source::Source;
 use crate::memory;
 use crate::progress::Monitor;
@@ -40,7 +43,7 @@ pub(crate) struct Labels {
     /// Number of records.
     pub(crate) records: u64,
     pub(crate) range: Option<LabelRange>,
-    /// Records whose label a record with a higher internal id has, too.
+    /// Records whose label a record with a higher internal id also has.
     pub(crate) duplicates: u64,
     /// The lowest internal id of those, and its label.
     pub(crate) first_duplicate: Option<(u64, u64)>,
@@ -51,8 +54,8 @@ pub(crate) struct Labels {
 impl Labels {
     /// Scans the records for which `wanted` returns true, in up to three passes.
     ///
-    /// Memory: a bit for each label between the lowest and the highest when labels are dense, as
-    /// Chroma's are, else 12 bytes for each record; and with duplicates a bit for each record.
+    /// Memory: a bit for each label between the lowest and the highest when labels are dense, as in
+    /// Chroma's indexes, else 12 bytes for each record. With duplicates, another bit for each record.
     pub(crate) fn read(
         level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
@@ -78,7 +81,7 @@ impl Labels {
         Ok(labels)
     }
 
-    /// Whether a record's label is that of one with a higher internal id, too.
+    /// Whether a record with a higher internal id has the same label.
     pub(crate) fn is_superseded(&self, internal_id: u64) -> bool {
         self.superseded.contains(internal_id)
     }
@@ -100,14 +103,14 @@ impl Labels {
             let mut id = end;
             while id > first {
                 id -= 1;
-                let Some(record) = block.get(id) else {
-                    continue;
-                };
+                let record = block.get(id).ok_or_else(|| {
+                    Error::internal(format!("record {id} is not in the block of its stride"))
+                })?;
                 if !wanted(&record) {
                     continue;
                 }
-                // A label outside the range appeared since the first pass: the check at the end
-                // of the reading tells.
+                // A label outside the range has been written since the first pass: the check for
+                // changes at the end reports it.
                 let at = record.label.checked_sub(range.min);
                 if at.is_some_and(|at| seen.insert(at)) {
                     self.supersede(id, record.label, count)?;

@@ -12,6 +12,7 @@
 use zerocopy::little_endian::U32;
 use zerocopy::FromBytes;
 
+use super::header::MAX_COUNT;
 use super::layout::LinksHeader;
 use super::IndexHeader;
 use crate::error::{Error, Result};
@@ -104,6 +105,7 @@ pub(crate) struct LinkLists<S> {
 impl<S: Source> LinkLists<S> {
     /// For an index whose header is valid.
     pub(crate) fn new(source: S, header: &IndexHeader) -> Result<Self> {
+        debug_assert!(header.cur_element_count <= MAX_COUNT);
         let list_size = header
             .max_m
             .checked_mul(4)

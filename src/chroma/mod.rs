@@ -27,20 +27,20 @@ pub use labels::LabelRange;
 pub(crate) mod file_name {
     pub(crate) const HEADER: &str = "header.bin";
     pub(crate) const LEVEL0: &str = "data_level0.bin";
-    pub(crate) const LENGTH: &str = "length.bin";
+    pub(crate) const NORMS: &str = "length.bin";
     pub(crate) const LINK_LISTS: &str = "link_lists.bin";
     pub(crate) const METADATA: &str = "index_metadata.pickle";
 
     /// In the persist directory, above those of the segments.
     pub(crate) const DATABASE: &str = "chroma.sqlite3";
 
-    pub(crate) const ALL: [&str; 5] = [HEADER, LEVEL0, LENGTH, LINK_LISTS, METADATA];
+    pub(crate) const ALL: [&str; 5] = [HEADER, LEVEL0, NORMS, LINK_LISTS, METADATA];
 
     /// Names of files that hold what cannot be made again: no output replaces one.
     pub(crate) const PROTECTED: &[&str] = &[
         HEADER,
         LEVEL0,
-        LENGTH,
+        NORMS,
         LINK_LISTS,
         METADATA,
         DATABASE,

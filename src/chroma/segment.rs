@@ -122,7 +122,7 @@ impl SegmentFiles {
             access,
             header: file(file_name::HEADER),
             level0: file(file_name::LEVEL0),
-            norms: file(file_name::LENGTH),
+            norms: file(file_name::NORMS),
             link_lists: file(file_name::LINK_LISTS),
             metadata: file(file_name::METADATA),
         })

@@ -30,7 +30,7 @@ fn print(report: &VerifyReport) -> io::Result<()> {
     )?;
     for finding in &report.findings {
         write!(out, "{:<8}{}", finding.severity, finding.code)?;
-        write!(out, ": {}: {}", finding.file, finding.words)?;
+        write!(out, ": {}: {}", finding.file, finding.message)?;
         if finding.count > 1 {
             write!(out, " ({} times)", finding.count)?;
         }

@@ -43,8 +43,16 @@ impl Salvage {
         match (self.dimension, self.m) {
             (None, None) => Ok(None),
             (Some(dimension), Some(m)) => Ok(Some((dimension, m))),
-            (None, Some(_)) => Err(Error::argument("dimension", "none", "one, beside m")),
-            (Some(_), None) => Err(Error::argument("m", "none", "one, beside dimension")),
+            (None, Some(_)) => Err(Error::argument(
+                "dimension",
+                "none",
+                "a number, as m is given",
+            )),
+            (Some(_), None) => Err(Error::argument(
+                "m",
+                "none",
+                "a number, as dimension is given",
+            )),
         }
     }
 }

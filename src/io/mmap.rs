@@ -19,11 +19,16 @@ impl Map {
     pub(crate) fn new(file: &File, offset: u64, len: usize) -> io::Result<Self> {
         let mut options = MmapOptions::new();
         options.offset(offset).len(len);
-        // SAFETY: the map is private to this value and read-only. What Rust cannot promise is that
-        // no other process changes the file meanwhile: a write may be seen in the middle, which
-        // every reader here tolerates because each value is validated after it is copied out and
-        // no bit pattern of the types that are cast (integers, f32) is invalid; a truncation
-        // raises SIGBUS, which is documented, and avoided by `IoMode::Read`.
+        // SAFETY: the map is read-only, private to this value, and stays mapped until it is dropped.
+        // What cannot be promised is that no other process writes to the file while it is mapped, so
+        // that bytes behind a `&[u8]` or `&[f32]` change. Readers are written so that this can give
+        // them wrong values, but nothing worse:
+        // - Only integers and f32 are cast in place, of which every bit pattern is a value.
+        // - A number that becomes an index, an offset or a size is copied out before it is checked.
+        // - Text is copied before it is checked, as a `str` must stay UTF-8
+        //   (`Metadata::read_user_id`).
+        // A truncation raises SIGBUS, which ends the process. That is documented, and avoided by
+        // `IoMode::Read`.
         unsafe { options.map(file) }.map(Self)
     }
 }

@@ -11,32 +11,33 @@ named_enum! {
     pub enum Severity for "severity" {
         /// The index is damaged.
         Error = "error",
-        /// Not as hnswlib writes it, but nothing is lost and nothing fails because of it.
+        /// Not as hnswlib writes it, but nothing is lost or fails because of it.
         Warning = "warning",
-        /// A guess at what no file says.
+        /// A guess about something that no file says.
         Hint = "hint",
-        /// A fact that healthy indexes have, too.
+        /// A fact that is also true of healthy indexes.
         Info = "info",
     }
 }
 
-/// Something that a verification has found, once or many times.
+/// A problem or fact that a verification found, once or many times.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// Identifies the kind of finding, and never changes its meaning, as
-    /// `links.neighbour_out_of_range`.
+    /// Identifies the kind of finding, for example `links.neighbour_out_of_range`. A code never
+    /// changes its meaning.
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
     /// The file, by its name in the directory.
     pub file: &'static str,
-    /// How often.
+    /// How often it was found.
     pub count: u64,
-    /// Where, or what exactly, the first time.
+    /// Details of the first one.
     pub first: Option<String>,
     /// What it means.
-    pub words: &'static str,
+    #[serde(rename = "words")]
+    pub message: &'static str,
 }
 
 /// A kind of finding.
@@ -44,26 +45,26 @@ pub struct Finding {
 pub(crate) struct Kind {
     code: &'static str,
     severity: Severity,
-    words: &'static str,
+    message: &'static str,
     /// The state of an index in which it is found.
     state: IndexState,
 }
 
 impl Kind {
-    const fn error(code: &'static str, state: IndexState, words: &'static str) -> Self {
+    const fn error(code: &'static str, state: IndexState, message: &'static str) -> Self {
         Self {
             code,
             severity: Severity::Error,
-            words,
+            message,
             state,
         }
     }
 
-    const fn other(code: &'static str, severity: Severity, words: &'static str) -> Self {
+    const fn other(code: &'static str, severity: Severity, message: &'static str) -> Self {
         Self {
             code,
             severity,
-            words,
+            message,
             state: IndexState::Healthy,
         }
     }
@@ -72,37 +73,37 @@ impl Kind {
 pub(crate) const HEADER_MISSING: Kind = Kind::error(
     "header.missing",
     IndexState::BadHeader,
-    "there is no such file, and nothing else was checked",
+    "the file is missing; nothing else was checked",
 );
 pub(crate) const HEADER_INVALID: Kind = Kind::error(
     "header.invalid",
     IndexState::BadHeader,
-    "it does not hold together, and nothing else was checked",
+    "fields are inconsistent; nothing else was checked",
 );
 pub(crate) const HEADER_VERSION: Kind = Kind::error(
     "header.unsupported_version",
     IndexState::UnsupportedVersion,
-    "the persisted version is not 1, and nothing else was checked",
+    "the persisted version is not 1; nothing else was checked",
 );
 pub(crate) const LEVEL0_MISSING: Kind = Kind::error(
     "level0.missing",
     IndexState::TornData,
-    "there is no such file",
+    "the file is missing",
 );
 pub(crate) const LEVEL0_TOO_SHORT: Kind = Kind::error(
     "level0.too_short",
     IndexState::TornData,
-    "records that header.bin counts are not there, or not whole",
+    "records that header.bin counts are missing or incomplete",
 );
 pub(crate) const LEVEL0_FLAGS: Kind = Kind::other(
     "level0.unknown_flags",
     Severity::Warning,
-    "the flags have bits set that have no meaning",
+    "flags have bits set that have no meaning",
 );
 pub(crate) const LABEL_ZERO: Kind = Kind::error(
     "labels.zero",
     IndexState::TornData,
-    "records have label 0, which is never given",
+    "records have label 0, which is never assigned",
 );
 pub(crate) const LABEL_DUPLICATE: Kind = Kind::error(
     "labels.duplicate",
@@ -112,37 +113,37 @@ pub(crate) const LABEL_DUPLICATE: Kind = Kind::error(
 pub(crate) const VECTOR_NOT_FINITE: Kind = Kind::error(
     "vectors.not_finite",
     IndexState::TornData,
-    "vectors of live records have components that are infinite or not a number",
+    "vectors of live records have components that are infinite or NaN",
 );
 pub(crate) const VECTOR_NOT_FINITE_DELETED: Kind = Kind::other(
     "vectors.not_finite_deleted",
     Severity::Info,
-    "vectors of deleted records have components that are infinite or not a number",
+    "vectors of deleted records have components that are infinite or NaN",
 );
-pub(crate) const LENGTH_MISSING: Kind = Kind::error(
+pub(crate) const NORMS_MISSING: Kind = Kind::error(
     "length.missing",
     IndexState::TornData,
-    "there is no such file; vectors can be extracted without",
+    "the file is missing; vectors can be extracted without it",
 );
-pub(crate) const LENGTH_TOO_SHORT: Kind = Kind::error(
+pub(crate) const NORMS_TOO_SHORT: Kind = Kind::error(
     "length.too_short",
     IndexState::TornData,
-    "it has no place for each record; vectors can be extracted without",
+    "too short: fewer norms than records; vectors can be extracted without them",
 );
 pub(crate) const LINK_LISTS_MISSING: Kind = Kind::error(
     "link_lists.missing",
     IndexState::TornLinks,
-    "there is no such file; vectors can be extracted without",
+    "the file is missing; vectors can be extracted without it",
 );
 pub(crate) const LINK_LISTS_TOO_SHORT: Kind = Kind::error(
     "link_lists.too_short",
     IndexState::TornLinks,
-    "it ends before the links of the last record; vectors can be extracted without",
+    "the file ends before the links of the last record; vectors can be extracted without them",
 );
 pub(crate) const LINK_LISTS_SIZE: Kind = Kind::error(
     "link_lists.invalid_size",
     IndexState::TornLinks,
-    "the size of a record's links is no multiple of 4 + 4·max_m; what follows was not checked",
+    "the size of a record's links is not a multiple of 4 + 4·max_m; what follows was not checked",
 );
 pub(crate) const LINK_LISTS_RUNAWAY_SIZE: Kind = Kind::error(
     "link_lists.runaway_size",
@@ -162,7 +163,7 @@ pub(crate) const LINK_LISTS_TRAILING: Kind = Kind::other(
 pub(crate) const LINKS_TOO_MANY: Kind = Kind::error(
     "links.too_many",
     IndexState::TornLinks,
-    "lists claim more neighbours than they have places for",
+    "lists claim more neighbours than they have room for",
 );
 pub(crate) const LINKS_OUT_OF_RANGE: Kind = Kind::error(
     "links.neighbour_out_of_range",
@@ -192,19 +193,18 @@ pub(crate) const LINKS_DUPLICATE: Kind = Kind::other(
 pub(crate) const LINKS_UNREACHABLE: Kind = Kind::other(
     "links.unreachable",
     Severity::Info,
-    "no links lead from the entry point to these records; with a small m many are so from the \
-     beginning",
+    "no links lead from the entry point to these records; with a small m this is common",
 );
 pub(crate) const METADATA_MISSING: Kind = Kind::error(
     "metadata.missing",
     IndexState::NoMetadata,
-    "there is no such file though there are records: no vector has an id, and Chroma starts such \
-     an index anew",
+    "the file is missing though there are records: no vector has an id, and Chroma starts over \
+     with an empty index",
 );
 pub(crate) const METADATA_UNREADABLE: Kind = Kind::error(
     "metadata.unreadable",
     IndexState::NoMetadata,
-    "it is not the pickle that Chroma writes, or not the whole of it",
+    "the file is not a pickle as Chroma writes it, or is incomplete",
 );
 pub(crate) const METADATA_NO_RECORD: Kind = Kind::error(
     "metadata.label_without_record",
@@ -214,17 +214,17 @@ pub(crate) const METADATA_NO_RECORD: Kind = Kind::error(
 pub(crate) const METADATA_NO_ID: Kind = Kind::error(
     "metadata.record_without_id",
     IndexState::MetadataMismatch,
-    "live records have labels that no id has",
+    "live records have labels that belong to no id",
 );
 pub(crate) const METADATA_DIMENSION: Kind = Kind::error(
     "metadata.dimension",
     IndexState::MetadataMismatch,
-    "dimensionality is not that of header.bin",
+    "dimensionality differs from header.bin",
 );
 pub(crate) const METADATA_TOTAL: Kind = Kind::error(
     "metadata.label_beyond_total",
     IndexState::MetadataMismatch,
-    "labels exceed total_elements_added, and would be given again",
+    "labels exceed total_elements_added and would be reused",
 );
 pub(crate) const METRIC_COSINE: Kind = Kind::other(
     "metric.cosine",
@@ -252,7 +252,7 @@ impl Findings {
         }
     }
 
-    /// Notes one more of a kind; `first` says where the first one is.
+    /// Notes one more of a kind. `first` says where the first one is.
     pub(crate) fn note(&mut self, kind: &Kind, file: &'static str, first: impl FnOnce() -> String) {
         self.note_many(kind, file, 1, first);
     }
@@ -282,12 +282,12 @@ impl Findings {
                 file,
                 count,
                 first: Some(first()),
-                words: kind.words,
+                message: kind.message,
             }),
         }
     }
 
-    /// The findings, the worst first and else in the order of the files, and the state.
+    /// The findings, worst first and then in the order of the files, and the state.
     pub(crate) fn finish(mut self) -> (Vec<Finding>, IndexState) {
         self.findings.sort_by_key(|finding| {
             let file = file_name::ALL.iter().position(|name| *name == finding.file);

@@ -7,7 +7,7 @@ use crate::chroma::IndexHeader;
 use crate::error::Result;
 use crate::io::source::Source;
 
-/// The header, when it is valid.
+/// Returns the header if it is valid.
 pub(crate) fn check(
     source: Option<impl Source>,
     findings: &mut Findings,
@@ -30,7 +30,7 @@ pub(crate) fn check(
     Ok(valid.then_some(header))
 }
 
-/// Makes a finding of what is wrong with the header.
+/// Notes what is wrong with the header.
 fn note<T>(result: Decoded<T>, findings: &mut Findings) -> Result<Option<T>> {
     match result {
         Ok(value) => return Ok(Some(value)),

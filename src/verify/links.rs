@@ -32,7 +32,7 @@ impl ListCheck {
         }
     }
 
-    /// Checks a list, of whose slots the first `used` are in use.
+    /// Checks the list of a record on a level. The first `used` of its `slots` are in use.
     pub(crate) fn check(
         &mut self,
         id: u64,
@@ -80,7 +80,7 @@ impl ListCheck {
     }
 }
 
-/// Checks the whole file. Gives the elements on upper levels as far as they can be found.
+/// Checks the whole file. Returns the elements on upper levels as far as they can be found.
 pub(crate) fn check(
     links: Option<&mut LinkLists<impl Source>>,
     header: &IndexHeader,
@@ -113,7 +113,7 @@ pub(crate) fn check(
     Ok(elements)
 }
 
-/// Makes findings of the sizes of the file and of its elements.
+/// Notes what is wrong with the size of the file and of its elements.
 fn note_sizes(
     links: &LinkLists<impl Source>,
     header: &IndexHeader,

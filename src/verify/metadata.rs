@@ -1,4 +1,4 @@
-//! `index_metadata.pickle` against the records.
+//! `index_metadata.pickle`: can it be read, and does it fit the records?
 
 use super::finding::{
     Findings, METADATA_DIMENSION, METADATA_MISSING, METADATA_NO_ID, METADATA_NO_RECORD,
@@ -52,7 +52,7 @@ impl<'f> MetadataCheck<'f> {
                 format!("dimensionality {found}, in header.bin {dimension}")
             });
         }
-        let seen = Bits::with_len(u64::try_from(table.len()).map_err(Error::internal)?)?;
+        let seen = Bits::with_len(table.len() as u64)?;
         Ok(Self(Some((metadata, seen))))
     }
 
@@ -63,7 +63,7 @@ impl<'f> MetadataCheck<'f> {
         };
         match metadata.table().find(label) {
             Some(entry) => {
-                seen.insert(u64::try_from(entry.slot).unwrap_or(u64::MAX));
+                seen.insert(entry.slot as u64);
             }
             None => findings.note(&METADATA_NO_ID, METADATA, || {
                 format!("record {id}, label {label}")
@@ -79,7 +79,7 @@ impl<'f> MetadataCheck<'f> {
         let table = metadata.table();
         let total = table.total_elements_added();
         for entry in table.iter() {
-            if !seen.contains(u64::try_from(entry.slot).unwrap_or(u64::MAX)) {
+            if !seen.contains(entry.slot as u64) {
                 findings.note(&METADATA_NO_RECORD, METADATA, || {
                     format!("label {}", entry.label)
                 });

@@ -1,4 +1,4 @@
-//! Whether an index directory is as Chroma writes it.
+//! Checks an index directory for damage.
 //!
 //! One pass over the records checks their links, labels and vectors, and compares them with the
 //! metadata. Another one looks for duplicate labels, a third checks the links of the upper levels,
@@ -29,27 +29,27 @@ use crate::io::file::{InputFile, IoMode, WINDOW};
 use crate::progress::Monitor;
 
 named_enum! {
-    /// What is wrong with an index, in one word: of all that is, the first in this order, as what
-    /// comes first makes what follows doubtful.
+    /// What is wrong with an index. Of several problems it is the first in this order, because
+    /// findings that come later are less reliable when earlier ones hold.
     #[derive(PartialOrd, Ord)]
     pub enum IndexState for "state" {
         /// `header.bin` has a version that this crate does not know.
         UnsupportedVersion = "unsupported_version",
-        /// `header.bin` is missing or contradicts itself, so that nothing else can be read.
+        /// `header.bin` is missing or inconsistent, so that nothing else can be read.
         BadHeader = "bad_header",
-        /// Records are missing, or hold what no record can; or `length.bin` is too short.
+        /// Records are missing or have values that no record has, or `length.bin` is too short.
         TornData = "torn_data",
-        /// `link_lists.bin` holds sizes that cannot be, or is longer than it can be. A known bug of
-        /// Chroma writes such files, sparse and terabytes long.
+        /// `link_lists.bin` has impossible sizes, or is longer than it can be. A known bug of Chroma
+        /// writes such files, sparse and terabytes long.
         RunawayLinks = "runaway_links",
         /// Links lead nowhere, or are missing.
         TornLinks = "torn_links",
         /// There are records, but no metadata, or none that can be read. That is damage: no vector
-        /// has an id, and Chroma starts such an index anew.
+        /// has an id, and Chroma starts over with an empty index.
         NoMetadata = "no_metadata",
-        /// The metadata and the records are not of the same labels, or the same dimension.
+        /// The metadata and the records differ in their labels or in the dimension.
         MetadataMismatch = "metadata_mismatch",
-        /// No records: a collection that was never flushed. That is no damage.
+        /// There are no records: the collection was never flushed. That is not damage.
         Empty = "empty",
         /// Nothing is wrong.
         Healthy = "healthy",
@@ -57,7 +57,7 @@ named_enum! {
 }
 
 impl IndexState {
-    /// Whether something is lost, or would fail.
+    /// Whether something is lost or would fail.
     #[must_use]
     pub fn is_damaged(self) -> bool {
         !matches!(self, Self::Empty | Self::Healthy)
@@ -80,23 +80,22 @@ setters!(VerifyOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// The index in one word.
+    /// The state of the index.
     pub state: IndexState,
-    /// Whether something is lost, or would fail.
+    /// Whether something is lost or would fail.
     pub damaged: bool,
-    /// Records without the delete mark, of those that are there.
+    /// Records that are not marked as deleted, among those that are there.
     pub live: u64,
-    /// Records with the delete mark, of those that are there.
+    /// Records that are marked as deleted, among those that are there.
     pub deleted: u64,
-    /// What was found, the worst first.
+    /// What was found, worst first.
     pub findings: Vec<Finding>,
 }
 
 /// Checks everything that the files of an index promise.
 ///
-/// Nothing is flagged that healthy indexes have: records beyond the count, a capacity that is not
-/// the length of a file, labels in any order, deleted records. Whatever an index holds is a
-/// [`Finding`], not an error.
+/// What healthy indexes have is not reported: records beyond the count, a capacity that differs from
+/// the length of a file, labels in any order, deleted records. Damage is a [`Finding`], not an error.
 ///
 /// Memory: a bit for each record and for each label (12 bytes for each live record when labels are
 /// far apart), 24 bytes for each id of the metadata (up to 48 while it is read), 16 for each record
@@ -104,8 +103,8 @@ pub struct VerifyReport {
 ///
 /// # Errors
 ///
-/// A directory or file that cannot be opened or read, a file that changed meanwhile
-/// ([`Error::InputChanged`]), and [`Error::Cancelled`].
+/// When a directory or file cannot be opened or read, when a file changes while it is read
+/// ([`Error::InputChanged`]), and when the work is cancelled ([`Error::Cancelled`]).
 pub fn verify_index(
     index_dir: impl AsRef<Path>,
     options: &VerifyOptions,
@@ -134,7 +133,7 @@ pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Res
     })
 }
 
-/// Numbers of live and deleted records, and whether the header counts none.
+/// Returns the numbers of live and deleted records, and whether the header counts none.
 fn verify_files(
     files: &SegmentFiles,
     findings: &mut Findings,

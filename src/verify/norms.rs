@@ -1,7 +1,7 @@
 //! `length.bin`: does it hold norms, and one for each record?
 
-use super::finding::{Findings, LENGTH_MISSING, LENGTH_TOO_SHORT};
-use crate::chroma::file_name::LENGTH;
+use super::finding::{Findings, NORMS_MISSING, NORMS_TOO_SHORT};
+use crate::chroma::file_name::NORMS;
 use crate::chroma::norms::Norms;
 use crate::error::{Error, Result};
 use crate::io::source::Source;
@@ -17,7 +17,7 @@ pub(crate) enum NormKind {
     Norms,
     /// Memory that was never written, as for other metrics, from this record on.
     Junk(u64),
-    /// There is nothing to tell from.
+    /// There is nothing to judge by.
     Unknown,
 }
 
@@ -29,19 +29,16 @@ pub(crate) fn check(
 ) -> Result<NormKind> {
     let Some(mut norms) = norms else {
         if count > 0 {
-            findings.note(&LENGTH_MISSING, LENGTH, || {
+            findings.note(&NORMS_MISSING, NORMS, || {
                 format!("{count} records are counted")
             });
         }
         return Ok(NormKind::Unknown);
     };
     let held = norms.count();
-    findings.note_many(
-        &LENGTH_TOO_SHORT,
-        LENGTH,
-        count.saturating_sub(held),
-        || format!("record {held}: {} bytes hold {held} norms", norms.len()),
-    );
+    findings.note_many(&NORMS_TOO_SHORT, NORMS, count.saturating_sub(held), || {
+        format!("record {held}: {} bytes hold {held} norms", norms.len())
+    });
     let (mut at, end) = (0, held.min(count));
     let mut positive = false;
     while at < end {

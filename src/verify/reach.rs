@@ -1,7 +1,7 @@
-//! Which records the links lead to from the entry point.
+//! Which records can be reached from the entry point.
 //!
-//! The graph is walked breadth first. All records at one distance are visited in the order of the
-//! file, so that the file is gone over a few times rather than read at random.
+//! The walk over the graph is breadth first. All records at one distance are visited in file order,
+//! so that the file is read in a few sequential passes rather than at random.
 
 use zerocopy::little_endian::U32;
 
@@ -15,7 +15,7 @@ use crate::io::source::Source;
 use crate::memory;
 use crate::progress::Monitor;
 
-/// Where fewer than one record in so many is wanted, each is read by itself.
+/// When fewer than one record in this many is wanted, each is read by itself.
 const SPARSE: u64 = 4;
 
 /// Records between two looks at whether the work was cancelled.
@@ -23,7 +23,7 @@ const CHECK_INTERVAL: usize = 1024;
 
 /// Counts the records that cannot be reached over the links of any level.
 ///
-/// `dense` and `sparse` are the same records, in a window that is large and in one that holds
+/// `dense` and `sparse` read the same records, through a large window and through one that holds
 /// little more than a record.
 pub(crate) fn check<S: Source>(
     dense: &mut Level0<S>,

@@ -7,14 +7,14 @@ use super::finding::{
 use super::links::ListCheck;
 use super::metadata::MetadataCheck;
 use super::norms::NormKind;
-use crate::chroma::file_name::{LENGTH, LEVEL0};
+use crate::chroma::file_name::{LEVEL0, NORMS};
 use crate::chroma::record::{Level0, Level0Record};
 use crate::chroma::IndexHeader;
 use crate::error::Result;
 use crate::io::source::Source;
 use crate::progress::Monitor;
 
-/// How far from 1 the norm of a vector may be that was divided by its norm, in f32.
+/// How far the norm of a vector that was divided by its norm in f32 may be from 1.
 const UNIT_TOLERANCE: f64 = 1e-4;
 
 /// What the records have in common.
@@ -24,7 +24,7 @@ pub(crate) struct Totals {
     pub(crate) deleted: u64,
     /// Live vectors of norm 1.
     unit: u64,
-    /// Live vectors of another norm that is not 0, and the first of them.
+    /// Live vectors whose norm is neither 0 nor 1, and the first of them.
     other: u64,
     first_other: Option<(u64, f64)>,
 }
@@ -100,12 +100,12 @@ impl Totals {
             });
         } else if self.unit > 0 {
             match norms {
-                NormKind::Norms => findings.note(&METRIC_COSINE, LENGTH, || {
+                NormKind::Norms => findings.note(&METRIC_COSINE, NORMS, || {
                     format!("{} vectors have norm 1", self.unit)
                 }),
-                NormKind::Junk(at) => findings.note(&METRIC_NOT_COSINE, LENGTH, || {
+                NormKind::Junk(at) => findings.note(&METRIC_NOT_COSINE, NORMS, || {
                     format!(
-                        "vectors have norm 1, but the length of record {at} is none of a vector"
+                        "vectors have norm 1, but entry {at} of length.bin is not a plausible norm"
                     )
                 }),
                 NormKind::Unknown => {}

@@ -1,8 +1,8 @@
-//! Fingerprints of ids, by which equal ids are found without going back to the file for each.
+//! Fingerprints of ids, which tell equal ids without reading both from the file again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A keyed hash. The key is random, so that no file can be made to hold ids of equal fingerprints.
+/// A keyed hash. The key is random, so that nobody can craft ids with equal fingerprints.
 #[derive(Clone, Debug)]
 pub(super) enum Fingerprinter {
     Keyed(RandomState),

@@ -1,8 +1,8 @@
 //! A pickle's memo: the values that later opcodes refer to by number.
 //!
-//! A pickle may memoise each of its strings and come back to few of them, or to none. So the first
-//! pass only notes what kind of value each entry is and which strings are referred to; from then on
-//! only those are kept, by position and fingerprint.
+//! A pickle may memoise each of its strings and use few of them again, or none. So the first pass
+//! only notes the kind of each entry and which strings are used again. Later passes keep those
+//! strings alone, by span and fingerprint.
 
 use super::opcode::Name;
 use super::span::Span;
@@ -10,7 +10,7 @@ use crate::bits::Bits;
 use crate::error::Result;
 use crate::memory;
 
-/// What an entry of the memo is, as far as the reader cares.
+/// What an entry of the memo is, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Text(Name),
@@ -104,7 +104,7 @@ impl MemoStrings {
         Ok(())
     }
 
-    /// Gives back what is not needed to know equal strings by their fingerprints.
+    /// Frees what is not needed to recognise strings by their fingerprints.
     pub(super) fn forget_spans(&mut self) {
         self.spans = Vec::new();
     }

@@ -1,23 +1,26 @@
 //! `index_metadata.pickle`: which user id and sequence number each label has.
 //!
-//! Three maps are of interest: `label_to_id`, its inverse `id_to_label`, and `id_to_seq_id`, which
-//! may be empty, partial, or know ids that are gone. The file is read in up to four passes, window by
-//! window, and no string is copied out of it before somebody asks for it:
+//! A pickle is a program that builds values on a stack. A library that runs it, as serde-pickle
+//! does, holds every id three times, recurses into nested values, and copies a value wherever the
+//! program refers to it again, so that a small hostile file can exhaust stack or memory. This reader
+//! builds nothing. Three maps matter: `label_to_id`, its inverse `id_to_label`, and `id_to_seq_id`,
+//! which may be empty or partial, or contain ids that have been deleted. The file is read in up to
+//! four passes, window by window, and an id is copied only when a caller asks for it:
 //!
 //! ```text
-//! 1. validate         is it well formed; where are the maps; which memo entries are referred to
-//! 2. label_to_id      (label, span, fingerprint) of each id, and the memo's strings on the way
+//! 1. validate         is it well formed; where are the maps; which memo entries are used again
+//! 2. label_to_id      label, span and fingerprint of each id, and the memo's strings on the way
 //! 3. id_to_label      compared with 2, by fingerprint
 //! 4. id_to_seq_id     joined to 2, by fingerprint
 //! ```
 //!
-//! What stays is 24 bytes for each id, ordered by label. On the way to it there are at most 48: 24,
-//! and 16 for each string that the memo is asked for or, later, 8 for that and 8 for its sequence
-//! number, and some bits.
+//! The result takes 24 bytes for each id, ordered by label. Reading takes at most 48: the 24, and
+//! either 16 for each string that the memo must keep or, later, 8 for that and 8 for its sequence
+//! number, and a few bits.
 //!
-//! A fingerprint is a 64-bit hash with a random key. That no two ids of `label_to_id` share one is
-//! checked, and if they do, another key is taken. Two *different* ids, one in `label_to_id` and one
-//! that is only elsewhere, are taken for the same with a probability of 2⁻⁶⁴ for each such pair.
+//! A fingerprint is a 64-bit hash with a random key. If two ids of `label_to_id` have the same one,
+//! the passes run again with another key. Two *different* ids of which only one is in `label_to_id`
+//! are taken for the same with a probability of 2⁻⁶⁴ for each such pair.
 
 mod fingerprint;
 mod memo;
@@ -46,10 +49,10 @@ use crate::progress::Monitor;
 /// Bytes of the pickle to hold at a time.
 pub(crate) const WINDOW: usize = 512 << 10;
 
-/// Keys to try before giving up. Two tries are one in 10⁷ for a million ids.
+/// Keys to try before giving up. For a million ids, one in 10⁷ files needs a second one.
 const FINGERPRINT_KEYS: usize = 4;
 
-/// What an index's metadata says about its labels.
+/// The metadata of an index, by label.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     /// Ordered by label, each label once.
@@ -62,12 +65,12 @@ pub(crate) struct Metadata {
 /// What is known of one label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Number of this entry: below [`Metadata::len`], and another one for each label.
+    /// Number of this entry, unique and less than [`Metadata::len`].
     pub(crate) slot: usize,
     pub(crate) label: u64,
-    /// Offset in bytes of the id's UTF-8 in the file.
+    /// Offset in the file of the id, which is UTF-8.
     pub(crate) position: u64,
-    /// Its length in bytes.
+    /// Length of the id in bytes.
     pub(crate) length: usize,
     pub(crate) seq_id: Option<u64>,
 }

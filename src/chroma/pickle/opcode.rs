@@ -7,6 +7,77 @@
 /// Module and name lines of a GLOBAL opcode may hold this many bytes together.
 const MAX_GLOBAL: usize = 1024;
 
+/// The first byte of each opcode, under the names of Python's `pickletools`.
+mod code {
+    pub(super) const BINUNICODE: u8 = b'X';
+    pub(super) const SHORT_BINUNICODE: u8 = 0x8c;
+    pub(super) const BINUNICODE8: u8 = 0x8d;
+    pub(super) const BININT: u8 = b'J';
+    pub(super) const BININT1: u8 = b'K';
+    pub(super) const BININT2: u8 = b'M';
+    pub(super) const LONG1: u8 = 0x8a;
+    pub(super) const LONG4: u8 = 0x8b;
+    pub(super) const MEMOIZE: u8 = 0x94;
+    pub(super) const BINPUT: u8 = b'q';
+    pub(super) const LONG_BINPUT: u8 = b'r';
+    pub(super) const BINGET: u8 = b'h';
+    pub(super) const LONG_BINGET: u8 = b'j';
+    pub(super) const MARK: u8 = b'(';
+    pub(super) const SETITEMS: u8 = b'u';
+    pub(super) const SETITEM: u8 = b's';
+    pub(super) const EMPTY_DICT: u8 = b'}';
+    pub(super) const NONE: u8 = b'N';
+    pub(super) const NEWTRUE: u8 = 0x88;
+    pub(super) const NEWFALSE: u8 = 0x89;
+    pub(super) const BINFLOAT: u8 = b'G';
+    pub(super) const BINBYTES: u8 = b'B';
+    pub(super) const BINSTRING: u8 = b'T';
+    pub(super) const SHORT_BINBYTES: u8 = b'C';
+    pub(super) const SHORT_BINSTRING: u8 = b'U';
+    pub(super) const BINBYTES8: u8 = 0x8e;
+    pub(super) const BYTEARRAY8: u8 = 0x96;
+    pub(super) const EMPTY_LIST: u8 = b']';
+    pub(super) const APPEND: u8 = b'a';
+    pub(super) const APPENDS: u8 = b'e';
+    pub(super) const EMPTY_TUPLE: u8 = b')';
+    pub(super) const TUPLE: u8 = b't';
+    pub(super) const TUPLE1: u8 = 0x85;
+    pub(super) const TUPLE2: u8 = 0x86;
+    pub(super) const TUPLE3: u8 = 0x87;
+    pub(super) const EMPTY_SET: u8 = 0x8f;
+    pub(super) const ADDITEMS: u8 = 0x90;
+    pub(super) const FROZENSET: u8 = 0x91;
+    pub(super) const POP: u8 = b'0';
+    pub(super) const POP_MARK: u8 = b'1';
+    pub(super) const PROTO: u8 = 0x80;
+    pub(super) const FRAME: u8 = 0x95;
+    pub(super) const STOP: u8 = b'.';
+    pub(super) const GLOBAL: u8 = b'c';
+    pub(super) const STACK_GLOBAL: u8 = 0x93;
+    pub(super) const NEWOBJ: u8 = 0x81;
+    pub(super) const REDUCE: u8 = b'R';
+    pub(super) const BUILD: u8 = b'b';
+    pub(super) const PERSID: u8 = b'P';
+    pub(super) const BINPERSID: u8 = b'Q';
+    pub(super) const EXT1: u8 = 0x82;
+    pub(super) const EXT4: u8 = 0x84;
+    pub(super) const INST: u8 = b'i';
+    pub(super) const OBJ: u8 = b'o';
+    pub(super) const NEWOBJ_EX: u8 = 0x92;
+    pub(super) const NEXT_BUFFER: u8 = 0x97;
+    pub(super) const READONLY_BUFFER: u8 = 0x98;
+    pub(super) const DUP: u8 = b'2';
+    pub(super) const INT: u8 = b'I';
+    pub(super) const LONG: u8 = b'L';
+    pub(super) const FLOAT: u8 = b'F';
+    pub(super) const STRING: u8 = b'S';
+    pub(super) const UNICODE: u8 = b'V';
+    pub(super) const GET: u8 = b'g';
+    pub(super) const PUT: u8 = b'p';
+    pub(super) const DICT: u8 = b'd';
+    pub(super) const LIST: u8 = b'l';
+}
+
 /// An integer as a pickle holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Integer {
@@ -196,27 +267,27 @@ pub(super) fn lex(bytes: &[u8]) -> Result<Lexed, LexError> {
         return Err(LexError::Short(1));
     };
     match code {
-        b'X' => with_payload(Op::Text, 5, argument_u32(bytes)?),
-        0x8c => with_payload(Op::Text, 2, argument_u8(bytes)?.into()),
-        0x8d => with_payload(Op::Text, 9, argument_u64(bytes)?),
-        b'J' => {
+        code::BINUNICODE => with_payload(Op::Text, 5, argument_u32(bytes)?),
+        code::SHORT_BINUNICODE => with_payload(Op::Text, 2, argument_u8(bytes)?.into()),
+        code::BINUNICODE8 => with_payload(Op::Text, 9, argument_u64(bytes)?),
+        code::BININT => {
             let value = i32::from_le_bytes(argument(bytes)?);
             let value = u64::try_from(value).map_or(Integer::Negative, Integer::Unsigned);
             with_header(Op::Integer(value), 5)
         }
-        b'K' => {
+        code::BININT1 => {
             let value = Integer::Unsigned(argument_u8(bytes)?.into());
             with_header(Op::Integer(value), 2)
         }
-        b'M' => {
+        code::BININT2 => {
             let value = u16::from_le_bytes(argument(bytes)?);
             with_header(Op::Integer(Integer::Unsigned(value.into())), 3)
         }
-        0x8a => {
+        code::LONG1 => {
             let length = usize::from(argument_u8(bytes)?);
             long(bytes, 2, length)
         }
-        0x8b => {
+        code::LONG4 => {
             let length = i32::from_le_bytes(argument(bytes)?);
             match u8::try_from(length) {
                 Ok(length) => long(bytes, 5, length.into()),
@@ -229,42 +300,44 @@ pub(super) fn lex(bytes: &[u8]) -> Result<Lexed, LexError> {
                 },
             }
         }
-        0x94 => plain(Op::Memoize),
-        b'q' => with_header(Op::Put(argument_u8(bytes)?.into()), 2),
-        b'r' => with_header(Op::Put(argument_u32(bytes)?), 5),
-        b'h' => with_header(Op::Get(argument_u8(bytes)?.into()), 2),
-        b'j' => with_header(Op::Get(argument_u32(bytes)?), 5),
-        b'(' => plain(Op::Mark),
-        b'u' => plain(Op::SetItems),
-        b's' => plain(Op::SetItem),
-        b'}' => plain(Op::EmptyDict),
-        b'N' => plain(Op::None),
-        0x88 | 0x89 => plain(Op::Scalar),
-        b'G' => argument::<8>(bytes).and_then(|_| with_header(Op::Scalar, 9)),
-        b'B' | b'T' => with_payload(Op::Bytes, 5, argument_u32(bytes)?),
-        b'C' | b'U' => with_payload(Op::Bytes, 2, argument_u8(bytes)?.into()),
-        0x8e | 0x96 => with_payload(Op::Bytes, 9, argument_u64(bytes)?),
-        b']' => plain(Op::EmptyList),
-        b'a' => plain(Op::Append),
-        b'e' => plain(Op::Appends),
-        b')' => plain(Op::EmptyTuple),
-        b't' => plain(Op::Tuple),
-        0x85 => plain(Op::TupleOf(1)),
-        0x86 => plain(Op::TupleOf(2)),
-        0x87 => plain(Op::TupleOf(3)),
-        0x8f => plain(Op::EmptySet),
-        0x90 => plain(Op::AddItems),
-        0x91 => plain(Op::FrozenSet),
-        b'0' => plain(Op::Pop),
-        b'1' => plain(Op::PopMark),
-        0x80 => with_header(Op::Proto(argument_u8(bytes)?), 2),
-        0x95 => with_header(Op::Frame(argument_u64(bytes)?), 9),
-        b'.' => plain(Op::Stop),
-        b'c' => global(bytes),
-        0x93 => plain(Op::StackGlobal),
-        0x81 => plain(Op::NewObj),
-        b'R' => plain(Op::Reduce),
-        b'b' => plain(Op::Build),
+        code::MEMOIZE => plain(Op::Memoize),
+        code::BINPUT => with_header(Op::Put(argument_u8(bytes)?.into()), 2),
+        code::LONG_BINPUT => with_header(Op::Put(argument_u32(bytes)?), 5),
+        code::BINGET => with_header(Op::Get(argument_u8(bytes)?.into()), 2),
+        code::LONG_BINGET => with_header(Op::Get(argument_u32(bytes)?), 5),
+        code::MARK => plain(Op::Mark),
+        code::SETITEMS => plain(Op::SetItems),
+        code::SETITEM => plain(Op::SetItem),
+        code::EMPTY_DICT => plain(Op::EmptyDict),
+        code::NONE => plain(Op::None),
+        code::NEWTRUE | code::NEWFALSE => plain(Op::Scalar),
+        code::BINFLOAT => argument::<8>(bytes).and_then(|_| with_header(Op::Scalar, 9)),
+        code::BINBYTES | code::BINSTRING => with_payload(Op::Bytes, 5, argument_u32(bytes)?),
+        code::SHORT_BINBYTES | code::SHORT_BINSTRING => {
+            with_payload(Op::Bytes, 2, argument_u8(bytes)?.into())
+        }
+        code::BINBYTES8 | code::BYTEARRAY8 => with_payload(Op::Bytes, 9, argument_u64(bytes)?),
+        code::EMPTY_LIST => plain(Op::EmptyList),
+        code::APPEND => plain(Op::Append),
+        code::APPENDS => plain(Op::Appends),
+        code::EMPTY_TUPLE => plain(Op::EmptyTuple),
+        code::TUPLE => plain(Op::Tuple),
+        code::TUPLE1 => plain(Op::TupleOf(1)),
+        code::TUPLE2 => plain(Op::TupleOf(2)),
+        code::TUPLE3 => plain(Op::TupleOf(3)),
+        code::EMPTY_SET => plain(Op::EmptySet),
+        code::ADDITEMS => plain(Op::AddItems),
+        code::FROZENSET => plain(Op::FrozenSet),
+        code::POP => plain(Op::Pop),
+        code::POP_MARK => plain(Op::PopMark),
+        code::PROTO => with_header(Op::Proto(argument_u8(bytes)?), 2),
+        code::FRAME => with_header(Op::Frame(argument_u64(bytes)?), 9),
+        code::STOP => plain(Op::Stop),
+        code::GLOBAL => global(bytes),
+        code::STACK_GLOBAL => plain(Op::StackGlobal),
+        code::NEWOBJ => plain(Op::NewObj),
+        code::REDUCE => plain(Op::Reduce),
+        code::BUILD => plain(Op::Build),
         _ => Err(refused(code)),
     }
 }
@@ -300,14 +373,20 @@ fn global(bytes: &[u8]) -> Result<Lexed, LexError> {
 #[cold]
 fn refused(code: u8) -> LexError {
     let meaning = match code {
-        b'P' | b'Q' => " (a persistent id)",
-        0x82..=0x84 => " (an extension code)",
-        b'i' | b'o' | 0x92 => " (an instance of some class)",
-        0x97 | 0x98 => " (an out-of-band buffer)",
-        b'2' => " (a duplicate of the topmost value)",
-        b'I' | b'L' | b'F' | b'S' | b'V' | b'g' | b'p' | b'd' | b'l' => {
-            " (of the text protocols 0 and 1)"
-        }
+        code::PERSID | code::BINPERSID => " (a persistent id)",
+        code::EXT1..=code::EXT4 => " (an extension code)",
+        code::INST | code::OBJ | code::NEWOBJ_EX => " (an instance of some class)",
+        code::NEXT_BUFFER | code::READONLY_BUFFER => " (an out-of-band buffer)",
+        code::DUP => " (a duplicate of the topmost value)",
+        code::INT
+        | code::LONG
+        | code::FLOAT
+        | code::STRING
+        | code::UNICODE
+        | code::GET
+        | code::PUT
+        | code::DICT
+        | code::LIST => " (of the text protocols 0 and 1)",
         _ => "",
     };
     LexError::Refused {

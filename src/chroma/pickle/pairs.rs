@@ -1,7 +1,7 @@
 //! The later passes: the pairs of one map, and the strings that the memo is asked for.
 //!
-//! The first pass has shown where each map is filled, so no stack is needed here: between the opcodes
-//! that add pairs there may be nothing but keys and values. Whatever else stands there is an error.
+//! The first pass has found the opcodes that fill each map, so no stack is needed here: between the
+//! opcodes that add pairs there may only be keys and values. Anything else is an error.
 
 use super::fingerprint::Fingerprinter;
 use super::memo::{MemoStrings, Text};
@@ -110,7 +110,7 @@ pub(super) fn fill_memo(
     Ok(())
 }
 
-/// Looks at strings as they come by, and keeps those that the memo is asked for.
+/// Reads strings, and keeps those that the memo is asked for.
 struct StringReader<'a> {
     memo: &'a mut MemoStrings,
     fill: bool,
@@ -125,7 +125,7 @@ impl StringReader<'_> {
         self.fill && self.memo.wants_next()
     }
 
-    /// `None` when the payload has to be in memory first.
+    /// Returns `None` when the payload must be in memory first.
     #[inline]
     fn text(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Option<Text> {
         let header = u64::try_from(lexed.header).unwrap_or_default();
@@ -137,15 +137,16 @@ impl StringReader<'_> {
             }
         } else {
             let payload = payload?;
-            match std::str::from_utf8(payload) {
-                Ok(_) => Text {
+            if std::str::from_utf8(payload).is_ok() {
+                Text {
                     span,
                     fingerprint: self.fingerprinter.of(payload),
-                },
-                Err(_) => Text {
+                }
+            } else {
+                Text {
                     span: span.flagged(),
                     fingerprint: 0,
-                },
+                }
             }
         };
         self.last = Some(text);

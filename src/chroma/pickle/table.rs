@@ -1,5 +1,5 @@
-//! The table of labels: first ordered by the ids' fingerprints, to be joined, then by label, to be
-//! looked up.
+//! The table of labels. It is ordered by the fingerprints of the ids while maps are joined to it, and
+//! then by label for lookups.
 
 use super::span::Span;
 use crate::bits::Bits;
@@ -25,13 +25,14 @@ pub(super) struct ByFingerprint {
     rows: Vec<Row>,
     /// Index of the first row of each bucket, and the number of rows.
     buckets: Vec<u32>,
-    /// Fingerprints are shifted right by so much to give a bucket.
+    /// A fingerprint shifted right by this is its bucket.
     shift: u32,
 }
 
 impl ByFingerprint {
     /// Sorts `rows`. There must be no more than `u32::MAX`.
     pub(super) fn new(mut rows: Vec<Row>) -> Result<Self> {
+        debug_assert!(u32::try_from(rows.len()).is_ok());
         // Rows of one id in the order of the file, so that an error names the same ones every time.
         rows.sort_unstable_by_key(|row| (row.word, row.span.position(), row.label));
         let bits = (rows.len() / ROWS_PER_BUCKET).max(2).ilog2();

@@ -1,8 +1,8 @@
 //! The first pass: is the whole pickle well formed, and where are its maps?
 //!
-//! A pickle is a program for a machine with a stack. This one keeps of each value only what kind it
-//! is: it builds nothing, calls nothing, and needs no recursion however deeply values are nested.
-//! Neighbouring plain values in a list, set or map are one item of its stack.
+//! A pickle is a program for a stack machine. This machine keeps only the kind of each value: it
+//! builds nothing, calls nothing, and needs no recursion, however deeply values are nested. A run of
+//! plain values in a list, set or map is one item of its stack, so that long lists need no memory.
 
 use super::memo::{EntryKind, MemoKinds};
 use super::opcode::{Integer, Lexed, Name, Op};
@@ -11,8 +11,8 @@ use crate::chroma::decode_error::{DecodeError, Decoded};
 use crate::io::source::Source;
 use crate::memory;
 
-/// Most items on the stack, which bounds how deeply values are nested. Picklers add to lists and
-/// maps in batches of 1000, so that real files stay far below it.
+/// Most items on the stack, which limits how deeply values are nested. Picklers add to lists and maps
+/// in batches of 1000, so that real files stay far below it.
 const MAX_STACK: usize = 1 << 16;
 
 /// A map of the pickle: the opcodes that fill it, and how many pairs they add.
@@ -75,7 +75,7 @@ enum Item {
     Mark {
         base: usize,
     },
-    /// So many values in a row that nothing can be added to.
+    /// A run of values that nothing can be added to, by its length.
     Plain(u64),
     None,
     Integer(Integer),
@@ -127,7 +127,7 @@ struct Machine {
     stack: Vec<Item>,
     /// Index of the first item above the topmost mark.
     base: usize,
-    /// Whether values above the topmost mark are of no interest one by one.
+    /// Whether values above the topmost mark need not be told apart.
     bulk: bool,
     /// What the last opcode pushed; memoising refers to it.
     last: EntryKind,
@@ -400,6 +400,7 @@ impl Machine {
     /// Drops the mark and what is above it.
     fn drop_mark(&mut self, first: usize) {
         let mark = first.saturating_sub(1);
+        debug_assert!(matches!(self.stack.get(mark), Some(Item::Mark { .. })));
         if let Some(Item::Mark { base }) = self.stack.get(mark) {
             self.base = *base;
         }
@@ -413,6 +414,7 @@ impl Machine {
     }
 
     fn count_from(&self, first: usize) -> u64 {
+        debug_assert!(first <= self.stack.len());
         let items = self.stack.get(first..).unwrap_or_default();
         items
             .iter()
@@ -470,7 +472,7 @@ impl Machine {
         self.push(at, Item::Fields)
     }
 
-    /// Takes the pairs from `first` on into account.
+    /// Reads the fields among the pairs from `first` on.
     fn fields(&mut self, first: usize) -> Decoded<()> {
         let mut index = first;
         while let Some([key, value]) = self.stack.get(index..index + 2) {

@@ -1,4 +1,4 @@
-//! Goes over the opcodes of a range of a pickle, window by window.
+//! Reads the opcodes of a range of a pickle, window by window.
 
 use super::opcode::{lex, LexError, Lexed};
 use crate::chroma::decode_error::{DecodeError, Decoded};
@@ -18,8 +18,8 @@ pub(super) enum Flow {
 }
 
 pub(super) trait Visitor {
-    /// Takes the opcode at `position`. `payload` is `None` when it is not all in the window; the
-    /// file does hold it.
+    /// Takes the opcode at `position`. `payload` is `None` when it is in the file but not completely
+    /// in the window.
     fn visit(&mut self, lexed: &Lexed, position: u64, payload: Option<&[u8]>) -> Decoded<Flow>;
 }
 
