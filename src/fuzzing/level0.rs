@@ -5,8 +5,9 @@
 
 use zerocopy::IntoBytes;
 
-use super::{assert_same_rows, take, Row};
-use crate::chroma::record::{Level0, RecordLayout};
+use super::take;
+use crate::chroma::decode_error::{DecodeError, Decoded};
+use crate::chroma::record::{Level0, Level0Record, RecordLayout};
 use crate::chroma::IndexHeader;
 use crate::Monitor;
 
@@ -70,97 +71,70 @@ fn header(bytes: &[u8]) -> Option<Header> {
     })
 }
 
-fn expected(header_bytes: &[u8], level0: &[u8]) -> Option<Vec<Row>> {
+/// The header of an index that is to be read: valid, and with all of its records there.
+fn readable(header_bytes: &[u8], level0: &[u8]) -> Option<Header> {
     let header = header(header_bytes)?;
-    if u128::from(header.count) * u128::from(header.record_size) > level0.len() as u128 {
-        return None;
-    }
-    let row = |internal_id| {
-        let record = &level0[(internal_id * header.record_size) as usize..];
-        let (data, label) = (header.offset_data as usize, header.label_offset as usize);
-        Row {
-            internal_id,
-            label: number(record, label, header.word),
-            deleted: record[2] & 1 == 1,
-            user_id: None,
-            seq_id: None,
-            vector: (data..label)
-                .step_by(4)
-                .map(|at| number(record, at, 4) as u32)
-                .collect(),
-        }
-    };
-    Some((0..header.count).map(row).collect())
+    let needed = u128::from(header.count) * u128::from(header.record_size);
+    (needed <= level0.len() as u128).then_some(header)
 }
 
-/// What an extraction gives: how many records it has scanned, and those that it has emitted.
-type Extracted = crate::Result<(u64, Vec<Row>)>;
+/// The header and the records of an input.
+fn split(mut bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&header_len, rest) = bytes.split_first()?;
+    bytes = rest;
+    Some((take(&mut bytes, header_len), bytes))
+}
 
-/// Extracts with the parsers alone.
-fn extract(header: &[u8], level0: &[u8], include_deleted: bool) -> Extracted {
-    // Records are cast in place, from where they are as well aligned as in a file.
-    let mut words = vec![0_u64; level0.len().div_ceil(8)];
-    let aligned = &mut words.as_mut_bytes()[..level0.len()];
-    aligned.copy_from_slice(level0);
-    let aligned: &[u8] = aligned;
+/// The layout and the number of records, as the parsers find them.
+fn parse(header: &[u8], level0: &[u8]) -> Decoded<(RecordLayout, u64)> {
+    let header = IndexHeader::read(header)?;
+    let layout = RecordLayout::of_header(&header)?;
+    layout.check_len(level0.len() as u64, header.cur_element_count)?;
+    Ok((layout, header.cur_element_count))
+}
 
-    let parsed = IndexHeader::read(header).and_then(|header| {
-        let layout = RecordLayout::of_header(&header)?;
-        layout.check_len(aligned.len() as u64, header.cur_element_count)?;
-        Ok(Level0::new(aligned, layout, header.cur_element_count))
-    });
-    let mut level0 = parsed.map_err(|error| error.in_file("index".as_ref()))?;
-    let mut rows = Vec::new();
-    level0.for_each(&Monitor::default(), |internal_id, record| {
-        let deleted = record.links.is_deleted();
-        if include_deleted || !deleted {
-            rows.push(Row {
-                internal_id,
-                label: record.label,
-                deleted,
-                user_id: None,
-                seq_id: None,
-                vector: record.vector.iter().map(|value| value.to_bits()).collect(),
-            });
-        }
-        Ok(())
-    })?;
-    Ok((level0.count(), rows))
+fn assert_is(record: &Level0Record<'_>, raw: &[u8], header: &Header) {
+    let (data, label) = (header.offset_data as usize, header.label_offset as usize);
+    assert_eq!(record.label, number(raw, label, header.word));
+    assert_eq!(u64::from(record.links.count.get()), number(raw, 0, 2));
+    assert_eq!(record.links.is_deleted(), raw[2] & 1 == 1);
+    assert_eq!(record.neighbours.as_bytes(), &raw[4..data]);
+    assert_eq!(record.vector.as_bytes(), &raw[data..label]);
 }
 
 pub fn property(bytes: &[u8]) -> bool {
-    check(bytes, extract)
-}
-
-/// Whether `extract` gives what it should: rows of the header, the records, and whether to include
-/// deleted ones.
-fn check(mut bytes: &[u8], extract: impl Fn(&[u8], &[u8], bool) -> Extracted) -> bool {
-    let Some((&header_len, rest)) = bytes.split_first() else {
+    let Some((header_bytes, level0)) = split(bytes) else {
         return false;
     };
-    bytes = rest;
-    let header_bytes = take(&mut bytes, header_len);
-    let expected = expected(header_bytes, bytes);
+    match (parse(header_bytes, level0), readable(header_bytes, level0)) {
+        (Ok((layout, count)), Some(header)) => {
+            // Records are cast in place, so they must be as well aligned as in a file.
+            let mut words = vec![0_u64; level0.len().div_ceil(8)];
+            let aligned = &mut words.as_mut_bytes()[..level0.len()];
+            aligned.copy_from_slice(level0);
 
-    for include_deleted in [false, true] {
-        let extracted = extract(header_bytes, bytes, include_deleted);
-        match (extracted, expected.clone()) {
-            (Ok((scanned, found)), Some(mut expected)) => {
-                assert_eq!(scanned, expected.len() as u64);
-                expected.retain(|row| include_deleted || !row.deleted);
-                assert_same_rows(&found, &expected, "rows");
-            }
-            (Err(error), None) => assert!(matches!(error.code(), 200 | 203), "{error}"),
-            (Ok((scanned, _)), None) => panic!("extracted {scanned} of what does not hold"),
-            (Err(error), Some(_)) => panic!("refused what holds: {error}"),
+            let mut records = level0.chunks_exact(header.record_size as usize);
+            let mut read = 0;
+            Level0::new(&*aligned, layout, count)
+                .for_each(&Monitor::default(), |id, record| {
+                    assert_eq!(id, read);
+                    assert_is(&record, records.next().unwrap(), &header);
+                    read += 1;
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(read, header.count);
         }
+        (Err(DecodeError::Invalid { .. } | DecodeError::Unsupported { .. }), None) => {}
+        (parsed, readable) => panic!("{parsed:?}, readable: {}", readable.is_some()),
     }
     true
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{replay, rows, Directory};
+    use super::super::{assert_same_rows, replay, rows, Directory, Row};
+    use super::{number, readable, split};
     use crate::{ExtractOptions, IoMode};
 
     #[test]
@@ -168,24 +142,58 @@ mod tests {
         replay("level0", super::property);
     }
 
+    /// What an extraction gives: a row for each record.
+    fn expected(header_bytes: &[u8], level0: &[u8]) -> Option<Vec<Row>> {
+        let header = readable(header_bytes, level0)?;
+        let row = |internal_id| {
+            let record = &level0[(internal_id * header.record_size) as usize..];
+            let (data, label) = (header.offset_data as usize, header.label_offset as usize);
+            Row {
+                internal_id,
+                label: number(record, label, header.word),
+                deleted: record[2] & 1 == 1,
+                user_id: None,
+                seq_id: None,
+                vector: (data..label)
+                    .step_by(4)
+                    .map(|at| number(record, at, 4) as u32)
+                    .collect(),
+            }
+        };
+        Some((0..header.count).map(row).collect())
+    }
+
     #[test]
     fn holds_for_extractions_from_files() {
         replay("level0", |bytes| {
-            [IoMode::Mmap, IoMode::Read].into_iter().all(|io| {
-                super::check(bytes, |header, level0, include_deleted| {
-                    let directory = Directory::new();
-                    directory.write("header.bin", header);
-                    directory.write("data_level0.bin", level0);
+            let (header, level0) = split(bytes).unwrap();
+            let expected = expected(header, level0);
+            let directory = Directory::new();
+            directory.write("header.bin", header);
+            directory.write("data_level0.bin", level0);
+            for io in [IoMode::Mmap, IoMode::Read] {
+                for include_deleted in [false, true] {
                     let options = ExtractOptions {
                         include_deleted,
                         ..ExtractOptions::default()
                     };
-                    let (summary, rows) = rows(directory.path(), &options, io)?;
-                    let skipped = summary.scanned - summary.emitted;
-                    assert_eq!(skipped, summary.deleted_skipped);
-                    Ok((summary.scanned, rows))
-                })
-            })
+                    let found = rows(directory.path(), &options, io);
+                    match (found, expected.clone()) {
+                        (Ok((summary, found)), Some(mut expected)) => {
+                            assert_eq!(summary.scanned, expected.len() as u64);
+                            expected.retain(|row| include_deleted || !row.deleted);
+                            assert_same_rows(&found, &expected, "rows");
+                            let skipped = summary.scanned - summary.emitted;
+                            assert_eq!(skipped, summary.deleted_skipped);
+                        }
+                        (Err(error), None) => {
+                            assert!(matches!(error.code(), 200 | 203), "{error}");
+                        }
+                        (found, _) => panic!("{found:?}"),
+                    }
+                }
+            }
+            true
         });
     }
 }
