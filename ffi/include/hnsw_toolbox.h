@@ -44,7 +44,7 @@ uint32_t hnsw_toolbox_abi_version(void);
       "include_deleted": false,
       "batch_size": 1024,                             rows held in memory at a time
       "vectors": "stored",                            or "original": cosine vectors times their length
-      "salvage": false,                               true: what can be saved of a torn index
+      "salvage": false,                               true: what can be saved of a damaged index
       "dimension": null, "m": null,                   salvage without header.bin: both or neither
       "compression": "none",                          or "snappy", "zstd"
       "row_group_bytes": ...,                         Parquet: bytes of vectors in a row group

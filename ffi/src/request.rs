@@ -54,8 +54,8 @@ pub(crate) fn extract(request: &str) -> Result<String> {
         let field = if shape.m.is_some() { "m" } else { "dimension" };
         return Err(refused(
             field,
-            "one without salvage".to_string(),
-            "none, or salvage to be true: it describes a torn index",
+            "a value without salvage".to_string(),
+            "none unless \"salvage\" is true",
         ));
     }
     options.extract.salvage = salvage.then_some(shape);

@@ -10,7 +10,7 @@ use hnsw_toolbox::{
     Metric, VectorForm,
 };
 
-/// Gets vectors out of Chroma's persisted HNSW directories, and builds new HNSW indexes.
+/// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
 #[derive(Debug, Parser)]
 #[command(name = "hnsw-toolbox", version, about)]
 pub(super) struct Arguments {
@@ -24,12 +24,12 @@ pub(super) enum Command {
     Extract(ExtractArguments),
     /// Build a .hnsw index, in the format of the fast-hnsw crate, from a Parquet or Arrow IPC file.
     Build(BuildArguments),
-    /// Show what an index directory holds.
+    /// Show what an index directory contains.
     Inspect(InspectArguments),
-    /// Check everything that an index directory promises.
+    /// Check an index directory for damage.
     ///
-    /// Exit status 1 says that it is damaged, which includes metadata that is missing or does not
-    /// fit; 2 says that it could not be checked.
+    /// Exit status 1 means that it is damaged, which includes metadata that is missing or belongs
+    /// to other records; 2 means that it could not be checked.
     Verify(VerifyArguments),
     /// List the collections of a persist directory, and how each is.
     #[cfg(feature = "database")]
@@ -51,30 +51,30 @@ pub(super) struct ExtractArguments {
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 
-    /// parquet or arrow_ipc. Without it the extension of OUT says: .parquet; .arrow, .ipc,
+    /// parquet or arrow_ipc. Defaults to the format of OUT's extension: .parquet; .arrow, .ipc,
     /// .feather.
     #[arg(long)]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// The pickle with user ids and sequence numbers. Without it, index_metadata.pickle of
-    /// INDEX_DIR is taken when it is there.
+    /// The pickle with user ids and sequence numbers. Defaults to index_metadata.pickle in
+    /// INDEX_DIR, if it exists.
     #[arg(long, value_name = "PATH", conflicts_with = "no_metadata")]
     pub(super) metadata: Option<PathBuf>,
 
-    /// Take no metadata: all user ids and sequence numbers are null.
+    /// Read no metadata: all user ids and sequence numbers are null.
     #[arg(long)]
     pub(super) no_metadata: bool,
 
-    /// Emit records that are marked as deleted, too.
+    /// Also write records that are marked as deleted.
     #[arg(long)]
     pub(super) include_deleted: bool,
 
-    /// stored: as the index holds them; original: multiplied by their norm from length.bin, which
-    /// for a cosine collection gives back what the user stored.
+    /// stored: as they are in the index. original: multiplied by their norm from length.bin, which
+    /// in a cosine collection restores what the user stored.
     #[arg(long, default_value_t)]
     pub(super) vectors: VectorForm,
 
-    /// Most rows in a Parquet page or an Arrow record batch.
+    /// Maximum number of rows in a Parquet page or an Arrow record batch.
     #[arg(long, value_name = "N", default_value_t = ColumnarOptions::default().batch_size)]
     pub(super) batch_size: usize,
 
@@ -86,22 +86,22 @@ pub(super) struct ExtractArguments {
     #[arg(long, default_value_t)]
     pub(super) compression: Compression,
 
-    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
-    /// meanwhile.
+    /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
+    /// while it is read.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
-    /// Save what can be saved of a torn index: records that are whole, with a label that is not 0
-    /// and comes but once, and a finite vector. Broken metadata costs the ids only.
+    /// Save what can be saved of a damaged index: complete records with a unique, non-zero label
+    /// and a finite vector. If the metadata is broken, only the ids are lost.
     #[arg(long)]
     pub(super) salvage: bool,
 
-    /// With --m, the layout of records whose header.bin is lost. Every whole record of the data is
-    /// read then, and may be what was in memory after the last one.
+    /// With --m, the layout of the records if header.bin is lost. Every complete record in the file
+    /// is then read, which may include uninitialised memory after the last one.
     #[arg(long, value_name = "N", requires = "salvage", requires = "m")]
     pub(super) dimension: Option<usize>,
 
-    /// The parameter M of an index whose header.bin is lost.
+    /// The parameter M of the index if header.bin is lost.
     #[arg(long, value_name = "N", requires = "salvage", requires = "dimension")]
     pub(super) m: Option<usize>,
 
@@ -111,7 +111,7 @@ pub(super) struct ExtractArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct BuildArguments {
-    /// The Parquet file, or Arrow IPC file or stream, with a column vector and, if there are, label
+    /// The Parquet file, or Arrow IPC file or stream, with a column vector and, optionally, label
     /// (or internal_id) and deleted.
     pub(super) input: PathBuf,
 
@@ -119,7 +119,7 @@ pub(super) struct BuildArguments {
     #[arg(short, long, value_name = "OUT.hnsw")]
     pub(super) output: PathBuf,
 
-    /// parquet or arrow_ipc. Without it the extension of INPUT says: .parquet; .arrow, .arrows,
+    /// parquet or arrow_ipc. Defaults to the format of INPUT's extension: .parquet; .arrow, .arrows,
     /// .ipc, .feather.
     #[arg(long)]
     pub(super) format: Option<ColumnarFormat>,
@@ -142,19 +142,19 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "N", default_value_t = GraphOptions::default().m)]
     pub(super) m: usize,
 
-    /// Neighbours of a node on layer 0: m to 1024. 2·m when not given.
+    /// Neighbours of a node on layer 0: m to 1024. Defaults to 2·m.
     #[arg(long, value_name = "N")]
     pub(super) m0: Option<usize>,
 
-    /// Candidates that are kept while a node's neighbours are looked for.
+    /// Candidates that are kept while the neighbours of a node are searched for.
     #[arg(long, value_name = "N", default_value_t = GraphOptions::default().ef_construction)]
     pub(super) ef_construction: usize,
 
-    /// Rows of the input held at once.
+    /// Rows of the input in memory at a time.
     #[arg(long, value_name = "N", default_value_t = BuildOptions::default().batch_size)]
     pub(super) batch_size: usize,
 
-    /// The most vectors expected; more are an error.
+    /// Maximum number of vectors; more are an error.
     #[arg(long, value_name = "N")]
     pub(super) capacity: Option<usize>,
 
@@ -162,11 +162,11 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
 
-    /// Insert rows that are marked as deleted, too.
+    /// Also insert rows that are marked as deleted.
     #[arg(long)]
     pub(super) include_deleted: bool,
 
-    /// Threads that build the graph. All cores when not given.
+    /// Threads that build the graph. Defaults to the number of cores.
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
@@ -174,7 +174,8 @@ pub(super) struct BuildArguments {
     #[arg(long, default_value_t)]
     pub(super) engine: Engine,
 
-    /// How the input is read: mmap, or read, which survives a file that shrinks meanwhile.
+    /// How to read the input: mmap, or read, which survives a file that is truncated while it is
+    /// read.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
@@ -187,8 +188,8 @@ pub(super) struct InspectArguments {
     /// Chroma's vector segment directory (the one with header.bin).
     pub(super) index_dir: PathBuf,
 
-    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
-    /// meanwhile.
+    /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
+    /// while it is read.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
@@ -201,8 +202,8 @@ pub(super) struct VerifyArguments {
     /// Chroma's vector segment directory (the one with header.bin).
     pub(super) index_dir: PathBuf,
 
-    /// How the index is read: mmap, or read, which is slower but survives a file that shrinks
-    /// meanwhile.
+    /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
+    /// while it is read.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
