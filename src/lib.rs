@@ -1,31 +1,90 @@
-//! Vectors out of Chroma's persisted HNSW directories, and new HNSW indexes from columnar files.
+//! Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes from Parquet or
+//! Arrow files.
 //!
 //! Chroma keeps the embeddings of a collection in a *vector segment directory* of hnswlib files.
 //! This crate reads such a directory without Chroma, in memory that does not grow with it:
 //!
 //! - [`extract_index`] streams its records to a callback, each borrowed from the mapped file;
 //! - [`extract_index_to_columnar`] writes them to a Parquet or Arrow IPC file;
-//! - [`inspect_index`] tells what the directory holds;
-//! - [`verify_index`] tells whether that is as it should be.
+//! - [`inspect_index`] reports what the directory contains;
+//! - [`verify_index`] checks it for damage.
 //!
 //! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file, which
 //! [`HnswIndex`] searches where it lies.
+//!
+//! What each of them does beyond its defaults is an options struct with `with_` setters; how far it
+//! has come, and when it stops, is a [`Monitor`].
+//!
+//! # Examples
+//!
+//! Go over the records of an index, with the ids that Chroma's users gave them:
 //!
 //! ```
 //! use std::ops::ControlFlow;
 //!
 //! use hnsw_toolbox::{extract_index, ExtractOptions, Monitor};
 //!
-//! let directory = "tests/fixtures/chroma/1.5.9/cosine/segment";
+//! # let index_dir = "tests/fixtures/chroma/1.5.9/cosine/segment";
 //! let options = ExtractOptions::default().with_include_deleted(true);
-//! let mut longest = 0;
-//! let summary = extract_index(directory, &options, &Monitor::default(), |record| {
-//!     longest = longest.max(record.user_id.map_or(0, |id| id.chars().count()));
-//!     assert_eq!(record.vector.len(), 33);
+//! let mut deleted = 0;
+//! let summary = extract_index(index_dir, &options, &Monitor::default(), |record| {
+//!     deleted += usize::from(record.deleted);
+//!     println!("{:?}: {} components", record.user_id, record.vector.len());
 //!     Ok(ControlFlow::Continue(()))
 //! })?;
 //! assert_eq!(summary.emitted, summary.scanned);
-//! # assert_eq!(longest, 300);
+//! # assert_eq!(deleted, 265);
+//! # Ok::<(), hnsw_toolbox::Error>(())
+//! ```
+//!
+//! Write them to a file, build a new index of that, and search it:
+//!
+//! ```
+//! use hnsw_toolbox::{
+//!     build_index_from_columnar, extract_index_to_columnar, BuildOptions, ColumnarOptions,
+//!     Compression, GraphOptions, HnswIndex, Metric, Monitor, OpenOptions,
+//! };
+//!
+//! # let index_dir = "tests/fixtures/chroma/1.5.9/cosine/segment";
+//! # let scratch = tempfile::tempdir()?;
+//! # let parquet = scratch.path().join("vectors.parquet");
+//! # let hnsw = scratch.path().join("vectors.hnsw");
+//! let monitor = Monitor::default();
+//! let options = ColumnarOptions::default().with_compression(Compression::Zstd);
+//! let extracted = extract_index_to_columnar(index_dir, &parquet, &options, &monitor)?;
+//!
+//! let graph = GraphOptions::default().with_metric(Metric::Cosine).with_seed(42);
+//! let options = BuildOptions::default().with_graph(graph);
+//! let built = build_index_from_columnar(&parquet, &hnsw, &options, &monitor)?;
+//! assert_eq!(built.inserted, extracted.emitted);
+//!
+//! let index = HnswIndex::open(&hnsw, &OpenOptions::default())?;
+//! let nearest = index.search(&vec![0.5; index.dimension()], 10, 100)?;
+//! assert_eq!(nearest.len(), 10);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Look at an index, and check it; another thread may stop that with the token:
+//!
+//! ```
+//! use hnsw_toolbox::{
+//!     inspect_index, verify_index, CancelToken, InspectOptions, IndexState, Monitor, Progress,
+//!     VerifyOptions,
+//! };
+//!
+//! # let index_dir = "tests/fixtures/chroma/1.5.9/cosine/segment";
+//! let cancel = CancelToken::new();
+//! let show = |progress: Progress| println!("{} of {}", progress.done, progress.total);
+//! let monitor = Monitor::default().with_cancel(&cancel).on_progress(&show);
+//!
+//! let report = inspect_index(index_dir, &InspectOptions::default(), &monitor)?;
+//! println!("{} vectors of dimension {}", report.live, report.dimension);
+//!
+//! let report = verify_index(index_dir, &VerifyOptions::default(), &monitor)?;
+//! for finding in &report.findings {
+//!     println!("{}: {} in {}", finding.severity, finding.code, finding.file);
+//! }
+//! assert_eq!(report.state, IndexState::Healthy);
 //! # Ok::<(), hnsw_toolbox::Error>(())
 //! ```
 //!
