@@ -14,7 +14,7 @@ PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt header bench bench-peers \
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench bench-peers \
 	cargo-fuzz fuzz fuzz-smoke interop deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -37,7 +37,7 @@ test-go-race: build
 test-c: build ## Run the C programs, under valgrind
 	ffi/c/check.sh target/debug valgrind
 
-lint: lint-rust lint-go ## Check formatting, lints and the C header
+lint: lint-rust api lint-go ## Check formatting, lints, the public API and the C header
 
 lint-rust:
 	$(CARGO) fmt --all --check
@@ -65,6 +65,11 @@ fmt: ## Format the code
 	$(CARGO) fmt --manifest-path $(GRAPHS)
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 	cd go && gofmt -w .
+
+api: ## Check the list of the public Rust API; record it with make api UPDATE=1
+	RUSTDOC=$(CURDIR)/.ci/rustdoc $(CARGO) rustdoc --package hnsw-toolbox --lib --locked --quiet -- \
+		-Z unstable-options --output-format json
+	UPDATE_API=$(UPDATE) $(CARGO) test --quiet --package hnsw-toolbox --test public_api --locked
 
 header: ## Generate the C header
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
