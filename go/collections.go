@@ -38,12 +38,12 @@ type ListCollectionsRequest struct {
 
 // ListCollectionsResponse says what a persist directory holds.
 type ListCollectionsResponse struct {
-	PersistDir        string           `json:"persist_dir"`
-	ChromaSchema      map[string]int64 `json:"chroma_schema"`      // the version of each part of the schema
-	Replayed          string           `json:"replayed,omitempty"` // the journal or log that was replayed in a copy
-	Collections       []Collection     `json:"collections"`
-	OrphanDirectories []string         `json:"orphan_directories"` // that belong to no segment
-	Findings          []Finding        `json:"findings,omitempty"` // about the database as a whole
+	PersistDir        string              `json:"persist_dir"`
+	ChromaSchema      map[string]int64    `json:"chroma_schema"`      // the version of each part of the schema
+	Replayed          string              `json:"replayed,omitempty"` // the journal or log that was replayed in a copy
+	Collections       []Collection        `json:"collections"`
+	OrphanDirectories []string            `json:"orphan_directories"` // that belong to no segment
+	Findings          []CollectionFinding `json:"findings,omitempty"` // about the database as a whole
 }
 
 // Collection is a collection, by numbers.
@@ -63,12 +63,12 @@ type Collection struct {
 	State         CollectionState `json:"state"`
 	// Metadata is what the user has noted about the collection: a JSON object, whose integers are
 	// exact to 64 bits.
-	Metadata json.RawMessage `json:"metadata"`
-	Findings []Finding       `json:"findings"`
+	Metadata json.RawMessage     `json:"metadata"`
+	Findings []CollectionFinding `json:"findings"`
 }
 
-// Finding is something worth knowing about a collection or a database.
-type Finding struct {
+// CollectionFinding is something worth knowing about a collection or a database.
+type CollectionFinding struct {
 	Code    string `json:"code"`  // a name for its kind, which never changes
 	Count   uint64 `json:"count"` // how many records, rows or pages it is about
 	Message string `json:"message"`
@@ -109,40 +109,40 @@ type ExportResponse struct {
 
 // ExportSummary says what an export wrote. It is also what manifest.json holds.
 type ExportSummary struct {
-	HNSWToolbox  string           `json:"hnsw_toolbox"` // the version of the library
-	PersistDir   string           `json:"persist_dir"`
-	ChromaSchema map[string]int64 `json:"chroma_schema"`
-	Replayed     string           `json:"replayed,omitempty"`
-	Metadata     MetadataForm     `json:"metadata"`
-	Rows         uint64           `json:"rows"`
-	Files        []ExportedFile   `json:"files"`
-	Findings     []Finding        `json:"findings,omitempty"`
+	HNSWToolbox  string              `json:"hnsw_toolbox"` // the version of the library
+	PersistDir   string              `json:"persist_dir"`
+	ChromaSchema map[string]int64    `json:"chroma_schema"`
+	Replayed     string              `json:"replayed,omitempty"`
+	Metadata     MetadataForm        `json:"metadata"`
+	Rows         uint64              `json:"rows"`
+	Files        []ExportedFile      `json:"files"`
+	Findings     []CollectionFinding `json:"findings,omitempty"`
 }
 
 // ExportedFile is a file that an export wrote, and the collection that is in it.
 type ExportedFile struct {
-	File                  string          `json:"file"`
-	Bytes                 uint64          `json:"bytes"`
-	SHA256                string          `json:"sha256"`
-	Tenant                string          `json:"tenant"`
-	Database              string          `json:"database"`
-	Collection            string          `json:"collection"`
-	CollectionID          string          `json:"collection_id"`
-	SegmentID             *string         `json:"segment_id"`
-	Metric                string          `json:"metric"`
-	MetricSource          string          `json:"metric_source"`
-	Dimension             *int            `json:"dimension"`
-	Vectors               Vectors         `json:"vectors"`
-	Rows                  uint64          `json:"rows"`
-	VectorsFromIndex      uint64          `json:"vectors_from_index"`
-	VectorsFromLog        uint64          `json:"vectors_from_log"`
-	WithoutVector         uint64          `json:"without_vector"`
-	FirstIDsWithoutVector []string        `json:"first_ids_without_vector,omitempty"` // a hundred at most
-	Watermark             *uint64         `json:"watermark"`                          // the last write that the index holds
-	JSONColumns           []string        `json:"json_columns,omitempty"`             // whose keys have values of several types
-	State                 CollectionState `json:"state"`
-	CollectionMetadata    json.RawMessage `json:"collection_metadata"`
-	Findings              []Finding       `json:"findings"`
+	File                  string              `json:"file"`
+	Bytes                 uint64              `json:"bytes"`
+	SHA256                string              `json:"sha256"`
+	Tenant                string              `json:"tenant"`
+	Database              string              `json:"database"`
+	Collection            string              `json:"collection"`
+	CollectionID          string              `json:"collection_id"`
+	SegmentID             *string             `json:"segment_id"`
+	Metric                string              `json:"metric"`
+	MetricSource          string              `json:"metric_source"`
+	Dimension             *int                `json:"dimension"`
+	Vectors               Vectors             `json:"vectors"`
+	Rows                  uint64              `json:"rows"`
+	VectorsFromIndex      uint64              `json:"vectors_from_index"`
+	VectorsFromLog        uint64              `json:"vectors_from_log"`
+	WithoutVector         uint64              `json:"without_vector"`
+	FirstIDsWithoutVector []string            `json:"first_ids_without_vector,omitempty"` // a hundred at most
+	Watermark             *uint64             `json:"watermark"`                          // the last write that the index holds
+	JSONColumns           []string            `json:"json_columns,omitempty"`             // whose keys have values of several types
+	State                 CollectionState     `json:"state"`
+	CollectionMetadata    json.RawMessage     `json:"collection_metadata"`
+	Findings              []CollectionFinding `json:"findings"`
 }
 
 // ListCollections lists the collections of a Chroma persist directory.
@@ -158,7 +158,6 @@ func ListCollections(req ListCollectionsRequest) (*ListCollectionsResponse, erro
 func ListCollectionsContext(
 	ctx context.Context, req ListCollectionsRequest, opts ...Option,
 ) (*ListCollectionsResponse, error) {
-	resp := new(ListCollectionsResponse)
 	op := operation{
 		name:     "list collections",
 		function: func(l *library) nativeCall { return l.listCollections },
@@ -169,12 +168,8 @@ func ListCollectionsContext(
 				Token uint64 `json:"token,omitempty"`
 			}{req, token}
 		},
-		response: resp,
 	}
-	if err := op.run(ctx, opts); err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return call[ListCollectionsResponse](ctx, op, opts)
 }
 
 // Export writes the collections of a Chroma persist directory to Parquet or Arrow IPC files: ids,
@@ -195,7 +190,6 @@ func ExportContext(ctx context.Context, req ExportRequest, opts ...Option) (*Exp
 	for _, name := range req.Collections {
 		paths = append(paths, field{"collections", name})
 	}
-	resp := new(ExportResponse)
 	op := operation{
 		name:     "export",
 		function: func(l *library) nativeCall { return l.export },
@@ -206,10 +200,6 @@ func ExportContext(ctx context.Context, req ExportRequest, opts ...Option) (*Exp
 				Token uint64 `json:"token,omitempty"`
 			}{req, token}
 		},
-		response: resp,
 	}
-	if err := op.run(ctx, opts); err != nil {
-		return nil, err
-	}
-	return resp, nil
+	return call[ExportResponse](ctx, op, opts)
 }
