@@ -60,7 +60,7 @@ macro_rules! setters {
     ($type:ident { $($setter:ident($field:ident: $value:ty),)+ }) => {
         impl $type {
             $(
-                #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[doc = concat!("Sets `", stringify!($field), "`.")]
                 #[must_use]
                 pub fn $setter(mut self, $field: $value) -> Self {
                     self.$field = $field.into();
