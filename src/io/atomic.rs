@@ -1,21 +1,18 @@
 //! Output files that appear whole or not at all.
 //!
-//! What is written goes to a temporary file beside the target, `.hnsw-toolbox-<pid>-<n>.tmp`,
+//! What is written goes to a temporary file next to the target, `.hnsw-toolbox-<pid>-<n>.tmp`,
 //! which is synced and renamed over the target at the end. While it is being written it is locked,
 //! so that a later run can tell one that a killed process left behind, and removes it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, FileType, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::io::protected::Protected;
-
-const PREFIX: &str = ".hnsw-toolbox-";
-const SUFFIX: &str = ".tmp";
+use crate::io::temporary;
 
 /// Pages and record batches are larger and pass through unbuffered; this gathers what is between.
 const BUFFER: usize = 64 << 10;
@@ -251,10 +248,8 @@ fn resolve(target: &Path) -> Result<PathBuf> {
 }
 
 fn create_temporary(parent: &Path) -> Result<(File, PathBuf)> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     loop {
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()));
+        let path = temporary::unused_path(parent);
         match OpenOptions::new()
             .read(true)
             .write(true)
@@ -282,17 +277,7 @@ fn create_temporary(parent: &Path) -> Result<(File, PathBuf)> {
 
 /// Removes the temporary files of processes that were killed.
 fn remove_abandoned(directory: &Path) {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            continue;
-        }
+    for entry in temporary::entries(directory, FileType::is_file) {
         let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else {
             continue;
         };

@@ -5,5 +5,8 @@ pub(crate) mod file;
 pub(crate) mod mmap;
 pub(crate) mod protected;
 pub(crate) mod source;
-#[cfg(feature = "database")]
+#[cfg_attr(
+    not(feature = "database"),
+    expect(dead_code, reason = "only exports write directories")
+)]
 pub(crate) mod temporary;

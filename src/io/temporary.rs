@@ -1,10 +1,10 @@
-//! Directories that are gone when they are dropped, or take their name when they are complete.
+//! Names of temporary files and directories, and directories that are gone when they are dropped, or
+//! take their name when they are complete.
 //!
-//! They are named as temporary files are, `.hnsw-toolbox-<pid>-<n>.tmp`, and locked while they are
-//! in use, where the system can lock a directory, so that a later run removes those that a killed
-//! process left behind.
+//! Both are named `.hnsw-toolbox-<pid>-<n>.tmp`, and locked while they are in use, where the system
+//! can lock them, so that a later run removes those that a killed process left behind.
 
-use std::fs::File;
+use std::fs::{DirEntry, File, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,28 @@ use crate::error::{Error, Result};
 
 const PREFIX: &str = ".hnsw-toolbox-";
 const SUFFIX: &str = ".tmp";
+
+/// A path in `parent` that no other call in this process gets.
+pub(super) fn unused_path(parent: &Path) -> PathBuf {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()))
+}
+
+/// The temporary entries of `parent` that are of the kind `is_kind`, whether or not in use.
+pub(super) fn entries(
+    parent: &Path,
+    is_kind: fn(&FileType) -> bool,
+) -> impl Iterator<Item = DirEntry> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter(move |entry| {
+        let name = entry.file_name();
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        ours && entry.file_type().is_ok_and(|kind| is_kind(&kind))
+    })
+}
 
 /// A directory of this process's own, which is removed with all that is in it.
 #[derive(Debug)]
@@ -34,11 +56,9 @@ impl TemporaryDirectory {
     }
 
     fn create(parent: &Path, private: bool) -> Result<Self> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
         remove_abandoned(parent);
         loop {
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()));
+            let path = unused_path(parent);
             let mut builder = std::fs::DirBuilder::new();
             #[cfg(unix)]
             if private {
@@ -98,17 +118,7 @@ impl Drop for TemporaryDirectory {
 
 /// Removes the temporary directories of processes that were killed.
 fn remove_abandoned(parent: &Path) {
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
+    for entry in entries(parent, FileType::is_dir) {
         // A directory that cannot be opened or locked may be in use.
         let Ok(directory) = File::open(entry.path()) else {
             continue;
