@@ -1,7 +1,7 @@
 //! `header.bin`: parsed, then checked against everything that its format promises.
 //!
 //! The two are apart because a damaged index can be read when only some of the relations between
-//! the fields hold: [`RecordLayout`] needs those that divide a record, and no others.
+//! the fields hold: [`IndexHeader::record_layout`] needs those that divide a record, and no others.
 
 use serde::Serialize;
 use zerocopy::little_endian::{U32, U64};
@@ -9,7 +9,7 @@ use zerocopy::FromBytes;
 
 use super::decode_error::{DecodeError, Decoded};
 use super::layout::{LinksHeader, RawHeader, Word, HEADER_SIZE_32, HEADER_SIZE_64};
-use super::record::RecordLayout;
+use super::record::{RecordLayout, MAX_VECTOR_BYTES};
 use crate::io::source::Source;
 
 /// Most elements: hnswlib's internal ids are 32-bit, and `u32::MAX` means none.
@@ -122,7 +122,7 @@ impl IndexHeader {
     pub(crate) fn checks(&self) -> [Decoded<()>; 5] {
         [
             self.check_links_layout(),
-            RecordLayout::of_header(self).map(drop),
+            self.record_layout().map(drop),
             self.check_count(),
             self.check_mult(),
             self.check_entry_point(),
@@ -156,6 +156,58 @@ impl IndexHeader {
                 .and_then(|size| size.checked_add(LinksHeader::SIZE)),
             "4 + 4·max_m0",
         )
+    }
+
+    /// How a record divides. Fails when the fields that say so contradict each other; records can be
+    /// read when they do not, whatever else the header says.
+    pub(crate) fn record_layout(&self) -> Decoded<RecordLayout> {
+        if self.offset_data < LinksHeader::SIZE || !self.offset_data.is_multiple_of(4) {
+            return Err(DecodeError::field(
+                "offset_data",
+                self.offset_data,
+                "a multiple of 4, at least 4",
+            ));
+        }
+        let Some(vector) = self.label_offset.checked_sub(self.offset_data) else {
+            return Err(DecodeError::field(
+                "label_offset",
+                self.label_offset,
+                format!("at least offset_data, {}", self.offset_data),
+            ));
+        };
+        let invalid = |expected: &'static str| {
+            DecodeError::field(
+                "label_offset",
+                format!("{vector} bytes of vector between offset_data and label_offset"),
+                expected,
+            )
+        };
+        if vector == 0 || vector % 4 != 0 {
+            return Err(invalid("a positive multiple of 4"));
+        }
+        if vector > MAX_VECTOR_BYTES {
+            return Err(invalid("less than 2 GiB"));
+        }
+        equal(
+            "size_data_per_element",
+            self.size_data_per_element,
+            self.label_offset.checked_add(self.word_size_bytes.into()),
+            "label_offset + the word size",
+        )?;
+        let too_large = |_| {
+            DecodeError::field(
+                "size_data_per_element",
+                self.size_data_per_element,
+                "a record that fits in memory",
+            )
+        };
+        Ok(RecordLayout {
+            size: usize::try_from(self.size_data_per_element).map_err(too_large)?,
+            max_m0: usize::try_from((self.offset_data - LinksHeader::SIZE) / 4)
+                .map_err(too_large)?,
+            dimension: usize::try_from(vector / 4).map_err(too_large)?,
+            wide_label: self.word_size_bytes == 8,
+        })
     }
 
     fn check_count(&self) -> Decoded<()> {
@@ -229,12 +281,7 @@ impl IndexHeader {
 
 /// Fails when a field is not what the others imply. Without `expected`, their sum or product
 /// overflows.
-pub(super) fn equal(
-    field: &'static str,
-    found: u64,
-    expected: Option<u64>,
-    why: &str,
-) -> Decoded<()> {
+fn equal(field: &'static str, found: u64, expected: Option<u64>, why: &str) -> Decoded<()> {
     if expected == Some(found) {
         return Ok(());
     }

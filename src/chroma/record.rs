@@ -14,7 +14,6 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Unaligned};
 
 use super::decode_error::{DecodeError, Decoded};
-use super::header::{equal, IndexHeader};
 use super::layout::LinksHeader;
 use crate::error::{Error, Result};
 use crate::io::source::Source;
@@ -26,7 +25,7 @@ pub(crate) const BLOCK_BYTES: usize = crate::io::file::WINDOW - (64 << 10);
 
 /// Most bytes of a vector: Arrow's fixed-size lists and Parquet's pages count in `i32`, and some
 /// room is left for what stands around the vector.
-const MAX_VECTOR_BYTES: u64 = i32::MAX as u64 - (1 << 20);
+pub(super) const MAX_VECTOR_BYTES: u64 = i32::MAX as u64 - (1 << 20);
 
 /// One element, borrowed from its source.
 #[derive(Clone, Copy, Debug)]
@@ -51,69 +50,15 @@ impl std::fmt::Debug for LinksHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordLayout {
     /// In bytes.
-    size: usize,
+    pub(super) size: usize,
     /// Slots for neighbours.
-    max_m0: usize,
-    dimension: usize,
+    pub(super) max_m0: usize,
+    pub(super) dimension: usize,
     /// Whether labels have 64 bits, or 32.
-    wide_label: bool,
+    pub(super) wide_label: bool,
 }
 
 impl RecordLayout {
-    /// Fails when the fields that divide a record contradict each other. Records can be read when
-    /// this holds, whatever else the header says.
-    pub(crate) fn of_header(header: &IndexHeader) -> Decoded<Self> {
-        if header.offset_data < LinksHeader::SIZE || !header.offset_data.is_multiple_of(4) {
-            return Err(DecodeError::field(
-                "offset_data",
-                header.offset_data,
-                "a multiple of 4, at least 4",
-            ));
-        }
-        let Some(vector) = header.label_offset.checked_sub(header.offset_data) else {
-            return Err(DecodeError::field(
-                "label_offset",
-                header.label_offset,
-                format!("at least offset_data, {}", header.offset_data),
-            ));
-        };
-        let invalid = |expected: &'static str| {
-            DecodeError::field(
-                "label_offset",
-                format!("{vector} bytes of vector between offset_data and label_offset"),
-                expected,
-            )
-        };
-        if vector == 0 || vector % 4 != 0 {
-            return Err(invalid("a positive multiple of 4"));
-        }
-        if vector > MAX_VECTOR_BYTES {
-            return Err(invalid("less than 2 GiB"));
-        }
-        equal(
-            "size_data_per_element",
-            header.size_data_per_element,
-            header
-                .label_offset
-                .checked_add(header.word_size_bytes.into()),
-            "label_offset + the word size",
-        )?;
-        let too_large = |_| {
-            DecodeError::field(
-                "size_data_per_element",
-                header.size_data_per_element,
-                "a record that fits in memory",
-            )
-        };
-        Ok(Self {
-            size: usize::try_from(header.size_data_per_element).map_err(too_large)?,
-            max_m0: usize::try_from((header.offset_data - LinksHeader::SIZE) / 4)
-                .map_err(too_large)?,
-            dimension: usize::try_from(vector / 4).map_err(too_large)?,
-            wide_label: header.word_size_bytes == 8,
-        })
-    }
-
     /// The layout that hnswlib gives the records of an index with this dimension and m. `None` when
     /// one of them is 0, or a vector has 2 GiB or more.
     pub(crate) fn of_shape(dimension: usize, m: usize, wide_label: bool) -> Option<Self> {
@@ -339,6 +284,7 @@ impl<'a> Block<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chroma::IndexHeader;
     use crate::io::file::{FileWindow, InputFile, IoMode};
 
     const COUNT: u32 = 700;
@@ -393,7 +339,7 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         for mode in [IoMode::Mmap, IoMode::Read] {
             let file = InputFile::open(&path, mode).unwrap();
-            let layout = RecordLayout::of_header(&header()).unwrap();
+            let layout = header().record_layout().unwrap();
             for window in [0, 1, 411, 413, 100_000, usize::MAX] {
                 let mut level0 = Level0::new(file.window(window), layout, COUNT.into());
                 // Blocks that cross the boundaries of the windows, which are 64 KiB apart.
@@ -447,14 +393,14 @@ mod tests {
     #[test]
     fn the_shape_of_an_index_gives_the_layout_of_its_header() {
         let header = header();
-        let of_header = RecordLayout::of_header(&header).unwrap();
+        let of_header = header.record_layout().unwrap();
         assert_eq!(RecordLayout::of_shape(84, 8, true), Some(of_header));
         let narrow = IndexHeader {
             word_size_bytes: 4,
             size_data_per_element: 408,
             ..header
         };
-        let of_header = RecordLayout::of_header(&narrow).unwrap();
+        let of_header = narrow.record_layout().unwrap();
         assert_eq!(RecordLayout::of_shape(84, 8, false), Some(of_header));
         for (dimension, m) in [
             (0, 8),

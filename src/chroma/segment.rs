@@ -283,7 +283,7 @@ impl Segment {
     pub(crate) fn of(files: SegmentFiles) -> Result<Self> {
         let header = IndexHeader::read(files.header.require()?.window(WINDOW));
         let header = files.header.decoded(header)?;
-        let layout = files.header.decoded(RecordLayout::of_header(&header))?;
+        let layout = files.header.decoded(header.record_layout())?;
         let len = files.level0.require()?.len();
         let count = header.cur_element_count;
         files.level0.decoded(layout.check_len(len, count))?;
@@ -303,7 +303,7 @@ impl Segment {
                 let header = IndexHeader::parse(files.header.require()?.window(WINDOW));
                 let layout = header.and_then(|header| {
                     header.check_version()?;
-                    let layout = RecordLayout::of_header(&header)?;
+                    let layout = header.record_layout()?;
                     Ok((Some(header), layout))
                 });
                 files.header.decoded(layout)?

@@ -88,7 +88,7 @@ fn split(mut bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The layout and the number of records, as the parsers find them.
 fn parse(header: &[u8], level0: &[u8]) -> Decoded<(RecordLayout, u64)> {
     let header = IndexHeader::read(header)?;
-    let layout = RecordLayout::of_header(&header)?;
+    let layout = header.record_layout()?;
     layout.check_len(level0.len() as u64, header.cur_element_count)?;
     Ok((layout, header.cur_element_count))
 }

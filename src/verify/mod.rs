@@ -22,7 +22,6 @@ use self::finding::Findings;
 use self::metadata::MetadataCheck;
 use crate::chroma::file_name::LEVEL0;
 use crate::chroma::labels::Labels;
-use crate::chroma::record::RecordLayout;
 use crate::chroma::segment::SegmentFiles;
 use crate::error::Result;
 use crate::io::file::{InputFile, IoMode, WINDOW};
@@ -144,8 +143,9 @@ fn verify_files(
     let Some(header) = header::check(source, findings)? else {
         return Ok((0, 0, false));
     };
-    let layout =
-        RecordLayout::of_header(&header).map_err(|error| error.in_file(files.header.path()))?;
+    let layout = header
+        .record_layout()
+        .map_err(|error| error.in_file(files.header.path()))?;
     let count = header.cur_element_count;
     let level0_len = files.level0.get()?.map(InputFile::len);
     let whole = level0_len.map_or(0, |len| layout.whole_records(len));
