@@ -444,6 +444,63 @@ impl Builder {
         }
     }
 
+    /// Appends a vector, as [`push`](Self::push) does.
+    #[inline]
+    pub(crate) fn push_vector(&mut self, vector: &[f32]) -> Result<()> {
+        match &mut self.values {
+            Values::Vector(array) if array.size() == vector.len() => {
+                array.mut_values().extend_from_slice(vector);
+                array.push_valid();
+                Ok(())
+            }
+            _ => self.push(Value::Vector(vector)),
+        }
+    }
+
+    /// Appends values to a column of `u64`.
+    pub(crate) fn extend_u64(&mut self, values: &[u64]) -> Result<()> {
+        match &mut self.values {
+            Values::UInt64(array) => {
+                array.extend_from_slice(values);
+                Ok(())
+            }
+            _ => Err(self.misfit("values of u64")),
+        }
+    }
+
+    /// The same, for values that are `u32`.
+    pub(crate) fn extend_u32(&mut self, values: &[u32]) -> Result<()> {
+        match &mut self.values {
+            Values::UInt64(array) => {
+                array.extend_trusted_len_values(values.iter().map(|&value| u64::from(value)));
+                Ok(())
+            }
+            _ => Err(self.misfit("values of u32")),
+        }
+    }
+
+    /// Appends values to a column of booleans.
+    pub(crate) fn extend_booleans(&mut self, values: &[bool]) -> Result<()> {
+        match &mut self.values {
+            Values::Boolean(array) => {
+                array.extend_trusted_len_values(values.iter().copied());
+                Ok(())
+            }
+            _ => Err(self.misfit("booleans")),
+        }
+    }
+
+    /// Appends nulls.
+    pub(crate) fn extend_nulls(&mut self, count: usize) -> Result<()> {
+        match &mut self.values {
+            Values::UInt64(array) if self.column.nullable => {
+                array.extend_constant(count, None);
+                Ok(())
+            }
+            _ => (0..count).try_for_each(|_| self.push(Value::Null)),
+        }
+    }
+
     fn misfit(&self, value: impl fmt::Debug) -> Error {
         let Column { name, type_, .. } = &self.column;
         Error::internal(format!("column {name} of {type_:?} was given {value:?}"))

@@ -12,7 +12,7 @@ use super::{ExtractOptions, JoinSummary, MetadataFrom, Record, SalvageSummary, V
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentMetadata};
-use crate::columnar::columns::{Builder, Extracted, Value};
+use crate::columnar::columns::{Builder, Extracted};
 use crate::columnar::write::ColumnSource;
 use crate::error::{BoxError, Error, Result};
 use crate::io::file::FileWindow;
@@ -259,20 +259,14 @@ impl ColumnSource for RowGroups<'_, '_, '_> {
         let Self { rows, group, .. } = self;
         let column = Extracted::ALL.get(column);
         match column.ok_or_else(|| Error::internal("no such column"))? {
-            Extracted::InternalId => {
-                let ids = group.internal_ids.iter().skip(from);
-                fill(builder, ids.map(|&id| Value::UInt64(id.into())))
-            }
-            Extracted::Label => {
-                let labels = group.labels.iter().skip(from);
-                fill(builder, labels.map(|&label| Value::UInt64(label)))
-            }
-            Extracted::Deleted => {
-                let deleted = group.deleted.iter().skip(from);
-                fill(builder, deleted.map(|&deleted| Value::Boolean(deleted)))
+            Extracted::InternalId => builder.extend_u32(page(&group.internal_ids, from, builder)),
+            Extracted::Label => builder.extend_u64(page(&group.labels, from, builder)),
+            Extracted::Deleted => builder.extend_booleans(page(&group.deleted, from, builder)),
+            Extracted::UserId | Extracted::SeqId if rows.join.is_none() => {
+                builder.extend_nulls(page(&group.slots, from, builder).len())
             }
             Extracted::UserId => {
-                for &slot in group.slots.iter().skip(from) {
+                for &slot in page(&group.slots, from, builder) {
                     if builder.is_full() {
                         break;
                     }
@@ -286,26 +280,25 @@ impl ColumnSource for RowGroups<'_, '_, '_> {
             }
             Extracted::SeqId => {
                 let join = rows.join.as_ref();
-                let seq_id = |&slot| join.and_then(|join| join.seq_id(slot)).into();
-                fill(builder, group.slots.iter().skip(from).map(seq_id))
+                let seq_id = |&slot| join.and_then(|join| join.seq_id(slot));
+                let mut slots = page(&group.slots, from, builder).iter();
+                slots.try_for_each(|slot| builder.push(seq_id(slot).into()))
             }
             Extracted::Vector => {
-                let ids = group.internal_ids.iter().skip(from).copied();
-                let ids = ids.take(builder.room());
+                let ids = page(&group.internal_ids, from, builder);
+                rows.vectors(ids.iter().copied(), |vector| builder.push_vector(vector))?;
                 // The vectors are most of a file, and its last column.
-                let done = ids.clone().next_back().unwrap_or_default();
-                rows.vectors(ids, |vector| builder.push(Value::Vector(vector)))?;
+                let done = ids.last().copied().unwrap_or_default();
                 self.monitor.advance(u64::from(done) + 1, rows.total())
             }
         }
     }
 }
 
-/// Pushes values until `builder` is full.
-fn fill<'v>(builder: &mut Builder, values: impl Iterator<Item = Value<'v>>) -> Result<()> {
-    values
-        .take(builder.room())
-        .try_for_each(|value| builder.push(value))
+/// What belongs to the rows from number `from` on, as many as `builder` has room for.
+fn page<'r, T>(rows: &'r [T], from: usize, builder: &Builder) -> &'r [T] {
+    let rows = rows.get(from..).unwrap_or_default();
+    rows.get(..builder.room()).unwrap_or(rows)
 }
 
 /// Whether metadata is joined. A salvage that does without it says why.

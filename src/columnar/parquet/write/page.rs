@@ -61,11 +61,20 @@ impl PageBuffer {
             Values::List(lists) => list_levels(levels, lengths(lists.offsets()), optional, present),
             _ => {
                 if optional {
-                    flat_levels(levels, rows, present);
+                    flat_levels(levels, rows, nulls, present);
                 }
                 rows
             }
         };
+        if nulls == rows {
+            return Ok(Page {
+                levels,
+                values: &[],
+                count,
+                nulls,
+                bounds: None,
+            });
+        }
         let bounds = match builder.values() {
             Values::UInt64(array) => bounds(array.values(), present),
             Values::Int64(array) => bounds(array.values(), present),
@@ -107,17 +116,19 @@ fn lengths(offsets: &Offsets<i32>) -> impl Iterator<Item = usize> + Clone + '_ {
     })
 }
 
-fn present_rows(present: Option<&MutableBitmap>) -> impl Iterator<Item = bool> + '_ {
-    let nulls = present.map(MutableBitmap::iter);
-    let all = std::iter::repeat_n(true, if nulls.is_some() { 0 } else { usize::MAX });
-    nulls.into_iter().flatten().chain(all)
+fn is_present(present: Option<&MutableBitmap>, row: usize) -> bool {
+    present.is_none_or(|present| present.get(row))
 }
 
 /// The levels of an optional column that is no list: 0 for nulls, 1 for values.
-fn flat_levels(levels: &mut Vec<u8>, rows: usize, present: Option<&MutableBitmap>) {
+fn flat_levels(levels: &mut Vec<u8>, rows: usize, nulls: usize, present: Option<&MutableBitmap>) {
     let mut definition = Runs::new(levels);
-    for (_, present) in (0..rows).zip(present_rows(present)) {
-        definition.push(u8::from(present), 1);
+    match present {
+        None => definition.push(1, rows),
+        Some(_) if nulls == rows => definition.push(0, rows),
+        Some(present) => present
+            .iter()
+            .for_each(|present| definition.push(u8::from(present), 1)),
     }
     definition.finish();
 }
@@ -135,8 +146,12 @@ fn list_levels(
 
     let mut count: usize = 0;
     let mut repetition = Runs::new(levels);
-    for (length, present) in lengths.clone().zip(present_rows(present)) {
-        let values = if present { length.max(1) } else { 1 };
+    for (row, length) in lengths.clone().enumerate() {
+        let values = if is_present(present, row) {
+            length.max(1)
+        } else {
+            1
+        };
         repetition.push(0, 1);
         repetition.push(1, values - 1);
         count = count.saturating_add(values);
@@ -144,8 +159,8 @@ fn list_levels(
     repetition.finish();
 
     let mut definition = Runs::new(levels);
-    for (length, present) in lengths.zip(present_rows(present)) {
-        match (present, length) {
+    for (row, length) in lengths.enumerate() {
+        match (is_present(present, row), length) {
             (false, _) => definition.push(0, 1),
             (true, 0) => definition.push(empty, 1),
             (true, length) => definition.push(element, length),
@@ -225,9 +240,9 @@ fn bounds<T: Copy + Ord + Into<i128>>(
 ) -> Option<(i128, i128)> {
     let (low, high) = match present {
         None => (values.iter().min()?, values.iter().max()?),
-        Some(_) => {
-            let present = || values.iter().zip(present_rows(present)).filter(|row| row.1);
-            (present().min()?.0, present().max()?.0)
+        Some(present) => {
+            let values = || values.iter().zip(present.iter()).filter(|row| row.1);
+            (values().min()?.0, values().max()?.0)
         }
     };
     Some(((*low).into(), (*high).into()))
@@ -240,11 +255,11 @@ fn plain<'p, T: IntoBytes + Immutable>(
     present: Option<&MutableBitmap>,
     gathered: &'p mut Vec<u8>,
 ) -> Result<&'p [u8]> {
-    if present.is_none() {
+    let Some(present) = present else {
         return Ok(values.as_bytes());
-    }
+    };
     reserve(gathered, size_of_val(values), ENCODE)?;
-    for (row, present) in values.chunks(width).zip(present_rows(present)) {
+    for (row, present) in values.chunks(width).zip(present.iter()) {
         if present {
             gathered.extend_from_slice(row.as_bytes());
         }
@@ -258,13 +273,13 @@ fn booleans<'p>(
     present: Option<&MutableBitmap>,
     gathered: &'p mut Vec<u8>,
 ) -> Result<&'p [u8]> {
-    if present.is_none() {
+    let Some(present) = present else {
         return Ok(values.as_slice());
-    }
+    };
     reserve(gathered, values.len().div_ceil(8), ENCODE)?;
-    let values = values.iter().zip(present_rows(present));
+    let values = values.iter().zip(present.iter()).filter(|row| row.1);
     let mut bit = 0;
-    for (value, _) in values.filter(|row| row.1) {
+    for (value, _) in values {
         if bit == 0 {
             gathered.push(0);
         }
@@ -286,12 +301,12 @@ fn strings<'p>(
     let prefixes = offsets.len_proxy().saturating_mul(size_of::<u32>());
     reserve(gathered, bytes.len().saturating_add(prefixes), ENCODE)?;
     let mut rest = bytes;
-    for (length, present) in lengths(offsets).zip(present_rows(present)) {
+    for (row, length) in lengths(offsets).enumerate() {
         let (string, after) = rest
             .split_at_checked(length)
             .ok_or_else(|| Error::internal("strings end before their last offset"))?;
         rest = after;
-        if present {
+        if is_present(present, row) {
             let length = u32::try_from(length).map_err(Error::internal)?;
             gathered.extend_from_slice(&length.to_le_bytes());
             gathered.extend_from_slice(string);
