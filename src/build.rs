@@ -29,7 +29,7 @@ use crate::graph::range::OutOfRange;
 use crate::graph::Graph;
 use crate::io::atomic::AtomicFile;
 use crate::io::file::IoMode;
-use crate::io::mmap::Map;
+use crate::io::mmap::{check_headroom, check_headroom_and, Map};
 use crate::io::protected::Protected;
 use crate::memory;
 use crate::progress::Monitor;
@@ -264,6 +264,9 @@ trait RowSource {
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool>;
 }
 
+/// The stack of a thread, and its part of the allocator.
+const THREAD_BYTES: usize = 4 << 20;
+
 /// Builds an index of the rows, whose errors name `input`.
 fn build_to<R: RowSource>(
     rows: &mut R,
@@ -289,6 +292,8 @@ fn build_to<R: RowSource>(
         options,
         monitor,
     };
+    let threads = options.threads()?.get();
+    check_headroom_and(threads.saturating_mul(THREAD_BYTES), "build the graph")?;
     with_space(options.metric, Vectors::new(data, summary.dimension)?, work)??;
     drop(map);
     target.commit()?;
@@ -328,6 +333,7 @@ fn write_vectors<R: RowSource>(
         }
         check_batch(&batch, summary.dimension)?;
         check_capacity(&batch, labels.len(), options.capacity)?;
+        check_headroom("read the next rows").map_err(|error| error.in_file(input))?;
         memory::reserve(&mut labels, batch.labels.len(), "hold the labels")?;
         labels.extend_from_slice(&batch.labels);
         out_of_range.count(options.metric, &batch.vectors, batch.dimension);

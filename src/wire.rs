@@ -13,6 +13,8 @@ use crate::extract::{extract_index_to_columnar, ColumnarOptions, ExtractSummary}
 use crate::graph::distance::Metric;
 use crate::progress::Monitor;
 
+pub use crate::io::mmap::check_headroom;
+
 /// The answer to a request to extract.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractResponse {

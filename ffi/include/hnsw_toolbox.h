@@ -2,7 +2,17 @@
  *
  * Requests and responses are JSON in UTF-8. No function prints, exits, or lets a panic out; every
  * function may be called from any number of threads at once. The library stays mapped once it is
- * loaded, dlclose or not. */
+ * loaded, dlclose or not.
+ *
+ * When memory runs out, a call fails with code 302. Memory that grows with an input or an option is
+ * asked for in a way that can fail; and before a step that takes more in small pieces, the library
+ * asks whether 16 MiB are to be had. What is left ends the process, as operator new does in a C++
+ * program that catches nothing:
+ *   - the engine "hnsw_rs", which takes the memory of its graph in small pieces;
+ *   - other threads that take those 16 MiB while a step is in arrow2, parquet2, flate2, lz4_flex,
+ *     brotli-decompressor, zstd, serde_json or the standard library;
+ *   - where the system promises more memory than it has, as Linux does by default, the process
+ *     that it chooses to end. */
 
 #ifndef HNSW_TOOLBOX_H
 #define HNSW_TOOLBOX_H

@@ -35,6 +35,15 @@ const NOT_VERIFIED: u8 = 2;
 pub(crate) fn run() -> ExitCode {
     // Prints wrong usage itself, and exits with 2.
     let arguments = Arguments::parse();
+    let failed = match arguments.command {
+        Command::Verify(_) => NOT_VERIFIED,
+        _ => FAILED,
+    };
+    // Before the threads that watch for signals: none can be started without memory.
+    if let Err(error) = hnsw_toolbox::wire::check_headroom("start") {
+        report(&error.to_string());
+        return ExitCode::from(failed);
+    }
     let cancel = CancelToken::new();
     let on_signal = cancel.clone();
     if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
@@ -46,10 +55,6 @@ pub(crate) fn run() -> ExitCode {
             "cannot install the handler of a limit on file sizes: {error}"
         ));
     }
-    let failed = match arguments.command {
-        Command::Verify(_) => NOT_VERIFIED,
-        _ => FAILED,
-    };
     let result = match arguments.command {
         Command::Extract(arguments) => extract::run(arguments, &cancel),
         Command::Build(arguments) => build::run(arguments, &cancel),

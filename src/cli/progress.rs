@@ -1,7 +1,5 @@
 //! A progress bar on standard error.
 
-use std::time::Duration;
-
 use hnsw_toolbox::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -21,7 +19,9 @@ impl Bar {
         ) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.enable_steady_tick(Duration::from_millis(250));
+        // The bar moves with the reports, of which there are many. A thread that moved it between
+        // them could not be started where memory is short.
+        bar.tick();
         Self(bar)
     }
 

@@ -7,6 +7,7 @@ use brotli_decompressor::BrotliDecoderParameter;
 use parquet_format_safe::CompressionCodec;
 
 use super::bytes::{DecodeError, Decoded};
+use crate::io::mmap::check_headroom;
 use crate::memory;
 
 /// What the memory of a page is for.
@@ -86,6 +87,8 @@ impl Codec {
         if len > input.len().saturating_mul(self.max_ratio()) {
             return Err(wrong(&format_args!("only {} bytes", input.len())));
         }
+        // zstd panics, and the others end the process, when they cannot have their tables.
+        check_headroom(DECOMPRESS)?;
         if self == Self::Brotli {
             let written = no_panic(|| brotli(input, len, out, wrong))??;
             return if written == len {

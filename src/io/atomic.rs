@@ -11,6 +11,7 @@ use std::sync::mpsc::{sync_channel, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
+use crate::io::mmap::check_headroom;
 use crate::io::protected::Protected;
 use crate::io::temporary;
 
@@ -34,6 +35,7 @@ impl AtomicFile {
     /// Starts a file that will be `target`. Missing parent directories are created; a symbolic
     /// link is followed; only a regular file may be replaced, and none that is protected.
     pub(crate) fn create(target: &Path, protected: Protected) -> Result<Self> {
+        check_headroom("write it").map_err(|error| error.in_file(target))?;
         let target = resolve(target)?;
         protected.check(&target)?;
         let parent = parent(&target);

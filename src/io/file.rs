@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
-use crate::io::mmap::Map;
+use crate::io::mmap::{check_headroom, Map};
 use crate::io::source::{outside, Source};
 use crate::memory;
 
@@ -28,6 +28,9 @@ named_enum! {
         Read = "read",
     }
 }
+
+/// A window that takes a noticeable part of a small address space.
+const LARGE_WINDOW: usize = 1 << 20;
 
 /// A window to go over a file with, in bytes. Mapping it costs little compared with reading it, and
 /// it is small compared with the memory that an extraction may take.
@@ -203,6 +206,7 @@ impl InputFile {
             options.custom_flags(libc::O_NONBLOCK);
         }
         let file = options.open(path).map_err(Error::io(path, "open"))?;
+        check_headroom("read it").map_err(|error| error.in_file(path))?;
         let metadata = file.metadata().map_err(Error::io(path, "read the size"))?;
         if !metadata.is_file() {
             let found = if metadata.is_dir() {
@@ -403,6 +407,10 @@ impl FileWindow<'_> {
                 })?;
                 self.held = Held::Buffer { words, len: size };
             }
+        }
+        // Not for each of the short windows of lookups.
+        if size >= LARGE_WINDOW {
+            check_headroom("read it").map_err(|error| error.in_file(&input.path))?;
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use std::ops::Deref;
 
 use memmap2::{Mmap, MmapOptions};
 
+use crate::error::{Error, Result};
+
 /// A read-only map of a range of a file.
 #[derive(Debug)]
 pub(crate) struct Map(Mmap);
@@ -38,6 +40,30 @@ impl Deref for Map {
 
     fn deref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// What [`check_headroom`] asks for: several times what any step takes in allocations that cannot
+/// fail, those of the crates that this one uses among them.
+const HEADROOM: usize = 16 << 20;
+
+/// Fails when 16 MiB more could not be allocated.
+///
+/// Small allocations of the standard library and of other crates end the process when there is no
+/// memory (arrow2 and hnsw_rs), or panic (zstd). No one of them takes megabytes, so that a step
+/// that starts with this is an error instead. The memory is asked for as a map, which is not
+/// touched and is given back at once: that takes a few microseconds and stays out of the
+/// allocator's books.
+pub fn check_headroom(action: &'static str) -> Result<()> {
+    check_headroom_and(0, action)
+}
+
+/// The same with `more` bytes beside.
+pub(crate) fn check_headroom_and(more: usize, action: &'static str) -> Result<()> {
+    let bytes = HEADROOM.saturating_add(more);
+    match MmapOptions::new().len(bytes).map_anon() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::out_of_memory(action, bytes as u64)),
     }
 }
 

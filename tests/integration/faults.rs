@@ -266,3 +266,94 @@ fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told()
         assert!(first.contains("cur_element_count"), "{first}");
     }
 }
+
+/// Runs a command in an address space of so many KiB.
+fn run_within(kib: u64, arguments: &[&str]) -> Output {
+    Command::new("sh")
+        .args(["-c", "ulimit -v \"$1\"; shift; exec \"$@\"", "sh"])
+        .arg(kib.to_string())
+        .arg(BINARY)
+        .args(arguments)
+        .env("RUST_BACKTRACE", "1")
+        .output()
+        .unwrap()
+}
+
+/// The least address space, in steps, that a process of the command needs to say its version.
+fn least_address_space(step: u64) -> u64 {
+    (1..1000)
+        .map(|steps| steps * step)
+        .find(|kib| run_within(*kib, &["--version"]).status.success())
+        .unwrap()
+}
+
+#[test]
+fn an_address_space_of_any_size_is_enough_or_an_error() {
+    const STEP: u64 = 2 << 10;
+    const ENOUGH: u64 = 1 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    Synthetic::new(Word::U64, 8, 32, 3000).write(dir.path());
+    let index = dir.path().to_str().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_string();
+    let (parquet, arrow) = (path("in.parquet"), path("in.arrow"));
+    for (output, more) in [(&parquet, "--compression=zstd"), (&arrow, "--quiet")] {
+        let output = run_within(ENOUGH, &["extract", index, "-o", output, more]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let out = path("out");
+    let least = least_address_space(STEP);
+    for arguments in [
+        &[
+            "extract",
+            index,
+            "-o",
+            &out,
+            "--format=parquet",
+            "--compression=zstd",
+        ][..],
+        &[
+            "extract",
+            index,
+            "-o",
+            &out,
+            "--format=arrow_ipc",
+            "--io=read",
+        ],
+        &["verify", index],
+        &["inspect", index],
+        &["build", &parquet, "-o", &out, "--threads=2"],
+        &["build", &arrow, "-o", &out, "--threads=2", "--io=read"],
+    ] {
+        let mut errors = 0;
+        // What clap takes for the arguments of a command comes on top.
+        let done = (1..200).map(|steps| least + steps * STEP).find(|kib| {
+            let output = run_within(*kib, arguments);
+            let error = String::from_utf8_lossy(&output.stderr);
+            // verify finds the random links of the index damaged.
+            if error.is_empty() && matches!(output.status.code(), Some(0 | 1)) {
+                return true;
+            }
+            errors += 1;
+            assert!(
+                matches!(output.status.code(), Some(1 | 2)),
+                "{arguments:?} within {kib} KiB: {:?}: {error}",
+                output.status
+            );
+            assert_eq!(error.lines().count(), 1, "{error}");
+            assert!(error.starts_with("hnsw-toolbox: "), "{error}");
+            assert!(
+                error.contains("out of memory") || error.contains("os error"),
+                "{arguments:?} within {kib} KiB: {error}"
+            );
+            assert!(
+                names(scratch.path()).len() <= 3,
+                "{:?}",
+                names(scratch.path())
+            );
+            false
+        });
+        assert!(done.is_some(), "{arguments:?} never succeeds");
+        assert!(errors > 0, "{arguments:?} is not limited");
+    }
+}

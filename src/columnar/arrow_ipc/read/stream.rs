@@ -8,6 +8,7 @@ use std::io::{BufReader, Read};
 use crate::columnar::bytes::{DecodeError, Input};
 use crate::columnar::codec::no_panic;
 use crate::error::{Error, Result};
+use crate::io::mmap::check_headroom;
 
 /// Read ahead in each buffer.
 const READ_AHEAD: u64 = 256 << 10;
@@ -29,6 +30,14 @@ pub(crate) enum Compression {
 pub(crate) struct Range {
     pub(crate) offset: u64,
     pub(crate) len: u64,
+}
+
+/// Whether zstd could not have the memory of its window. Its errors have names only.
+fn is_out_of_memory(error: &std::io::Error) -> bool {
+    /// `ZSTD_error_memory_allocation` of zstd_errors.h; a function returns it negated.
+    const MEMORY_ALLOCATION: usize = 64;
+    let name = zstd::zstd_safe::get_error_name(MEMORY_ALLOCATION.wrapping_neg());
+    error.to_string() == name
 }
 
 pub(crate) struct Stream {
@@ -72,6 +81,8 @@ impl Stream {
                 })?,
             };
         }
+        check_headroom("decompress a part of it")
+            .map_err(|error| error.in_file(input.source().path()))?;
         let capacity = usize::try_from(stored.min(READ_AHEAD)).unwrap_or(0);
         let raw = BufReader::with_capacity(capacity, input.reader(offset, stored));
         let reader: Box<dyn Read + Send> = match compression {
@@ -119,6 +130,10 @@ impl Stream {
         let read = no_panic(|| reader.read_exact(out)).map_err(|error| self.error(error))?;
         read.map_err(|error| match error.downcast::<Error>() {
             Ok(error) => error,
+            Err(error) if is_out_of_memory(&error) => {
+                Error::out_of_memory("decompress a part of it", None)
+                    .in_file(self.input.source().path())
+            }
             Err(error) => self.error(DecodeError::new(
                 format!("compressed data that cannot be read ({error})"),
                 "the content of the buffer",
@@ -170,6 +185,14 @@ mod tests {
 
     use super::*;
     use crate::io::file::{InputFile, IoMode};
+
+    #[test]
+    fn zstd_without_memory_is_known_by_its_name() {
+        let error = std::io::Error::other("Allocation error : not enough memory");
+        assert!(is_out_of_memory(&error), "{error}");
+        let error = std::io::Error::other("Unknown frame descriptor");
+        assert!(!is_out_of_memory(&error));
+    }
 
     #[test]
     fn a_zstd_window_of_more_than_8_mib_is_refused() {

@@ -27,6 +27,7 @@ use crate::columnar::write::{fill, ColumnSource, WriteOptions};
 use crate::columnar::Compression;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
+use crate::io::mmap::check_headroom;
 use crate::memory::reserve;
 use footer::Chunk;
 use page::PageBuffer;
@@ -260,6 +261,7 @@ impl Encoder {
         chunk: &mut Chunk,
         mut write: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        check_headroom("write a page")?;
         let page = self.page.encode(builder)?;
         let length = page.levels.len().saturating_add(page.values.len());
         let options = match self.compression {
