@@ -15,7 +15,8 @@ use serde::Serialize;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::chroma::file_name;
-use crate::columnar::read::{ColumnarInput, ReadOptions, RowBatch};
+use crate::columnar::read::{ColumnarInput, RowBatch};
+use crate::columnar::selection::ReadOptions;
 use crate::columnar::{check_batch_size, ColumnarFormat, DEFAULT_BATCH_SIZE};
 use crate::error::{Error, Result};
 use crate::graph::distance::{with_space, Measure, Space, Vectors, WithSpace};

@@ -18,7 +18,8 @@ use crate::collections::{
     state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState, Persist,
 };
 use crate::columnar::columns::{self, Column, ColumnType, ElementType, Schema, Value};
-use crate::columnar::write::{TableWriter, WriteOptions};
+use crate::columnar::source::WriteOptions;
+use crate::columnar::write::TableWriter;
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression};
 use crate::error::{Error, Result};
 use crate::extract::VectorForm;

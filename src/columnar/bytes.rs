@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::io::file::InputFile;
 use crate::io::source::Source as _;
 
+/// Longest footer or record batch header that is read, in bytes.
+pub(crate) const MAX_METADATA: u64 = 256 << 20;
+
 /// What a decoder found wrong. It knows neither the file nor where in it the bytes are; its caller
 /// adds that.
 #[derive(Debug)]

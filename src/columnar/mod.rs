@@ -2,10 +2,13 @@
 
 pub(crate) mod arrow_ipc;
 mod bytes;
+mod cells;
 mod codec;
 pub(crate) mod columns;
 pub(crate) mod parquet;
 pub(crate) mod read;
+pub(crate) mod selection;
+pub(crate) mod source;
 pub(crate) mod write;
 
 use std::path::Path;

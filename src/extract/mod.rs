@@ -13,7 +13,7 @@ use crate::chroma::header::PERSISTED_VERSION;
 use crate::chroma::segment::{Segment, SegmentFile, SegmentFiles};
 use crate::chroma::IndexHeader;
 use crate::columnar::columns::{Extracted, Schema};
-use crate::columnar::write::WriteOptions;
+use crate::columnar::source::WriteOptions;
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
 use crate::error::{BoxError, Error, Result};
 use crate::io::atomic::{refuse_inside, AtomicFile};

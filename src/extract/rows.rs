@@ -13,7 +13,7 @@ use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentMetadata};
 use crate::columnar::columns::{Builder, Extracted};
-use crate::columnar::write::ColumnSource;
+use crate::columnar::source::ColumnSource;
 use crate::error::{BoxError, Error, Result};
 use crate::io::file::FileWindow;
 use crate::memory;

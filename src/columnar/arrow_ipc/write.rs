@@ -4,7 +4,7 @@ use arrow2::chunk::Chunk;
 use arrow2::io::ipc::write::{FileWriter, WriteOptions as IpcOptions};
 
 use crate::columnar::columns::{Builder, Capacity, Schema};
-use crate::columnar::write::{fill, ColumnSource, WriteOptions};
+use crate::columnar::source::{fill, ColumnSource, WriteOptions};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 

@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow2::types::f16;
+
 use super::*;
+use crate::columnar::cells::MAX_DIMENSION;
+use crate::columnar::selection::ColumnNames;
+use crate::io::file::IoMode;
 
 const ROWS: u64 = 50;
 const DIMENSION: u64 = 4;

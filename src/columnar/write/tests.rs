@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::columnar::columns::{Column, ColumnType, ElementType};
+use crate::columnar::Compression;
 use crate::io::protected::Protected;
 
 #[allow(dead_code, unreachable_pub)]

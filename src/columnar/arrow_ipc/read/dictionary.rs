@@ -8,7 +8,7 @@ use super::flatbuffer::Table;
 use super::format::{dictionary_batch, header_type, record_batch};
 use super::{compression, length, Block, IntegerBatch, Opener, Parts, Slot};
 use crate::columnar::bytes::{DecodeError, Decoded, Input};
-use crate::columnar::read::IntegerType;
+use crate::columnar::cells::IntegerType;
 use crate::error::Result;
 use crate::memory;
 

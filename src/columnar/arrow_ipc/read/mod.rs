@@ -21,10 +21,9 @@ mod format;
 mod schema;
 mod stream;
 
-use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
-use crate::columnar::read::{
-    Chosen, ColumnNames, Columns, FloatType, IntegerType, Name, VectorRow, Wanted, MAX_METADATA,
-};
+use crate::columnar::bytes::{array, DecodeError, Decoded, Input, MAX_METADATA};
+use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow};
+use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted};
 use crate::error::{Error, Result};
 use crate::memory;
 use dictionary::{Dictionary, DictionaryBlock};

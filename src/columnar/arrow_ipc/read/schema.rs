@@ -10,9 +10,8 @@ use super::format::{
     type_code, union,
 };
 use crate::columnar::bytes::{DecodeError, Decoded};
-use crate::columnar::read::{
-    ColumnNames, FloatType, Found, IntegerType, INTEGER_TYPE, VECTOR_TYPE,
-};
+use crate::columnar::cells::{FloatType, IntegerType};
+use crate::columnar::selection::{ColumnNames, Found, INTEGER_TYPE, VECTOR_TYPE};
 
 /// Nesting of columns that are skipped.
 const MAX_DEPTH: u32 = 64;

@@ -9,7 +9,7 @@ use parquet_format_safe::{CompressionCodec, ConvertedType, FieldRepetitionType, 
 use super::thrift::{Thrift, Wire};
 use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::codec::Codec;
-use crate::columnar::read::{ColumnNames, Found};
+use crate::columnar::selection::{ColumnNames, Found};
 use crate::memory;
 
 /// Nesting of columns that are skipped.

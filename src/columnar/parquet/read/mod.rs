@@ -16,11 +16,9 @@ mod metadata;
 mod page;
 mod thrift;
 
-use crate::columnar::bytes::{DecodeError, Decoded, Input};
-use crate::columnar::read::{
-    Chosen, ColumnNames, Columns, FloatType, IntegerType, Name, VectorRow, Wanted, INTEGER_TYPE,
-    MAX_METADATA, VECTOR_TYPE,
-};
+use crate::columnar::bytes::{DecodeError, Decoded, Input, MAX_METADATA};
+use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow};
+use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted, INTEGER_TYPE, VECTOR_TYPE};
 use crate::error::Result;
 use crate::memory;
 use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};

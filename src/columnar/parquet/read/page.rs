@@ -7,7 +7,7 @@ use super::encoding::{plain, Delta, Hybrid, Values};
 use super::metadata::{unsigned, Chunk, Physical};
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
 use crate::columnar::codec::Codec;
-use crate::columnar::read::Name;
+use crate::columnar::selection::Name;
 use crate::error::{Error, Result};
 use crate::memory;
 

@@ -23,7 +23,7 @@ use parquet_format_safe::thrift::protocol::TCompactOutputProtocol;
 use parquet_format_safe::{DataPageHeader, Encoding, PageHeader, PageType, RowGroup};
 
 use crate::columnar::columns::{Builder, Capacity, Column, Schema};
-use crate::columnar::write::{fill, ColumnSource, WriteOptions};
+use crate::columnar::source::{fill, ColumnSource, WriteOptions};
 use crate::columnar::Compression;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
