@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::equal::fingerprint;
+use super::random::mix;
 use crate::error::{Error, Result};
 use crate::io::mmap::prefetch;
 use crate::memory;
@@ -542,6 +542,25 @@ impl<W: WithSpace> WithMeasure for InSpace<'_, W> {
     fn run<M: Measure>(self) -> Result<W::Output> {
         Ok(self.work.run(&Space::<M>::new(self.vectors)?))
     }
+}
+
+/// A number that depends on what `bits` gives for each element.
+#[inline(always)]
+fn fingerprint(vector: &[f32], bits: impl Fn(f32) -> u32) -> u64 {
+    /// Lanes, which a processor computes at once.
+    const LANES: usize = 16;
+    let mut lanes = [0u32; LANES];
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    for elements in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
+        for (lane, element) in lanes.iter_mut().zip(elements) {
+            *lane = (*lane ^ bits(*element))
+                .wrapping_mul(0x9e37_79b1)
+                .rotate_left(15);
+        }
+    }
+    lanes
+        .iter()
+        .fold(0, |sum, lane| mix(sum ^ u64::from(*lane)))
 }
 
 #[cfg(test)]

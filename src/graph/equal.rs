@@ -13,7 +13,6 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{Measure, Space};
-use super::random::mix;
 use crate::bits::Bits;
 use crate::error::Result;
 use crate::memory;
@@ -112,29 +111,11 @@ impl<M: Measure> WithSimd for Fingerprints<'_, '_, M> {
     }
 }
 
-/// A number that depends on what `bits` gives for each element.
-#[inline(always)]
-pub(crate) fn fingerprint(vector: &[f32], bits: impl Fn(f32) -> u32) -> u64 {
-    /// Lanes, which a processor computes at once.
-    const LANES: usize = 16;
-    let mut lanes = [0u32; LANES];
-    let (chunks, rest) = vector.as_chunks::<LANES>();
-    for elements in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
-        for (lane, element) in lanes.iter_mut().zip(elements) {
-            *lane = (*lane ^ bits(*element))
-                .wrapping_mul(0x9e37_79b1)
-                .rotate_left(15);
-        }
-    }
-    lanes
-        .iter()
-        .fold(0, |sum, lane| mix(sum ^ u64::from(*lane)))
-}
-
 #[cfg(test)]
 #[allow(clippy::cast_precision_loss)]
 mod tests {
     use super::super::distance::{with_space, Metric, Vectors, WithSpace};
+    use super::super::random::mix;
     use super::*;
 
     struct Find;
