@@ -132,10 +132,12 @@ mod extract;
 pub mod fuzzing;
 mod graph;
 mod inspect;
+mod inspect_hnsw;
 mod io;
 mod memory;
 mod path;
 mod progress;
+mod recall;
 mod search;
 mod threads;
 mod verify;
@@ -163,8 +165,13 @@ pub use extract::{
 pub use graph::distance::Metric;
 pub use graph::options::{Engine, GraphOptions};
 pub use inspect::{inspect_index, FileSize, IndexReport, InspectOptions};
+pub use inspect_hnsw::{inspect_hnsw, is_hnsw, Degree, HnswReport};
 pub use io::file::IoMode;
 pub use path::display_path;
 pub use progress::{CancelToken, Monitor, Progress};
+pub use recall::{measure_recall, RecallOptions, RecallQueries, RecallReport, RecallRow};
+pub use search::queries::{search_index, search_index_to_columnar, SearchOptions, SearchSummary};
 pub use search::{HnswIndex, Neighbour, OpenOptions};
-pub use verify::{verify_index, Finding, IndexState, Severity, VerifyOptions, VerifyReport};
+pub use verify::{
+    verify_hnsw, verify_index, Finding, IndexState, Severity, VerifyOptions, VerifyReport,
+};

@@ -9,18 +9,25 @@
 #[path = "search_tests.rs"]
 mod tests;
 
+pub(crate) mod queries;
+
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::error::{Error, Result};
+use crate::graph::candidate::Candidate;
 use crate::graph::distance::Metric;
+use crate::graph::exact::rank;
 use crate::graph::file::read::{Layout, View};
-use crate::graph::search::{Ahead, Scratch, Search};
-use crate::io::file::{InputFile, IoMode};
+use crate::graph::search::{Scratch, Search};
+use crate::io::file::{InputFile, IoMode, WINDOW};
 use crate::io::mmap::Map;
 use crate::memory;
 use crate::path::display_path;
-use crate::threads::thread_count;
+use crate::threads::{lock, share, thread_count};
+
+/// Bytes of vectors that are read at a time when all of them are.
+const BLOCK: usize = 1 << 20;
 
 /// How an index is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,21 +40,10 @@ pub struct OpenOptions {
     pub io: IoMode,
 }
 
-impl OpenOptions {
-    /// Sets [`metric`](Self::metric).
-    #[must_use]
-    pub fn with_metric(mut self, metric: impl Into<Option<Metric>>) -> Self {
-        self.metric = metric.into();
-        self
-    }
-
-    /// Sets [`io`](Self::io).
-    #[must_use]
-    pub fn with_io(mut self, io: IoMode) -> Self {
-        self.io = io;
-        self
-    }
-}
+setters!(OpenOptions {
+    with_metric(metric: impl Into<Option<Metric>>),
+    with_io(io: IoMode),
+});
 
 /// A vector of the index, and how far it is from a query.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -164,69 +160,30 @@ impl HnswIndex {
         ef: usize,
         threads: Option<usize>,
     ) -> Result<Vec<Vec<Neighbour>>> {
-        let dimension = self.dimension().max(1);
-        if !queries.len().is_multiple_of(dimension) {
-            return Err(Error::argument(
-                "queries",
-                format!("{} elements", queries.len()),
-                format!("a multiple of the dimension, {dimension}"),
-            ));
-        }
         check_k(k)?;
-        for (number, query) in queries.chunks_exact(dimension).enumerate() {
-            self.check_query(query, || format!("query {number}"))?;
-        }
-        let count = queries.len() / dimension;
-        let threads = thread_count(threads)?.get().min(count);
+        let count = self.check_queries(queries)?;
         let mut results = memory::filled(count, Vec::new(), "hold a result for each query")?;
+        let threads = thread_count(threads)?.get();
+        self.for_each_query(queries, &mut results, threads, |query, result| {
+            self.search_into(query, k, ef, result)
+        })?;
+        Ok(results)
+    }
 
-        let work = Mutex::new(
-            queries
-                .chunks_exact(dimension)
-                .zip(&mut results)
-                .enumerate(),
-        );
-        let failure = Mutex::new(None);
-        let mut panicked = false;
-        let search = || {
-            while lock(&failure).is_none() {
-                let Some((number, (query, result))) = lock(&work).next() else {
-                    return;
-                };
-                if let Err(error) = self.search_into(query, k, ef, result) {
-                    // The first query that fails, whichever thread comes upon one first.
-                    let mut failure = lock(&failure);
-                    if failure.as_ref().is_none_or(|(first, _)| number < *first) {
-                        *failure = Some((number, error));
-                    }
-                    return;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            let mut handles = Vec::new();
-            for _ in 1..threads {
-                let thread = std::thread::Builder::new().name("hnsw-toolbox-search".into());
-                match thread.spawn_scoped(scope, search) {
-                    Ok(handle) => handles.push(handle),
-                    // The system gives no more: those that there are do the work.
-                    Err(_) => break,
-                }
-            }
-            search();
-            // A scope waits for the closures only. Joined, the threads have left this library,
-            // which the caller may unload next.
-            for handle in handles {
-                panicked |= handle.join().is_err();
-            }
-        });
-        if panicked {
-            return Err(Error::internal("a searching thread panicked"));
-        }
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some((_, error)) => Err(error),
-            None => Ok(results),
-        }
+    /// Does the work for each of some queries, which were checked, and its result.
+    pub(crate) fn for_each_query<T: Send>(
+        &self,
+        queries: &[f32],
+        results: &mut [T],
+        threads: usize,
+        work: impl Fn(&[f32], &mut T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let threads = threads.min(results.len());
+        let queries = queries.chunks_exact(self.dimension().max(1));
+        let items = queries.zip(results.iter_mut());
+        share(threads, "hnsw-toolbox-search", items, |(query, result)| {
+            work(query, result)
+        })
     }
 
     /// Puts what [`search`](Self::search) gives for a query that was checked into `found`, in place
@@ -238,50 +195,136 @@ impl HnswIndex {
         ef: usize,
         found: &mut Vec<Neighbour>,
     ) -> Result<()> {
+        let mut nodes = Vec::new();
+        self.search_nodes(query, k, ef, &mut nodes)?;
         found.clear();
-        let mut scratch = match lock(&self.scratches).pop() {
-            Some(scratch) => scratch,
-            None => {
-                Scratch::new(self.layout.nodes).map_err(|error| error.in_file(self.file.path()))?
-            }
-        };
-        let result = match &self.map {
-            Some(map) => self.search_with(&**map, query, k, ef, &mut scratch, found),
-            None => {
-                let source = self.file.window_for_lookups();
-                self.search_with(source, query, k, ef, &mut scratch, found)
-            }
-        };
-        lock(&self.scratches).push(scratch);
-        result
-    }
-
-    fn search_with<S: Ahead>(
-        &self,
-        source: S,
-        query: &[f32],
-        k: usize,
-        ef: usize,
-        scratch: &mut Scratch,
-        found: &mut Vec<Neighbour>,
-    ) -> Result<()> {
-        let mut view = View::new(source, &self.layout, self.file.path());
-        let search = Search {
-            view: &mut view,
-            scratch,
-            query,
-            ef: ef.max(k),
-        };
-        search.run(self.metric)?;
-        let count = k.min(scratch.found().len());
-        memory::reserve_exact(found, count, "hold the results")?;
-        for candidate in scratch.found().take(count) {
+        memory::reserve_exact(found, nodes.len(), "hold the results")?;
+        for candidate in nodes {
             found.push(Neighbour {
-                label: view.label(candidate.node())?,
+                label: self.label(candidate.node())?,
                 distance: self.metric.distance_of_key(candidate.key()),
             });
         }
         Ok(())
+    }
+
+    /// Puts the nearest nodes for a query that was checked into `found`, in place of what was there.
+    pub(crate) fn search_nodes(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        found: &mut Vec<Candidate>,
+    ) -> Result<()> {
+        let in_file = |error: Error| error.in_file(self.file.path());
+        let mut scratch = match lock(&self.scratches).pop() {
+            Some(scratch) => scratch,
+            None => Scratch::new(self.layout.nodes).map_err(in_file)?,
+        };
+        let search = Search {
+            scratch: &mut scratch,
+            query,
+            ef: ef.max(k),
+            metric: self.metric,
+        };
+        let result = match &self.map {
+            Some(map) => search.run(&mut self.view(&**map)),
+            None => search.run(&mut self.view(self.file.window_for_lookups())),
+        };
+        found.clear();
+        let result = result.and_then(|()| {
+            let count = k.min(scratch.found().len());
+            memory::reserve_exact(found, count, "hold the results")?;
+            found.extend(scratch.found().take(count).map(Candidate::unmarked));
+            Ok(())
+        });
+        lock(&self.scratches).push(scratch);
+        result.map_err(in_file)
+    }
+
+    fn view<S: crate::io::source::Source>(&self, source: S) -> View<'_, S> {
+        View::new(source, &self.layout, self.file.path())
+    }
+
+    /// The label of a node.
+    pub(crate) fn label(&self, node: u32) -> Result<u64> {
+        match &self.map {
+            Some(map) => self.view(&**map).label(node),
+            None => self.view(self.file.window_for_lookups()).label(node),
+        }
+    }
+
+    /// Appends the vector of a node.
+    pub(crate) fn append_vector(&self, node: u32, vectors: &mut Vec<f32>) -> Result<()> {
+        memory::reserve(vectors, self.dimension(), "hold vectors of the index")?;
+        let mut view = self.view(self.file.window_for_lookups());
+        let vector = view.vector(node)?;
+        if let Some(element) = vector.iter().find(|element| !element.is_finite()) {
+            return Err(Error::corrupt(
+                self.file.path(),
+                format!("vector of node {node}"),
+                element,
+                "finite numbers",
+            ));
+        }
+        vectors.extend_from_slice(vector);
+        Ok(())
+    }
+
+    /// Sorts some nodes by their distance from a query, as searches compare them.
+    pub(crate) fn rank(&self, query: &[f32], nodes: &mut [Candidate]) -> Result<()> {
+        match &self.map {
+            Some(map) => rank(&mut self.view(&**map), self.metric, query, nodes),
+            None => {
+                let mut view = self.view(self.file.window_for_lookups());
+                rank(&mut view, self.metric, query, nodes)
+            }
+        }
+    }
+
+    /// Reads all vectors in blocks, each with the number of its first node.
+    pub(crate) fn for_each_block(
+        &self,
+        mut work: impl FnMut(u32, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let mut view = self.view(self.file.window(WINDOW));
+        let rows = (BLOCK / self.layout.vector_size().max(1)).max(1);
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut first = 0;
+        while first < self.layout.nodes {
+            let end = first.saturating_add(rows).min(self.layout.nodes);
+            work(first, view.vectors(first..end)?)?;
+            first = end;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn io(&self) -> IoMode {
+        match self.map {
+            Some(_) => IoMode::Mmap,
+            None => IoMode::Read,
+        }
+    }
+
+    /// Fails when the file is not what it was when it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.file.check_unchanged()
+    }
+
+    /// The number of queries, each of which can be searched for.
+    pub(crate) fn check_queries(&self, queries: &[f32]) -> Result<usize> {
+        let dimension = self.dimension().max(1);
+        if !queries.len().is_multiple_of(dimension) {
+            return Err(Error::argument(
+                "queries",
+                format!("{} elements", queries.len()),
+                format!("a multiple of the dimension, {dimension}"),
+            ));
+        }
+        for (number, query) in queries.chunks_exact(dimension).enumerate() {
+            self.check_query(query, || format!("query {number}"))?;
+        }
+        Ok(queries.len() / dimension)
     }
 
     fn check_query(&self, query: &[f32], name: impl Fn() -> String) -> Result<()> {
@@ -328,9 +371,4 @@ fn metric_of(stated: Option<Metric>, given: Option<Metric>, path: &Path) -> Resu
             format!("one, as {} does not state its own", display_path(path)),
         )),
     }
-}
-
-/// Nothing under these locks can panic halfway through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -79,17 +79,17 @@ fn modes() -> [OpenOptions; 2] {
 /// Smooth data, noise, and noise of few different vectors.
 fn data_sets(dimension: usize) -> [Vec<f32>; 3] {
     let mut random = Random(5);
-    let noise: Vec<f32> = (0..900 * dimension).map(|_| random.unit()).collect();
-    let alike = (0..900 * dimension)
+    let noise: Vec<f32> = (0..500 * dimension).map(|_| random.unit()).collect();
+    let alike = (0..500 * dimension)
         .map(|_| (random.unit() * 1.5).round())
         .collect();
-    [structured(900, dimension, 4), noise, alike]
+    [structured(500, dimension, 4), noise, alike]
 }
 
 #[test]
 fn searches_are_those_of_fast_hnsw_to_the_bit_under_its_own_distances() {
     for dimension in [3, 20] {
-        let queries = structured(30, dimension, 2);
+        let queries = structured(12, dimension, 2);
         for (number, data) in data_sets(dimension).iter().enumerate() {
             for &metric in Metric::ALL {
                 let engine = Engine::ALL[number % 2];
@@ -97,8 +97,8 @@ fn searches_are_those_of_fast_hnsw_to_the_bit_under_its_own_distances() {
                 let expected = LabeledIndex::<Keys, u64>::load(&built.path, Keys(metric)).unwrap();
                 for options in modes() {
                     let index = HnswIndex::open(&built.path, &options).unwrap();
-                    assert_eq!((index.len(), index.dimension()), (900, dimension));
-                    for (k, ef) in [(1, 1), (5, 2), (10, 40), (10, 900), (1000, 1000)] {
+                    assert_eq!((index.len(), index.dimension()), (500, dimension));
+                    for (k, ef) in [(1, 1), (5, 2), (10, 40), (10, 500), (1000, 1000)] {
                         for query in queries.chunks(dimension) {
                             let found = index.search(query, k, ef).unwrap();
                             let hits = expected.search(query, k, ef);

@@ -1,6 +1,7 @@
-//! How many threads share a piece of work.
+//! Work that several threads share.
 
 use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -16,5 +17,110 @@ pub(crate) fn thread_count(threads: Option<usize>) -> Result<NonZeroUsize> {
             .ok_or_else(|| {
                 Error::argument("threads", threads, format!("a number from 1 to {MOST}"))
             }),
+    }
+}
+
+/// Does the work for every item, on at most `threads` threads, one of which is the caller's.
+///
+/// Where the system gives fewer threads, those that there are do the work. After an error no item is
+/// begun any more, and of several errors the first item's is returned.
+pub(crate) fn share<I: Send>(
+    threads: usize,
+    name: &'static str,
+    items: impl Iterator<Item = I> + Send,
+    work: impl Fn(I) -> Result<()> + Sync,
+) -> Result<()> {
+    let items = Mutex::new(items.enumerate());
+    let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let worker = || {
+        while lock(&failure).is_none() {
+            let Some((number, item)) = lock(&items).next() else {
+                return;
+            };
+            if let Err(error) = work(item) {
+                let mut failure = lock(&failure);
+                if failure.as_ref().is_none_or(|(first, _)| number < *first) {
+                    *failure = Some((number, error));
+                }
+            }
+        }
+    };
+    let panicked = std::thread::scope(|scope| {
+        let mut handles = Vec::new();
+        for _ in 1..threads {
+            let thread = std::thread::Builder::new().name(name.into());
+            match thread.spawn_scoped(scope, worker) {
+                Ok(handle) => handles.push(handle),
+                Err(_) => break,
+            }
+        }
+        worker();
+        // A scope waits for the closures only. Joined, the threads have left this library, which
+        // the caller may unload next.
+        let mut panicked = false;
+        for handle in handles {
+            panicked |= handle.join().is_err();
+        }
+        panicked
+    });
+    if panicked {
+        return Err(Error::internal(format!("a thread of {name} panicked")));
+    }
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// For what no panic can leave halfway changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn every_item_is_worked_on_once() {
+        for threads in [1, 2, 9] {
+            let mut done = [0; 100];
+            share(threads, "test", done.iter_mut(), |item| {
+                *item += 1;
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(done, [1; 100]);
+        }
+    }
+
+    #[test]
+    fn the_first_error_ends_the_work() {
+        for threads in [1, 4] {
+            let begun = AtomicUsize::new(0);
+            let error = share(threads, "test", 0..10_000, |item| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                match item {
+                    5.. => Err(Error::internal(item)),
+                    _ => Ok(()),
+                }
+            })
+            .unwrap_err();
+            assert_eq!(error.to_string(), "internal error: 5");
+            assert!(begun.into_inner() < 10_000);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let caught = share(3, "test", 0..100, |item| {
+            // Not in the caller's thread, where it would go on.
+            assert!(std::thread::current().name() != Some("test") || item < 50);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            Ok(())
+        });
+        assert_eq!(caught.unwrap_err().code(), 900);
     }
 }

@@ -12,8 +12,16 @@ use crate::export::{export_collections, ExportOptions, ExportSummary};
 use crate::extract::{extract_index_to_columnar, ColumnarOptions, ExtractSummary};
 use crate::graph::distance::Metric;
 use crate::progress::Monitor;
+use crate::search::queries::{search_index_to_columnar, SearchOptions, SearchSummary};
 
-pub use crate::io::mmap::check_headroom;
+/// Fails when 16 MiB more could not be allocated. `action` says in the error what they are for.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub fn check_headroom(action: &'static str) -> Result<()> {
+    crate::io::mmap::check_headroom(action)
+}
 
 /// The answer to a request to extract.
 #[derive(Clone, Debug, Serialize)]
@@ -97,6 +105,40 @@ pub fn export(
     Ok(ExportResponse {
         output_path,
         output_format: options.format,
+        summary,
+    })
+}
+
+/// The answer to a request to search.
+#[derive(Clone, Debug, Serialize)]
+pub struct SearchResponse {
+    /// The index, as it was asked for.
+    pub index_path: PathBuf,
+    /// The queries, as they were asked for.
+    pub queries_path: PathBuf,
+    /// Where the output is, as it was asked for.
+    pub output_path: PathBuf,
+    /// Format of the output.
+    pub output_format: ColumnarFormat,
+    /// What was done.
+    pub summary: SearchSummary,
+}
+
+/// As [`search_index_to_columnar`].
+pub fn search(
+    index_path: PathBuf,
+    queries_path: PathBuf,
+    output_path: PathBuf,
+    options: &SearchOptions,
+    monitor: &Monitor<'_>,
+) -> Result<SearchResponse> {
+    let summary =
+        search_index_to_columnar(&index_path, &queries_path, &output_path, options, monitor)?;
+    Ok(SearchResponse {
+        index_path,
+        queries_path,
+        output_path,
+        output_format: options.output_format,
         summary,
     })
 }

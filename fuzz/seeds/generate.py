@@ -114,7 +114,7 @@ def io_modes(flags, header, level0, norms, links, metadata):
     return sizes + header + metadata + norms + links + level0
 
 
-for target in "level0", "io_modes", "pickle", "build_index", "c_abi", "round_trip":
+for target in "level0", "io_modes", "pickle", "build_index", "c_abi", "round_trip", "search":
     shutil.rmtree(HERE / target, ignore_errors=True)
 
 for segment in sorted(INDEXES.glob("*/*/segment")):
@@ -179,6 +179,52 @@ CALLS = {"extract": EXTRACT, "build": BUILD, "inspect": READ, "verify": READ}
 for call, (name, requests) in enumerate(CALLS.items()):
     for at, request in enumerate(requests):
         write("c_abi", f"{name}-{at}", bytes([call]) + request.encode())
+
+
+
+def hnsw_file(count, dimension, m, metric, labels):
+    """A .hnsw file of random vectors, whose nodes are linked with their neighbours in the file."""
+    vectors = [[random.uniform(-1, 1) for _ in range(dimension)] for _ in range(count)]
+    levels = [2 if node == 3 else int(node % 4 == 0) for node in range(count)]
+    entry = max(range(count), key=levels.__getitem__, default=-1)
+    lists = []
+    for node in range(count):
+        layers = b""
+        for layer in range(levels[node] + 1):
+            most = m if layer else 2 * m
+            others = [other for other in range(count) if other != node and levels[other] >= layer]
+            others.sort(key=lambda other: min((other - node) % count, (node - other) % count))
+            layers += struct.pack("<I", len(others[:most]))
+            for other in others[:most]:
+                distance = sum((a - b) ** 2 for a, b in zip(vectors[node], vectors[other]))
+                layers += struct.pack("<If", other, distance)
+        lists.append(layers)
+    header = struct.pack(
+        "<8sI7Q4B", b"HNSWNDX\0", 1, count, dimension, m, 2 * m, 9, entry % 2**64,
+        levels[entry] if count else 0, 1, 0, 1, 1,
+    )
+    header += struct.pack("<8sIB", b"hnswtool", 1, metric) if metric else b""
+    content = header.ljust(256, b"\0")
+    content += b"".join(struct.pack(f"<{dimension}f", *vector) for vector in vectors)
+    content += struct.pack(f"<{count}I", *levels)
+    at = len(content) + 8 * count
+    for layers in lists:
+        content += struct.pack("<Q", at)
+        at += len(layers)
+    content += b"".join(lists)
+    if not labels:
+        return content + struct.pack("<2Q", 0, 0)
+    return content + struct.pack(f"<2Q{count}Q", count, 8, *range(7, 7 + count))
+
+
+random.seed(2)
+for metric in range(6):
+    for count, dimension, m in (0, 0, 4), (1, 1, 2), (9, 3, 2), (30, 20, 4):
+        file = hnsw_file(count, dimension, m, metric, labels=metric % 3 != 1)
+        if metric == 5:
+            file += b"trailing"
+        name = f"metric-{metric}-{count}x{dimension}"
+        write("search", name, bytes([1 + metric, 4 * metric, 16 * metric]) + file)
 
 # Any bytes are a case; more of them, a larger one.
 random.seed(1)

@@ -102,6 +102,7 @@ pub(crate) enum ColumnType {
 pub(crate) enum ElementType {
     /// The vectors of a file whose dimension is not known.
     Float32,
+    UInt64,
     Int64,
     Float64,
     Boolean,
@@ -163,6 +164,7 @@ impl ElementType {
     fn arrow(self) -> DataType {
         match self {
             Self::Float32 => DataType::Float32,
+            Self::UInt64 => DataType::UInt64,
             Self::Int64 => DataType::Int64,
             Self::Float64 => DataType::Float64,
             Self::Boolean => DataType::Boolean,
@@ -221,6 +223,7 @@ pub(crate) enum Value<'a> {
     Utf8(&'a str),
     /// For a [`ColumnType::Vector`] of as many elements, or a list of float32.
     Vector(&'a [f32]),
+    UInt64List(&'a [u64]),
     Int64List(&'a [i64]),
     Float64List(&'a [f64]),
     BooleanList(&'a [bool]),
@@ -267,6 +270,7 @@ pub(super) enum Values {
 /// The arrow2 builder of a column of lists.
 pub(super) enum Lists {
     Float32(List<Primitive<f32>>),
+    UInt64(List<Primitive<u64>>),
     Int64(List<Primitive<i64>>),
     Float64(List<Primitive<f64>>),
     Boolean(List<MutableBooleanArray>),
@@ -340,6 +344,7 @@ impl Builder {
             Values::Utf8(array) => array.validity(),
             Values::Vector(array) => array.validity(),
             Values::List(Lists::Float32(lists)) => lists.validity(),
+            Values::List(Lists::UInt64(lists)) => lists.validity(),
             Values::List(Lists::Int64(lists)) => lists.validity(),
             Values::List(Lists::Float64(lists)) => lists.validity(),
             Values::List(Lists::Boolean(lists)) => lists.validity(),
@@ -579,6 +584,7 @@ impl Lists {
         }
         match element {
             ElementType::Float32 => Self::Float32(lists(MutablePrimitiveArray::new(), rows)),
+            ElementType::UInt64 => Self::UInt64(lists(MutablePrimitiveArray::new(), rows)),
             ElementType::Int64 => Self::Int64(lists(MutablePrimitiveArray::new(), rows)),
             ElementType::Float64 => Self::Float64(lists(MutablePrimitiveArray::new(), rows)),
             ElementType::Boolean => Self::Boolean(lists(MutableBooleanArray::new(), rows)),
@@ -589,6 +595,7 @@ impl Lists {
     fn element(&self) -> ElementType {
         match self {
             Self::Float32(_) => ElementType::Float32,
+            Self::UInt64(_) => ElementType::UInt64,
             Self::Int64(_) => ElementType::Int64,
             Self::Float64(_) => ElementType::Float64,
             Self::Boolean(_) => ElementType::Boolean,
@@ -604,6 +611,7 @@ impl Lists {
     pub(super) fn offsets(&self) -> &Offsets<i32> {
         match self {
             Self::Float32(lists) => lists.offsets(),
+            Self::UInt64(lists) => lists.offsets(),
             Self::Int64(lists) => lists.offsets(),
             Self::Float64(lists) => lists.offsets(),
             Self::Boolean(lists) => lists.offsets(),
@@ -614,6 +622,7 @@ impl Lists {
     fn bytes(&self) -> usize {
         match self {
             Self::Float32(lists) => lists.values().len().saturating_mul(size_of::<f32>()),
+            Self::UInt64(lists) => lists.values().len().saturating_mul(size_of::<u64>()),
             Self::Int64(lists) => lists.values().len().saturating_mul(size_of::<i64>()),
             Self::Float64(lists) => lists.values().len().saturating_mul(size_of::<f64>()),
             Self::Boolean(lists) => lists.values().len() / 8,
@@ -632,6 +641,10 @@ impl Lists {
         }
         Ok(match (self, value) {
             (Self::Float32(lists), Value::Vector(elements)) => {
+                extend(lists.mut_values(), elements)?;
+                end(lists)
+            }
+            (Self::UInt64(lists), Value::UInt64List(elements)) => {
                 extend(lists.mut_values(), elements)?;
                 end(lists)
             }
@@ -657,6 +670,7 @@ impl Lists {
                 end(lists).map(|ends| ends && fits)
             }
             (Self::Float32(lists), Value::Null) => null(lists),
+            (Self::UInt64(lists), Value::Null) => null(lists),
             (Self::Int64(lists), Value::Null) => null(lists),
             (Self::Float64(lists), Value::Null) => null(lists),
             (Self::Boolean(lists), Value::Null) => null(lists),
@@ -668,6 +682,7 @@ impl Lists {
     fn finish(&mut self) -> Box<dyn Array> {
         match self {
             Self::Float32(lists) => lists.as_box(),
+            Self::UInt64(lists) => lists.as_box(),
             Self::Int64(lists) => lists.as_box(),
             Self::Float64(lists) => lists.as_box(),
             Self::Boolean(lists) => lists.as_box(),

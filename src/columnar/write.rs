@@ -31,11 +31,6 @@
 //! 8 MiB; the pages of the vectors go to the file at once, and so come first in a row
 //! group, wherever their column stands in the schema.
 
-#![cfg_attr(
-    not(any(test, feature = "database")),
-    expect(dead_code, reason = "rows are pushed by exports only")
-)]
-
 #[cfg(test)]
 mod tests;
 

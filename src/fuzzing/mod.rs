@@ -9,6 +9,7 @@ pub mod io_modes;
 pub mod level0;
 pub mod pickle;
 pub mod round_trip;
+pub mod search;
 
 #[path = "../../tests/support/export/mod.rs"]
 mod export;

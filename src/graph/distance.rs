@@ -292,7 +292,7 @@ impl Measure for OneMinusCosine {
 
 /// The inverse of a vector's length; 0 for a length of 0.
 #[inline(always)]
-fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
+pub(crate) fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
     inverse_of_squared(sum_of::<S, Product>(simd, vector, vector), vector)
 }
 

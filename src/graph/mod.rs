@@ -4,6 +4,7 @@ mod attach;
 pub(crate) mod candidate;
 pub(crate) mod distance;
 mod equal;
+pub(crate) mod exact;
 pub(crate) mod file;
 #[cfg(feature = "hnsw_rs")]
 pub(crate) mod hnsw_rs;

@@ -6,6 +6,8 @@
 //! is farther than all of them. Its results are fast-hnsw's, but for nodes at exactly the same
 //! distance and the last bits of the distances.
 
+use std::marker::PhantomData;
+
 use pulp::{Arch, Simd, WithSimd};
 use zerocopy::FromZeros;
 
@@ -97,51 +99,76 @@ impl Scratch {
 }
 
 /// A search for the `ef` nearest nodes, which it leaves in [`Scratch::found`].
-pub(crate) struct Search<'s, 'v, S> {
-    pub(crate) view: &'s mut View<'v, S>,
+#[derive(Debug)]
+pub(crate) struct Search<'s> {
     pub(crate) scratch: &'s mut Scratch,
     /// As long as the index's vectors.
     pub(crate) query: &'s [f32],
     pub(crate) ef: usize,
+    pub(crate) metric: Metric,
 }
 
-impl<S: Ahead> Search<'_, '_, S> {
-    pub(crate) fn run(self, metric: Metric) -> Result<()> {
-        with_measure(metric, self)
+impl Search<'_> {
+    pub(crate) fn run<S: Ahead>(self, view: &mut View<'_, S>) -> Result<()> {
+        let Self {
+            scratch,
+            query,
+            ef,
+            metric,
+        } = self;
+        scratch.begin();
+        let ef = ef.min(view.layout().nodes as usize);
+        memory::reserve(
+            &mut scratch.pool,
+            ef.saturating_add(1),
+            "hold ef candidates",
+        )?;
+        with_measure(
+            metric,
+            Walk {
+                view,
+                scratch,
+                query,
+                ef,
+            },
+        )
     }
 }
 
-impl<S: Ahead> WithMeasure for Search<'_, '_, S> {
+struct Walk<'s, 'v, S> {
+    view: &'s mut View<'v, S>,
+    scratch: &'s mut Scratch,
+    query: &'s [f32],
+    ef: usize,
+}
+
+impl<S: Ahead> WithMeasure for Walk<'_, '_, S> {
     type Output = Result<()>;
 
     fn run<M: Measure>(self) -> Result<()> {
-        let ef = self.ef.min(self.view.layout().nodes as usize);
-        self.scratch.begin();
-        let places = ef.saturating_add(1);
-        memory::reserve(&mut self.scratch.pool, places, "hold ef candidates")?;
-        Arch::new().dispatch(Walk {
-            search: Self { ef, ..self },
-            measure: std::marker::PhantomData::<M>,
+        Arch::new().dispatch(WalkBy {
+            walk: self,
+            measure: PhantomData::<M>,
         })
     }
 }
 
-struct Walk<'s, 'v, S, M> {
-    search: Search<'s, 'v, S>,
-    measure: std::marker::PhantomData<M>,
+struct WalkBy<'s, 'v, S, M> {
+    walk: Walk<'s, 'v, S>,
+    measure: PhantomData<M>,
 }
 
-impl<S: Ahead, M: Measure> WithSimd for Walk<'_, '_, S, M> {
+impl<S: Ahead, M: Measure> WithSimd for WalkBy<'_, '_, S, M> {
     type Output = Result<()>;
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) -> Result<()> {
-        let Search {
+        let Walk {
             view,
             scratch,
             query,
             ef,
-        } = self.search;
+        } = self.walk;
         let Some(entry_point) = view.layout().entry_point else {
             return Ok(());
         };

@@ -54,7 +54,7 @@ const HEADROOM: usize = 16 << 20;
 /// that starts with this is an error instead. The memory is asked for as a map, which is not
 /// touched and is given back at once: that takes a few microseconds and stays out of the
 /// allocator's books.
-pub fn check_headroom(action: &'static str) -> Result<()> {
+pub(crate) fn check_headroom(action: &'static str) -> Result<()> {
     check_headroom_and(0, action)
 }
 

@@ -29,7 +29,7 @@ pub struct Finding {
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// The file, by its name in the directory.
+    /// The file, by its name in the directory; or the part of a `.hnsw` file.
     pub file: &'static str,
     /// How often it was found.
     pub count: u64,
@@ -235,6 +235,97 @@ pub(crate) const METRIC_NOT_COSINE: Kind = Kind::other(
     "metric.not_cosine",
     Severity::Hint,
     "the metric is likely not cosine",
+);
+
+pub(crate) const HNSW_HEADER: Kind = Kind::error(
+    "header.invalid",
+    IndexState::BadHeader,
+    "it does not hold together, and nothing else was checked",
+);
+pub(crate) const HNSW_UNSUPPORTED: Kind = Kind::error(
+    "header.unsupported_version",
+    IndexState::UnsupportedVersion,
+    "the file is of a version or kind that is not known, and nothing else was checked",
+);
+pub(crate) const HNSW_ENTRY_POINT: Kind = Kind::error(
+    "links.entry_point_level",
+    IndexState::TornLinks,
+    "the entry point is not a node of the level that the header states",
+);
+pub(crate) const HNSW_ENTRY_POINT_LOW: Kind = Kind::other(
+    "links.entry_point_low",
+    Severity::Warning,
+    "nodes are on layers above the entry point's, where no search comes",
+);
+pub(crate) const HNSW_LABELS: Kind = Kind::error(
+    "labels.unreadable",
+    IndexState::TornData,
+    "the labels are not where the last list ends, or not whole: the file is cut off, or the list is damaged",
+);
+pub(crate) const HNSW_TRAILING: Kind = Kind::other(
+    "file.trailing_bytes",
+    Severity::Warning,
+    "bytes follow the last label",
+);
+pub(crate) const HNSW_LEVEL: Kind = Kind::error(
+    "levels.out_of_range",
+    IndexState::TornLinks,
+    "levels are higher than any can be",
+);
+pub(crate) const HNSW_NOT_FINITE: Kind = Kind::error(
+    "vectors.not_finite",
+    IndexState::TornData,
+    "vectors have elements that are infinite or not a number",
+);
+pub(crate) const HNSW_OFFSETS: Kind = Kind::error(
+    "offsets.not_consecutive",
+    IndexState::TornLinks,
+    "lists do not start where the ones before end; fast-hnsw reads them one after the other, and so others than are meant",
+);
+pub(crate) const HNSW_LIST: Kind = Kind::error(
+    "links.list_unreadable",
+    IndexState::TornLinks,
+    "lists are not inside the file, or have more neighbours than m or m0",
+);
+pub(crate) const HNSW_OUT_OF_RANGE: Kind = Kind::error(
+    "links.neighbour_out_of_range",
+    IndexState::TornLinks,
+    "neighbours are not nodes of the index",
+);
+pub(crate) const HNSW_BELOW_LEVEL: Kind = Kind::error(
+    "links.neighbour_below_level",
+    IndexState::TornLinks,
+    "neighbours on a layer are not themselves on that layer",
+);
+pub(crate) const HNSW_SELF: Kind = Kind::other(
+    "links.self",
+    Severity::Warning,
+    "nodes are their own neighbours",
+);
+pub(crate) const HNSW_DUPLICATE: Kind = Kind::other(
+    "links.duplicate",
+    Severity::Warning,
+    "lists name a neighbour more than once",
+);
+pub(crate) const HNSW_DISTANCES: Kind = Kind::other(
+    "links.distance",
+    Severity::Warning,
+    "distances in the lists, of those that were computed anew, are not the distances; searches do not use them",
+);
+pub(crate) const HNSW_UNREACHABLE: Kind = Kind::other(
+    "links.unreachable",
+    Severity::Info,
+    "no links on layer 0 lead from the entry point to these nodes",
+);
+pub(crate) const HNSW_LABEL_DUPLICATE: Kind = Kind::other(
+    "labels.duplicate",
+    Severity::Warning,
+    "nodes have the label of another one",
+);
+pub(crate) const HNSW_METRIC: Kind = Kind::other(
+    "metric.not_stated",
+    Severity::Hint,
+    "the file does not state its metric",
 );
 
 /// The findings so far.

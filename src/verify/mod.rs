@@ -6,6 +6,7 @@
 
 mod finding;
 mod header;
+pub(crate) mod hnsw;
 mod links;
 mod metadata;
 mod norms;
@@ -17,8 +18,9 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use finding::{Finding, Severity};
+pub use hnsw::verify_hnsw;
 
-use self::finding::Findings;
+pub(crate) use self::finding::Findings;
 use self::metadata::MetadataCheck;
 use crate::chroma::file_name::LEVEL0;
 use crate::chroma::labels::Labels;

@@ -37,6 +37,7 @@ impl Random {
     fn element(&mut self, type_: ElementType) -> Cell {
         match type_ {
             ElementType::Float32 => Cell::Float32((self.next() >> 32).try_into().unwrap()),
+            ElementType::UInt64 => Cell::UInt64(self.next()),
             ElementType::Int64 => Cell::Int64(self.next().cast_signed()),
             ElementType::Float64 => Cell::Float64(self.next()),
             ElementType::Boolean => Cell::Boolean(self.below(2) == 0),
@@ -75,6 +76,7 @@ fn schema() -> Schema {
         ColumnType::Utf8,
         ColumnType::Vector(3),
         ColumnType::List(ElementType::Float32),
+        ColumnType::List(ElementType::UInt64),
         ColumnType::List(ElementType::Int64),
         ColumnType::List(ElementType::Float64),
         ColumnType::List(ElementType::Boolean),
@@ -124,6 +126,10 @@ fn push_list(table: &mut TableWriter<'_>, column: usize, type_: ColumnType, cell
             let elements = elements!(Float32, value => f32::from_bits(*value));
             table.push(column, Value::Vector(&elements))
         }
+        ColumnType::List(ElementType::UInt64) => table.push(
+            column,
+            Value::UInt64List(&elements!(UInt64, value => *value)),
+        ),
         ColumnType::List(ElementType::Int64) => {
             table.push(column, Value::Int64List(&elements!(Int64, value => *value)))
         }

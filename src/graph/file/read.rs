@@ -33,10 +33,13 @@ pub(crate) struct Layout {
     pub(crate) dimension: usize,
     pub(crate) m: u64,
     pub(crate) m0: u64,
+    pub(crate) ef_construction: u64,
     /// `None` when there is no node.
     pub(crate) entry_point: Option<EntryPoint>,
     /// `None` when the file does not say.
     pub(crate) metric: Option<Metric>,
+    stated_entry_point: u64,
+    stated_level: u64,
     levels: u64,
     offsets: u64,
     connections: u64,
@@ -54,11 +57,24 @@ pub(crate) struct EntryPoint {
     pub(crate) level: u8,
 }
 
+/// Whether a file starts as a `.hnsw` file does.
+pub(crate) fn has_magic<S: Source>(source: &mut S) -> Result<bool> {
+    Ok(source.len() >= MAGIC.len() as u64 && source.bytes(0, MAGIC.len())? == MAGIC)
+}
+
 impl Layout {
     /// Reads and checks the header, the entry point, and where the labels are.
     ///
     /// `path` is the file that errors name.
     pub(crate) fn read<S: Source>(source: &mut S, path: &Path) -> Result<Self> {
+        let mut layout = Self::read_header(source, path)?;
+        layout.read_entry_point(source, path)?;
+        layout.find_labels(source, path)?;
+        Ok(layout)
+    }
+
+    /// Reads and checks the header alone: there is no entry point and there are no labels then.
+    pub(crate) fn read_header<S: Source>(source: &mut S, path: &Path) -> Result<Self> {
         let len = source.len();
         let corrupt = |field: &'static str, found: &dyn ToString, expected: &dyn ToString| {
             Error::corrupt(path, field, found.to_string(), expected.to_string())
@@ -138,59 +154,63 @@ impl Layout {
         let dimension = usize::try_from(dimension)
             .map_err(|_| corrupt("dimension", &dimension, &"one that memory can address"))?;
 
-        let mut layout = Self {
+        Ok(Self {
             nodes,
             dimension,
             m: header.m.get(),
             m0: header.m0.get(),
+            ef_construction: header.ef_construction.get(),
             entry_point: None,
             metric,
+            stated_entry_point: header.entry_point.get(),
+            stated_level: header.entry_point_level.get(),
             levels,
             offsets,
             connections,
-            connections_end: len,
+            connections_end: if nodes == 0 { connections } else { len },
             labels: None,
             end: len,
-        };
-        let entry_point = header.entry_point.get();
-        if nodes == 0 {
-            if entry_point != NO_ENTRY_POINT {
-                return Err(corrupt("entry point", &entry_point, &"none: no vectors"));
-            }
-        } else {
-            let node = u32::try_from(entry_point).ok();
-            let Some(node) = node.filter(|node| *node < nodes) else {
-                let found = match entry_point {
-                    NO_ENTRY_POINT => "none".to_string(),
-                    id => format!("node {id}"),
-                };
-                return Err(corrupt(
-                    "entry point",
-                    &found,
-                    &format!("a node below {nodes}"),
-                ));
-            };
-            let level = View::new(&mut *source, &layout, path).level(node)?;
-            if header.entry_point_level.get() != u64::from(level) {
-                return Err(corrupt(
-                    "level of the entry point",
-                    &header.entry_point_level,
-                    &format!("{level}, as in the table of levels"),
-                ));
-            }
-            layout.entry_point = Some(EntryPoint { node, level });
-            let last = nodes.saturating_sub(1);
-            layout.connections_end =
-                View::new(&mut *source, &layout, path).end_of_connections(last)?;
-        }
-        if nodes == 0 {
-            layout.connections_end = connections;
-        }
-        layout.find_labels(source, path)?;
-        Ok(layout)
+        })
     }
 
-    fn find_labels<S: Source>(&mut self, source: &mut S, path: &Path) -> Result<()> {
+    /// Checks the entry point against the table of levels.
+    pub(crate) fn read_entry_point<S: Source>(
+        &mut self,
+        source: &mut S,
+        path: &Path,
+    ) -> Result<()> {
+        let (stated, nodes) = (self.stated_entry_point, self.nodes);
+        let node = u32::try_from(stated).ok().filter(|node| *node < nodes);
+        let Some(node) = node else {
+            let found = match stated {
+                NO_ENTRY_POINT if nodes == 0 => return Ok(()),
+                NO_ENTRY_POINT => "none".to_string(),
+                id => format!("node {id}"),
+            };
+            let expected = match nodes {
+                0 => "none, as there are no vectors".to_string(),
+                nodes => format!("a node below {nodes}"),
+            };
+            return Err(Error::corrupt(path, "entry point", found, expected));
+        };
+        let level = View::new(&mut *source, self, path).level(node)?;
+        if self.stated_level != u64::from(level) {
+            return Err(Error::corrupt(
+                path,
+                "level of the entry point",
+                self.stated_level,
+                format!("{level}, as in the table of levels"),
+            ));
+        }
+        self.entry_point = Some(EntryPoint { node, level });
+        Ok(())
+    }
+
+    /// Finds the labels, which follow the last node's connections.
+    pub(crate) fn find_labels<S: Source>(&mut self, source: &mut S, path: &Path) -> Result<()> {
+        if let Some(last) = self.nodes.checked_sub(1) {
+            self.connections_end = View::new(&mut *source, self, path).end_of_connections(last)?;
+        }
         const HEADER_SIZE: usize = size_of::<RawPayloadHeader>();
         let start = self.connections_end.saturating_add(HEADER_SIZE as u64);
         let left = source.len().saturating_sub(start);
@@ -239,6 +259,16 @@ impl Layout {
         self.labels = Some(start);
         self.end = start.saturating_add(size);
         Ok(())
+    }
+
+    /// Where the connections start, and where they end.
+    pub(crate) fn connections(&self) -> std::ops::Range<u64> {
+        self.connections..self.connections_end
+    }
+
+    /// Whether nodes have labels.
+    pub(crate) fn has_labels(&self) -> bool {
+        self.labels.is_some()
     }
 
     /// Where a node's vector is.
@@ -330,6 +360,15 @@ impl<'v, S: Source> View<'v, S> {
             .map_err(|_| Error::internal("vectors are not aligned in memory"))
     }
 
+    /// The vectors of some nodes, one after the other.
+    pub(crate) fn vectors(&mut self, nodes: std::ops::Range<u32>) -> Result<&[f32]> {
+        let count = nodes.end.saturating_sub(nodes.start) as usize;
+        let size = count.saturating_mul(self.layout.vector_size());
+        let offset = self.layout.vector_offset(nodes.start);
+        <[f32]>::ref_from_bytes(self.source.bytes(offset, size)?)
+            .map_err(|_| Error::internal("vectors are not aligned in memory"))
+    }
+
     /// The highest layer that a node is on.
     pub(crate) fn level(&mut self, node: u32) -> Result<u8> {
         let offset = u64::from(node).wrapping_mul(LEVEL_SIZE);
@@ -384,7 +423,7 @@ impl<'v, S: Source> View<'v, S> {
 
     /// The list that starts at an offset. [`Layout::connections_end`] is at least 4.
     #[inline(always)]
-    fn list_at(&mut self, node: u32, layer: u8, offset: u64) -> Result<List> {
+    pub(crate) fn list_at(&mut self, node: u32, layer: u8, offset: u64) -> Result<List> {
         let end = self.layout.connections_end;
         let field = |what: &str| format!("{what} of node {node} on layer {layer}");
         let start = offset.checked_add(COUNT_SIZE).filter(|start| *start <= end);
@@ -420,7 +459,8 @@ impl<'v, S: Source> View<'v, S> {
         })
     }
 
-    fn end_of(&self, list: List) -> u64 {
+    /// Where a list ends, and the next one of the node starts.
+    pub(crate) fn end_of(&self, list: List) -> u64 {
         let size = (list.count as u64).wrapping_mul(CONNECTION_SIZE);
         list.start.wrapping_add(size)
     }

@@ -202,7 +202,7 @@ fn leaf_type(type_: ColumnType) -> LeafType {
         logical: Some(LogicalType::STRING(StringType {})),
     };
     match type_ {
-        ColumnType::UInt64 => LeafType {
+        ColumnType::UInt64 | ColumnType::List(ElementType::UInt64) => LeafType {
             physical: Type::INT64,
             converted: Some(ConvertedType::UINT_64),
             logical: Some(LogicalType::INTEGER(IntType {

@@ -91,6 +91,7 @@ impl PageBuffer {
             }
             // Null lists have no elements, and elements are never null.
             Values::List(Lists::Float32(lists)) => lists.values().values().as_bytes(),
+            Values::List(Lists::UInt64(lists)) => lists.values().values().as_bytes(),
             Values::List(Lists::Int64(lists)) => lists.values().values().as_bytes(),
             Values::List(Lists::Float64(lists)) => lists.values().values().as_bytes(),
             Values::List(Lists::Boolean(lists)) => lists.values().values().as_slice(),

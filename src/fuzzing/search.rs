@@ -1,0 +1,149 @@
+//! Property: whatever bytes stand for a `.hnsw` file, a search of them ends with an answer or an
+//! error that is no fault of this crate; it is the same when each range is served from a copy, as
+//! positioned reads do, as when all of them are at hand, as in a map; answers are sorted nodes of
+//! the file, each once; and heap does not grow beyond the file.
+//!
+//! Input: k (u8), ef (u8), how many bytes of the file serve as the query (u8), and the file.
+
+use std::path::Path;
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::Result;
+use crate::graph::candidate::Candidate;
+use crate::graph::distance::Metric;
+use crate::graph::file::read::{Layout, View};
+use crate::graph::search::{Ahead, Scratch, Search};
+use crate::io::source::Source;
+
+/// Heap that a search of a file of `len` bytes may take: at most 8 bytes for each node twice over,
+/// one more to mark it, and what errors and the ids of a list need.
+fn heap_limit(len: usize) -> usize {
+    (64 << 10) + 8 * len
+}
+
+/// Serves every range from a copy.
+struct Copies<'b> {
+    bytes: &'b [u8],
+    held: Vec<u64>,
+}
+
+impl Source for Copies<'_> {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+        let mut all = self.bytes;
+        let bytes = Source::bytes(&mut all, offset, len)?;
+        // As well aligned as in the file, and with nothing of other ranges beside them.
+        let skipped = (offset % 8) as usize;
+        self.held = vec![u64::MAX; (skipped + len).div_ceil(8)];
+        let held = self.held.as_mut_slice().as_mut_bytes();
+        held[skipped..skipped + len].copy_from_slice(bytes);
+        Ok(&self.held.as_bytes()[skipped..skipped + len])
+    }
+}
+
+impl Ahead for Copies<'_> {
+    const FETCHES: bool = false;
+
+    fn will_read(&self, _: u64, _: usize) {}
+}
+
+type Found = Result<Vec<(u64, u32)>, String>;
+
+fn search<S: Ahead>(source: S, query: &[f32], k: usize, ef: usize) -> Found {
+    try_search(source, query, k, ef).map_err(|error| {
+        assert!(matches!(error.code(), 200 | 203), "{error}");
+        error.to_string()
+    })
+}
+
+fn try_search<S: Ahead>(
+    mut source: S,
+    query: &[f32],
+    k: usize,
+    ef: usize,
+) -> Result<Vec<(u64, u32)>> {
+    let path = Path::new("index.hnsw");
+    let layout = Layout::read(&mut source, path)?;
+    // Without a vector, nothing bounds the dimension.
+    if layout.nodes == 0 {
+        return Ok(Vec::new());
+    }
+    let query = if query.is_empty() { &[0.0] } else { query };
+    let query: Vec<f32> = query
+        .iter()
+        .copied()
+        .cycle()
+        .take(layout.dimension)
+        .collect();
+    let mut scratch = Scratch::new(layout.nodes)?;
+    let mut view = View::new(source, &layout, path);
+    let search = Search {
+        scratch: &mut scratch,
+        query: &query,
+        ef: ef.max(k),
+        metric: layout.metric.unwrap_or(Metric::Cosine),
+    };
+    search.run(&mut view)?;
+    let found: Vec<Candidate> = scratch.found().take(k).collect();
+    assert!(found.is_sorted_by_key(|candidate| candidate.order()));
+    let mut nodes: Vec<u32> = found.iter().map(|candidate| candidate.node()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    assert_eq!(nodes.len(), found.len(), "a node comes twice");
+    assert!(nodes.iter().all(|node| *node < layout.nodes));
+    found
+        .iter()
+        .map(|candidate| Ok((view.label(candidate.node())?, candidate.key().to_bits())))
+        .collect()
+}
+
+/// `peak_of` runs a closure, and returns the most heap that was in use while it ran.
+pub fn property(mut bytes: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
+    let Some(([k, ef, query], file)) = bytes.split_first_chunk::<3>() else {
+        return false;
+    };
+    bytes = file;
+    // Where maps start.
+    let mut aligned = vec![0u64; bytes.len().div_ceil(8)];
+    aligned.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+    let mapped = &aligned.as_bytes()[..bytes.len()];
+    let query = &bytes[..usize::from(*query).min(bytes.len()) / 4 * 4];
+    let query: Vec<f32> = query
+        .chunks_exact(4)
+        .map(|bytes| f32::read_from_bytes(bytes).unwrap())
+        .map(|value| if value.is_finite() { value } else { 1.0 })
+        .collect();
+    let (k, ef) = (usize::from(*k).max(1), usize::from(*ef));
+
+    let mut found = None;
+    let peak = peak_of(&mut || found = Some(search(mapped, &query, k, ef)));
+    assert!(
+        peak <= heap_limit(bytes.len()),
+        "{peak} bytes of heap for a file of {}",
+        bytes.len()
+    );
+    let copies = Copies {
+        bytes,
+        held: Vec::new(),
+    };
+    assert_eq!(found.unwrap(), search(copies, &query, k, ef));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn holds_for_seeds_and_regressions() {
+        // Heap is counted by the fuzz target: here, other tests allocate at the same time.
+        super::super::replay("search", |bytes| {
+            super::property(bytes, |search| {
+                search();
+                0
+            })
+        });
+    }
+}
