@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
-    Metric, VectorForm,
+    Metric, SearchOptions, VectorForm,
 };
 
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
@@ -24,9 +24,9 @@ pub(super) enum Command {
     Extract(ExtractArguments),
     /// Build a .hnsw index, in the format of the fast-hnsw crate, from a Parquet or Arrow IPC file.
     Build(BuildArguments),
-    /// Show what an index directory contains.
+    /// Show what an index directory or a .hnsw file contains.
     Inspect(InspectArguments),
-    /// Check an index directory for damage.
+    /// Check an index directory or a .hnsw file for damage.
     ///
     /// Exit status 1 means that it is damaged, which includes metadata that is missing or belongs
     /// to other records; 2 means that it could not be checked.
@@ -40,6 +40,13 @@ pub(super) enum Command {
     /// writes included, which are in chroma.sqlite3 only. Nothing is written into PERSIST_DIR.
     #[cfg(feature = "database")]
     Export(ExportArguments),
+    /// Find the nearest vectors of a .hnsw index for each row of a Parquet or Arrow IPC file.
+    ///
+    /// Without -o, each neighbour is printed on a line: the query's row, the neighbour's label and
+    /// its distance, separated by tabs.
+    Search(SearchArguments),
+    /// Compare searches of a .hnsw index with the exact answers: what share they find, and how fast.
+    Recall(RecallArguments),
 }
 
 #[derive(Args, Debug)]
@@ -185,8 +192,8 @@ pub(super) struct BuildArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct InspectArguments {
-    /// Chroma's vector segment directory (the one with header.bin).
-    pub(super) index_dir: PathBuf,
+    /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
+    pub(super) index: PathBuf,
 
     /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
     /// while it is read.
@@ -199,8 +206,8 @@ pub(super) struct InspectArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct VerifyArguments {
-    /// Chroma's vector segment directory (the one with header.bin).
-    pub(super) index_dir: PathBuf,
+    /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
+    pub(super) index: PathBuf,
 
     /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
     /// while it is read.
@@ -268,6 +275,95 @@ pub(super) struct ExportArguments {
     /// Compression of Parquet pages: none, snappy or zstd.
     #[arg(long, default_value_t)]
     pub(super) compression: Compression,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SearchArguments {
+    /// The .hnsw file.
+    #[arg(value_name = "INDEX.hnsw")]
+    pub(super) index: PathBuf,
+
+    /// A Parquet or Arrow IPC file, whose column vector holds the queries.
+    #[arg(long, value_name = "FILE")]
+    pub(super) queries: PathBuf,
+
+    /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) queries_format: Option<ColumnarFormat>,
+
+    /// Nearest vectors for each query.
+    #[arg(long, value_name = "N", default_value_t = SearchOptions::default().k)]
+    pub(super) k: usize,
+
+    /// Candidates that a search keeps: the more, the surer and the slower.
+    #[arg(long, value_name = "N", default_value_t = SearchOptions::default().ef)]
+    pub(super) ef: usize,
+
+    /// The metric that the index was built for. Needed when the file does not state it.
+    #[arg(long)]
+    pub(super) metric: Option<Metric>,
+
+    /// The file to write, with the columns query, labels and distances.
+    #[arg(short, long, value_name = "OUT")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Format of OUT: parquet or arrow_ipc. Without it the extension says.
+    #[arg(long, requires = "output")]
+    pub(super) format: Option<ColumnarFormat>,
+
+    /// Threads that search. All cores when not given.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
+    /// How the index and the queries are read: mmap, or read, which is slower but survives files
+    /// that shrink meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RecallArguments {
+    /// The .hnsw file.
+    #[arg(value_name = "INDEX.hnsw")]
+    pub(super) index: PathBuf,
+
+    /// Take so many vectors of the index as queries, each without itself as an answer.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub(super) sample: usize,
+
+    /// Take the column vector of a Parquet or Arrow IPC file as queries.
+    #[arg(long, value_name = "FILE", conflicts_with = "sample")]
+    pub(super) queries: Option<PathBuf>,
+
+    /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
+    #[arg(long, value_name = "FORMAT", requires = "queries")]
+    pub(super) queries_format: Option<ColumnarFormat>,
+
+    /// Nearest vectors that are looked for.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(super) k: usize,
+
+    /// Candidates that a search keeps, one measurement for each number.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [50, 100, 200])]
+    pub(super) ef: Vec<usize>,
+
+    /// The metric that the index was built for. Needed when the file does not state it.
+    #[arg(long)]
+    pub(super) metric: Option<Metric>,
+
+    /// Threads that share the queries. All cores when not given.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
+    /// How the index is read: mmap or read.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
 
     #[command(flatten)]
     pub(super) work: WorkArguments,

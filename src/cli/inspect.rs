@@ -3,15 +3,24 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{inspect_index, CancelToken, IndexReport, InspectOptions};
+use hnsw_toolbox::{inspect_hnsw, inspect_index, CancelToken, IndexReport, InspectOptions};
 
 use super::args::InspectArguments;
+use super::hnsw::{self, is_hnsw_file};
 use super::{answer, work, Failure};
 
 pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let options = InspectOptions::default().with_io(arguments.io);
+    let index = &arguments.index;
+    if is_hnsw_file(index)? {
+        let report = work("inspecting", &arguments.work, cancel, |monitor| {
+            inspect_hnsw(index, &options, monitor)
+        })?;
+        answer(&arguments.work.answer, &report, hnsw::print)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = work("inspecting", &arguments.work, cancel, |monitor| {
-        inspect_index(&arguments.index_dir, &options, monitor)
+        inspect_index(index, &options, monitor)
     })?;
     answer(&arguments.work.answer, &report, print)?;
     Ok(ExitCode::SUCCESS)

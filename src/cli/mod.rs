@@ -11,8 +11,11 @@ mod collections;
 #[cfg(feature = "database")]
 mod export;
 mod extract;
+mod hnsw;
 mod inspect;
 mod progress;
+mod recall;
+mod search;
 mod signals;
 mod verify;
 
@@ -64,6 +67,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Collections(arguments) => collections::run(&arguments, &cancel),
         #[cfg(feature = "database")]
         Command::Export(arguments) => export::run(arguments, &cancel),
+        Command::Search(arguments) => search::run(arguments, &cancel),
+        Command::Recall(arguments) => recall::run(arguments, &cancel),
     };
     match result {
         Ok(status) => status,

@@ -3,15 +3,21 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{verify_index, CancelToken, VerifyOptions, VerifyReport};
+use hnsw_toolbox::{verify_hnsw, verify_index, CancelToken, VerifyOptions, VerifyReport};
 
 use super::args::VerifyArguments;
+use super::hnsw::is_hnsw_file;
 use super::{answer, work, Failure, FAILED};
 
 pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let options = VerifyOptions::default().with_io(arguments.io);
+    let index = &arguments.index;
     let report = work("verifying", &arguments.work, cancel, |monitor| {
-        verify_index(&arguments.index_dir, &options, monitor)
+        if is_hnsw_file(index)? {
+            verify_hnsw(index, &options, monitor)
+        } else {
+            verify_index(index, &options, monitor)
+        }
     })?;
     answer(&arguments.work.answer, &report, print)?;
     Ok(if report.damaged {

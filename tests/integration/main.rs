@@ -14,4 +14,5 @@ mod persist;
 mod protected_files;
 mod round_trip;
 mod salvage;
+mod search;
 mod verify;

@@ -1,0 +1,58 @@
+//! `hnsw-toolbox inspect` and `verify` of a `.hnsw` file.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use hnsw_toolbox::{is_hnsw, Error, HnswReport, Result};
+
+/// Whether a path is that of a `.hnsw` file rather than of a directory.
+pub(super) fn is_hnsw_file(path: &Path) -> Result<bool> {
+    // What is not there, or no regular file, is for whoever opens directories to explain.
+    if !path.is_file() {
+        return Ok(false);
+    }
+    if is_hnsw(path)? {
+        return Ok(true);
+    }
+    Err(Error::UnusablePath {
+        path: path.to_path_buf(),
+        found: "a file of another kind".into(),
+        expected: "a vector segment directory or a .hnsw file".into(),
+    })
+}
+
+/// Prints what a `.hnsw` file holds.
+pub(super) fn print(report: &HnswReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut field = |name: &str, value: &dyn std::fmt::Display| writeln!(out, "{name:<24}{value}");
+    match report.metric {
+        Some(metric) => field("metric", &metric)?,
+        None => field("metric", &"not stated")?,
+    }
+    field("vectors", &report.vectors)?;
+    field("dimension", &report.dimension)?;
+    match report.labels {
+        Some(range) => field("labels", &format_args!("{} to {}", range.min, range.max))?,
+        None => field("labels", &"none")?,
+    }
+    field("duplicate_labels", &report.duplicate_labels)?;
+    field("vectors_not_finite", &report.vectors_not_finite)?;
+    field("m", &report.m)?;
+    field("m0", &report.m0)?;
+    field("ef_construction", &report.ef_construction)?;
+    match report.entry_point {
+        Some(node) => field("entry_point", &node)?,
+        None => field("entry_point", &"none")?,
+    }
+    for (level, nodes) in report.levels.iter().enumerate() {
+        field(&format!("nodes of level {level}"), nodes)?;
+    }
+    field("mean_degree", &format_args!("{:.2}", report.mean_degree))?;
+    for degree in &report.degrees {
+        field(&format!("{} neighbours", degree.neighbours), &degree.nodes)?;
+    }
+    field("unreachable", &report.unreachable)?;
+    field("bytes", &report.bytes)?;
+    field("trailing_bytes", &report.trailing_bytes)?;
+    field("damaged", &report.damaged)
+}

@@ -1,0 +1,60 @@
+//! `hnsw-toolbox recall`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use hnsw_toolbox::{
+    measure_recall, CancelToken, HnswIndex, OpenOptions, RecallOptions, RecallQueries, RecallReport,
+};
+
+use super::args::RecallArguments;
+use super::extract::format;
+use super::{answer, work, Failure};
+
+pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let queries = match arguments.queries {
+        None => RecallQueries::Sample(arguments.sample),
+        Some(path) => RecallQueries::File {
+            format: format(arguments.queries_format, &path, "--queries")?,
+            path,
+        },
+    };
+    let open = OpenOptions::default()
+        .with_metric(arguments.metric)
+        .with_io(arguments.io);
+    let options = RecallOptions::default()
+        .with_k(arguments.k)
+        .with_efs(arguments.ef)
+        .with_threads(arguments.threads);
+    let report = work("comparing", &arguments.work, cancel, |monitor| {
+        let index = HnswIndex::open(&arguments.index, &open)?;
+        measure_recall(&index, &queries, &options, monitor)
+    })?;
+    answer(&arguments.work.answer, &report, print)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &RecallReport) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{} queries, {} vectors of dimension {}, metric {}, {} threads; true neighbours found in \
+         {:.1} s",
+        report.queries,
+        report.vectors,
+        report.dimension,
+        report.metric,
+        report.threads,
+        report.exact_seconds,
+    )?;
+    let recall = format!("recall@{}", report.k);
+    writeln!(out, "{:>8}  {recall:>10}  {:>12}", "ef", "queries/s")?;
+    for row in &report.rows {
+        writeln!(
+            out,
+            "{:>8}  {:>10.4}  {:>12.0}",
+            row.ef, row.recall, row.queries_per_second
+        )?;
+    }
+    Ok(())
+}

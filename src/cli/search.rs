@@ -1,0 +1,127 @@
+//! `hnsw-toolbox search`
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hnsw_toolbox::wire::{self, SearchResponse};
+use hnsw_toolbox::{search_index, CancelToken, Neighbour, SearchOptions, SearchSummary};
+use serde::Serialize;
+
+use super::args::SearchArguments;
+use super::extract::format;
+use super::{answer, check_answerable, work, Failure};
+
+pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let SearchArguments {
+        index,
+        queries,
+        output,
+        ..
+    } = arguments;
+    let mut options = SearchOptions::default()
+        .with_k(arguments.k)
+        .with_ef(arguments.ef)
+        .with_metric(arguments.metric)
+        .with_queries_format(format(arguments.queries_format, &queries, "--queries")?)
+        .with_threads(arguments.threads)
+        .with_io(arguments.io);
+    let mut paths = vec![("INDEX", &*index), ("--queries", &*queries)];
+    paths.extend(output.as_deref().map(|output| ("OUT", output)));
+    check_answerable(&arguments.work.answer, &paths)?;
+    let Some(output) = output else {
+        return print_answers(index, queries, &options, &arguments.work, cancel);
+    };
+    options.output_format = format(arguments.format, &output, "OUT")?;
+    let response = work("searching", &arguments.work, cancel, |monitor| {
+        wire::search(index, queries, output, &options, monitor)
+    })?;
+    answer(&arguments.work.answer, &response, print)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(response: &SearchResponse) -> io::Result<()> {
+    let summary = response.summary;
+    writeln!(
+        io::stdout(),
+        "{}: {} neighbours of {} queries, among {} vectors of dimension {}, metric {}",
+        response.output_path.display(),
+        summary.found,
+        summary.queries,
+        summary.vectors,
+        summary.dimension,
+        summary.metric,
+    )
+}
+
+/// The answer to a query, as `--json` without OUT prints it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    query: u64,
+    neighbours: &'a [Neighbour],
+}
+
+/// What comes after the answers.
+#[derive(Serialize)]
+struct Rest {
+    index_path: PathBuf,
+    queries_path: PathBuf,
+    summary: SearchSummary,
+}
+
+/// Prints every neighbour on a line of its own, or one JSON object that is written as it grows.
+fn print_answers(
+    index: PathBuf,
+    queries: PathBuf,
+    options: &SearchOptions,
+    arguments: &super::args::WorkArguments,
+    cancel: &CancelToken,
+) -> Result<ExitCode, Failure> {
+    let json = arguments.answer.json;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut failed = None;
+    let mut first = true;
+    let result = work("searching", arguments, cancel, |monitor| {
+        search_index(&index, &queries, options, monitor, |query, neighbours| {
+            let printed = if json {
+                let start = if first { "{\"answers\":[" } else { "," };
+                first = false;
+                out.write_all(start.as_bytes()).and_then(|()| {
+                    serde_json::to_writer(&mut out, &Answer { query, neighbours })
+                        .map_err(io::Error::from)
+                })
+            } else {
+                neighbours.iter().try_for_each(|neighbour| {
+                    let Neighbour {
+                        label, distance, ..
+                    } = neighbour;
+                    writeln!(out, "{query}\t{label}\t{distance}")
+                })
+            };
+            printed.map_err(|error| {
+                let text = error.to_string();
+                failed = Some(error);
+                text.into()
+            })
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let summary = result?;
+    if json {
+        if first {
+            out.write_all(b"{\"answers\":[")?;
+        }
+        let rest = Rest {
+            index_path: index,
+            queries_path: queries,
+            summary,
+        };
+        let rest = serde_json::to_string(&rest).map_err(io::Error::from)?;
+        // Both are objects: the second goes on where the first has got to.
+        writeln!(out, "],{}", rest.strip_prefix('{').unwrap_or_default())?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
