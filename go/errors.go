@@ -17,6 +17,9 @@ var (
 	// ErrIncompatibleLibrary means that the library is not one that this package can call.
 	ErrIncompatibleLibrary = errors.New("incompatible library")
 
+	// ErrIndexClosed means that an index was closed, itself or with the library.
+	ErrIndexClosed = errors.New("hnswtoolbox: the index is closed")
+
 	// ErrInvalidRequest means that a field of the request is refused (codes 100 to 199).
 	ErrInvalidRequest = errors.New("invalid request")
 	// ErrInvalidInput means that an input's content is wrong or unsupported (codes 200 to 299).

@@ -49,9 +49,23 @@ func Example() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%d vectors of dimension %d, %s\n", built.Summary.Inserted, built.Summary.Dimension, built.Metric)
+
+	index, err := hnswtoolbox.OpenIndex(built.OutputPath)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer index.Close()
+	neighbours, err := index.Search(make([]float32, index.Dimension()), 3, 50)
+	if err != nil {
+		log.Fatal(err)
+	}
+	nearest := neighbours[0]
+	fmt.Printf("%d neighbours of the origin, the nearest at a distance below 1: %t\n",
+		len(neighbours), nearest.Distance < 1)
 	// Output:
 	// 960 of 1140 records, ef_construction 100
 	// 960 vectors of dimension 5, squared_euclidean
+	// 3 neighbours of the origin, the nearest at a distance below 1: true
 }
 
 func ExampleError() {

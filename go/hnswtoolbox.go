@@ -161,7 +161,7 @@ type BuildRequest struct {
 	// LabelColumn names the column of the labels. Without it they are the column label, or else
 	// internal_id, or else the row numbers.
 	LabelColumn string `json:"label_column,omitempty"`
-	// Metric defaults to DistanceMetricEuclidean. The .hnsw file does not say it.
+	// Metric defaults to DistanceMetricEuclidean. The .hnsw file states it.
 	Metric DistanceMetric `json:"metric,omitempty"`
 	// IncludeDeleted also inserts the rows that are marked as deleted.
 	IncludeDeleted bool `json:"include_deleted,omitempty"`

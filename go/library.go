@@ -31,6 +31,9 @@ type library struct {
 	path   string
 	handle uintptr
 	calls  sync.WaitGroup
+
+	mu      sync.Mutex
+	indexes map[*Index]struct{} // that are open
 }
 
 func (l *library) release() { l.calls.Done() }
@@ -72,6 +75,7 @@ func (h *holder) close() error {
 	}
 	// Nobody can acquire it any more.
 	lib.calls.Wait()
+	lib.closeIndexes()
 	if err := closeLibrary(lib.handle); err != nil {
 		return fmt.Errorf("hnswtoolbox: %s: cannot close: %w", lib.path, err)
 	}
@@ -87,6 +91,17 @@ func (h *holder) acquire() (*library, error) {
 	}
 	h.lib.calls.Add(1)
 	return h.lib, nil
+}
+
+// acquireOnly does the same for one library, if it is still the one that is open.
+func (h *holder) acquireOnly(lib *library) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lib != lib {
+		return ErrNotInitialized
+	}
+	lib.calls.Add(1)
+	return nil
 }
 
 func load(path string) (*library, error) {
@@ -160,14 +175,7 @@ func call[Response any](ctx context.Context, op operation, opts []Option) (*Resp
 
 // run makes a call and decodes its response into resp.
 func (op operation) run(ctx context.Context, opts []Option, resp any) (err error) {
-	defer func() {
-		if err == nil {
-			lastError.Store(nil)
-			return
-		}
-		text := err.Error()
-		lastError.Store(&text)
-	}()
+	defer func() { remember(err) }()
 	lib, err := current.acquire()
 	if err != nil {
 		return err

@@ -28,6 +28,11 @@ type symbols struct {
 	tokenCancel     func(token uint64) bool
 	tokenProgress   func(token uint64, done, total *uint64) bool
 	tokenFree       func(token uint64) bool
+	indexOpen       func(request *byte) uint64
+	indexShape      func(index uint64, vectors, dimension *uint64) bool
+	indexSearch     func(index uint64, queries *float32, count, dimension, k, ef, threads uint64,
+		labels *uint64, distances *float32, found *uint64) bool
+	indexClose func(index uint64) bool
 }
 
 // resolve fills the table in, from a loaded library.
@@ -57,6 +62,10 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_token_cancel", &s.tokenCancel},
 		{"hnsw_toolbox_token_progress", &s.tokenProgress},
 		{"hnsw_toolbox_token_free", &s.tokenFree},
+		{"hnsw_toolbox_index_open", &s.indexOpen},
+		{"hnsw_toolbox_index_shape", &s.indexShape},
+		{"hnsw_toolbox_index_search", &s.indexSearch},
+		{"hnsw_toolbox_index_close", &s.indexClose},
 	} {
 		if err := bind(handle, symbol.name, symbol.function); err != nil {
 			return err

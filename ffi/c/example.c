@@ -21,6 +21,36 @@ static int finish(const char *what, char *response) {
     return 0;
 }
 
+/* Prints the three nearest vectors to the origin. */
+static int search(const char *directory) {
+    enum { K = 3, EF = 50 };
+    char request[8192];
+    snprintf(request, sizeof request, "{\"index_path\": \"%s/vectors.hnsw\"}", directory);
+    uint64_t index = hnsw_toolbox_index_open(request);
+    uint64_t vectors = 0, dimension = 0;
+    if (index == 0 || !hnsw_toolbox_index_shape(index, &vectors, &dimension)) {
+        fprintf(stderr, "open failed: %s\n", hnsw_toolbox_get_last_error());
+        return 1;
+    }
+    float *query = calloc(dimension, sizeof *query);
+    uint64_t labels[K], found = 0;
+    float distances[K];
+    int status = 1;
+    if (query != NULL && hnsw_toolbox_index_search(index, query, 1, dimension, K, EF, 1, labels,
+                                                   distances, &found)) {
+        for (uint64_t i = 0; i < found; i++) {
+            printf("label %llu of %llu, distance %g\n", (unsigned long long)labels[i],
+                   (unsigned long long)vectors, distances[i]);
+        }
+        status = 0;
+    } else {
+        fprintf(stderr, "search failed: %s\n", hnsw_toolbox_get_last_error());
+    }
+    free(query);
+    hnsw_toolbox_index_close(index);
+    return status;
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) {
         fprintf(stderr, "usage: %s INDEX_DIR OUTPUT_DIR\n", argv[0]);
@@ -56,5 +86,5 @@ int main(int argc, char **argv) {
         printf("%llu of %llu\n", (unsigned long long)done, (unsigned long long)total);
     }
     hnsw_toolbox_token_free(token);
-    return status;
+    return status == 0 ? search(argv[2]) : status;
 }

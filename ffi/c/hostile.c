@@ -28,6 +28,11 @@ static void (*free_string)(char *);
 static uint64_t (*token_new)(void);
 static bool (*token_cancel)(uint64_t);
 static bool (*token_free)(uint64_t);
+static uint64_t (*index_open)(const char *);
+static bool (*index_shape)(uint64_t, uint64_t *, uint64_t *);
+static bool (*index_search)(uint64_t, const float *, uint64_t, uint64_t, uint64_t, uint64_t,
+                            uint64_t, uint64_t *, float *, uint64_t *);
+static bool (*index_close)(uint64_t);
 
 static void *symbol(void *handle, const char *name) {
     void *found = dlsym(handle, name);
@@ -57,6 +62,10 @@ static void *load(void) {
     BIND(token_new, "token_new");
     BIND(token_cancel, "token_cancel");
     BIND(token_free, "token_free");
+    BIND(index_open, "index_open");
+    BIND(index_shape, "index_shape");
+    BIND(index_search, "index_search");
+    BIND(index_close, "index_close");
     return handle;
 }
 
@@ -74,6 +83,43 @@ static void refused(char *(*call)(const char *), const char *request, uint32_t c
     CHECK(call(request) == NULL);
     CHECK(last_error_code() == code);
     CHECK(strstr(last_error(), says) != NULL);
+}
+
+/* Opens, searches and closes an index in every wrong way, and in a right one. */
+static void misuse_index(const char *path) {
+    enum { K = 4 };
+    char request[8192];
+    float query[2 * 5] = {0.5f};
+    /* With a guard after the last place. */
+    uint64_t labels[2 * K + 1], found[2 + 1], vectors = 0, dimension = 0;
+    float distances[2 * K + 1];
+
+    CHECK(index_open(NULL) == 0 && last_error_code() == 100);
+    CHECK(index_open("{\"index_path\": \"/nowhere\"}") == 0 && last_error_code() == 300);
+    snprintf(request, sizeof request, "{\"index_path\": \"%s/header.bin\"}", index_dir);
+    CHECK(index_open(request) == 0 && last_error_code() == 200);
+    snprintf(request, sizeof request, "{\"index_path\": \"%s\", \"metric\": \"cosine\"}", path);
+    CHECK(index_open(request) == 0 && last_error_code() == 101);
+    snprintf(request, sizeof request, "{\"index_path\": \"%s\"}", path);
+    uint64_t index = index_open(request);
+    CHECK(index != 0 && last_error() == NULL);
+    CHECK(index_shape(index, &vectors, &dimension) && vectors == 960 && dimension == 5);
+    CHECK(index_shape(index, NULL, NULL) && !index_shape(0, NULL, NULL));
+
+    labels[2 * K] = found[2] = 77, distances[2 * K] = 7;
+    CHECK(index_search(index, query, 2, 5, K, 20, 2, labels, distances, found));
+    CHECK(found[0] == K && found[1] == K && distances[0] <= distances[K - 1]);
+    CHECK(labels[2 * K] == 77 && found[2] == 77 && distances[2 * K] == 7);
+    CHECK(index_search(index, query, 1, 5, K, 0, 1, NULL, NULL, NULL));
+    CHECK(index_search(index, NULL, 0, 5, K, 20, 1, NULL, NULL, NULL));
+    CHECK(!index_search(index, NULL, 1, 5, K, 20, 1, NULL, NULL, NULL));
+    CHECK(!index_search(index, query, 1, 4, K, 20, 1, NULL, NULL, NULL));
+    CHECK(!index_search(index, query, 1, 5, 0, 20, 1, NULL, NULL, NULL));
+    CHECK(!index_search(index, query, UINT64_MAX, 5, K, 20, 1, NULL, NULL, NULL));
+    CHECK(last_error_code() == 101);
+    CHECK(index_close(index) && !index_close(index));
+    CHECK(!index_search(index, query, 1, 5, K, 20, 1, labels, distances, found));
+    CHECK(strstr(last_error(), "open index") != NULL);
 }
 
 static void *misuse(void *argument) {
@@ -129,6 +175,9 @@ static void *misuse(void *argument) {
         response = verify(request);
         CHECK(response != NULL && strstr(response, "\"state\":\"healthy\"") != NULL);
         free_string(response);
+
+        snprintf(request, sizeof request, "%s/out-%d.hnsw", output_dir, thread);
+        misuse_index(request);
 
         uint64_t token = token_new();
         CHECK(token != 0 && token_cancel(token));

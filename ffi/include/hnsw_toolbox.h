@@ -190,11 +190,12 @@ char *hnsw_toolbox_list_collections(const char *request_json);
 char *hnsw_toolbox_export(const char *request_json);
 
 /*
- Why the calling thread's last call that takes a request failed: "[E<code>] <words>". NULL when
- it succeeded, or when there was none. The functions that take no request leave it as it is.
+ Why the calling thread's last call failed, of those that return NULL, 0 or false with an error:
+ "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
+ as it is.
 
- The string is the library's: never free it. It is valid until the thread's next call with a
- request, or its end. Other threads' errors are their own.
+ The string is the library's: never free it. It is valid until the thread's next such call, or
+ its end. Other threads' errors are their own.
  */
 const char *hnsw_toolbox_get_last_error(void);
 
@@ -247,6 +248,59 @@ bool hnsw_toolbox_token_progress(uint64_t token, uint64_t *done, uint64_t *total
  Returns false when there is no such token, as after it was freed.
  */
 bool hnsw_toolbox_token_free(uint64_t token);
+
+/*
+ Opens a .hnsw index for searching. Nothing of it is loaded: it takes a moment, however large the
+ index is.
+
+     {"index_path": "/data/index.hnsw",               required
+      "metric": null,                                 needed when the file does not state it
+      "io": "mmap"}                                   or "read"
+
+ Returns its number, which is never 0 and never used again; or 0, and
+ hnsw_toolbox_get_last_error on the same thread says why. The string is as for
+ hnsw_toolbox_extract_index. Release the index with hnsw_toolbox_index_close.
+ */
+uint64_t hnsw_toolbox_index_open(const char *request_json);
+
+/*
+ How many vectors an open index has, and how many elements each. Either pointer may be NULL.
+ Returns false, writes nothing, and sets the last error when there is no such index.
+ */
+bool hnsw_toolbox_index_shape(uint64_t index, uint64_t *vectors, uint64_t *dimension);
+
+/*
+ Finds the k vectors of an open index that are likely the nearest to each of some queries.
+
+ `queries` holds count queries of `dimension` elements each, one after the other; the dimension is
+ the index's. `ef` is how many candidates a search keeps: the more, the surer and the slower;
+ fewer than k count as k. `threads` share the queries: 0 for one each core.
+
+ `labels` and `distances` have room for count * k values each: those of query q start at q * k,
+ nearest first. `found` has room for count numbers, one for each query: how many were found, which
+ are fewer than k when the index has fewer. Places beyond them stay as they are. Each of the three
+ may be NULL.
+
+ Returns false when nothing was searched, and hnsw_toolbox_get_last_error on the same thread says
+ why. What was written to the arrays is of no use then. Any number of threads may search an index
+ at once.
+ */
+bool hnsw_toolbox_index_search(uint64_t index,
+                               const float *queries,
+                               uint64_t count,
+                               uint64_t dimension,
+                               uint64_t k,
+                               uint64_t ef,
+                               uint64_t threads,
+                               uint64_t *labels,
+                               float *distances,
+                               uint64_t *found);
+
+/*
+ Closes an index; searches that are running go on. Returns false when there is no such index, as
+ after it was closed.
+ */
+bool hnsw_toolbox_index_close(uint64_t index);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -11,6 +11,7 @@ use std::ffi::{c_char, CStr, CString};
 use std::ptr;
 
 use crate::boundary::{self, boundary};
+use crate::index::{self, Search};
 use crate::{request, token};
 
 /// The version of this interface. It changes when a program built against an older header could
@@ -210,11 +211,12 @@ pub unsafe extern "C" fn hnsw_toolbox_export(request_json: *const c_char) -> *mu
     })
 }
 
-/// Why the calling thread's last call that takes a request failed: "[E<code>] <words>". NULL when
-/// it succeeded, or when there was none. The functions that take no request leave it as it is.
+/// Why the calling thread's last call failed, of those that return NULL, 0 or false with an error:
+/// "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
+/// as it is.
 ///
-/// The string is the library's: never free it. It is valid until the thread's next call with a
-/// request, or its end. Other threads' errors are their own.
+/// The string is the library's: never free it. It is valid until the thread's next such call, or
+/// its end. Other threads' errors are their own.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_get_last_error() -> *const c_char {
     boundary!(ptr::null(), boundary::last_error_text())
@@ -301,6 +303,102 @@ pub unsafe extern "C" fn hnsw_toolbox_token_progress(
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_token_free(token: u64) -> bool {
     boundary!(false, token::release(token))
+}
+
+/// Opens a .hnsw index for searching. Nothing of it is loaded: it takes a moment, however large the
+/// index is.
+///
+///     {"index_path": "/data/index.hnsw",               required
+///      "metric": null,                                 needed when the file does not state it
+///      "io": "mmap"}                                   or "read"
+///
+/// Returns its number, which is never 0 and never used again; or 0, and
+/// hnsw_toolbox_get_last_error on the same thread says why. The string is as for
+/// hnsw_toolbox_extract_index. Release the index with hnsw_toolbox_index_close.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_index_open(request_json: *const c_char) -> u64 {
+    boundary!(0, {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        let open = || request::open_index(unsafe { boundary::request_text(request_json) }?);
+        boundary::attempt(open).unwrap_or(0)
+    })
+}
+
+/// How many vectors an open index has, and how many elements each. Either pointer may be NULL.
+/// Returns false, writes nothing, and sets the last error when there is no such index.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_index_shape(
+    index: u64,
+    vectors: *mut u64,
+    dimension: *mut u64,
+) -> bool {
+    boundary!(false, {
+        boundary::attempt(|| index::find(index)).is_some_and(|index| {
+            let (len, elements) = (index.len() as u64, index.dimension() as u64);
+            for (out, value) in [(vectors, len), (dimension, elements)] {
+                if !out.is_null() {
+                    // SAFETY: the caller passes NULL or where a uint64_t may be written.
+                    unsafe { out.write_unaligned(value) };
+                }
+            }
+            true
+        })
+    })
+}
+
+/// Finds the k vectors of an open index that are likely the nearest to each of some queries.
+///
+/// `queries` holds count queries of `dimension` elements each, one after the other; the dimension is
+/// the index's. `ef` is how many candidates a search keeps: the more, the surer and the slower;
+/// fewer than k count as k. `threads` share the queries: 0 for one each core.
+///
+/// `labels` and `distances` have room for count * k values each: those of query q start at q * k,
+/// nearest first. `found` has room for count numbers, one for each query: how many were found, which
+/// are fewer than k when the index has fewer. Places beyond them stay as they are. Each of the three
+/// may be NULL.
+///
+/// Returns false when nothing was searched, and hnsw_toolbox_get_last_error on the same thread says
+/// why. What was written to the arrays is of no use then. Any number of threads may search an index
+/// at once.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_index_search(
+    index: u64,
+    queries: *const f32,
+    count: u64,
+    dimension: u64,
+    k: u64,
+    ef: u64,
+    threads: u64,
+    labels: *mut u64,
+    distances: *mut f32,
+    found: *mut u64,
+) -> bool {
+    boundary!(false, {
+        let search = Search {
+            queries,
+            count,
+            dimension,
+            k,
+            ef,
+            threads,
+            labels,
+            distances,
+            found,
+        };
+        boundary::attempt(|| {
+            let index = index::find(index)?;
+            // SAFETY: the caller passes NULL or arrays of these sizes.
+            unsafe { search.run(&index) }
+        })
+        .is_some()
+    })
+}
+
+/// Closes an index; searches that are running go on. Returns false when there is no such index, as
+/// after it was closed.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_index_close(index: u64) -> bool {
+    boundary!(false, index::release(index))
 }
 
 #[cfg(test)]

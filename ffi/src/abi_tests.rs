@@ -698,5 +698,222 @@ fn every_entry_point_stands_behind_the_boundary() {
         assert!(body.trim_start().starts_with("boundary!("), "{entry}");
         entries += 1;
     }
-    assert_eq!(entries, 15);
+    assert_eq!(entries, 19);
+}
+
+/// An index of the fixture's 960 vectors, and the vectors with their labels.
+fn open_index(directory: &TempDir, more: &Value) -> u64 {
+    let mut request = build_request(directory);
+    request["seed"] = json!(1);
+    send(hnsw_toolbox_build_index, &request).unwrap();
+    let mut open = json!({"index_path": request["output_path"]});
+    for (name, value) in more.as_object().unwrap() {
+        open[name] = value.clone();
+    }
+    let open = CString::new(open.to_string()).unwrap();
+    unsafe { hnsw_toolbox_index_open(open.as_ptr()) }
+}
+
+#[test]
+fn an_open_index_is_searched_into_the_arrays_of_the_caller() {
+    let directory = TempDir::new().unwrap();
+    for io in ["mmap", "read"] {
+        let index = open_index(&directory, &json!({"io": io, "metric": "euclidean"}));
+        assert_ne!(index, 0, "{:?}", last_error());
+        let (mut vectors, mut dimension) = (0, 0);
+        assert!(unsafe { hnsw_toolbox_index_shape(index, &raw mut vectors, &raw mut dimension) });
+        assert_eq!((vectors, dimension), (960, 5));
+        assert!(unsafe { hnsw_toolbox_index_shape(index, ptr::null_mut(), ptr::null_mut()) });
+
+        // Three queries, and room for one more neighbour than there are vectors.
+        let queries = [0.5_f32; 15];
+        let k = 961_u64;
+        let mut labels = vec![u64::MAX; 3 * 961];
+        let mut distances = vec![-1.0_f32; 3 * 961];
+        let mut found = [0_u64; 3];
+        for threads in [0, 1, 2] {
+            let searched = unsafe {
+                hnsw_toolbox_index_search(
+                    index,
+                    queries.as_ptr(),
+                    3,
+                    5,
+                    k,
+                    960,
+                    threads,
+                    labels.as_mut_ptr(),
+                    distances.as_mut_ptr(),
+                    found.as_mut_ptr(),
+                )
+            };
+            assert!(searched, "{:?}", last_error());
+            assert_eq!(
+                (last_error(), hnsw_toolbox_get_last_error_code()),
+                (None, 0)
+            );
+            for row in 0..3 {
+                let count = usize::try_from(found[row]).unwrap();
+                assert!((900..=960).contains(&count));
+                let (labels, distances) =
+                    (&labels[row * 961..][..961], &distances[row * 961..][..961]);
+                assert!(distances[..count].is_sorted());
+                assert!(labels[..count].iter().all(|label| *label != u64::MAX));
+                // What is not found is not written.
+                assert!(labels[count..].iter().all(|label| *label == u64::MAX));
+                assert!(distances[count..].iter().all(|distance| *distance == -1.0));
+            }
+        }
+        // Nothing is asked for, or nowhere to put it.
+        let search = |count, labels: *mut u64| unsafe {
+            hnsw_toolbox_index_search(
+                index,
+                queries.as_ptr(),
+                count,
+                5,
+                1,
+                1,
+                1,
+                labels,
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        assert!(search(0, ptr::null_mut()));
+        assert!(search(3, ptr::null_mut()));
+        assert!(search(1, labels.as_mut_ptr()));
+
+        assert!(hnsw_toolbox_index_close(index));
+        assert!(!hnsw_toolbox_index_close(index));
+        assert!(!search(1, ptr::null_mut()));
+        assert_eq!(hnsw_toolbox_get_last_error_code(), 101);
+        assert!(last_error()
+            .unwrap()
+            .contains("the number of an open index"));
+        assert!(!unsafe { hnsw_toolbox_index_shape(index, ptr::null_mut(), ptr::null_mut()) });
+    }
+}
+
+#[test]
+fn searches_that_make_no_sense_are_refused_by_name() {
+    let directory = TempDir::new().unwrap();
+    let index = open_index(&directory, &json!({"metric": null}));
+    let query = [0.5_f32; 6];
+    let not_finite = [0.5, f32::NAN, 0.5, 0.5, 0.5];
+    let refused = |queries: *const f32, count, dimension, k, threads| {
+        let searched = unsafe {
+            hnsw_toolbox_index_search(
+                index,
+                queries,
+                count,
+                dimension,
+                k,
+                10,
+                threads,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                ptr::null_mut(),
+            )
+        };
+        assert!(!searched);
+        assert_eq!(hnsw_toolbox_get_last_error_code(), 101);
+        last_error().unwrap()
+    };
+    let numbers = query.as_ptr();
+    for (found, expected) in [
+        (refused(ptr::null(), 1, 5, 1, 1), "queries: found NULL"),
+        (
+            refused(numbers.wrapping_byte_add(1), 1, 5, 1, 1),
+            "queries: found an odd address",
+        ),
+        (
+            refused(numbers, 1, 6, 1, 1),
+            "dimension: found 6, expected 5",
+        ),
+        (
+            refused(numbers, u64::MAX, 5, 1, 1),
+            "queries: found 18446744073709551615 × 5",
+        ),
+        (refused(numbers, 1, 5, 0, 1), "k: found 0"),
+        (
+            refused(numbers, 3, 5, u64::MAX, 1),
+            "k: found 3 × 18446744073709551615",
+        ),
+        (
+            refused(numbers, 1, 5, 1, u64::MAX),
+            "threads: found 18446744073709551615",
+        ),
+        (
+            refused(not_finite.as_ptr(), 1, 5, 1, 1),
+            "query 0: found NaN at element 1",
+        ),
+    ] {
+        assert!(found.contains(expected), "{found}");
+    }
+    assert!(hnsw_toolbox_index_close(index));
+
+    for (request, code, expected) in [
+        (json!({}), 101, "index_path"),
+        (json!({"index_path": "/nowhere/x.hnsw"}), 300, "/nowhere"),
+        (
+            json!({"index_path": fixture().join("header.bin")}),
+            200,
+            "length: found 100 bytes",
+        ),
+        (json!({"index_path": "x", "metric": "l3"}), 101, "metric"),
+        (json!({"index_path": "x", "k": 1}), 101, "unknown field"),
+    ] {
+        let request = CString::new(request.to_string()).unwrap();
+        assert_eq!(unsafe { hnsw_toolbox_index_open(request.as_ptr()) }, 0);
+        assert_eq!(hnsw_toolbox_get_last_error_code(), code);
+        assert!(
+            last_error().unwrap().contains(expected),
+            "{:?}",
+            last_error()
+        );
+    }
+    assert_eq!(unsafe { hnsw_toolbox_index_open(ptr::null()) }, 0);
+    assert_eq!(hnsw_toolbox_get_last_error_code(), 100);
+    assert_eq!(open_index(&directory, &json!({"metric": "cosine"})), 0);
+    assert!(last_error()
+        .unwrap()
+        .contains("found cosine, expected euclidean"));
+}
+
+#[test]
+fn many_threads_search_an_index_while_it_is_closed() {
+    let directory = TempDir::new().unwrap();
+    let index = open_index(&directory, &json!({}));
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(move || {
+                let query = [0.25_f32; 5];
+                let (mut label, mut distance, mut found) = (0, 0.0, 0);
+                for _ in 0..200 {
+                    let searched = unsafe {
+                        hnsw_toolbox_index_search(
+                            index,
+                            query.as_ptr(),
+                            1,
+                            5,
+                            1,
+                            20,
+                            1,
+                            &raw mut label,
+                            &raw mut distance,
+                            &raw mut found,
+                        )
+                    };
+                    if searched {
+                        assert_eq!(found, 1);
+                    } else {
+                        assert_eq!(hnsw_toolbox_get_last_error_code(), 101);
+                    }
+                }
+            });
+        }
+        scope.spawn(move || {
+            thread::sleep(std::time::Duration::from_millis(5));
+            assert!(hnsw_toolbox_index_close(index));
+        });
+    });
 }

@@ -117,11 +117,17 @@ pub(crate) unsafe fn respond(
     }
 }
 
+/// Runs `call`, whose error becomes this thread's last one.
+pub(crate) fn attempt<T>(call: impl FnOnce() -> Result<T>) -> Option<T> {
+    set_last_error(None);
+    call().map_err(|error| record(&error)).ok()
+}
+
 /// # Safety
 ///
 /// As for [`respond`]; the text must not be used after the foreign caller takes it back.
 #[expect(unsafe_code, reason = "the string is the foreign caller's")]
-unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
+pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
     let invalid = |detail: String| Error::InvalidRequest { detail };
     if request.is_null() {
         return Err(invalid("found NULL, expected a JSON object".to_string()));

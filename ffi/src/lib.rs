@@ -2,8 +2,9 @@
 //!
 //! `abi` holds every exported symbol and is what `include/hnsw_toolbox.h` is generated from;
 //! `boundary` is what each of them stands behind; `request` turns JSON into calls of the Rust
-//! library; `token` is the registry behind progress and cancellation; `hidden` keeps the names of
-//! other crates out of the interface.
+//! library; `token` is behind progress and cancellation, `index` behind searches, and `registry`
+//! behind the numbers that callers hold of both; `hidden` keeps the names of other crates out of the
+//! interface.
 
 // As in the library that this one wraps.
 #![cfg_attr(
@@ -28,5 +29,7 @@ mod boundary;
 #[cfg(test)]
 mod fuzzing;
 mod hidden;
+mod index;
+mod registry;
 mod request;
 mod token;

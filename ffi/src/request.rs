@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use toolbox::{
-    inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, InspectOptions,
-    MetadataFrom, Monitor, Progress, Result, Salvage, VerifyOptions,
+    inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, HnswIndex,
+    InspectOptions, MetadataFrom, Metric, Monitor, OpenOptions, Progress, Result, Salvage,
+    VerifyOptions,
 };
 #[cfg(feature = "database")]
 use toolbox::{CollectionFilter, ExportOptions};
 
+use crate::index;
 use crate::token::{self, Token};
 
 /// Runs an extract request and returns the response document.
@@ -190,6 +192,19 @@ pub(crate) fn export(request: &str) -> Result<String> {
     })?)
 }
 
+/// Opens the index of a request, and returns its number.
+pub(crate) fn open_index(request: &str) -> Result<u64> {
+    let fields = Fields::parse(request, &["index_path", "metric", "io"])?;
+    let path = fields.path("index_path")?;
+    let mut options = OpenOptions::default();
+    let mut metric = Metric::default();
+    if fields.optional_name("metric", &mut metric)? {
+        options.metric = Some(metric);
+    }
+    fields.name("io", &mut options.io)?;
+    Ok(index::register(HnswIndex::open(path, &options)?))
+}
+
 fn monitored<T>(
     token: Option<Arc<Token>>,
     work: impl FnOnce(&Monitor<'_>) -> Result<T>,
@@ -338,6 +353,19 @@ impl Fields {
             })?;
         }
         Ok(())
+    }
+
+    /// The same, where null stands for absent. Says whether there was a name.
+    fn optional_name<T: FromStr<Err = Error>>(
+        &self,
+        name: &'static str,
+        chosen: &mut T,
+    ) -> Result<bool> {
+        if matches!(self.0.get(name), None | Some(Value::Null)) {
+            return Ok(false);
+        }
+        self.name(name, chosen)?;
+        Ok(true)
     }
 
     fn token(&self) -> Result<Option<Arc<Token>>> {

@@ -1,0 +1,243 @@
+package hnswtoolbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// Index is an open .hnsw index. Nothing of it is loaded: a search reads the parts of the file that
+// it comes by. Any number of goroutines may use an Index at once.
+type Index struct {
+	lib       *library
+	number    uint64
+	vectors   int
+	dimension int
+	closed    atomic.Bool
+}
+
+// Neighbour is a vector that a search has found.
+type Neighbour struct {
+	Label    uint64  // what the input of the build called it
+	Distance float32 // from the query, by the index's metric
+}
+
+// OpenOption changes how an index is opened.
+type OpenOption func(*openRequest)
+
+type openRequest struct {
+	IndexPath string         `json:"index_path"`
+	Metric    DistanceMetric `json:"metric,omitempty"`
+	IO        IOMode         `json:"io,omitempty"`
+}
+
+// WithMetric gives the metric that the index was built for. It is needed when the file does not
+// state it; when it states another, OpenIndex fails.
+func WithMetric(metric DistanceMetric) OpenOption {
+	return func(r *openRequest) { r.Metric = metric }
+}
+
+// WithIO says how the file is read; it defaults to IOModeMmap.
+func WithIO(mode IOMode) OpenOption {
+	return func(r *openRequest) { r.IO = mode }
+}
+
+// OpenIndex opens a .hnsw index for searching. It takes a moment, however large the index is.
+//
+// The index is of use until its Close, or the library's: [Close] closes all indexes.
+func OpenIndex(path string, opts ...OpenOption) (_ *Index, err error) {
+	const op = "open index"
+	defer func() { remember(err) }()
+	request := openRequest{IndexPath: path}
+	for _, opt := range opts {
+		opt(&request)
+	}
+	// JSON would change it silently.
+	if !utf8.ValidString(path) {
+		message := fmt.Sprintf("index_path: found %q, expected UTF-8", path)
+		return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+	}
+	document, err := json.Marshal(request)
+	if err != nil {
+		return nil, &Error{Op: op, Code: codeInternal, Message: "the request cannot be written as JSON", cause: err}
+	}
+	document = append(document, 0)
+
+	lib, err := current.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer lib.release()
+	index := &Index{lib: lib}
+	err = lib.attempt(op, func() bool {
+		index.number = lib.indexOpen(&document[0])
+		return index.number != 0
+	})
+	if err != nil {
+		return nil, err
+	}
+	var vectors, dimension uint64
+	lib.indexShape(index.number, &vectors, &dimension)
+	index.vectors, index.dimension = int(vectors), int(dimension)
+	lib.keep(index)
+	return index, nil
+}
+
+// Len returns the number of vectors.
+func (x *Index) Len() int { return x.vectors }
+
+// Dimension returns the number of components of each vector.
+func (x *Index) Dimension() int { return x.dimension }
+
+// Search finds the k vectors that are likely the nearest to vector, nearest first: fewer when the
+// index has fewer. ef is how many candidates the search keeps: the more, the surer and the slower;
+// fewer than k count as k.
+func (x *Index) Search(vector []float32, k, ef int) ([]Neighbour, error) {
+	results, err := x.search("search", vector, 1, len(vector), k, ef, 1)
+	if err != nil {
+		return nil, err
+	}
+	return results[0], nil
+}
+
+// SearchBatch searches for each of the vectors, on all cores.
+func (x *Index) SearchBatch(vectors [][]float32, k, ef int) ([][]Neighbour, error) {
+	const op = "search batch"
+	queries := make([]float32, 0, len(vectors)*x.dimension)
+	for number, vector := range vectors {
+		if len(vector) != x.dimension {
+			message := fmt.Sprintf("query %d: found %d elements, expected %d, the index's dimension",
+				number, len(vector), x.dimension)
+			err := &Error{Op: op, Code: codeInvalidArgument, Message: message}
+			remember(err)
+			return nil, err
+		}
+		queries = append(queries, vector...)
+	}
+	return x.search(op, queries, len(vectors), x.dimension, k, ef, 0)
+}
+
+func (x *Index) search(op string, queries []float32, count, dimension, k, ef, threads int) (_ [][]Neighbour, err error) {
+	defer func() { remember(err) }()
+	for _, number := range []struct {
+		name  string
+		value int
+		least int
+	}{{"k", k, 1}, {"ef", ef, 0}} {
+		if number.value < number.least {
+			message := fmt.Sprintf("%s: found %d, expected at least %d", number.name, number.value, number.least)
+			return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+		}
+	}
+	if err := x.acquire(); err != nil {
+		return nil, err
+	}
+	defer x.lib.release()
+	// More are never found.
+	k = min(k, max(x.vectors, 1))
+	// One more, so that each has a first element to point at.
+	labels := make([]uint64, count*k+1)
+	distances := make([]float32, count*k+1)
+	found := make([]uint64, count+1)
+	var first *float32
+	if len(queries) > 0 {
+		first = &queries[0]
+	}
+	err = x.lib.attempt(op, func() bool {
+		return x.lib.indexSearch(x.number, first, uint64(count), uint64(dimension), uint64(k),
+			uint64(ef), uint64(threads), &labels[0], &distances[0], &found[0])
+	})
+	if err != nil {
+		if x.closed.Load() {
+			return nil, ErrIndexClosed
+		}
+		return nil, err
+	}
+	neighbours := make([]Neighbour, count*k)
+	results := make([][]Neighbour, count)
+	for q := range results {
+		results[q] = neighbours[q*k : q*k+int(found[q]) : (q+1)*k]
+		for i := range results[q] {
+			results[q][i] = Neighbour{Label: labels[q*k+i], Distance: distances[q*k+i]}
+		}
+	}
+	return results, nil
+}
+
+// Close closes the index; searches that are running go on. Closed again, it returns
+// [ErrIndexClosed].
+func (x *Index) Close() (err error) {
+	defer func() { remember(err) }()
+	if x.closed.Swap(true) {
+		return ErrIndexClosed
+	}
+	if err := current.acquireOnly(x.lib); err != nil {
+		return nil // closed with the library
+	}
+	defer x.lib.release()
+	x.lib.forget(x)
+	x.lib.indexClose(x.number)
+	return nil
+}
+
+// acquire keeps the library open until it is released.
+func (x *Index) acquire() error {
+	if x.closed.Load() {
+		return ErrIndexClosed
+	}
+	return current.acquireOnly(x.lib)
+}
+
+// attempt makes a call that says whether it succeeded, and reads its error on the same thread,
+// where the library keeps it.
+func (l *library) attempt(op string, call func() bool) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if call() {
+		return nil
+	}
+	code, message := l.lastErrorCode(), goString(l.lastError())
+	if code == 0 {
+		code, message = codeInternal, "the library failed without an error"
+	}
+	return newError(op, code, message)
+}
+
+// keep remembers an open index, to be closed with the library.
+func (l *library) keep(index *Index) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.indexes == nil {
+		l.indexes = make(map[*Index]struct{})
+	}
+	l.indexes[index] = struct{}{}
+}
+
+func (l *library) forget(index *Index) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.indexes, index)
+}
+
+// closeIndexes closes what is still open. No call is running any more.
+func (l *library) closeIndexes() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for index := range l.indexes {
+		index.closed.Store(true)
+		l.indexClose(index.number)
+	}
+	l.indexes = nil
+}
+
+// remember keeps the text of the last call's error, if it failed.
+func remember(err error) {
+	if err == nil {
+		lastError.Store(nil)
+		return
+	}
+	text := err.Error()
+	lastError.Store(&text)
+}

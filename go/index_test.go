@@ -1,0 +1,215 @@
+package hnswtoolbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// buildIndex builds an index of a fixture's vectors, and returns its path and the vectors by label.
+func buildIndex(t testing.TB, metric DistanceMetric) (string, map[uint64][]float32) {
+	t.Helper()
+	f := loadFixture(t, "1.5.9/churn")
+	directory := t.TempDir()
+	extracted, err := ExtractIndex(ExtractRequest{
+		IndexDir: f.segment, OutputPath: filepath.Join(directory, "vectors.parquet"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := uint64(1)
+	built, err := BuildIndex(BuildRequest{
+		InputPath: extracted.OutputPath, OutputPath: filepath.Join(directory, "index.hnsw"),
+		Metric: metric, Seed: &seed,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	vectors := make(map[uint64][]float32)
+	for id, vector := range f.truth.Embeddings {
+		if label, ok := f.truth.Labels[id]; ok {
+			vectors[label] = vector
+		}
+	}
+	if len(vectors) < 900 {
+		t.Fatalf("the truth holds %d vectors", len(vectors))
+	}
+	return built.OutputPath, vectors
+}
+
+func TestEveryVectorIsFoundUnderItsOwnLabel(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricEuclidean)
+	for _, mode := range []IOMode{IOModeMmap, IOModeRead} {
+		index, err := OpenIndex(path, WithIO(mode), WithMetric(DistanceMetricEuclidean))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if index.Len() != 960 || index.Dimension() != 5 {
+			t.Fatalf("%d vectors of dimension %d", index.Len(), index.Dimension())
+		}
+		var queries [][]float32
+		var labels []uint64
+		for label, vector := range vectors {
+			found, err := index.Search(vector, 2, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(found) != 2 || found[0].Label != label || found[0].Distance != 0 || found[1].Distance < 0 {
+				t.Fatalf("%s: label %d: found %v", mode, label, found)
+			}
+			queries, labels = append(queries, vector), append(labels, label)
+		}
+		batch, err := index.SearchBatch(queries, 2, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, found := range batch {
+			if len(found) != 2 || found[0].Label != labels[i] {
+				t.Fatalf("%s: label %d: found %v", mode, labels[i], found)
+			}
+		}
+		// As many as there are, however many are asked for.
+		all, err := index.Search(queries[0], 1<<40, 1<<40)
+		if err != nil || len(all) < 950 || len(all) > 960 {
+			t.Fatalf("%d found, %v", len(all), err)
+		}
+		if none, err := index.SearchBatch(nil, 1, 1); err != nil || len(none) != 0 {
+			t.Fatalf("%v, %v", none, err)
+		}
+		if err := index.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := index.Close(); !errors.Is(err, ErrIndexClosed) {
+			t.Fatal(err)
+		}
+		if _, err := index.Search(queries[0], 1, 1); !errors.Is(err, ErrIndexClosed) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSixteenGoroutinesSearchOneIndex(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricSquaredEuclidean)
+	index, err := OpenIndex(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	var group sync.WaitGroup
+	failures := make(chan error, 16)
+	for range 16 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			searches := 0
+			for label, vector := range vectors {
+				found, err := index.Search(vector, 3, 60)
+				if err != nil || found[0].Label != label {
+					failures <- fmt.Errorf("label %d: %v, %w", label, found, err)
+					return
+				}
+				// A failure of another goroutine's own.
+				if _, err := index.Search(vector[:3], 3, 60); !errors.Is(err, ErrInvalidRequest) {
+					failures <- fmt.Errorf("a short vector: %w", err)
+					return
+				}
+				if searches++; searches == 300 {
+					return
+				}
+			}
+		}()
+	}
+	group.Wait()
+	close(failures)
+	for failure := range failures {
+		t.Error(failure)
+	}
+}
+
+func TestSearchesWhileTheIndexIsClosedFailAsClosed(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricCosine)
+	var query []float32
+	for _, vector := range vectors {
+		query = vector
+	}
+	for range 20 {
+		index, err := OpenIndex(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		for range 8 {
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				for range 50 {
+					if _, err := index.Search(query, 1, 10); err != nil {
+						if !errors.Is(err, ErrIndexClosed) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			}()
+		}
+		if err := index.Close(); err != nil {
+			t.Error(err)
+		}
+		group.Wait()
+	}
+}
+
+func TestIndexErrorsNameWhatIsWrong(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricEuclidean)
+	index, err := OpenIndex(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	var query []float32
+	for _, vector := range vectors {
+		query = vector
+	}
+	search := func(vector []float32, k, ef int) error {
+		_, err := index.Search(vector, k, ef)
+		return err
+	}
+	_, batch := index.SearchBatch([][]float32{query, query[:2]}, 1, 1)
+	open := func(path string, opts ...OpenOption) error {
+		_, err := OpenIndex(path, opts...)
+		return err
+	}
+	noIndex := filepath.Join(t.TempDir(), "x.hnsw")
+	if err := os.WriteFile(noIndex, make([]byte, 300), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		err   error
+		is    error
+		words string
+	}{
+		{search(query, 0, 1), ErrInvalidRequest, "k: found 0"},
+		{search(query, 1, -1), ErrInvalidRequest, "ef: found -1"},
+		{search(nil, 1, 1), ErrInvalidRequest, "dimension: found 0, expected 5"},
+		{batch, ErrInvalidRequest, "query 1: found 2 elements"},
+		{open(path, WithMetric(DistanceMetricCosine)), ErrInvalidRequest, "found cosine, expected euclidean"},
+		{open(path, WithIO("x")), ErrInvalidRequest, "io"},
+		{open(noIndex), ErrCorruptIndex, "magic"},
+		{open(filepath.Join(t.TempDir(), "none")), ErrIO, "none"},
+		{open("a\xff"), ErrInvalidRequest, "index_path"},
+	} {
+		if !errors.Is(test.err, test.is) || !strings.Contains(test.err.Error(), test.words) {
+			t.Errorf("found %v, expected %v with %q", test.err, test.is, test.words)
+		}
+	}
+	if LastError() == "" {
+		t.Error("the last error is not kept")
+	}
+	if err := search(query, 1, 1); err != nil || LastError() != "" {
+		t.Errorf("%v, %q", err, LastError())
+	}
+}
