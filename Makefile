@@ -15,6 +15,7 @@ GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench bench-peers \
+	bench-search \
 	cargo-fuzz fuzz fuzz-smoke interop deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -81,7 +82,10 @@ bench: build-release ## Measure extraction, beside the usual way and beside cp
 bench-peers: ## Measure building, beside hnsw_rs, fast-hnsw, hnswlib and usearch
 	python3 benches/graphs/graphs.py
 
-FUZZ_TARGETS := level0 io_modes pickle round_trip build_index c_abi
+bench-search: ## Measure searching, beside hnswlib and fast-hnsw
+	python3 benches/graphs/graphs.py --search --sizes 100000x384,1000000x96
+
+FUZZ_TARGETS := level0 io_modes pickle round_trip build_index search c_abi
 TARGET ?= level0
 SECONDS ?= 60
 CARGO_FUZZ := 0.13.2

@@ -3,7 +3,7 @@
 
     python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
                                    [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
-                                   [--latent 24]
+                                   [--latent 24] [--search]
 
 It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
 the latter compiled on this machine, and builds the Rust program beside it. The data are points of
@@ -14,9 +14,15 @@ Metrics are the library's five names; a library that lacks one is left out of it
 
 Columns: seconds for the graph alone (the best of the repetitions), seconds in all (ours: with
 writing and syncing the file), seconds of all threads' processor time, recall@10 and microseconds a query at ef 50 and 100, peak heap
-(Rust) or growth of peak resident memory (Python) in MB. native, hnsw_rs and fast_hnsw are all
-searched by fast-hnsw's loader and search; hnswlib and usearch by their own, on one thread.
+(Rust) or growth of peak resident memory (Python) in MB. native and hnsw_rs are searched by this
+library, fast_hnsw by fast-hnsw, hnswlib and usearch by their own, all on one thread.
 Unreachable: nodes that no walk on layer 0 from the entry point finds.
+
+With --search, searches are measured instead: this library's of the file that native has built, with a
+map; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
+values of ef, turn by turn, and for the recall that hnswlib has at each of its own the queries a second
+are interpolated. Queries a second are those of the processor time that a thread takes, which other
+work on the machine changes less than the time that passes; the latter is printed too.
 """
 
 import argparse
@@ -31,6 +37,7 @@ TARGET = HERE / "target"
 VENV = TARGET / "venv"
 M, EF_CONSTRUCTION, K, QUERIES = 16, 200, 10, 1000
 EFS = [50, 100]
+SEARCH_EFS = [10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320]
 # Their names of our metrics.
 PEERS = {
     "hnswlib": {"euclidean": "l2", "squared_euclidean": "l2", "cosine": "cosine", "dot_product": "ip"},
@@ -202,15 +209,119 @@ def measure(engine, metric, threads, count, dimension, folder):
         folder / "base.f32", index, *(["42"] if engine.endswith("+seed") else []),
     )
     result |= run(
-        program, "search", metric, str(dimension), index, folder / "queries.f32",
-        folder / f"truth-{metric}.u32", *map(str, EFS),
+        program, "search", "fast_hnsw" if engine == "fast_hnsw" else "toolbox", metric, "1",
+        str(dimension), index, folder / "queries.f32", folder / f"truth-{metric}.u32",
+        *map(str, EFS),
     )
     result["unreachable"] = unreachable_of_hnsw_file(index)
     index.unlink()
     return result
 
 
+def search_hnswlib(metric, threads, count, dimension, folder, efs):
+    """In a process of its own, as it changes what others find in the caches."""
+    import time
+
+    import hnswlib
+    import numpy as np
+
+    queries = np.fromfile(folder / "queries.f32", np.float32).reshape(-1, dimension)
+    truth = np.fromfile(folder / f"truth-{metric}.u32", np.uint32).reshape(-1, K)
+    index = hnswlib.Index(PEERS["hnswlib"][metric], dimension)
+    path = folder / f"hnswlib-{metric}.index"
+    if not path.exists():
+        base = np.fromfile(folder / "base.f32", np.float32).reshape(count, dimension)
+        index.init_index(count, M=M, ef_construction=EF_CONSTRUCTION)
+        index.add_items(base)
+        index.save_index(str(path))
+    else:
+        index.load_index(str(path), max_elements=count)
+    result = {}
+    for ef in efs:
+        index.set_ef(ef)
+        index.knn_query(queries, K, num_threads=threads)
+        start, cpu, turns = time.perf_counter(), time.process_time(), 0
+        while time.process_time() - cpu < 1:
+            found = index.knn_query(queries, K, num_threads=threads)[0]
+            turns += 1
+        wall, cpu = (time.perf_counter() - start) / turns, (time.process_time() - cpu) / turns
+        hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist()))
+        result[str(ef)] = {
+            "recall": hits / truth.size,
+            "micros": 1e6 * wall / len(queries),
+            "cpu_micros": 1e6 * cpu / len(queries),
+        }
+    print(json.dumps(result))
+
+
+def interpolated(curve, recall, field):
+    """What a query takes at a recall, between those of a curve."""
+    import numpy as np
+
+    points = sorted((point["recall"], point[field]) for point in curve.values())
+    recalls, times = zip(*points)
+    if not recalls[0] <= recall <= recalls[-1]:
+        return None
+    return float(np.exp(np.interp(recall, recalls, np.log(times))))
+
+
+def compare_searches(options):
+    """Prints the curves of each library, and the ratios at equal recall."""
+    program = str(TARGET / "release/hnsw-toolbox-graphs")
+    for size in options.sizes.split(","):
+        count, dimension = map(int, size.split("x"))
+        metrics = [metric for metric in options.metrics.split(",") if metric in PEERS["hnswlib"]]
+        folder = make_data(count, dimension, options.latent, metrics)
+        for metric in metrics:
+            index = folder / f"native-{metric}.hnsw"
+            if not index.exists():
+                run(program, "build", "native", metric, "2", str(dimension), folder / "base.f32", index)
+            for threads in map(int, options.threads.split(",")):
+                efs = [str(ef) for ef in SEARCH_EFS]
+                searchers = ["toolbox", "hnswlib"] + ["fast_hnsw"] * (threads == 1)
+                curves = {searcher: {} for searcher in searchers}
+                for _ in range(options.repeat):
+                    for searcher in searchers:
+                        if searcher == "hnswlib":
+                            arguments = [metric, threads, count, dimension, folder, *efs]
+                            found = run(sys.executable, __file__, "--search-hnswlib", *map(str, arguments))
+                        else:
+                            found = run(
+                                program, "search", searcher, metric, str(threads), str(dimension),
+                                index, folder / "queries.f32", folder / f"truth-{metric}.u32", *efs,
+                            )
+                        for ef in efs:
+                            best = curves[searcher].get(ef)
+                            if best is None or found[ef]["cpu_micros"] < best["cpu_micros"]:
+                                curves[searcher][ef] = found[ef]
+                        if searcher == "toolbox":
+                            opened, heap = found["open"], found["heap"]
+                print(f"{size} {metric}, {threads} threads: opened in {1e3 * opened:.2f} ms,"
+                      f" {heap / 1e6:.2f} MB of heap with {threads} threads and all results")
+                print("ef      " + "".join(f"{searcher:>34}" for searcher in searchers))
+                print("        " + "  recall    queries/s (by the clock)" * len(searchers))
+                for ef in efs:
+                    print(f"{ef:>6}  " + "".join(
+                        f"  {curves[searcher][ef]['recall']:.4f}"
+                        f"  {1e6 / curves[searcher][ef]['cpu_micros'] * threads:>10.0f}"
+                        f"  {1e6 / curves[searcher][ef]['micros']:>12.0f}"
+                        for searcher in searchers))
+                for other in searchers[1:]:
+                    ratios = []
+                    for point in curves[other].values():
+                        own = interpolated(curves["toolbox"], point["recall"], "cpu_micros")
+                        if own is not None and point["recall"] > 0.8:
+                            ratios.append((point["recall"], point["cpu_micros"] / own))
+                    print(f"queries a second at equal recall, toolbox : {other}  "
+                          + "  ".join(f"{ratio:.2f} at {recall:.4f}" for recall, ratio in sorted(ratios)),
+                          flush=True)
+
+
 def main():
+    if sys.argv[1:2] == ["--search-hnswlib"]:
+        metric, threads, count, dimension, folder, *efs = sys.argv[2:]
+        search_hnswlib(metric, int(threads), int(count), int(dimension), Path(folder), list(map(int, efs)))
+        return
     if sys.argv[1:2] == ["--measure"]:
         engine, metric, threads, count, dimension, folder = sys.argv[2:]
         measure_python(engine, metric, int(threads), int(count), int(dimension), Path(folder))
@@ -223,12 +334,16 @@ def main():
     parser.add_argument("--engines", default="native,hnsw_rs,fast_hnsw,hnswlib,usearch")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--latent", type=int, default=24)
+    parser.add_argument("--search", action="store_true")
     options = parser.parse_args()
     subprocess.run(
         ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", HERE / "Cargo.toml"],
         check=True,
     )
-    print(f"m {M}, ef_construction {EF_CONSTRUCTION}, {QUERIES} queries")
+    print(f"m {M}, ef_construction {EF_CONSTRUCTION}, {QUERIES} queries", flush=True)
+    if options.search:
+        compare_searches(options)
+        return
     print("size        metric            engine       threads  graph s  total s    cpu s"
           "  recall@10 ef 50 / 100   µs/query ef 50 / 100   peak MB  unreachable", flush=True)
     for size in options.sizes.split(","):

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! hnsw-toolbox-graphs build ENGINE METRIC THREADS DIMENSION BASE.f32 OUT.hnsw [SEED]
-//! hnsw-toolbox-graphs search METRIC DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
+//! hnsw-toolbox-graphs search SEARCHER METRIC THREADS DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
 //! ```
 //!
 //! ENGINE is native, hnsw_rs or fast_hnsw; METRIC one of the library's five; always m 16 and
-//! ef_construction 200. TRUTH holds the ten nearest of each query.
+//! ef_construction 200. SEARCHER is toolbox, which maps the file and knows the truth itself, or
+//! fast_hnsw, which loads it and uses one thread. TRUTH holds the ten nearest of each query.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -17,7 +18,10 @@ use std::time::Instant;
 use fast_hnsw::distance::{Cosine, Distance, DotProduct, Euclidean, Manhattan, SquaredEuclidean};
 use fast_hnsw::labeled::LabeledIndex;
 use fast_hnsw::Builder;
-use hnsw_toolbox::{build_index_from_vectors, GraphOptions, Monitor, Progress};
+use hnsw_toolbox::{
+    build_index_from_vectors, measure_recall, GraphOptions, HnswIndex, Metric, Monitor,
+    OpenOptions, Progress, RecallOptions, RecallQueries,
+};
 
 const K: usize = 10;
 
@@ -71,7 +75,10 @@ fn main() {
             Path::new(out),
             seed.first().map(|seed| seed.parse().unwrap()),
         ),
-        ["search", metric, dimension, index, queries, truth, efs @ ..] => {
+        ["search", "toolbox", metric, threads, _, index, queries, _, efs @ ..] => {
+            search_mapped(metric, threads.parse().unwrap(), index, &read(queries), efs);
+        }
+        ["search", "fast_hnsw", metric, "1", dimension, index, queries, truth, efs @ ..] => {
             let dimension = dimension.parse().unwrap();
             let queries = read(queries);
             let truth: Vec<u32> = read(truth).iter().map(|bits| bits.to_bits()).collect();
@@ -158,6 +165,59 @@ fn build_fast_hnsw<D: Distance>(metric: D, dimension: usize, base: &[f32], out: 
     graph
 }
 
+fn search_mapped(metric: &str, threads: usize, index: &str, queries: &[f32], efs: &[&str]) {
+    let before = HELD.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let start = Instant::now();
+    let options = OpenOptions::default().with_metric(metric.parse::<Metric>().unwrap());
+    let index = HnswIndex::open(index, &options).unwrap();
+    let open = start.elapsed().as_secs_f64();
+    let mut fields = vec![format!("\"open\": {open:.6}")];
+    for ef in efs {
+        let ef = ef.parse().unwrap();
+        // The searches alone, for their processor time, which is counted in hundredths of a second.
+        let search = || index.search_batch(queries, K, ef, Some(threads)).unwrap();
+        search();
+        let (start, before) = (Instant::now(), cpu_seconds());
+        let mut turns = 0.0;
+        while start.elapsed().as_secs_f64() < 1.0 || cpu_seconds() - before < 1.0 {
+            search();
+            turns += 1.0;
+        }
+        let cpu = (cpu_seconds() - before) / turns;
+        let wall = start.elapsed().as_secs_f64() / turns;
+        let recall_options = RecallOptions::default()
+            .with_k(K)
+            .with_efs([ef])
+            .with_threads(threads);
+        let queries = RecallQueries::Vectors(queries);
+        let report =
+            measure_recall(&index, &queries, &recall_options, &Monitor::default()).unwrap();
+        let row = report.rows[0];
+        fields.push(result(
+            ef,
+            row.recall,
+            report.queries,
+            wall / report.queries as f64,
+            cpu,
+        ));
+    }
+    fields.push(format!(
+        "\"heap\": {}",
+        PEAK.load(Ordering::Relaxed) - before
+    ));
+    println!("{{{}}}", fields.join(", "));
+}
+
+/// `wall` is what a query takes, `cpu` what all of them take.
+fn result(ef: usize, recall: f64, queries: u64, wall: f64, cpu: f64) -> String {
+    format!(
+        "\"{ef}\": {{\"recall\": {recall:.4}, \"micros\": {:.2}, \"cpu_micros\": {:.2}}}",
+        1e6 * wall,
+        1e6 * cpu / queries as f64,
+    )
+}
+
 fn search<D: Distance>(
     metric: D,
     dimension: usize,
@@ -169,10 +229,12 @@ fn search<D: Distance>(
     let index = LabeledIndex::<D, u64>::load(index, metric).unwrap();
     let mut fields = Vec::new();
     for ef in efs {
+        let ef = ef.parse().unwrap();
+        let cpu = cpu_seconds();
         let start = Instant::now();
         let mut found = 0;
         for (query, truth) in queries.chunks_exact(dimension).zip(truth.chunks_exact(K)) {
-            let hits = index.search(query, K, ef.parse().unwrap());
+            let hits = index.search(query, K, ef);
             found += hits
                 .iter()
                 .filter(|hit| truth.contains(&(*hit.payload as u32)))
@@ -180,10 +242,9 @@ fn search<D: Distance>(
         }
         let seconds = start.elapsed().as_secs_f64();
         let recall = found as f64 / truth.len() as f64;
-        let micros = 1e6 * seconds / (truth.len() / K) as f64;
-        fields.push(format!(
-            "\"{ef}\": {{\"recall\": {recall:.4}, \"micros\": {micros:.0}}}"
-        ));
+        let queries = (truth.len() / K) as u64;
+        let wall = seconds / queries as f64;
+        fields.push(result(ef, recall, queries, wall, cpu_seconds() - cpu));
     }
     println!("{{{}}}", fields.join(", "));
 }
