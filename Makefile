@@ -14,8 +14,8 @@ PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench bench-peers \
-	bench-search \
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench \
+	bench-peers bench-search bench-order \
 	cargo-fuzz fuzz fuzz-smoke interop deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -75,14 +75,17 @@ api: ## Check the list of the public Rust API; record it with make api UPDATE=1
 header: ## Generate the C header
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
 
-bench: build-release ## Measure extraction, beside the usual way and beside cp
+bench: build-release ## Measure extraction, compared with arrow-rs and cp
 	$(CARGO) build --release --locked --manifest-path $(PEERS) --target-dir target/peers
 	target/peers/release/bench_extract --memory 100000,1000000
 
-bench-peers: ## Measure building, beside hnsw_rs, fast-hnsw, hnswlib and usearch
+bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib and usearch
 	python3 benches/graphs/graphs.py
 
-bench-search: ## Measure searching, beside hnswlib and fast-hnsw
+bench-order: build-release ## Measure what the order of rows and equal rows do to a graph
+	python3 benches/graphs/order.py
+
+bench-search: ## Measure searching, compared with hnswlib and fast-hnsw
 	python3 benches/graphs/graphs.py --search --sizes 100000x384,1000000x96
 
 FUZZ_TARGETS := level0 io_modes pickle round_trip build_index search c_abi

@@ -61,7 +61,7 @@ type IOMode string
 // The ways to read input files.
 const (
 	IOModeMmap IOMode = "mmap" // map windows of the file; the default
-	IOModeRead IOMode = "read" // read into a buffer: survives a file that is truncated meanwhile
+	IOModeRead IOMode = "read" // read into a buffer: survives a file that is truncated while it is read
 )
 
 // Engine is the code that builds a graph.
@@ -229,7 +229,7 @@ func WithProgress(report func(Progress)) Option {
 }
 
 // Init loads the library. With an empty path it loads the file that the environment variable
-// HNSW_TOOLBOX_LIB names, or else the one beside the running executable.
+// HNSW_TOOLBOX_LIB names, or else the one next to the running executable.
 //
 // Init again with the same library does nothing; with another it fails with
 // [ErrAlreadyInitialized] until [Close] is called. A library that lacks a function, or has another

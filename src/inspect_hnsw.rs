@@ -70,7 +70,7 @@ pub struct HnswReport {
 pub struct Degree {
     /// Neighbours on layer 0.
     pub neighbours: u64,
-    /// Nodes that have so many.
+    /// Nodes that have this many.
     pub nodes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Searches beside those of the fast-hnsw crate, and what becomes of files that are damaged.
+//! Searches compared with those of the fast-hnsw crate, and of files that are damaged.
 
 use std::path::PathBuf;
 
@@ -275,7 +275,7 @@ fn one_index_serves_many_threads() {
             for thread in 0..16 {
                 let (index, data) = (&index, &data);
                 scope.spawn(move || {
-                    // More than 255 searches, after which the stamps start anew.
+                    // More than 255 searches, after which the stamps start again.
                     for turn in 0..300 {
                         let node = (thread * 41 + turn) % 700;
                         let query = &data[node * 9..][..9];

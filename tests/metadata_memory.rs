@@ -67,7 +67,7 @@ fn extract(
 
 const DEFAULT_COUNT: u32 = 300_000;
 
-/// The labels of one in so many ids are those of records.
+/// One in this many ids has the label of a record.
 const STEP: usize = 997;
 
 /// Peak heap in bytes for each id, whatever else is held.

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""hnsw-toolbox's engines beside other graph libraries, on the same data, in one run.
+"""hnsw-toolbox's engines compared with other graph libraries, on the same data, in one run.
 
     python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
                                    [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
                                    [--latent 24] [--search]
 
 It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
-the latter compiled on this machine, and builds the Rust program beside it. The data are points of
+the latter compiled on this machine, and builds the Rust program next to it. The data are points of
 a smooth surface, with a little noise: latent dimensions through a random layer with tanh. The more
 latent dimensions, the harder they are to search.
 
@@ -50,7 +50,7 @@ def enter_venv():
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "numpy", "pybind11", "setuptools", "wheel", "usearch"], check=True)
+        subprocess.run([*pip, "numpy", "pybind11", "setuptools", "wheel", "usearch", "pyarrow"], check=True)
         subprocess.run([*pip, "--no-binary", "hnswlib", "hnswlib==0.8.0"], check=True)
     if Path(sys.prefix).resolve() != VENV.resolve():
         os.execv(python, [python, *sys.argv])

@@ -93,7 +93,7 @@ pub(crate) fn record_panic(payload: Box<dyn Any + Send>) {
 ///
 /// # Safety
 ///
-/// `request` is null or points to bytes that end with a NUL and do not change meanwhile.
+/// `request` is null or points to bytes that end with a NUL and do not change during the call.
 #[expect(unsafe_code, reason = "a C string in, a C string out")]
 pub(crate) unsafe fn respond(
     request: *const c_char,
@@ -143,7 +143,7 @@ pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str>
             )));
         }
     }
-    // SAFETY: those `len` bytes were just read, and do not change meanwhile.
+    // SAFETY: those `len` bytes were just read, and do not change during the call.
     let bytes = unsafe { std::slice::from_raw_parts(start, len) };
     std::str::from_utf8(bytes).map_err(|e| {
         invalid(format!(

@@ -3,7 +3,7 @@
 //!
 //! Input: the entry point (u8, modulo 4 one of [`CALLS`]), and the request, in which `DIR` stands for a new
 //! directory and `TOKEN` for the number of a live token. Requests that name a path outside that
-//! directory are not sent: the library does what it is told.
+//! directory are not sent: the library does what it is asked to.
 
 #![expect(unsafe_code, reason = "the C ABI is called")]
 

@@ -46,8 +46,8 @@ impl Search {
     /// # Safety
     ///
     /// Where a pointer is not null, `queries` points to `count` × `dimension` numbers that do not
-    /// change meanwhile, `labels` and `distances` to as many places as `count` × `k`, and `found` to
-    /// `count` places, all of which the library alone uses meanwhile.
+    /// change during the call, `labels` and `distances` to as many places as `count` × `k`, and `found` to
+    /// `count` places, and nothing else may use them during the call.
     pub(crate) unsafe fn run(self, index: &HnswIndex) -> Result<()> {
         if self.dimension != index.dimension() as u64 {
             let expected = format!("{}, the index's", index.dimension());

@@ -32,7 +32,7 @@ impl<T> Registry<T> {
         lock(&self.live).get(&number).cloned()
     }
 
-    /// Whether there was such a value.
+    /// Whether the value was there.
     pub(crate) fn release(&self, number: u64) -> bool {
         // Dropped after the lock, for a value may take its time to go.
         let released = lock(&self.live).remove(&number);

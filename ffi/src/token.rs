@@ -37,7 +37,7 @@ pub(crate) fn find(number: u64) -> Option<Arc<Token>> {
     TOKENS.find(number)
 }
 
-/// Whether there was such a token.
+/// Whether the token was there.
 pub(crate) fn release(number: u64) -> bool {
     TOKENS.release(number)
 }

@@ -396,7 +396,7 @@ impl Parser<'_> {
         let integral = !text.contains(['.', 'e', 'E']);
         let value = match text.parse() {
             Ok(value) if integral => Value::Int(value),
-            // Also an integer beyond 64 bits, of which the nearest float is kept.
+            // Also an integer beyond 64 bits: the nearest float is kept.
             _ => Value::Float(
                 text.parse()
                     .map_err(|_| self.unexpected("a string, number, boolean, null or list"))?,

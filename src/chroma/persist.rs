@@ -25,7 +25,7 @@ pub(super) fn refuse_persist_directory(dir: &Path) -> Result<()> {
     }
     let segments = segments_below(dir);
     let expected = match segments.as_slice() {
-        [] => "a vector segment directory, of which there is none in it".to_string(),
+        [] => "a vector segment directory, but there is none in it".to_string(),
         [only] => format!("its vector segment directory {only}"),
         all => {
             let shown = all.get(..LISTED).unwrap_or(all);

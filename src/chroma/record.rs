@@ -31,7 +31,7 @@ pub(super) const MAX_VECTOR_BYTES: u64 = i32::MAX as u64 - (1 << 20);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Level0Record<'a> {
     pub(crate) links: LinksHeader,
-    /// `max_m0` slots, of which the first `links.count` are in use.
+    /// `max_m0` slots. The first `links.count` are in use.
     pub(crate) neighbours: &'a [U32],
     pub(crate) vector: &'a [f32],
     pub(crate) label: u64,

@@ -99,7 +99,7 @@ impl SegmentFile {
     }
 }
 
-/// The files of a segment directory, of which some may be missing.
+/// The files of a segment directory. Some may be missing.
 #[derive(Debug)]
 pub(crate) struct SegmentFiles {
     dir: PathBuf,

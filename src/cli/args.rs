@@ -319,7 +319,7 @@ pub(super) struct SearchArguments {
     pub(super) threads: Option<usize>,
 
     /// How the index and the queries are read: mmap, or read, which is slower but survives files
-    /// that shrink meanwhile.
+    /// that shrink while they are read.
     #[arg(long, default_value_t)]
     pub(super) io: IoMode,
 
@@ -333,7 +333,7 @@ pub(super) struct RecallArguments {
     #[arg(value_name = "INDEX.hnsw")]
     pub(super) index: PathBuf,
 
-    /// Take so many vectors of the index as queries, each without itself as an answer.
+    /// Take this many vectors of the index as queries. None is counted as an answer to itself.
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub(super) sample: usize,
 

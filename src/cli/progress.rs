@@ -19,7 +19,7 @@ impl Bar {
         ) {
             bar.set_style(style.progress_chars("=> "));
         }
-        // The bar moves with the reports, of which there are many. A thread that moved it between
+        // The bar moves with the reports, which are frequent. A thread that moved it between
         // them could not be started where memory is short.
         bar.tick();
         Self(bar)

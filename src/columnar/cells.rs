@@ -63,7 +63,7 @@ impl VectorRow<'_> {
         Err(self.input.invalid(self.element(), "null", "a number"))
     }
 
-    /// Takes an element of which these are the bits, the lowest ones.
+    /// Takes an element whose bits are the lowest ones of `bits`.
     #[inline]
     pub(crate) fn push_bits(&mut self, type_: FloatType, bits: u64) -> Result<()> {
         let too_long = |_| Error::internal("a float of more bits than its type has");

@@ -62,7 +62,7 @@ impl Codec {
         }
     }
 
-    /// Appends the `len` bytes that `input` stands for to `out`.
+    /// Appends the `len` bytes that `input` decompresses to to `out`.
     pub(crate) fn decompress(self, input: &[u8], len: usize, out: &mut Vec<u8>) -> Decoded<()> {
         let wrong = |detail: &dyn std::fmt::Display| {
             DecodeError::new(

@@ -91,7 +91,7 @@ pub(crate) enum ColumnType {
     Float64,
     Boolean,
     Utf8,
-    /// Lists of so many elements of float32 each, which are never null.
+    /// Lists of this many float32 elements each, which are never null.
     Vector(usize),
     /// Lists of any length, whose elements are never null.
     List(ElementType),

@@ -29,7 +29,7 @@
 //! What is pushed is flushed by `batch_size`. Parquet needs the pages of a column next to each
 //! other, so the encoded pages of all columns but that of the vectors are kept until they hold
 //! 8 MiB; the pages of the vectors go to the file at once, and so come first in a row
-//! group, wherever their column stands in the schema.
+//! group, whatever the position of their column in the schema.
 
 #[cfg(test)]
 mod tests;

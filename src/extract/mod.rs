@@ -358,7 +358,7 @@ where
 ///
 /// # Errors
 ///
-/// Those of an index that cannot be read or changed meanwhile, of an output that cannot be
+/// Those of an index that cannot be read or changed while it was read, of an output that cannot be
 /// written, of options out of range, and [`Error::Cancelled`].
 pub fn extract_index_to_columnar(
     index_dir: impl AsRef<Path>,

@@ -36,7 +36,7 @@ impl Source for Copies<'_> {
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let mut all = self.bytes;
         let bytes = Source::bytes(&mut all, offset, len)?;
-        // As well aligned as in the file, and with nothing of other ranges beside them.
+        // As well aligned as in the file, and next to nothing of other ranges.
         let skipped = (offset % 8) as usize;
         self.held = vec![u64::MAX; (skipped + len).div_ceil(8)];
         let held = self.held.as_mut_slice().as_mut_bytes();

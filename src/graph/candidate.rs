@@ -21,7 +21,7 @@ impl Candidate {
         Self(u64::from(order) << 32 | u64::from(node) << 1)
     }
 
-    /// What orders it, beside the node.
+    /// What orders it, before the node does.
     #[inline(always)]
     pub(crate) fn order(self) -> u32 {
         (self.0 >> 32) as u32

@@ -457,7 +457,7 @@ impl<'a, M: Measure> Space<'a, M> {
     }
 }
 
-/// A vector that is compared with others of which nothing is known beforehand.
+/// A vector that is compared with others about which nothing is known in advance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query<'q, M> {
     vector: &'q [f32],

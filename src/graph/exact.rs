@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::io::source::Source;
 use crate::memory;
 
-/// Nodes that are kept beside those that were asked for.
+/// Nodes that are kept in addition to those that were asked for.
 const SPARE: usize = 16;
 
 /// Bytes of vectors that are compared with all queries before the next are: they stay in a cache.

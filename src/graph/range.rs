@@ -31,7 +31,7 @@ impl OutOfRange {
         self.overflow.saturating_add(self.underflow)
     }
 
-    /// A sentence for each kind of which there are any.
+    /// A sentence for each kind that occurs.
     pub(crate) fn warnings(self, all: u64) -> Vec<String> {
         let kinds = [
             (

@@ -59,7 +59,7 @@ impl Ahead for FileWindow<'_> {
     fn will_read(&self, _: u64, _: usize) {}
 }
 
-/// What a search needs beside the file. It is large, and used for one search after another.
+/// What a search needs in addition to the file. It is large, and reused from search to search.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// For each node, the stamp of the last search that met it.
@@ -72,7 +72,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new(nodes: u32) -> Result<Self> {
-        // From zeroed pages, of which a search touches only those that it needs.
+        // From zeroed pages: a search touches only those that it needs.
         let visited = u8::new_vec_zeroed(nodes as usize)
             .map_err(|_| Error::out_of_memory("hold a byte for each node", u64::from(nodes)))?;
         Ok(Self {

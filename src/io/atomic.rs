@@ -18,7 +18,7 @@ use crate::io::temporary;
 /// Pages and record batches are larger and pass through unbuffered; this gathers what is between.
 const BUFFER: usize = 64 << 10;
 
-/// How much is written before the disk is told to begin with it.
+/// How much is written before the disk is asked to start writing it.
 const SYNC_INTERVAL: u64 = 16 << 20;
 
 /// A file that takes its name only when it is complete. Dropped before that, it is removed.
@@ -96,7 +96,7 @@ impl AtomicFile {
             .join()
             .and_then(|()| file.sync_all())
             .map_err(Error::io(&self.target, "sync"))?;
-        // Another file may have taken the name meanwhile.
+        // Another file may have taken the name since.
         self.protected.check(&self.target)?;
         std::fs::rename(&self.temporary, &self.target).map_err(Error::io(
             &self.target,
@@ -141,7 +141,7 @@ impl Drop for AtomicFile {
     }
 }
 
-/// A thread that syncs while the file is still being written, so that the disk works meanwhile and
+/// A thread that syncs while the file is still being written, so that the disk is busy too and
 /// little is left for the sync at the end.
 #[derive(Debug, Default)]
 struct EarlySync {

@@ -20,11 +20,11 @@ named_enum! {
     /// How files are read.
     #[derive(Default)]
     pub enum IoMode for "io" {
-        /// Map windows of the file. Fastest; but when another process truncates the file meanwhile,
+        /// Map windows of the file. Fastest; but when another process truncates the file while it is read,
         /// the operating system kills this one (SIGBUS).
         #[default]
         Mmap = "mmap",
-        /// Read windows of the file into a buffer. A file that shrinks meanwhile is an error.
+        /// Read windows of the file into a buffer. A file that shrinks while it is read is an error.
         Read = "read",
     }
 }
@@ -472,7 +472,7 @@ mod tests {
         (directory, path)
     }
 
-    /// Bytes of which no two neighbouring quadruples are alike.
+    /// Bytes without two equal neighbouring groups of four.
     fn pattern(len: u32) -> Vec<u8> {
         (0..len.div_ceil(4))
             .flat_map(|word| word.wrapping_mul(0x9E37_79B1).to_le_bytes())

@@ -25,7 +25,7 @@ impl Map {
         // What cannot be promised is that no other process writes to the file while it is mapped, so
         // that bytes behind a `&[u8]` or `&[f32]` change. Readers are written so that this can give
         // them wrong values, but nothing worse:
-        // - Only integers and f32 are cast in place, of which every bit pattern is a value.
+        // - Only integers and f32 are cast in place: every bit pattern of theirs is a value.
         // - A number that becomes an index, an offset or a size is copied out before it is checked.
         // - Text is copied before it is checked, as a `str` must stay UTF-8
         //   (`Metadata::read_user_id`).
@@ -58,7 +58,7 @@ pub(crate) fn check_headroom(action: &'static str) -> Result<()> {
     check_headroom_and(0, action)
 }
 
-/// The same with `more` bytes beside.
+/// The same with `more` bytes on top.
 pub(crate) fn check_headroom_and(more: usize, action: &'static str) -> Result<()> {
     let bytes = HEADROOM.saturating_add(more);
     match MmapOptions::new().len(bytes).map_anon() {

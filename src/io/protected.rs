@@ -46,7 +46,7 @@ impl Protected {
                 return Err(Error::UnusablePath {
                     path: target.to_path_buf(),
                     found: "the name of a file of an index or of Chroma's database".into(),
-                    expected: "another name, as such a file is never replaced".into(),
+                    expected: "another name: Chroma's files are never replaced".into(),
                 });
             }
         }

@@ -240,7 +240,7 @@ pub(crate) const METRIC_NOT_COSINE: Kind = Kind::other(
 pub(crate) const HNSW_HEADER: Kind = Kind::error(
     "header.invalid",
     IndexState::BadHeader,
-    "it does not hold together, and nothing else was checked",
+    "its fields are inconsistent, and nothing else was checked",
 );
 pub(crate) const HNSW_UNSUPPORTED: Kind = Kind::error(
     "header.unsupported_version",
@@ -310,7 +310,7 @@ pub(crate) const HNSW_DUPLICATE: Kind = Kind::other(
 pub(crate) const HNSW_DISTANCES: Kind = Kind::other(
     "links.distance",
     Severity::Warning,
-    "distances in the lists, of those that were computed anew, are not the distances; searches do not use them",
+    "distances in the lists differ from the recomputed ones; searches do not use them",
 );
 pub(crate) const HNSW_UNREACHABLE: Kind = Kind::other(
     "links.unreachable",

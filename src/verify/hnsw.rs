@@ -1,7 +1,7 @@
 //! Whether a `.hnsw` file holds together.
 //!
 //! Everything is gone over once in the order of the file: levels, vectors, lists, labels. Distances
-//! of some nodes' links are computed anew, and a walk over layer 0 finds what cannot be reached.
+//! of some nodes' links are recomputed, and a walk over layer 0 finds what cannot be reached.
 
 #[cfg(test)]
 #[path = "hnsw_tests.rs"]
@@ -54,7 +54,7 @@ pub(crate) struct Census {
     pub(crate) layout: Option<Layout>,
     /// For each layer, how many nodes are on it and on none above.
     pub(crate) levels: Vec<u64>,
-    /// For each number of neighbours, how many nodes have so many on layer 0.
+    /// The number of nodes for each number of neighbours on layer 0.
     pub(crate) degrees: Vec<u64>,
     pub(crate) not_finite: u64,
     pub(crate) unreachable: u64,
@@ -73,7 +73,7 @@ pub(crate) struct Census {
 ///
 /// # Errors
 ///
-/// A file that cannot be opened or read, or changed meanwhile ([`Error::InputChanged`]), and
+/// A file that cannot be opened or read, or changed while it was read ([`Error::InputChanged`]), and
 /// [`Error::Cancelled`].
 pub fn verify_hnsw(
     path: impl AsRef<Path>,
@@ -356,7 +356,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Computes the distances of some nodes' links anew: under the metric that the file states, or
+    /// Recomputes the distances of some nodes' links: under the metric that the file states, or
     /// under all of them, to tell which it could be.
     fn check_distances(&mut self) -> Result<()> {
         let metrics = match self.layout.metric {

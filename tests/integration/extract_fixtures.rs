@@ -1,4 +1,4 @@
-//! Every value of every column of real Chroma directories, held against the truth beside them.
+//! Every value of every column of real Chroma directories, compared with the recorded truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

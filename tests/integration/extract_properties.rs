@@ -345,7 +345,7 @@ fn progress_goes_on_in_small_steps_through_the_columns_of_a_row_group() {
         let output = dir.path().join("out.parquet");
         let monitor = Monitor::default().on_progress(&report);
         extract_index_to_columnar(dir.path(), &output, &options, &monitor).unwrap();
-        // One row group, of which each column has 50 pages.
+        // One row group, with 50 pages in each column.
         assert_eq!(
             read_export(&output, ColumnarFormat::Parquet).groups,
             [20_000]

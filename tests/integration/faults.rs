@@ -267,7 +267,7 @@ fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told()
     }
 }
 
-/// Runs a command in an address space of so many KiB.
+/// Runs a command in an address space of `kib` KiB.
 fn run_within(kib: u64, arguments: &[&str]) -> Output {
     Command::new("sh")
         .args(["-c", "ulimit -v \"$1\"; shift; exec \"$@\"", "sh"])

@@ -27,7 +27,7 @@ fn copy_segment(case: &str, to: &Path) -> PathBuf {
     to.to_path_buf()
 }
 
-/// Two segments below one persist directory, and what else a test lays beside them.
+/// Two segments below one persist directory, and what else a test puts next to them.
 struct Persisted {
     root: tempfile::TempDir,
     index: PathBuf,

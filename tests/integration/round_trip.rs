@@ -1,4 +1,4 @@
-//! A real Chroma directory, extracted and built anew: fast-hnsw finds every live vector under its
+//! A real Chroma directory, extracted and rebuilt: fast-hnsw finds every live vector under its
 //! own label.
 
 use std::collections::HashMap;

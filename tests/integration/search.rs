@@ -1,5 +1,5 @@
 //! Indexes that are built from real collections, searched: through the library, through the command
-//! line, and beside fast-hnsw.
+//! line, and compared with fast-hnsw.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

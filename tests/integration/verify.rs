@@ -1,4 +1,4 @@
-//! Verification: what Chroma writes is healthy, and each kind of damage is told by its code.
+//! Verification: what Chroma writes is healthy, and each kind of damage is reported by its code.
 
 use std::fs::File;
 use std::path::Path;

@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// Bytes in use. From here on, [`peak`] counts anew.
+/// Bytes in use. From here on, [`peak`] starts over.
 pub fn restart() -> usize {
     let now = IN_USE.load(Relaxed);
     PEAK.store(now, Relaxed);

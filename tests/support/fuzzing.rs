@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
-/// A directory for the files of one run, in memory where the system has such a place.
+/// A directory for the files of one run, in memory where the system can.
 pub struct Directory(TempDir);
 
 impl Directory {

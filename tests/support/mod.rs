@@ -24,7 +24,7 @@ pub use synthetic::{Element, Header, Random, Synthetic, Word};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hnsw-toolbox");
 
-/// So many cases; what fails is kept beside the test's source and tried again first.
+/// This many cases. What fails is kept next to the test's source and tried first.
 pub fn proptest_config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,

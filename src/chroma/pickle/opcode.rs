@@ -210,7 +210,7 @@ pub(super) struct Lexed {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LexError {
-    /// The bytes end within the opcode: at least so many are needed.
+    /// The bytes end within the opcode: at least this many are needed.
     Short(usize),
     Refused {
         found: String,

@@ -300,7 +300,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    /// Bytes of a list of so many connections, with their number.
+    /// Bytes of a list of `connections` connections and its count.
     pub(crate) fn size_of(connections: usize) -> usize {
         connections
             .saturating_mul(size_of::<Connection>())

@@ -1,4 +1,4 @@
-//! Measures `hnsw-toolbox extract` beside the usual way, and beside a plain copy.
+//! Measures `hnsw-toolbox extract`, compared with arrow-rs and with a plain copy.
 //!
 //! Every contender is a process of its own and writes a new file. The contenders take turns, so
 //! that whatever else the machine does falls on all of them; before each turn the earlier outputs

@@ -165,7 +165,7 @@ impl IpcColumns {
                 let block_list = |field| blocks(table.vector(field, footer::BLOCK_SIZE)?, start);
                 let dictionaries = block_list(footer::DICTIONARIES)?;
                 let batches = block_list(footer::RECORD_BATCHES)?;
-                // An error that names a column goes out as it is, beside those of the footer.
+                // An error that names a column is passed on as it is, like those of the footer.
                 Ok(
                     Self::from_schema(input, &schema, bytes.len(), version, wanted)?
                         .map(|columns| (columns, dictionaries, batches)),
@@ -742,7 +742,7 @@ fn length(value: i64) -> Decoded<u64> {
     u64::try_from(value).map_err(|_| DecodeError::new(format!("a length of {value}"), "0 or more"))
 }
 
-/// The next value of a column, if there is such a column: a null, or a value.
+/// The next value of a column, or null, if there is a column.
 fn next_integer(
     batch: &mut Option<IntegerBatch>,
     column: &Option<Integers>,

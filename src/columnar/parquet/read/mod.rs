@@ -99,7 +99,7 @@ impl ParquetColumns {
             let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
             let mut all = ColumnNames::default();
             let (found, leaves) = footer.fields(&names, &mut all)?;
-            // An error that names a column goes out as it is, beside those of the footer.
+            // An error that names a column is passed on as it is, like those of the footer.
             Ok(wanted
                 .choose(input, found, &all)
                 .and_then(|chosen| Self::new(input, &footer, chosen, leaves, wanted.label())))

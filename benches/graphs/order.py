@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""What the order of the rows, and rows that are equal, do to a graph.
+
+    python3 benches/graphs/order.py [--sets line,walk,...] [--orders "in order,shuffled,reversed"]
+
+Each data set is built by hnsw-toolbox and by hnswlib 0.8.0, m 16 and ef_construction 200, from the
+same rows in the same order, and searched with 500 queries near its rows. Recall is by distance: a
+neighbour counts when it is no farther than the tenth nearest, so that equal rows stand for each
+other. Columns: recall@10 at ef 50 / 100 of both, and the nodes that no walk on layer 0 finds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from graphs import EF_CONSTRUCTION, EFS, K, M, enter_venv, unreachable_of_hnsw_file, unreachable_of_hnswlib
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLBOX = ROOT / "target/release/hnsw-toolbox"
+QUERIES = 500
+
+
+def smooth(random, count, dimension, latents=8):
+    """Points of a smooth surface, with a little noise."""
+    latent = random.standard_normal((count, latents))
+    rows = (1.5 * latent @ random.standard_normal((latents, dimension)) / latents**0.5)
+    return np.tanh(rows) + 0.02 * random.standard_normal(rows.shape)
+
+
+def line(random):
+    return np.arange(20000)[:, None] * random.standard_normal(16) / 100, 0.001
+
+
+def walk(random):
+    return random.standard_normal((20000, 32)).cumsum(0), 0.3
+
+
+def documents(random):
+    return np.repeat(random.standard_normal((200, 64)), 100, 0) + 0.3 * random.standard_normal((20000, 64)), 0.1
+
+
+def sines(random):
+    return np.sin(np.arange(20000)[:, None] * 0.002 * (1 + np.arange(16) / 10)), 0.005
+
+
+def by_element(random):
+    rows = smooth(random, 20000, 32)
+    return rows[np.argsort(rows[:, 0])], 0.02
+
+
+def by_norm(random):
+    rows = smooth(random, 20000, 32)
+    return rows[np.argsort(np.linalg.norm(rows, axis=1))], 0.02
+
+
+def clusters(random):
+    centres = random.standard_normal((100, 64))
+    return np.repeat(centres, 100, 0) + 0.01 * random.standard_normal((10000, 64)), 0.005
+
+
+def zeros(random):
+    return with_copies(random, 10000, 1000, np.zeros(32))
+
+
+def copies(random):
+    return with_copies(random, 10000, 1000, None)
+
+
+def quarter(random):
+    return with_copies(random, 12000, 3000, None)
+
+
+def scaled_copies(random):
+    """Equal to the cosine, not to other metrics."""
+    rows, noise = with_copies(random, 12000, 3000, None)
+    return rows * random.uniform(0.5, 2, (len(rows), 1)), noise
+
+
+def with_copies(random, count, equal, row):
+    rows = smooth(random, count, 32)
+    chosen = random.permutation(count)[:equal]
+    rows[chosen] = rows[chosen[0]] if row is None else row
+    return rows, 0.02
+
+
+def twice(random):
+    rows = smooth(random, 5000, 32)
+    return np.concatenate([rows, rows]), 0.02
+
+
+def groups(random):
+    return np.repeat(smooth(random, 100, 32), 100, 0), 0.02
+
+
+def seventh(random):
+    rows = smooth(random, 10000, 32)
+    rows[::7] = rows[0]
+    return rows, 0.02
+
+
+def all_equal(random):
+    return np.repeat(smooth(random, 1, 32), 5000, 0), 0.02
+
+
+SETS = {
+    "line": (line, "points along a line, 20,000 × 16"),
+    "walk": (walk, "random walk, 20,000 × 32"),
+    "documents": (documents, "200 documents × 100 chunks, 64"),
+    "sines": (sines, "time series of sines, 20,000 × 16"),
+    "element": (by_element, "sorted by the first element, 20,000 × 32"),
+    "norm": (by_norm, "sorted by norm, 20,000 × 32"),
+    "clusters": (clusters, "100 tight clusters × 100, 64"),
+    "zeros": (zeros, "1,000 zero vectors in 10,000 × 32"),
+    "copies": (copies, "1,000 copies of one in 10,000 × 32"),
+    "quarter": (quarter, "3,000 copies of one in 12,000 × 32"),
+    "scaled": (scaled_copies, "the same, each row of another length"),
+    "twice": (twice, "every vector twice, 10,000 × 32"),
+    "groups": (groups, "100 vectors × 100 times, 32"),
+    "seventh": (seventh, "every seventh row equal, 10,000 × 32"),
+    "equal": (all_equal, "all equal, 5,000 × 32"),
+}
+
+
+def exact(metric, queries, rows):
+    """Each query's distance to each row, in float64."""
+    queries, rows = queries.astype(np.float64), rows.astype(np.float64)
+    if metric == "cosine":
+        queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return 1 - queries @ (rows / np.where(lengths == 0, 1, lengths)).T
+    return ((rows * rows).sum(1)[None, :] - 2 * queries @ rows.T) + (queries * queries).sum(1)[:, None]
+
+
+def recall(found, distances):
+    farthest = np.partition(distances, K - 1, axis=1)[:, K - 1]
+    reached = np.take_along_axis(distances, found, 1)
+    return float((reached <= farthest[:, None] + 1e-6 * (1 + np.abs(farthest[:, None]))).mean())
+
+
+def measure_toolbox(metric, rows, queries, distances, folder):
+    for name, vectors in [("rows", rows), ("queries", queries)]:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        pq.write_table(pa.table({"vector": column}), folder / f"{name}.parquet")
+    index, answers = folder / "index.hnsw", folder / "answers.parquet"
+    command = [TOOLBOX, "build", folder / "rows.parquet", "-o", index, "--metric", metric, "--quiet"]
+    subprocess.run([*command, "--m", str(M), "--ef-construction", str(EF_CONSTRUCTION)],
+                   check=True, stdout=subprocess.DEVNULL)
+    recalls = []
+    for ef in EFS:
+        subprocess.run([TOOLBOX, "search", index, "--queries", folder / "queries.parquet", "-o", answers,
+                        "--k", str(K), "--ef", str(ef), "--quiet"], check=True, stdout=subprocess.DEVNULL)
+        found = pq.read_table(answers)["labels"].to_pylist()
+        assert all(len(labels) == K for labels in found)
+        recalls.append(recall(np.array(found, dtype=np.int64), distances))
+    return recalls, unreachable_of_hnsw_file(index)
+
+
+def measure_hnswlib(metric, rows, queries, distances):
+    index = hnswlib.Index("cosine" if metric == "cosine" else "l2", rows.shape[1])
+    index.init_index(len(rows), M=M, ef_construction=EF_CONSTRUCTION)
+    index.add_items(rows, num_threads=1)
+    recalls = []
+    for ef in EFS:
+        index.set_ef(ef)
+        try:
+            found = index.knn_query(queries, K, num_threads=1)[0].astype(np.int64)
+            recalls.append(recall(found, distances))
+        except RuntimeError:  # fewer than k were found for some query
+            recalls.append(0.0)
+    return recalls, unreachable_of_hnswlib(index)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--orders", default="in order,reversed,shuffled")
+    parser.add_argument("--metrics", default="euclidean,cosine")
+    options = parser.parse_args()
+    print("data                                      metric     order      hnsw-toolbox     unreachable"
+          "  hnswlib          unreachable", flush=True)
+    for name in options.sets.split(","):
+        generate, title = SETS[name]
+        for metric in options.metrics.split(","):
+            random = np.random.default_rng(5)
+            rows, noise = generate(random)
+            rows = rows.astype(np.float32)
+            queries = rows[random.integers(0, len(rows), QUERIES)]
+            queries = (queries + noise * random.standard_normal(queries.shape)).astype(np.float32)
+            for order in options.orders.split(","):
+                arranged = {
+                    "in order": rows,
+                    "reversed": rows[::-1],
+                    "shuffled": rows[np.random.default_rng(6).permutation(len(rows))],
+                }[order]
+                arranged = np.ascontiguousarray(arranged)
+                distances = exact(metric, queries, arranged)
+                with tempfile.TemporaryDirectory() as folder:
+                    ours, lost = measure_toolbox(metric, arranged, queries, distances, Path(folder))
+                theirs, theirs_lost = measure_hnswlib(metric, arranged, queries, distances)
+                print(f"{title:41} {metric:10} {order:9}  {ours[0]:.4f} / {ours[1]:.4f}  {lost:11}"
+                      f"  {theirs[0]:.4f} / {theirs[1]:.4f}  {theirs_lost:11}", flush=True)
+
+
+if __name__ == "__main__":
+    enter_venv()
+    import hnswlib
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    main()
