@@ -502,6 +502,14 @@ impl Builder {
                 array.extend_constant(count, None);
                 Ok(())
             }
+            Values::Utf8(array) if self.column.nullable => {
+                #[expect(
+                    clippy::manual_repeat_n,
+                    reason = "arrow2 trusts the length of this iterator alone"
+                )]
+                array.extend_trusted_len(std::iter::repeat(None::<&str>).take(count));
+                Ok(())
+            }
             _ => (0..count).try_for_each(|_| self.push(Value::Null)),
         }
     }

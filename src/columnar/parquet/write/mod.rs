@@ -261,7 +261,6 @@ impl Encoder {
         chunk: &mut Chunk,
         mut write: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        check_headroom("write a page")?;
         let page = self.page.encode(builder)?;
         let length = page.levels.len().saturating_add(page.values.len());
         let options = match self.compression {
@@ -272,6 +271,8 @@ impl Encoder {
         let body: [&[u8]; 2] = match options {
             None => [page.levels, page.values],
             Some(options) => {
+                // The compressors' own tables are allocated in a way that cannot fail.
+                check_headroom("compress a page")?;
                 self.uncompressed.clear();
                 self.compressed.clear();
                 reserve(&mut self.uncompressed, length, "compress a page")?;
