@@ -196,10 +196,11 @@ type BuildResponse struct {
 
 // BuildSummary counts the rows of a build.
 type BuildSummary struct {
-	Scanned        uint64 `json:"scanned"`         // rows of the input
-	Inserted       uint64 `json:"inserted"`        // vectors in the index
-	DeletedSkipped uint64 `json:"deleted_skipped"` // rows left out because they are deleted
-	Dimension      int    `json:"dimension"`       // components of each vector
+	Scanned        uint64 `json:"scanned"`                  // rows of the input
+	Inserted       uint64 `json:"inserted"`                 // vectors in the index
+	DeletedSkipped uint64 `json:"deleted_skipped"`          // rows left out because they are deleted
+	WithoutVector  uint64 `json:"without_vector,omitempty"` // rows of an export left out because they have no vector
+	Dimension      int    `json:"dimension"`                // components of each vector
 
 	// Warnings says what makes the index less useful than it looks, a sentence each.
 	Warnings []string `json:"warnings,omitempty"`

@@ -93,11 +93,22 @@ pub struct BuildSummary {
     pub inserted: u64,
     /// Rows left out because they are marked as deleted.
     pub deleted_skipped: u64,
+    /// Rows left out because they have no vector, which only the export of a collection may have.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub without_vector: u64,
     /// Elements of each vector.
     pub dimension: usize,
     /// What makes the index less useful than it looks, a sentence each. Empty for ordinary vectors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl BuildOptions {
@@ -314,6 +325,7 @@ fn write_vectors<R: RowSource>(
         scanned: 0,
         inserted: 0,
         deleted_skipped: 0,
+        without_vector: 0,
         dimension: 0,
         warnings: Vec::new(),
     };
@@ -326,6 +338,7 @@ fn write_vectors<R: RowSource>(
         summary.deleted_skipped = summary
             .deleted_skipped
             .saturating_add(batch.deleted_skipped);
+        summary.without_vector = summary.without_vector.saturating_add(batch.without_vector);
         if batch.labels.is_empty() {
             continue;
         }

@@ -74,6 +74,7 @@ impl Rows {
                     rows: (first_row..first_row + labels.len() as u64).collect(),
                     scanned: labels.len() as u64,
                     deleted_skipped: 0,
+                    without_vector: 0,
                 }
             })
             .collect();
@@ -716,6 +717,7 @@ fn deleted_rows_are_counted_and_not_inserted() {
             scanned: 9,
             inserted: 5,
             deleted_skipped: 4,
+            without_vector: 0,
             dimension: 2,
             warnings: Vec::new(),
         }

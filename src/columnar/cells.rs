@@ -15,6 +15,8 @@ pub(crate) trait Columns: Send {
     fn row_count(&self) -> u64;
     fn vector_name(&self) -> Name;
     fn label_name(&self) -> Name;
+    /// Whether the file is the export of a collection.
+    fn is_export(&self) -> bool;
     /// Whether the next row is deleted: 0 when not.
     fn deleted(&mut self) -> Result<Option<i128>>;
     /// The label of the next row, which is row number `row`.
@@ -33,6 +35,10 @@ pub(crate) struct VectorRow<'a> {
     pub(crate) row: u64,
     /// Whether to take no notice of what is given.
     pub(crate) skip: bool,
+    /// Whether the row may have no vector.
+    pub(crate) may_be_null: bool,
+    /// Whether it has none.
+    pub(crate) is_null: bool,
     /// What other rows have; 0 when this is the first.
     pub(crate) dimension: usize,
     /// Elements taken.
@@ -49,8 +55,14 @@ impl VectorRow<'_> {
         format!("{}, element {}", self.cell(), self.elements)
     }
 
-    pub(crate) fn null(&self) -> Result<()> {
+    pub(crate) fn null(&mut self) -> Result<()> {
         if self.skip {
+            return Ok(());
+        }
+        if self.may_be_null {
+            self.is_null = true;
+            // Elements of a list of fixed size follow all the same.
+            self.skip = true;
             return Ok(());
         }
         Err(self.input.invalid(self.cell(), "null", "a vector"))

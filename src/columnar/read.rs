@@ -41,6 +41,8 @@ pub(crate) struct RowBatch {
     pub(crate) scanned: u64,
     /// Those of them that are deleted and were left out.
     pub(crate) deleted_skipped: u64,
+    /// Those of them that have no vector and were left out.
+    pub(crate) without_vector: u64,
 }
 
 /// An open Parquet or Arrow IPC file of vectors.
@@ -97,6 +99,7 @@ impl ColumnarInput {
         batch.rows.clear();
         batch.scanned = 0;
         batch.deleted_skipped = 0;
+        batch.without_vector = 0;
         let left = self.row_count().saturating_sub(self.next_row);
         let wanted = left.min(u64::try_from(self.batch_size).unwrap_or(u64::MAX));
         while batch.scanned < wanted && batch.vectors.len() < MAX_BATCH_ELEMENTS {
@@ -127,6 +130,8 @@ impl ColumnarInput {
             name: &self.vector_name,
             row,
             skip: deleted,
+            may_be_null: self.columns.is_export(),
+            is_null: false,
             dimension: self.dimension,
             elements: 0,
             out: &mut batch.vectors,
@@ -134,6 +139,10 @@ impl ColumnarInput {
         self.columns.vector(&mut vector)?;
         if deleted {
             batch.deleted_skipped += 1;
+            return Ok(());
+        }
+        if vector.is_null {
+            batch.without_vector += 1;
             return Ok(());
         }
         self.dimension = vector.finish()?;

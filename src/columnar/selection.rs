@@ -9,6 +9,10 @@ use super::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::io::file::IoMode;
 
+/// The key of the file metadata by which the export of a collection is known. Some of its rows may
+/// have no vector, and some of its labels may be null.
+pub(crate) const EXPORT_KEY: &str = "hnsw_toolbox.collection_id";
+
 /// How a file is read, and which of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReadOptions {
@@ -20,7 +24,8 @@ pub(crate) struct ReadOptions {
     /// The column of the vectors, `vector` unless it is given.
     pub(crate) vector_column: Option<String>,
     /// The column of the labels, which must then exist. Without it, `label` is taken, or else
-    /// `internal_id`, or else the row numbers are.
+    /// `internal_id`, or else the row numbers are. Those of an export of a collection are always
+    /// the row numbers, as only some of its vectors have a label.
     pub(crate) label_column: Option<String>,
     pub(crate) io: IoMode,
 }
@@ -74,12 +79,14 @@ impl Wanted {
             .chain(&self.deleted)
     }
 
-    /// Chooses from the columns of a file, whose columns are called `all`.
+    /// Chooses from the columns of a file, whose columns are called `all`. Of an export, labels
+    /// are only taken when they were asked for.
     pub(crate) fn choose<T>(
         &self,
         input: &Input,
         found: Vec<Found<T>>,
         all: &ColumnNames,
+        is_export: bool,
     ) -> Result<Chosen<T>> {
         let mut found = found.into_iter();
         let mut next = |name: &Name| match found.next() {
@@ -104,7 +111,7 @@ impl Wanted {
         for name in &self.labels {
             // A column that is not taken may be there twice.
             let candidate = next(name);
-            if label.is_none() {
+            if label.is_none() && (!is_export || self.label_required) {
                 label = candidate?;
             }
         }

@@ -353,23 +353,35 @@ fn what_is_exported_can_be_built() {
     use hnsw_toolbox::{build_index_from_columnar, BuildOptions};
 
     let fixture = PersistFixture::unpack("0.5.23-metalag");
+    // Some rows have no vector, and some that have one have no label.
+    std::fs::remove_dir_all(fixture.segment("wal_purged")).unwrap();
     for format in FORMATS {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join("out");
-        let options = ExportOptions::default().with_format(format);
-        let summary =
-            export_collections(fixture.dir(), &output, &options, &Monitor::default()).unwrap();
-        for file in summary
-            .files
-            .iter()
-            .filter(|file| file.collection == "wal_purged")
-        {
+        let options = ExportOptions::default()
+            .with_format(format)
+            .with_index_columns(true);
+        let monitor = Monitor::default();
+        let summary = export_collections(fixture.dir(), &output, &options, &monitor).unwrap();
+        for name in ["ip_default", "wal_purged"] {
+            let file = summary
+                .files
+                .iter()
+                .find(|file| file.collection == name)
+                .unwrap();
             let index = directory.path().join("index.hnsw");
             let options = BuildOptions::default().with_format(format);
             let input = output.join(&file.file);
-            let built =
-                build_index_from_columnar(&input, &index, &options, &Monitor::default()).unwrap();
-            assert_eq!(built.inserted, file.rows);
+            let built = build_index_from_columnar(&input, &index, &options, &monitor).unwrap();
+            assert_eq!(built.scanned, file.rows);
+            assert_eq!(built.without_vector, file.without_vector);
+            assert_eq!(built.inserted, file.rows - file.without_vector);
+            assert_eq!(file.without_vector > 0, name == "wal_purged");
+            // Labels are taken when they are asked for, and must be there.
+            let options = options.with_label_column(Some("label".to_string()));
+            let error = build_index_from_columnar(&input, &index, &options, &monitor);
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("column label: found null"), "{error}");
         }
     }
 }

@@ -36,7 +36,13 @@ pub(super) mod footer {
 pub(super) mod schema {
     pub(crate) const ENDIANNESS: usize = 0;
     pub(crate) const FIELDS: usize = 1;
+    pub(crate) const CUSTOM_METADATA: usize = 2;
     pub(crate) const LITTLE_ENDIAN: i16 = 0;
+}
+
+/// Fields of `KeyValue`.
+pub(super) mod key_value {
+    pub(crate) const KEY: usize = 0;
 }
 
 /// Fields of `Field`.

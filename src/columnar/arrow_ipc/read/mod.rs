@@ -23,7 +23,7 @@ mod stream;
 
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input, MAX_METADATA};
 use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow};
-use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted};
+use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted, EXPORT_KEY};
 use crate::error::{Error, Result};
 use crate::memory;
 use dictionary::{Dictionary, DictionaryBlock};
@@ -104,6 +104,7 @@ pub(crate) struct IpcColumns {
     vector: (Slot, ListKind, FloatType),
     /// What labels are called, though there may be none.
     label_name: Name,
+    is_export: bool,
     label: Option<Integers>,
     deleted: Option<Integers>,
     /// Of the two columns, in the order in which they stand in the file.
@@ -265,9 +266,14 @@ impl IpcColumns {
         let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
         let mut all = ColumnNames::default();
         let found = schema::fields(table, len, version == VERSION_4, &names, &mut all)?;
-        Ok(wanted
-            .choose(input, found, &all)
-            .and_then(|chosen| Self::new(input, chosen, wanted.label())))
+        let is_export = schema::has_key(table, EXPORT_KEY);
+        let columns = wanted
+            .choose(input, found, &all, is_export)
+            .and_then(|chosen| Self::new(input, chosen, wanted.label()));
+        Ok(columns.map(|columns| Self {
+            is_export,
+            ..columns
+        }))
     }
 
     fn new(input: &Input, chosen: Chosen<Field<'_>>, label_name: Name) -> Result<Self> {
@@ -295,6 +301,7 @@ impl IpcColumns {
             input: input.clone(),
             blocks: Vec::new(),
             rows: 0,
+            is_export: false,
             vector_name,
             vector: (field.slot, kind, float),
             label_name: label
@@ -774,6 +781,10 @@ impl Columns for IpcColumns {
 
     fn label_name(&self) -> Name {
         self.label_name.clone()
+    }
+
+    fn is_export(&self) -> bool {
+        self.is_export
     }
 
     fn deleted(&mut self) -> Result<Option<i128>> {

@@ -6,8 +6,8 @@
 
 use super::flatbuffer::Table;
 use super::format::{
-    dictionary_encoding, field as field_of, fixed_size_list, floating_point, int, schema,
-    type_code, union,
+    dictionary_encoding, field as field_of, fixed_size_list, floating_point, int, key_value,
+    schema, type_code, union,
 };
 use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::cells::{FloatType, IntegerType};
@@ -83,6 +83,16 @@ pub(crate) fn fields<'a>(
         walk.skip(&field, 0)?;
     }
     Ok(found)
+}
+
+/// Whether a schema's metadata has this key. Metadata that is malformed is nobody's but its
+/// writer's.
+pub(crate) fn has_key(table: &Table<'_>, wanted: &str) -> bool {
+    let is_wanted = |pair: Decoded<Table<'_>>| -> Decoded<bool> {
+        Ok(pair?.vector(key_value::KEY, 1)? == wanted.as_bytes())
+    };
+    let pairs = table.tables(schema::CUSTOM_METADATA);
+    pairs.is_ok_and(|mut pairs| pairs.any(|pair| is_wanted(pair).unwrap_or(false)))
 }
 
 impl Walk {

@@ -24,7 +24,12 @@ mod fields {
         pub(crate) const SCHEMA: i64 = 2;
         pub(crate) const NUM_ROWS: i64 = 3;
         pub(crate) const ROW_GROUPS: i64 = 4;
+        pub(crate) const KEY_VALUE_METADATA: i64 = 5;
         pub(crate) const ENCRYPTION_ALGORITHM: i64 = 8;
+    }
+
+    pub(super) mod key_value {
+        pub(crate) const KEY: i64 = 1;
     }
 
     pub(super) mod schema_element {
@@ -173,6 +178,7 @@ pub(crate) struct RowGroup {
 pub(crate) struct Footer<'a> {
     schema: Thrift<'a>,
     row_groups: Thrift<'a>,
+    key_values: Option<Thrift<'a>>,
     rows: i64,
     encrypted: bool,
 }
@@ -188,6 +194,7 @@ pub(crate) fn unsigned(value: i64, what: &str) -> Decoded<u64> {
 impl<'a> Footer<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Decoded<Self> {
         let (mut schema, mut row_groups, mut rows, mut encrypted) = (None, None, None, false);
+        let mut key_values = None;
         Thrift::new(bytes).structure(|thrift, id, wire| {
             use fields::file_metadata as field;
             match (id, wire) {
@@ -197,6 +204,7 @@ impl<'a> Footer<'a> {
                     return Ok(());
                 }
                 (field::ROW_GROUPS, Wire::List) => row_groups = Some(thrift.clone()),
+                (field::KEY_VALUE_METADATA, Wire::List) => key_values = Some(thrift.clone()),
                 (field::ENCRYPTION_ALGORITHM, _) => encrypted = true,
                 _ => {}
             }
@@ -205,9 +213,28 @@ impl<'a> Footer<'a> {
         Ok(Self {
             schema: schema.ok_or_else(missing("schema"))?,
             row_groups: row_groups.ok_or_else(missing("list of row groups"))?,
+            key_values,
             rows: rows.ok_or_else(missing("number of rows"))?,
             encrypted,
         })
+    }
+
+    /// Whether the file's metadata has this key.
+    pub(crate) fn has_key(&self, wanted: &str) -> bool {
+        let mut found = false;
+        let read = self.key_values.clone().map_or(Ok(()), |mut list| {
+            list.structures(|thrift| {
+                thrift.structure(|thrift, id, wire| match (id, wire) {
+                    (fields::key_value::KEY, Wire::Binary) => {
+                        found |= thrift.binary()? == wanted.as_bytes();
+                        Ok(())
+                    }
+                    _ => thrift.skip(wire),
+                })
+            })
+        });
+        // Metadata that is malformed is nobody's but its writer's.
+        found && read.is_ok()
     }
 
     /// The fields of the schema's root that have one of `names`, and the number of leaves in all.

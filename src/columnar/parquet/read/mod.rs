@@ -18,7 +18,9 @@ mod thrift;
 
 use crate::columnar::bytes::{DecodeError, Decoded, Input, MAX_METADATA};
 use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow};
-use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted, INTEGER_TYPE, VECTOR_TYPE};
+use crate::columnar::selection::{
+    Chosen, ColumnNames, Name, Wanted, EXPORT_KEY, INTEGER_TYPE, VECTOR_TYPE,
+};
 use crate::error::Result;
 use crate::memory;
 use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};
@@ -32,6 +34,7 @@ pub(crate) struct ParquetColumns {
     vector: Vector,
     /// What labels are called, though there may be none.
     label_name: Name,
+    is_export: bool,
     label: Option<Integers>,
     deleted: Option<Integers>,
 }
@@ -100,9 +103,14 @@ impl ParquetColumns {
             let mut all = ColumnNames::default();
             let (found, leaves) = footer.fields(&names, &mut all)?;
             // An error that names a column is passed on as it is, like those of the footer.
-            Ok(wanted
-                .choose(input, found, &all)
-                .and_then(|chosen| Self::new(input, &footer, chosen, leaves, wanted.label())))
+            let is_export = footer.has_key(EXPORT_KEY);
+            let columns = wanted
+                .choose(input, found, &all, is_export)
+                .and_then(|chosen| Self::new(input, &footer, chosen, leaves, wanted.label()));
+            Ok(columns.map(|columns| Self {
+                is_export,
+                ..columns
+            }))
         })?
     }
 
@@ -149,6 +157,7 @@ impl ParquetColumns {
             }))
         };
         Ok(Self {
+            is_export: false,
             rows: groups.iter().map(|group| group.rows).sum(),
             vector: Vector {
                 column: reader(name, 0, vector_leaf)?,
@@ -277,6 +286,10 @@ impl Columns for ParquetColumns {
 
     fn label_name(&self) -> Name {
         self.label_name.clone()
+    }
+
+    fn is_export(&self) -> bool {
+        self.is_export
     }
 
     fn deleted(&mut self) -> Result<Option<i128>> {
