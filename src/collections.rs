@@ -161,7 +161,7 @@ pub fn list_collections(
             in_index: plan.counts.in_index,
             queued: plan.counts.queued,
             without_vector: plan.counts.without_vector,
-            state: state(collection, &plan),
+            state: state(collection, &plan, plan.counts.without_vector),
             metadata: CollectionMetadata::of(collection),
             findings: plan.findings.into_vec(),
         });
@@ -184,13 +184,13 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Option<String> {
     directory.is_dir().then(|| id.clone())
 }
 
-pub(crate) fn state(collection: &Collection, plan: &Plan) -> CollectionState {
+pub(crate) fn state(collection: &Collection, plan: &Plan, without_vector: u64) -> CollectionState {
     let is_local =
         |segment: &crate::chroma::database::catalog::Segment| segment.type_ == LOCAL_INDEX;
     if !collection.vector_segment.as_ref().is_none_or(is_local) {
         return CollectionState::Unsupported;
     }
-    if plan.counts.without_vector > 0 {
+    if without_vector > 0 {
         CollectionState::Incomplete
     } else if plan.is_damaged {
         CollectionState::Damaged
@@ -296,6 +296,15 @@ impl<'d> Persist<'d> {
     pub(crate) fn findings(&self) -> Vec<CollectionFinding> {
         let damage = self.catalog.damage;
         let mut findings = crate::chroma::collection::Findings::default();
+        let missing = self.database.missing_pages();
+        if missing > 0 {
+            findings.add(
+                "database-cut",
+                missing,
+                "pages at the end of chroma.sqlite3 that are missing: what was in them is lost"
+                    .into(),
+            );
+        }
         if !damage.is_none() {
             findings.add(
                 "catalog-damaged",

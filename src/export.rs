@@ -434,6 +434,11 @@ impl<'e> Exporter<'e> {
                 outcome.damaged_logged_texts,
                 "rows of the log whose metadata cannot be read",
             ),
+            (
+                "vector-damaged",
+                outcome.damaged_vectors,
+                "records whose vector is in the log, and cannot be read",
+            ),
         ] {
             if count > 0 {
                 findings.add(code, count, message.into());
@@ -463,7 +468,7 @@ impl<'e> Exporter<'e> {
             first_ids_without_vector: outcome.first_without_vector,
             watermark: plan.watermark,
             json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
-            state: state(collection, &plan),
+            state: state(collection, &plan, outcome.without_vector),
             collection_metadata: CollectionMetadata::of(collection),
             findings: Findings::into_vec(findings),
         };

@@ -455,7 +455,8 @@ impl Planner<'_> {
                 }
             },
         )?;
-        self.damage.add(damage);
+        // The log is read several times, each time from another row on.
+        self.damage.widen(damage);
         for (code, count, what) in [
             (
                 "queue-operation",

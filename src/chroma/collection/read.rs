@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::base::VectorReader;
 use super::{Index, Location, Origin, Packed, Plan};
 use crate::chroma::database::catalog::Space;
-use crate::chroma::database::queue::{Operation, QueueReader};
+use crate::chroma::database::queue::{Operation, QueueReader, Stored};
 use crate::chroma::database::records::{Record, RecordReader};
 use crate::chroma::metadata::Texts;
 use crate::error::Result;
@@ -35,8 +35,9 @@ pub(crate) struct Outcome {
     /// Records whose id, and records whose document and metadata, cannot be read.
     pub(crate) damaged_ids: u64,
     pub(crate) damaged_texts: u64,
-    /// Rows of the log whose metadata cannot be read.
+    /// Rows of the log whose metadata, and whose vector, cannot be read.
     pub(crate) damaged_logged_texts: u64,
+    pub(crate) damaged_vectors: u64,
 }
 
 /// Ids that are named of those without a vector.
@@ -70,6 +71,7 @@ impl Plan {
             normalize: cosine && original == Some(false),
             dimension: self.dimension.unwrap_or(0),
             buffer: Vec::new(),
+            damaged: 0,
         };
         let mut texts = LoggedTexts {
             reader: QueueReader::new(origin.database)?,
@@ -108,7 +110,7 @@ impl Plan {
             let mut names = None;
             for row in &self.rows {
                 monitor.check()?;
-                if !reader.read(row.rowid, &mut record)? {
+                if !reader.read(row.rowid, &mut record, monitor)? {
                     let names = match &mut names {
                         Some(names) => names,
                         None => names.insert(unreadable_ids(origin, monitor)?),
@@ -145,6 +147,7 @@ impl Plan {
             emit(&record, vector, &mut outcome)
         })?;
         outcome.damaged_logged_texts = texts.unreadable;
+        outcome.damaged_vectors = vectors.damaged;
         Ok(outcome)
     }
 
@@ -205,6 +208,8 @@ struct Vectors<'p> {
     normalize: bool,
     dimension: usize,
     buffer: Vec<f32>,
+    /// Vectors of the log that cannot be read.
+    damaged: u64,
 }
 
 impl Vectors<'_> {
@@ -219,7 +224,8 @@ impl Vectors<'_> {
             }
             (Location::Log(seq_id), _, Some(log)) => {
                 let found = log.vector(seq_id, &mut self.buffer)?;
-                if !found || self.buffer.len() != self.dimension {
+                if found != Stored::Readable(true) || self.buffer.len() != self.dimension {
+                    self.damaged += 1;
                     return Ok(None);
                 }
                 if self.normalize {
@@ -250,7 +256,10 @@ struct LoggedTexts<'d> {
 impl LoggedTexts<'_> {
     fn id(&mut self, seq_id: i64) -> Result<Option<String>> {
         match &mut self.reader {
-            Some(reader) => reader.id(seq_id),
+            Some(reader) => match reader.id(seq_id)? {
+                Stored::Readable(id) => Ok(id),
+                Stored::Damaged => Ok(None),
+            },
             None => Ok(None),
         }
     }
@@ -272,11 +281,12 @@ impl LoggedTexts<'_> {
                 continue;
             }
             record.seq_id = u64::try_from(seq_id).ok();
-            if let Some(json) = reader.metadata(seq_id)? {
-                if record.texts.merge(&json).is_err() {
-                    self.unreadable += 1;
-                }
-            }
+            let is_merged = match reader.metadata(seq_id)? {
+                Stored::Readable(None) => true,
+                Stored::Readable(Some(json)) => record.texts.merge(&json).is_ok(),
+                Stored::Damaged => false,
+            };
+            self.unreadable += u64::from(!is_merged);
         }
         Ok(())
     }

@@ -30,6 +30,17 @@ const LOG: &str = "-wal";
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
+/// Where in the header of a database these are, as big-endian numbers.
+mod header {
+    /// In two bytes, where 1 stands for 65,536.
+    pub(super) const PAGE_SIZE: usize = 16;
+    /// In four bytes each. The number of pages is valid when the two others are equal.
+    pub(super) const CHANGE_COUNTER: usize = 24;
+    pub(super) const PAGES: usize = 28;
+    pub(super) const PAGES_VALID_FOR: usize = 92;
+    pub(super) const LEN: usize = 100;
+}
+
 /// Bytes copied between two looks at the cancel token.
 const COPY_BLOCK: usize = 1 << 20;
 
@@ -41,6 +52,7 @@ pub(super) struct DatabaseFiles {
     /// Journal and log, where there are any.
     siblings: Vec<(&'static str, InputFile)>,
     copy: Option<TemporaryDirectory>,
+    missing_pages: u64,
 }
 
 impl DatabaseFiles {
@@ -67,12 +79,14 @@ impl DatabaseFiles {
             return Err(corrupt(&path, "content", found, "a SQLite database"));
         }
         let mut files = Self {
+            missing_pages: missing_pages(&database)?,
             path,
             database,
             siblings,
             copy: None,
         };
         if files.replayed().is_some() {
+            files.missing_pages = 0;
             files.copy = Some(files.copy_all(monitor)?);
             files.check_unchanged()?;
         }
@@ -81,6 +95,18 @@ impl DatabaseFiles {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Length of all files in bytes.
+    pub(super) fn len(&self) -> u64 {
+        let siblings = self.siblings.iter().map(|(_, file)| file.len());
+        siblings.fold(self.database.len(), u64::saturating_add)
+    }
+
+    /// Pages that the database should have and the file does not, as its end is cut off. Not known
+    /// of one to which a journal or a log is added.
+    pub(super) fn missing_pages(&self) -> u64 {
+        self.missing_pages
     }
 
     /// The suffix of the file that has to be replayed.
@@ -137,6 +163,28 @@ impl DatabaseFiles {
         }
         Ok(directory)
     }
+}
+
+fn missing_pages(database: &InputFile) -> Result<u64> {
+    if database.len() < header::LEN as u64 {
+        return Ok(0);
+    }
+    let mut window = database.window(header::LEN);
+    let bytes = window.bytes(0, header::LEN)?;
+    let number = |at: usize| {
+        let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| u64::from(u32::from_be_bytes(*bytes)))
+    };
+    let page_size = match number(header::PAGE_SIZE) >> 16 {
+        1 => 1 << 16,
+        size => size.max(1),
+    };
+    Ok(
+        match number(header::CHANGE_COUNTER) == number(header::PAGES_VALID_FOR) {
+            true => number(header::PAGES).saturating_sub(database.len() / page_size),
+            false => 0,
+        },
+    )
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {

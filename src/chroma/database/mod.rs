@@ -77,6 +77,11 @@ impl Database {
         self.files.replayed()
     }
 
+    /// Pages that are missing at the end of the file.
+    pub(crate) fn missing_pages(&self) -> u64 {
+        self.files.missing_pages()
+    }
+
     /// Fails when the database changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.files.check_unchanged()
@@ -162,16 +167,22 @@ fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> rusqlite::Result<Con
     let (name, flags) = files.open_as();
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
     let mut connection = Connection::open_with_flags(name, flags)?;
+    // SQLite refuses a database whose end is cut off, but for this, which goes against the defensive
+    // mode. Nothing can be written to it either way: it is open as immutable.
+    let is_cut = files.missing_pages() > 0;
     for (config, on) in [
-        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, !is_cut),
+        (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, is_cut),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
     ] {
         connection.set_db_config(config, on)?;
     }
-    // Far above what our statements and Chroma's schema need. The length of a value is limited by
-    // the size of the file.
+    // A stored value is never longer than the file, and a schema may compute values.
+    let longest = i32::try_from(files.len().max(1 << 20)).unwrap_or(i32::MAX);
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, longest)?;
+    // Far above what our statements and Chroma's schema need.
     for (limit, most) in [
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
         (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),

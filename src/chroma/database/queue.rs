@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{OptionalExtension, Statement};
+use rusqlite::{Row, Statement};
 
-use super::{integer, text_ref, Damage, Database};
+use super::{integer, is_damage, text_ref, Damage, Database};
 use crate::error::Result;
 use crate::progress::Monitor;
 
@@ -125,6 +125,13 @@ impl Database {
     }
 }
 
+/// What a row of the log holds, where it can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored<T> {
+    Readable(T),
+    Damaged,
+}
+
 /// Reads what single rows of the log hold.
 #[derive(Debug)]
 pub(crate) struct QueueReader<'d> {
@@ -152,8 +159,8 @@ impl<'d> QueueReader<'d> {
     }
 
     /// Appends the components of a row's vector; says whether there was one.
-    pub(crate) fn vector(&mut self, seq_id: i64, out: &mut Vec<f32>) -> Result<bool> {
-        let read = self.vector.query_row([seq_id], |row| {
+    pub(crate) fn vector(&mut self, seq_id: i64, out: &mut Vec<f32>) -> Result<Stored<bool>> {
+        read(self.database, &mut self.vector, seq_id, |row| {
             Ok(match row.get_ref(0)? {
                 ValueRef::Blob(bytes) => {
                     let (floats, _) = bytes.as_chunks::<4>();
@@ -162,30 +169,35 @@ impl<'d> QueueReader<'d> {
                 }
                 _ => false,
             })
-        });
-        let found = read
-            .optional()
-            .map_err(|error| self.database.failed(error))?;
-        Ok(found.unwrap_or(false))
+        })
     }
 
     /// The JSON object with a row's document and metadata.
-    pub(crate) fn metadata(&mut self, seq_id: i64) -> Result<Option<String>> {
-        let read = self
-            .metadata
-            .query_row([seq_id], |row| Ok(super::text(row, 0)));
-        let found = read
-            .optional()
-            .map_err(|error| self.database.failed(error))?;
-        Ok(found.flatten())
+    pub(crate) fn metadata(&mut self, seq_id: i64) -> Result<Stored<Option<String>>> {
+        read(self.database, &mut self.metadata, seq_id, |row| {
+            Ok(super::text(row, 0))
+        })
     }
 
     /// The id that a row is about.
-    pub(crate) fn id(&mut self, seq_id: i64) -> Result<Option<String>> {
-        let read = self.id.query_row([seq_id], |row| Ok(super::text(row, 0)));
-        let found = read
-            .optional()
-            .map_err(|error| self.database.failed(error))?;
-        Ok(found.flatten())
+    pub(crate) fn id(&mut self, seq_id: i64) -> Result<Stored<Option<String>>> {
+        read(self.database, &mut self.id, seq_id, |row| {
+            Ok(super::text(row, 0))
+        })
+    }
+}
+
+/// Reads a column of a row. What does not fit into its page may be in others, which are damaged.
+fn read<T: Default>(
+    database: &Database,
+    statement: &mut Statement<'_>,
+    seq_id: i64,
+    column: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Stored<T>> {
+    match statement.query_row([seq_id], column) {
+        Ok(found) => Ok(Stored::Readable(found)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Stored::Readable(T::default())),
+        Err(error) if is_damage(&error) => Ok(Stored::Damaged),
+        Err(error) => Err(database.failed(error)),
     }
 }

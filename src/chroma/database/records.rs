@@ -9,6 +9,7 @@ use super::seq_id::SeqId;
 use super::{is_damage, text, text_ref, Damage, Database};
 use crate::chroma::metadata::{Texts, Value};
 use crate::error::Result;
+use crate::memory;
 use crate::progress::Monitor;
 
 const TABLE: &str = "embeddings";
@@ -137,7 +138,8 @@ impl Database {
         }
     }
 
-    /// Whether any record of a metadata segment was written by a version before 1.0.
+    /// Whether any record of a metadata segment was written by a version before 1.0, or may have
+    /// been, as it cannot be read.
     pub(crate) fn has_python_records(&self, segment: &str) -> Result<bool> {
         if !self.has_table(TABLE) {
             return Ok(false);
@@ -145,9 +147,11 @@ impl Database {
         let mut statement = self.prepare(&format!(
             "SELECT 1 FROM {TABLE} WHERE segment_id = ?1 AND typeof(seq_id) = 'blob' LIMIT 1"
         ))?;
-        statement
-            .exists([segment])
-            .map_err(|error| self.failed(error))
+        match statement.exists([segment]) {
+            Ok(found) => Ok(found),
+            Err(error) if is_damage(&error) => Ok(true),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }
 
@@ -172,9 +176,9 @@ impl Record {
 pub(crate) struct RecordReader<'d> {
     database: &'d Database,
     head: Statement<'d>,
-    values: Option<Statement<'d>>,
-    lists: Option<Statement<'d>>,
-    /// Records whose document and metadata cannot be read.
+    values: Option<ValueReader<'d>>,
+    lists: Option<ValueReader<'d>>,
+    /// Records whose document and metadata cannot be read, or not all of them.
     pub(crate) damaged_texts: u64,
 }
 
@@ -184,31 +188,25 @@ impl<'d> RecordReader<'d> {
         if !database.has_table(TABLE) {
             return Ok(None);
         }
-        let values = |table: &'static str, order: &str| -> Result<_> {
-            if !database.has_table(table) {
-                return Ok(None);
-            }
-            let bool_value = database.column_or_null(table, "bool_value");
-            let sql = format!(
-                "SELECT key, string_value, int_value, float_value, {bool_value} FROM {table} \
-                 WHERE id = ?1 ORDER BY {order}"
-            );
-            Ok(Some(database.prepare(&sql)?))
-        };
         Ok(Some(Self {
             database,
             head: database.prepare(&format!("{HEAD} WHERE rowid = ?1"))?,
-            values: values(VALUES, "key")?,
+            values: ValueReader::new(database, VALUES)?,
             lists: match database.is_empty(LISTS)? {
                 true => None,
-                false => values(LISTS, "rowid")?,
+                false => ValueReader::new(database, LISTS)?,
             },
             damaged_texts: 0,
         }))
     }
 
     /// Reads a record into `record`; says whether its id could be read.
-    pub(crate) fn read(&mut self, rowid: i64, record: &mut Record) -> Result<bool> {
+    pub(crate) fn read(
+        &mut self,
+        rowid: i64,
+        record: &mut Record,
+        monitor: &Monitor<'_>,
+    ) -> Result<bool> {
         record.clear();
         let head = self.head.query_row([rowid], |row| {
             if let ValueRef::Text(id) = row.get_ref(0)? {
@@ -217,47 +215,150 @@ impl<'d> RecordReader<'d> {
             record.seq_id = SeqId::decode(row.get_ref(1)?).map(|seq_id| seq_id.value);
             Ok(())
         });
-        match head {
-            Ok(()) => {}
-            Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(false),
-            Err(error) if is_damage(&error) => return Ok(false),
+        let has_id = match head {
+            Ok(()) => true,
+            Err(rusqlite::Error::QueryReturnedNoRows) => false,
+            Err(error) if is_damage(&error) => false,
             Err(error) => return Err(self.database.failed(error)),
+        };
+        let texts = &mut record.texts;
+        let mut is_whole = true;
+        if let Some(values) = &mut self.values {
+            is_whole &= values.each(rowid, monitor, |key, value| {
+                // Without a value, all columns are NULL, as for NaN.
+                if value.is_some() {
+                    texts.set(key, value);
+                }
+            })?;
         }
-        if !self.read_texts(rowid, &mut record.texts)? {
-            self.damaged_texts += 1;
+        if let Some(lists) = &mut self.lists {
+            is_whole &= lists.each(rowid, monitor, |key, value| {
+                texts.append(&key, value.unwrap_or(Value::Null));
+            })?;
         }
-        Ok(true)
+        self.damaged_texts += u64::from(!is_whole);
+        Ok(has_id)
+    }
+}
+
+/// Reads the rows of a record in a table of values.
+#[derive(Debug)]
+struct ValueReader<'d> {
+    database: &'d Database,
+    table: &'static str,
+    by_id: Statement<'d>,
+    by_rowid: Statement<'d>,
+    /// The rows of one record, in memory that the next one uses again.
+    found: Vec<(String, Option<Value>)>,
+    /// Read when the table's index turns out to be damaged: 16 bytes for each row.
+    rowids: Option<Rowids>,
+}
+
+/// Where the rows of each record are, from the table itself.
+#[derive(Debug)]
+struct Rowids {
+    /// The record's rowid, and the row's, in order.
+    pairs: Vec<(i64, i64)>,
+    damage: Damage,
+}
+
+impl<'d> ValueReader<'d> {
+    fn new(database: &'d Database, table: &'static str) -> Result<Option<Self>> {
+        if !database.has_table(table) {
+            return Ok(None);
+        }
+        let bool_value = database.column_or_null(table, "bool_value");
+        let columns = format!("key, string_value, int_value, float_value, {bool_value}");
+        let select = format!("SELECT {columns} FROM {table}");
+        Ok(Some(Self {
+            database,
+            table,
+            // The order of the index over both tables, in which a list keeps its own.
+            by_id: database.prepare(&format!("{select} WHERE id = ?1 ORDER BY key, rowid"))?,
+            by_rowid: database.prepare(&format!("{select} WHERE rowid = ?1"))?,
+            found: Vec::new(),
+            rowids: None,
+        }))
     }
 
-    /// Returns whether all of them could be read.
-    fn read_texts(&mut self, rowid: i64, texts: &mut Texts) -> Result<bool> {
+    /// Visits the keys and values of a record. Returns whether all could be read.
+    fn each(
+        &mut self,
+        record: i64,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(String, Option<Value>),
+    ) -> Result<bool> {
         let database = self.database;
-        for (statement, is_list) in [(&mut self.values, false), (&mut self.lists, true)] {
-            let Some(statement) = statement else {
-                continue;
-            };
-            let mut rows = statement
-                .query([rowid])
-                .map_err(|error| database.failed(error))?;
-            loop {
-                match rows.next() {
-                    Ok(Some(row)) => {
-                        let Some(key) = text_ref(row, 0) else {
-                            continue;
-                        };
-                        match (value(row, 1), is_list) {
-                            (value, true) => texts.append(&key, value.unwrap_or(Value::Null)),
-                            (Some(value), false) => texts.set(key.into_owned(), Some(value)),
-                            (None, false) => {}
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error) if is_damage(&error) => return Ok(false),
-                    Err(error) => return Err(database.failed(error)),
+        // Kept until all are there, so that after a damaged page none is visited twice.
+        let found = &mut self.found;
+        if read_values(database, &mut self.by_id, record, found)? {
+            for (key, value) in found.drain(..) {
+                visit(key, value);
+            }
+            return Ok(true);
+        }
+        found.clear();
+        let rowids = match &mut self.rowids {
+            Some(rowids) => rowids,
+            None => {
+                let rowids = Rowids::read(database, self.table, monitor)?;
+                self.rowids.insert(rowids)
+            }
+        };
+        let first = rowids.pairs.partition_point(|pair| pair.0 < record);
+        let pairs = rowids.pairs.get(first..).unwrap_or_default();
+        let mut is_whole = rowids.damage.is_none();
+        for (_, rowid) in pairs.iter().take_while(|pair| pair.0 == record) {
+            is_whole &= read_values(database, &mut self.by_rowid, *rowid, found)?;
+        }
+        for (key, value) in found.drain(..) {
+            visit(key, value);
+        }
+        Ok(is_whole)
+    }
+}
+
+/// Appends the rows that a statement gives. Returns whether all could be read.
+fn read_values(
+    database: &Database,
+    statement: &mut Statement<'_>,
+    argument: i64,
+    found: &mut Vec<(String, Option<Value>)>,
+) -> Result<bool> {
+    let mut rows = statement
+        .query([argument])
+        .map_err(|error| database.failed(error))?;
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                if let Some(key) = text_ref(row, 0) {
+                    found.push((key.into_owned(), value(row, 1)));
                 }
             }
+            Ok(None) => return Ok(true),
+            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) => return Err(database.failed(error)),
         }
-        Ok(true)
+    }
+}
+
+impl Rowids {
+    fn read(database: &Database, table: &'static str, monitor: &Monitor<'_>) -> Result<Self> {
+        let mut pairs = Vec::new();
+        let all = (i64::MIN, i64::MAX);
+        let damage = database.scan(table, "id", all, monitor, |rowid, row| {
+            if let Some(record) = super::integer(row, 1) {
+                memory::reserve(
+                    &mut pairs,
+                    1,
+                    "hold where the values of a damaged table are",
+                )?;
+                pairs.push((record, rowid));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        pairs.sort_unstable();
+        Ok(Self { pairs, damage })
     }
 }
 

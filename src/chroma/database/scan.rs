@@ -1,8 +1,9 @@
 //! Tables row by row, past pages that cannot be read.
 //!
 //! SQLite ends a statement at the first damaged page. The next one begins behind it: at the next
-//! rowid whose leaf page can be reached, which is looked for one by one, as a page holds few rows,
-//! and in longer and longer steps when there are none.
+//! rowid whose leaf page can be reached, which is looked for in steps that grow with the distance,
+//! and then between the last two of them. Good pages between two damaged ones are found unless they
+//! are small compared with what is stepped over.
 
 use std::ops::ControlFlow;
 
@@ -12,8 +13,8 @@ use super::{integer, is_damage, Database};
 use crate::error::Result;
 use crate::progress::Monitor;
 
-/// Rowids that are tried one by one behind a damaged page. Rows of the smallest size fill fewer.
-const SINGLE_STEPS: u32 = 4096;
+/// A step is this part of the distance that is behind.
+const GROWTH: i64 = 8;
 
 /// Rows visited between two looks at the cancel token.
 const ROWS_PER_CHECK: u32 = 1024;
@@ -37,6 +38,12 @@ impl Damage {
     pub(crate) fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.ranges += other.ranges;
+    }
+
+    /// Takes in what another scan of the same table has left out.
+    pub(crate) fn widen(&mut self, other: Self) {
+        self.rows = self.rows.max(other.rows);
+        self.ranges = self.ranges.max(other.ranges);
     }
 }
 
@@ -90,7 +97,10 @@ impl Database {
             drop(rows);
             next = match next {
                 None => None,
-                Some(next) => self.step_over(&mut probe, (next, last), monitor, &mut damage)?,
+                Some(next) => {
+                    monitor.check()?;
+                    self.step_over(&mut probe, (next, last), &mut damage)?
+                }
             };
         }
         Ok(damage)
@@ -101,50 +111,65 @@ impl Database {
         &self,
         probe: &mut Statement<'_>,
         (first, last): (i64, i64),
-        monitor: &Monitor<'_>,
         damage: &mut Damage,
     ) -> Result<Option<i64>> {
-        let mut at = first;
-        let mut steps = 0_u32;
-        loop {
-            match self.first_rowid(probe, at, last) {
-                // The page of the next row can be reached, so it is the row that cannot be read.
-                Ok(Some(rowid)) if steps == 0 => {
-                    damage.rows += 1;
-                    return Ok(rowid.checked_add(1));
-                }
-                Ok(found) => {
-                    damage.ranges += 1;
-                    return Ok(found);
-                }
-                Err(error) if is_damage(&error) => {}
-                Err(error) => return Err(self.failed(error)),
+        match self.first_rowid(probe, first, last)? {
+            // The page of the next row can be reached, so it is the row that cannot be read.
+            Reached::Row(rowid) => {
+                damage.rows += 1;
+                return Ok(rowid.checked_add(1));
             }
-            steps += 1;
-            if steps.is_multiple_of(64) {
-                monitor.check()?;
-            }
-            let stride = match steps.checked_sub(SINGLE_STEPS) {
-                None => 1,
-                Some(doublings) => 1_i64.checked_shl(doublings.min(62)).unwrap_or(i64::MAX),
-            };
-            at = match at.checked_add(stride) {
-                Some(at) if at <= last => at,
-                _ => {
-                    damage.ranges += 1;
-                    return Ok(None);
-                }
-            };
+            Reached::End => return Ok(None),
+            Reached::Damage => {}
         }
+        damage.ranges += 1;
+        // Nothing can be reached from `failed`.
+        let mut failed = first;
+        let mut found = loop {
+            let stride = (failed.saturating_sub(first) / GROWTH).max(1);
+            let at = match failed.checked_add(stride) {
+                Some(at) if at <= last => at,
+                _ => return Ok(None),
+            };
+            match self.first_rowid(probe, at, last)? {
+                Reached::Damage => failed = at,
+                found => break (at, found),
+            }
+        };
+        // Rows before `found` may be reached, too.
+        while found.0.saturating_sub(failed) > 1 {
+            let middle = failed.midpoint(found.0);
+            match self.first_rowid(probe, middle, last)? {
+                Reached::Damage => failed = middle,
+                reached => found = (middle, reached),
+            }
+        }
+        Ok(match found.1 {
+            Reached::Row(rowid) => Some(rowid),
+            _ => None,
+        })
     }
 
-    fn first_rowid(
-        &self,
-        probe: &mut Statement<'_>,
-        first: i64,
-        last: i64,
-    ) -> rusqlite::Result<Option<i64>> {
-        let mut rows = probe.query([first, last])?;
-        Ok(rows.next()?.and_then(|row| integer(row, 0)))
+    /// What is reached by looking for the first row from `first` on.
+    fn first_rowid(&self, probe: &mut Statement<'_>, first: i64, last: i64) -> Result<Reached> {
+        let found = probe
+            .query([first, last])
+            .and_then(|mut rows| Ok(rows.next()?.and_then(|row| integer(row, 0))));
+        match found {
+            Ok(Some(rowid)) => Ok(Reached::Row(rowid)),
+            Ok(None) => Ok(Reached::End),
+            Err(error) if is_damage(&error) => Ok(Reached::Damage),
+            Err(error) => Err(self.failed(error)),
+        }
     }
+}
+
+/// What a look for a row comes to.
+#[derive(Clone, Copy, Debug)]
+enum Reached {
+    Row(i64),
+    /// There is no row.
+    End,
+    /// A page on the way cannot be read.
+    Damage,
 }

@@ -11,7 +11,7 @@ use hnsw_toolbox::{
 };
 use rusqlite::Connection;
 
-use super::{export, only};
+use super::{codes, export, only};
 use crate::support::persist::PersistFixture;
 use crate::support::table::Cell;
 use crate::support::{Random, BINARY};
@@ -246,43 +246,165 @@ fn damaged_pages_are_stepped_over_and_counted() {
     for (table, code) in [
         ("embeddings_queue", "queue-damaged"),
         ("embedding_metadata", "metadata-damaged"),
-        ("sqlite_autoindex_embedding_metadata_1", ""),
-        ("sqlite_autoindex_embeddings_1", ""),
-        ("embeddings", ""),
+        ("embedding_metadata_array", "metadata-damaged"),
     ] {
         let fixture = PersistFixture::unpack("1.5.9");
-        let (_, before) = export(&fixture.dir(), "wal_purged");
+        let (_, before) = export(&fixture.dir(), "articles");
         let pages = pages_of(&fixture.database(), table);
-        let page = pages[pages.len() / 2];
-        overwrite_page(&fixture.database(), page, 0);
+        overwrite_page(&fixture.database(), pages[pages.len() / 2], 0);
         let directory = tempfile::tempdir().unwrap();
         let summary = export_all(&fixture.dir(), &directory.path().join("out")).unwrap();
-        if !code.is_empty() {
-            let found = summary.files.iter().flat_map(|file| &file.findings);
-            assert!(
-                found.filter(|finding| finding.code == code).count() > 0,
-                "{table}"
-            );
-        }
-        // No id is lost: what the table lacks is in its index, and the reverse.
-        let (_, after) = export(&fixture.dir(), "wal_purged");
+        let mut findings = summary.files.iter().flat_map(|file| &file.findings);
+        assert!(findings.any(|finding| finding.code == code), "{table}");
+        let (_, after) = export(&fixture.dir(), "articles");
         assert_eq!(after.column("id"), before.column("id"), "{table}");
-        assert_eq!(after.column("vector"), before.column("vector"), "{table}");
-        let lost = |table: &crate::support::table::Table| {
-            let documents = table.column("document").iter();
-            documents
-                .filter(|document| **document == Cell::Null)
-                .count()
+        let differences = |name: &str| {
+            let pairs = before.column(name).iter().zip(after.column(name));
+            pairs.filter(|(before, after)| before != after).count()
         };
-        if table.starts_with("sqlite_autoindex") || table == "embeddings" {
+        let lost = ["vector", "document", "metadata"].map(differences);
+        assert!(lost.iter().all(|lost| *lost < 100), "{table}: {lost:?}");
+    }
+}
+
+#[test]
+fn table_and_index_make_up_for_each_other() {
+    for table in [
+        "sqlite_autoindex_embedding_metadata_1",
+        "embedding_metadata_array_id_key",
+        "sqlite_autoindex_embeddings_1",
+        "sqlite_autoindex_max_seq_id_1",
+        "sqlite_autoindex_collections_1",
+        "embeddings",
+    ] {
+        let fixture = PersistFixture::unpack("1.5.9");
+        let (_, before) = export(&fixture.dir(), "articles");
+        for page in pages_of(&fixture.database(), table).into_iter().step_by(2) {
+            overwrite_page(&fixture.database(), page, 0);
+        }
+        let (_, after) = export(&fixture.dir(), "articles");
+        for column in ["id", "vector", "document", "uri", "metadata"] {
             assert_eq!(
-                after.column("document"),
-                before.column("document"),
-                "{table}"
+                after.column(column),
+                before.column(column),
+                "{table}, {column}"
             );
         }
-        assert!(lost(&after) - lost(&before) < 200, "{table}");
     }
+}
+
+#[test]
+fn ids_that_the_tables_have_lost_are_those_of_the_index() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "ip_default");
+    for table in ["embeddings", "sqlite_autoindex_embeddings_1"] {
+        for page in pages_of(&fixture.database(), table) {
+            overwrite_page(&fixture.database(), page, 0);
+        }
+    }
+    let (summary, after) = export(&fixture.dir(), "ip_default");
+    let findings = summary.files[0].findings.iter();
+    let codes: Vec<_> = findings.map(|finding| finding.code).collect();
+    assert!(codes.contains(&"records-damaged") && codes.contains(&"vector-without-record"));
+    // Every vector is there, that of the log too, but no document.
+    let rows = |table: &crate::support::table::Table| {
+        let ids = table.column("id").iter().cloned();
+        let mut rows: Vec<_> = ids.zip(table.column("vector").iter().cloned()).collect();
+        rows.sort_by_key(|(id, _)| format!("{id:?}"));
+        rows
+    };
+    assert_eq!(rows(&after), rows(&before));
+    assert!(after
+        .column("document")
+        .iter()
+        .all(|document| *document == Cell::Null));
+}
+
+#[test]
+fn what_is_left_of_a_database_that_is_cut_off_is_exported() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "articles");
+    let rows = |table: &crate::support::table::Table| -> Vec<_> {
+        let columns = ["id", "vector", "document", "metadata"].map(|name| table.column(name));
+        let row = |row: usize| columns.map(|column| column[row].clone());
+        (0..table.rows()).map(row).collect()
+    };
+    let before = rows(&before);
+    let database = std::fs::read(fixture.database()).unwrap();
+    for (kept, most_lost) in [(database.len() - 1, 30), (database.len() * 3 / 4, 863)] {
+        std::fs::write(fixture.database(), &database[..kept]).unwrap();
+        let list = list(&fixture.dir()).unwrap();
+        let found = &list.findings[0];
+        let missing = (database.len() - kept).div_ceil(4096) as u64;
+        assert_eq!((found.code, found.count), ("database-cut", missing));
+        let (summary, after) = export(&fixture.dir(), "articles");
+        assert_eq!(summary.findings[0], *found);
+        let after = rows(&after);
+        let lost = before.iter().filter(|row| !after.contains(row)).count();
+        assert!(lost <= most_lost, "{lost} of {} rows", before.len());
+    }
+}
+
+#[test]
+fn metadata_in_a_damaged_page_of_the_log_is_left_out() {
+    let fixture = PersistFixture::unpack("0.5.23-metalag");
+    let metadata = format!(
+        r#"{{"chroma:document": "{}", "kept": 1}}"#,
+        "long ".repeat(4000)
+    );
+    {
+        let database = Connection::open(fixture.database()).unwrap();
+        let topic = fixture.collection("articles")["id"].as_str().unwrap();
+        let insert = "INSERT INTO embeddings_queue (operation, topic, id, vector, encoding, metadata)
+             VALUES (0, 'persistent://default/default/' || ?1, 'long', zeroblob(96), 'FLOAT32', ?2)";
+        database.execute(insert, [topic, &metadata]).unwrap();
+    }
+    let (before, _) = export(&fixture.dir(), "articles");
+    assert!(!codes(&before).contains(&"queue-metadata"));
+    let connection = Connection::open(fixture.database()).unwrap();
+    let overflow =
+        "SELECT pageno FROM dbstat WHERE name = 'embeddings_queue' AND path LIKE '%+000001'";
+    let page: i64 = connection
+        .query_row(overflow, [], |row| row.get(0))
+        .unwrap();
+    drop(connection);
+    overwrite_page(&fixture.database(), page as u64, 0);
+    let (after, table) = export(&fixture.dir(), "articles");
+    let found = after.files[0].findings.iter();
+    let found: Vec<_> = found.map(|finding| (finding.code, finding.count)).collect();
+    assert!(found.contains(&("queue-metadata", 1)), "{found:?}");
+    assert_eq!(after.rows, before.rows);
+    let row = table.rows() - 1;
+    assert_eq!(table.column("id")[row], Cell::Utf8("long".into()));
+    assert_eq!(table.column("document")[row], Cell::Null);
+    assert!(matches!(table.column("vector")[row], Cell::List(_)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_without_write_permission_is_exported() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "articles");
+    let set = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let modified = || {
+        std::fs::metadata(fixture.dir())
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    set(&fixture.database(), 0o444);
+    set(&fixture.dir(), 0o555);
+    let when = modified();
+    list(&fixture.dir()).unwrap();
+    let (_, after) = export(&fixture.dir(), "articles");
+    // Nor has anything been in it for a while, which root could have written.
+    assert_eq!(modified(), when);
+    set(&fixture.dir(), 0o755);
+    assert_eq!(after, before);
 }
 
 #[test]
@@ -326,7 +448,7 @@ fn whatever_is_damaged_there_is_an_answer_or_an_error() {
         }
     }
     assert!(
-        answers > 10 && errors > 10,
+        answers > 10 && errors > 2,
         "{answers} answers, {errors} errors"
     );
 }
