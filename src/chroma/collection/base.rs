@@ -246,6 +246,11 @@ impl Ids {
 }
 
 impl Base {
+    /// Whether each id has its record.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.records.damage.is_none() && self.ids.without_record == 0
+    }
+
     /// The ids of some records, by internal id, which must ascend.
     pub(crate) fn names(&self, internal_ids: &[u32], monitor: &Monitor<'_>) -> Result<Vec<String>> {
         let mut metadata = self.records.metadata(monitor)?;

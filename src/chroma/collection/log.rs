@@ -42,6 +42,10 @@ impl Logged {
         self.0 & VECTOR != 0
     }
 
+    pub(super) fn is_add(self) -> bool {
+        self.operation() == Operation::Add
+    }
+
     pub(super) fn is_delete(self) -> bool {
         self.operation() == Operation::Delete
     }
@@ -53,7 +57,7 @@ impl Logged {
 
 /// The row with an id's vector after the rows of `group`, or `Some(None)` when it has none any
 /// more; `None` when it is what it was before.
-pub(super) fn replay_vectors(group: &[(u64, Logged)], mut present: bool) -> Option<Option<i64>> {
+pub(super) fn replay_vectors(group: &[(u64, Logged)], mut present: bool) -> Option<Option<Logged>> {
     let mut change = None;
     for (_, logged) in group {
         let applies = match logged.operation() {
@@ -69,7 +73,7 @@ pub(super) fn replay_vectors(group: &[(u64, Logged)], mut present: bool) -> Opti
             _ => true,
         };
         if applies && logged.has_vector() {
-            change = Some(Some(logged.seq_id()));
+            change = Some(Some(*logged));
             present = true;
         }
     }
@@ -77,13 +81,13 @@ pub(super) fn replay_vectors(group: &[(u64, Logged)], mut present: bool) -> Opti
 }
 
 /// The row with the last vector of an id, of which the index should know and does not.
-pub(super) fn last_vector(group: &[(u64, Logged)]) -> Option<i64> {
+pub(super) fn last_vector(group: &[(u64, Logged)]) -> Option<Logged> {
     let mut found = None;
     for (_, logged) in group {
         match logged.operation() {
             Operation::Delete => found = None,
             Operation::Add if found.is_some() => {}
-            _ if logged.has_vector() => found = Some(logged.seq_id()),
+            _ if logged.has_vector() => found = Some(*logged),
             _ => {}
         }
     }

@@ -32,6 +32,7 @@ pub(crate) use self::read::Row;
 use crate::bits::Bits;
 use crate::chroma::database::catalog::{Collection, Segment, LOCAL_INDEX};
 use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow};
+use crate::chroma::database::records::SeqIdReader;
 use crate::chroma::database::{Damage, Database};
 use crate::error::Result;
 use crate::memory;
@@ -62,8 +63,15 @@ const MAX_SEQ_ID: i64 = (1 << 60) - 1;
 impl Packed {
     const NOWHERE: Self = Self(0);
 
-    fn log(seq_id: i64) -> Self {
-        Self(2 << WHERE_BITS | seq_id.unsigned_abs())
+    fn log(logged: Logged) -> Self {
+        let kind = if logged.is_add() { 3 } else { 2 };
+        Self(kind << WHERE_BITS | logged.seq_id().unsigned_abs())
+    }
+
+    /// The sequence number of the add whose vector it is.
+    fn added_by(self) -> Option<u64> {
+        let value = self.0 & ((1 << WHERE_BITS) - 1);
+        (self.0 >> WHERE_BITS == 3).then_some(value)
     }
 
     fn index(internal_id: u32) -> Self {
@@ -74,7 +82,7 @@ impl Packed {
         let value = self.0 & ((1 << WHERE_BITS) - 1);
         match self.0 >> WHERE_BITS {
             1 => u32::try_from(value).map_or(Location::Nowhere, Location::Index),
-            2 => i64::try_from(value).map_or(Location::Nowhere, Location::Log),
+            2 | 3 => i64::try_from(value).map_or(Location::Nowhere, Location::Log),
             _ => Location::Nowhere,
         }
     }
@@ -187,6 +195,7 @@ impl Plan {
             fingerprinter: Fingerprinter::new(),
             dimension: origin.collection.dimension,
             damage: Damage::default(),
+            loss: Loss::Nothing,
         }
         .plan()
     }
@@ -218,6 +227,17 @@ struct Planner<'p> {
     dimension: Option<usize>,
     /// Of the log.
     damage: Damage,
+    loss: Loss,
+}
+
+/// What of an index is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Nothing,
+    /// Some of its records.
+    Some,
+    /// All of it, so that its watermark means nothing.
+    All,
 }
 
 /// The rows of the log that matter, by id.
@@ -230,7 +250,9 @@ struct Tail {
 }
 
 /// What records of `embeddings` become.
-struct Sink {
+struct Sink<'d> {
+    /// Only where part of the index is lost.
+    seq_ids: Option<SeqIdReader<'d>>,
     rows: Vec<PlannedRow>,
     appended: Vec<AppendedRow>,
     /// Fingerprints of records without a vector.
@@ -242,7 +264,7 @@ struct Sink {
     stored: u64,
 }
 
-impl Planner<'_> {
+impl<'p> Planner<'p> {
     fn plan(mut self) -> Result<Plan> {
         let collection = self.origin.collection;
         let vector_watermark = self.watermark(collection.vector_segment.as_ref(), "VECTOR");
@@ -252,6 +274,13 @@ impl Planner<'_> {
             Index::Base(base) => base.ids.max_seq_id,
             _ => None,
         });
+        self.loss = match &self.index {
+            Index::Base(base) if base.is_whole() => Loss::Nothing,
+            Index::Base(_) => Loss::Some,
+            // Nothing was ever in it.
+            _ if nothing == Some(Nothing::Empty) || watermark.is_none() => Loss::Nothing,
+            _ => Loss::All,
+        };
         if let Some(space) = &collection.space_in_metadata {
             self.findings.add(
                 "space-differs",
@@ -282,6 +311,13 @@ impl Planner<'_> {
             .chain(sink.appended.iter().map(|row| row.vector))
             .filter(|vector| *vector == Packed::NOWHERE)
             .count() as u64;
+        if self.loss == Loss::All {
+            let first_queued = after(watermark);
+            let rows = sink.rows.iter().map(|row| row.vector.unpack());
+            let early = rows
+                .filter(|vector| matches!(vector, Location::Log(seq_id) if *seq_id < first_queued));
+            self.found_in_log(early.count() as u64);
+        }
         let counts = Counts {
             stored: sink.stored,
             records: records as u64,
@@ -333,6 +369,15 @@ impl Planner<'_> {
     fn damaged(&mut self, code: &'static str, message: String) {
         self.is_damaged = true;
         self.findings.add(code, 1, message);
+    }
+
+    fn found_in_log(&mut self, vectors: u64) {
+        if vectors > 0 {
+            let message = "records whose vector the index should hold and does not; it was found \
+                           in the log";
+            self.findings
+                .set("vector-from-log", vectors, message.into());
+        }
     }
 
     fn open_index(&mut self) -> Result<Option<Nothing>> {
@@ -483,19 +528,21 @@ impl Planner<'_> {
     }
 
     fn read_tail(&mut self, watermark: Option<u64>, text_watermark: Option<u64>) -> Result<Tail> {
-        let first_vector = after(watermark);
+        let first_queued = after(watermark);
+        let first_vector = match self.loss {
+            Loss::All => 0,
+            _ => first_queued,
+        };
         let first_text = match self.origin.collection.metadata_segment {
             Some(_) => after(text_watermark),
             None => 0,
         };
         let mut tail = Tail::default();
         self.scan_log(first_vector.min(first_text), |fingerprint, logged, _| {
-            if logged.seq_id() >= first_vector {
-                tail.queued += 1;
-                if logged.changes_vector() {
-                    tail.vectors.reserve()?;
-                    tail.vectors.push(fingerprint, logged);
-                }
+            tail.queued += u64::from(logged.seq_id() >= first_queued);
+            if logged.seq_id() >= first_vector && logged.changes_vector() {
+                tail.vectors.reserve()?;
+                tail.vectors.push(fingerprint, logged);
             }
             if logged.seq_id() >= first_text {
                 tail.texts.reserve()?;
@@ -530,13 +577,18 @@ impl Planner<'_> {
         &mut self,
         tail: &Tail,
         changes: &Fingerprints<Packed>,
-    ) -> Result<(Sink, bool)> {
+    ) -> Result<(Sink<'p>, bool)> {
         let base_len = match &self.index {
             Index::Base(base) => base.ids.internal_ids.len(),
             _ => 0,
         };
-        let new_sink = || -> Result<Sink> {
+        let (database, loss) = (self.origin.database, self.loss);
+        let new_sink = || -> Result<Sink<'p>> {
             Ok(Sink {
+                seq_ids: match loss {
+                    Loss::Nothing => None,
+                    _ => SeqIdReader::new(database)?,
+                },
                 rows: Vec::new(),
                 appended: Vec::new(),
                 missing: Vec::new(),
@@ -556,12 +608,14 @@ impl Planner<'_> {
             );
             return Ok((sink, true));
         };
-        let database = self.origin.database;
         let (index, fingerprinter) = (&self.index, &self.fingerprinter);
-        let add = |sink: &mut Sink, rowid: i64, id: &str| -> Result<()> {
+        let add = |sink: &mut Sink<'_>, rowid: i64, id: &str| -> Result<()> {
             let fingerprint = fingerprinter.of(id);
             sink.stored += 1;
-            let vector = sink.locate(fingerprint, index, changes);
+            let mut vector = sink.locate(fingerprint, index, changes);
+            if is_of_another(&mut sink.seq_ids, rowid, vector)? {
+                vector = Packed::NOWHERE;
+            }
             match sink.presence_after(fingerprint, tail) {
                 Presence::Kept => {
                     memory::reserve(&mut sink.rows, 1, ROWS)?;
@@ -626,7 +680,7 @@ impl Planner<'_> {
         &mut self,
         tail: &Tail,
         changes: &Fingerprints<Packed>,
-        sink: &mut Sink,
+        sink: &mut Sink<'_>,
     ) -> Result<()> {
         let mut at = 0;
         for group in tail.texts.groups() {
@@ -666,7 +720,7 @@ impl Planner<'_> {
     ///
     /// They are those of an index that is lost or behind its own watermark, and those that 0.4
     /// lost: it drops an id that is deleted and added again within one batch.
-    fn search_log(&mut self, sink: &mut Sink) -> Result<()> {
+    fn search_log(&mut self, sink: &mut Sink<'_>) -> Result<()> {
         sink.missing.sort_unstable();
         let missing = std::mem::take(&mut sink.missing);
         let mut logged = Fingerprints::default();
@@ -680,21 +734,16 @@ impl Planner<'_> {
         logged.sort();
         let mut found = Fingerprints::default();
         for group in logged.groups() {
-            if let (Some((fingerprint, _)), Some(seq_id)) = (group.first(), log::last_vector(group))
+            if let (Some((fingerprint, _)), Some(logged)) = (group.first(), log::last_vector(group))
             {
                 found.reserve()?;
-                found.push(*fingerprint, Packed::log(seq_id));
+                found.push(*fingerprint, Packed::log(logged));
             }
         }
         if found.is_empty() {
             return Ok(());
         }
-        self.findings.add(
-            "vector-from-log",
-            found.len() as u64,
-            "records whose vector the index should hold and does not; it was found in the log"
-                .into(),
-        );
+        self.found_in_log(found.len() as u64);
         for row in &mut sink.appended {
             if row.vector == Packed::NOWHERE {
                 row.vector = found.get(row.fingerprint).unwrap_or(Packed::NOWHERE);
@@ -704,13 +753,17 @@ impl Planner<'_> {
         let Some(segment) = &self.origin.collection.metadata_segment else {
             return Ok(());
         };
-        let (rows, fingerprinter) = (&mut sink.rows, &self.fingerprinter);
+        let Sink { rows, seq_ids, .. } = sink;
+        let fingerprinter = &self.fingerprinter;
         let mut place = |rowid: i64, id: &str| {
             let Ok(at) = rows.binary_search_by_key(&rowid, |row| row.rowid) else {
                 return Ok(());
             };
             if let Some(row) = rows.get_mut(at).filter(|row| row.vector == Packed::NOWHERE) {
-                row.vector = found.get(fingerprinter.of(id)).unwrap_or(Packed::NOWHERE);
+                let vector = found.get(fingerprinter.of(id)).unwrap_or(Packed::NOWHERE);
+                if !is_of_another(seq_ids, rowid, vector)? {
+                    row.vector = vector;
+                }
             }
             Ok(())
         };
@@ -731,7 +784,7 @@ impl Planner<'_> {
         records: Records,
         why: String,
         watermark: Option<u64>,
-        sink: &mut Sink,
+        sink: &mut Sink<'_>,
     ) -> Result<()> {
         let lacks = |row: &PlannedRow| row.vector == Packed::NOWHERE;
         let missing = sink.rows.iter().filter(|row| lacks(row)).count();
@@ -777,7 +830,7 @@ impl Planner<'_> {
         &mut self,
         labels: &[(u64, u32)],
         watermark: Option<u64>,
-        sink: &Sink,
+        sink: &Sink<'_>,
     ) -> Result<Option<String>> {
         let database = self.origin.database;
         let collection = self.origin.collection;
@@ -821,7 +874,7 @@ impl Planner<'_> {
     fn orphans(
         &self,
         changes: &Fingerprints<Packed>,
-        sink: &Sink,
+        sink: &Sink<'_>,
         save: bool,
     ) -> Result<(Vec<Packed>, u64)> {
         let base = match &self.index {
@@ -903,7 +956,7 @@ impl Planner<'_> {
     }
 }
 
-impl Sink {
+impl Sink<'_> {
     /// Where the vector of a record is, which is noted as having one.
     fn locate(
         &mut self,
@@ -941,6 +994,22 @@ impl Sink {
                 log::presence(tail.texts.group(fingerprint), true)
             }
         }
+    }
+}
+
+/// Whether a vector of the log is not that of the record, since the add that has it did nothing:
+/// the id was there. Where a record of the index is lost, only the sequence number of `embeddings`
+/// tells: that of the last row of the log that changed the record.
+fn is_of_another(
+    seq_ids: &mut Option<SeqIdReader<'_>>,
+    rowid: i64,
+    vector: Packed,
+) -> Result<bool> {
+    match (seq_ids, vector.added_by()) {
+        (Some(seq_ids), Some(added_by)) => {
+            Ok(seq_ids.read(rowid)?.is_some_and(|last| last < added_by))
+        }
+        _ => Ok(false),
     }
 }
 

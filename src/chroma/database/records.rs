@@ -241,6 +241,37 @@ impl<'d> RecordReader<'d> {
     }
 }
 
+/// Reads the sequence numbers of records: each that of the last write that changed the record.
+#[derive(Debug)]
+pub(crate) struct SeqIdReader<'d> {
+    database: &'d Database,
+    head: Statement<'d>,
+}
+
+impl<'d> SeqIdReader<'d> {
+    /// `None` when there is no table of records.
+    pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
+        if !database.has_table(TABLE) {
+            return Ok(None);
+        }
+        let head = database.prepare(&format!("{HEAD} WHERE rowid = ?1"))?;
+        Ok(Some(Self { database, head }))
+    }
+
+    /// `None` where it cannot be read.
+    pub(crate) fn read(&mut self, rowid: i64) -> Result<Option<u64>> {
+        let read = self
+            .head
+            .query_row([rowid], |row| Ok(SeqId::decode(row.get_ref(1)?)));
+        match read {
+            Ok(seq_id) => Ok(seq_id.map(|seq_id| seq_id.value)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(error) if is_damage(&error) => Ok(None),
+            Err(error) => Err(self.database.failed(error)),
+        }
+    }
+}
+
 /// Reads the rows of a record in a table of values.
 #[derive(Debug)]
 struct ValueReader<'d> {

@@ -8,11 +8,14 @@ use rusqlite::{params, Connection};
 use serde_json::Value as Json;
 
 use super::{codes, export, only, read};
-use crate::support::persist::{expected_vector, PersistFixture, PERSIST_FIXTURES};
+use crate::support::persist::{expected_vector, vector, PersistFixture, PERSIST_FIXTURES};
 use crate::support::table::{Cell, Table};
 
 fn open(fixture: &PersistFixture) -> Connection {
-    Connection::open(fixture.database()).unwrap()
+    let database = Connection::open(fixture.database()).unwrap();
+    // Waiting for the disk at each statement takes most of the time of a test.
+    database.pragma_update(None, "synchronous", "off").unwrap();
+    database
 }
 
 fn segment_of(collection: &Json) -> &str {
@@ -185,6 +188,47 @@ fn a_wiped_index_leaves_what_the_log_has() {
     );
     assert!(file.vectors_from_log >= 300);
     assert!(codes(&summary).contains(&"index-missing"));
+}
+
+#[test]
+fn an_add_of_a_known_id_is_no_vector_when_the_index_is_lost() {
+    for name in PERSIST_FIXTURES {
+        for lost in ["directory", "pickle", "records"] {
+            let fixture = PersistFixture::unpack(name);
+            let segment = fixture.segment("articles");
+            match lost {
+                "directory" => std::fs::remove_dir_all(segment).unwrap(),
+                "pickle" => std::fs::remove_file(segment.join("index_metadata.pickle")).unwrap(),
+                _ => {
+                    let level0 = segment.join("data_level0.bin");
+                    let bytes = std::fs::read(&level0).unwrap();
+                    std::fs::write(level0, &bytes[..bytes.len() / 8]).unwrap();
+                }
+            }
+            // The log of this collection has an add of an id that the index holds.
+            let (summary, table) = export(&fixture.dir(), "articles");
+            let without = summary.files[0].without_vector as usize;
+            assert!(without > 0, "{name}, {lost}");
+            let found = vectors(&table);
+            for record in fixture.collection("articles")["records"]
+                .as_array()
+                .unwrap()
+            {
+                let id = record["id"].as_str().unwrap();
+                let Cell::List(found) = &found[id] else {
+                    continue;
+                };
+                // Those of the log are as given, those of the index to the last digit but one.
+                for (found, given) in found.iter().zip(vector(&record["given"])) {
+                    let Cell::Float32(bits) = found else {
+                        panic!("{found:?}")
+                    };
+                    let difference = (f32::from_bits(*bits) - given).abs();
+                    assert!(difference < 1e-5, "{name}, {lost}, {id}: {difference}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
