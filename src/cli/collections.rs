@@ -34,7 +34,7 @@ fn print(list: &CollectionList) -> io::Result<()> {
             collection.name, collection.database, collection.tenant, collection.state
         )?;
         let mut field =
-            |name: &str, value: &dyn std::fmt::Display| writeln!(out, "  {name:<18}{value}");
+            |name: &str, value: &dyn std::fmt::Display| writeln!(out, "  {name:<20}{value}");
         field("id", &collection.id)?;
         match &collection.segment_dir {
             Some(directory) => field("segment directory", directory)?,
