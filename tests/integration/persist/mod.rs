@@ -2,6 +2,7 @@
 
 mod exports;
 mod faults;
+mod properties;
 mod variants;
 
 use std::path::Path;
