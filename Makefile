@@ -88,7 +88,7 @@ bench-order: build-release ## Measure what the order of rows and equal rows do t
 bench-search: ## Measure searching, compared with hnswlib and fast-hnsw
 	python3 benches/graphs/graphs.py --search --sizes 100000x384,1000000x96
 
-FUZZ_TARGETS := level0 io_modes pickle round_trip build_index search c_abi
+FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi
 TARGET ?= level0
 SECONDS ?= 60
 CARGO_FUZZ := 0.13.2

@@ -7,8 +7,10 @@ import pathlib
 import pickle
 import random
 import shutil
+import sqlite3
 import struct
 import sys
+import tempfile
 import types
 
 HERE = pathlib.Path(__file__).parent
@@ -225,6 +227,79 @@ for metric in range(6):
             file += b"trailing"
         name = f"metric-{metric}-{count}x{dimension}"
         write("search", name, bytes([1 + metric, 4 * metric, 16 * metric]) + file)
+
+# Databases of small pages, so that many tables fit into a few KiB. Labels 4 and 2 of the index have the ids a and b.
+LOCAL = "urn:chroma:segment/vector/hnsw-local-persisted"
+SEGMENTS = [f"00000000-0000-4000-8000-00000000000{digit}" for digit in "abcd"]
+COLLECTIONS = "1", "2"
+
+
+def database(old):
+    """One of Chroma 0.6, or of 1.5."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "chroma.sqlite3"
+        db = sqlite3.connect(path)
+        values = "string_value TEXT, int_value INTEGER, float_value REAL, bool_value INTEGER"
+        db.executescript(
+            f"""PRAGMA page_size = 512;
+            CREATE TABLE databases (id TEXT, name TEXT, tenant_id TEXT);
+            CREATE TABLE collections (id TEXT, name TEXT, dimension INTEGER, database_id TEXT, config_json_str TEXT,
+                schema_str TEXT);
+            CREATE TABLE collection_metadata (collection_id TEXT, key TEXT, str_value TEXT, int_value INTEGER,
+                float_value REAL);
+            CREATE TABLE segment_metadata (segment_id TEXT, key TEXT, str_value TEXT, int_value INTEGER,
+                float_value REAL);
+            CREATE TABLE segments (id TEXT, type TEXT, scope TEXT, collection TEXT);
+            CREATE TABLE max_seq_id (segment_id TEXT, seq_id);
+            CREATE TABLE embeddings (id INTEGER PRIMARY KEY, segment_id TEXT, embedding_id TEXT, seq_id,
+                UNIQUE (segment_id, embedding_id));
+            CREATE TABLE embedding_metadata (id INTEGER, key TEXT, {values}, PRIMARY KEY (id, key));
+            CREATE TABLE embedding_metadata_array (id INTEGER, key TEXT, {values});
+            CREATE TABLE embeddings_queue (seq_id INTEGER PRIMARY KEY, operation INTEGER, topic TEXT, id TEXT, vector BLOB,
+                encoding TEXT, metadata TEXT);"""
+        )
+        seq_id = (lambda number: number.to_bytes(8, "big")) if old else (lambda number: number)
+        db.execute("INSERT INTO databases VALUES ('d', 'default_database', 'default_tenant')")
+        for number, collection in enumerate(COLLECTIONS):
+            vector, metadata = SEGMENTS[number], SEGMENTS[2 + number]
+            schema = '{"defaults":{"float_list":{"vector_index":{"config":{"space":"cosine"}}}}}'
+            config = ('{"hnsw_configuration":{"space":"l2"}}', None) if old else ("{}", schema)
+            db.execute("INSERT INTO collections VALUES (?, ?, 3, 'd', ?, ?)", (collection, f"c{collection}", *config))
+            db.execute("INSERT INTO segments VALUES (?, ?, 'VECTOR', ?)", (vector, LOCAL, collection))
+            db.execute("INSERT INTO segments VALUES (?, 'sqlite', 'METADATA', ?)", (metadata, collection))
+            db.execute("INSERT INTO max_seq_id VALUES (?, ?), (?, ?)", (vector, seq_id(2), metadata, seq_id(4)))
+            if old:
+                db.execute("INSERT INTO segment_metadata VALUES (?, 'hnsw:space', 'cosine', NULL, NULL)", (vector,))
+                db.execute("INSERT INTO collection_metadata VALUES (?, 'n', NULL, 1, NULL)", (collection,))
+            for at, id in enumerate("abc"):
+                row = 1 + at + 10 * number
+                db.execute("INSERT INTO embeddings VALUES (?, ?, ?, ?)", (row, metadata, id, seq_id(row)))
+                for key, *typed in [
+                    ("chroma:document", "text", None, None, None),
+                    ("f", None, None, 0.5, None),
+                    ("i", None, at, None, None),
+                ][at:]:
+                    db.execute("INSERT INTO embedding_metadata VALUES (?, ?, ?, ?, ?, ?)", (row, key, *typed))
+                if not old:
+                    db.execute("INSERT INTO embedding_metadata_array VALUES (?, 'l', 'x', NULL, NULL, NULL)", (row,))
+        vector = struct.pack("<3f", 1, 2, 3)
+        for seq, (operation, id, metadata) in enumerate(
+            [(0, "c", '{"k":1}'), (1, "a", '{"k":null}'), (2, "d", '{"l":["x",1.5]}'), (3, "b", None)], 3
+        ):
+            collection = COLLECTIONS[seq % 2]
+            encoded = (None, None) if operation == 3 else (vector, "FLOAT32")
+            row = (seq, operation, f"persistent://default/default/{collection}", id, *encoded, metadata)
+            db.execute("INSERT INTO embeddings_queue VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        db.commit()
+        db.close()
+        return path.read_bytes()
+
+
+for name, old in [("0.6", True), ("1.5", False)]:
+    content = database(old)
+    write("persist", name, content)
+    write("persist", f"{name}-cut", content[: len(content) // 2])
+    write("persist", f"{name}-flipped", bytes(byte ^ (at % 700 == 300) for at, byte in enumerate(content)))
 
 # Any bytes are a case; more of them, a larger one.
 random.seed(1)

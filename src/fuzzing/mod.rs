@@ -7,6 +7,8 @@
 pub mod build_index;
 pub mod io_modes;
 pub mod level0;
+#[cfg(feature = "database")]
+pub mod persist;
 pub mod pickle;
 pub mod round_trip;
 pub mod search;

@@ -1,0 +1,175 @@
+//! Property: whatever chroma.sqlite3 holds, its collections are listed and exported, or there is an
+//! error that says what is wrong with a file; in bounded heap; and the persist directory is left as
+//! it is.
+//!
+//! Input: the database. Beside it are two segment directories with the names that the seeds use:
+//! one whose records and ids are good, and one without its pickle.
+
+use std::path::Path;
+
+use super::support::Directory;
+use super::synthetic::{Synthetic, Word};
+use crate::{
+    export_collections, list_collections, CollectionFilter, CollectionState, ColumnarFormat, Error,
+    ExportOptions, MetadataForm, Monitor,
+};
+
+const SEGMENTS: [&str; 2] = [
+    "00000000-0000-4000-8000-00000000000a",
+    "00000000-0000-4000-8000-00000000000b",
+];
+
+/// What writing a table takes, whatever is in it, and what is read of a database of `len` bytes.
+fn heap_limit(len: usize) -> usize {
+    (64 << 20) + 256 * len
+}
+
+fn write(directory: &Directory, database: &[u8]) {
+    directory.write("persist/chroma.sqlite3", database);
+    let index = Synthetic::new(Word::U64, 2, 3, 4);
+    for segment in SEGMENTS {
+        let name = |file: &str| format!("persist/{segment}/{file}");
+        directory.write(&name("header.bin"), &index.header.bytes());
+        directory.write(&name("data_level0.bin"), &index.level0_bytes());
+        directory.write(&name("length.bin"), &[0x3F; 16]);
+        directory.write(&name("link_lists.bin"), &[0; 16]);
+    }
+    let name = format!("persist/{}/index_metadata.pickle", SEGMENTS[0]);
+    directory.write(&name, &pickle());
+}
+
+/// Two ids, as Chroma 1.x writes them.
+fn pickle() -> Vec<u8> {
+    let text = |text: &str| {
+        let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+        [b"X", &length[..], text.as_bytes()].concat()
+    };
+    let number = |number: u32| [&b"J"[..], &number.to_le_bytes()].concat();
+    let pairs = |pairs: &[Vec<u8>]| [&b"}("[..], &pairs.concat(), b"u"].concat();
+    let ids = [(4, "a"), (2, "b")];
+    let by_id: Vec<_> = ids
+        .iter()
+        .flat_map(|(label, id)| [text(id), number(*label)])
+        .collect();
+    let by_label: Vec<_> = ids
+        .iter()
+        .flat_map(|(label, id)| [number(*label), text(id)])
+        .collect();
+    let fields = [
+        text("dimensionality"),
+        b"N".to_vec(),
+        text("total_elements_added"),
+        number(4),
+        text("max_seq_id"),
+        b"N".to_vec(),
+        text("id_to_label"),
+        pairs(&by_id),
+        text("label_to_id"),
+        pairs(&by_label),
+        text("id_to_seq_id"),
+        b"}".to_vec(),
+    ];
+    [&b"\x80\x03"[..], &pairs(&fields), b"."].concat()
+}
+
+/// Names and lengths of all files.
+fn files(directory: &Path, found: &mut Vec<(String, u64)>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            files(&entry.path(), found);
+        } else {
+            let name = entry.path().display().to_string();
+            found.push((name, entry.metadata().unwrap().len()));
+        }
+    }
+    found.sort();
+}
+
+fn assert_about_a_file(error: &Error) {
+    // 101: more metadata keys than there can be columns.
+    assert!(matches!(error.code(), 101 | 200..=299), "{error}");
+}
+
+/// `peak_of` runs a closure, and returns the most heap that was in use while it ran.
+pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
+    let directory = Directory::new();
+    write(&directory, database);
+    let persist = directory.path().join("persist");
+    let mut before = Vec::new();
+    files(&persist, &mut before);
+    let monitor = Monitor::default();
+    let mut listed = None;
+    let mut exported = Vec::new();
+    let peak = peak_of(&mut || {
+        listed = Some(list_collections(
+            &persist,
+            &CollectionFilter::default(),
+            &monitor,
+        ));
+        for (format, metadata) in [
+            (ColumnarFormat::Parquet, MetadataForm::Columns),
+            (ColumnarFormat::ArrowIpc, MetadataForm::Json),
+        ] {
+            let options = ExportOptions::default()
+                .with_format(format)
+                .with_metadata(metadata)
+                .with_index_columns(true);
+            let output = directory.path().join(format.name());
+            let result = export_collections(&persist, &output, &options, &monitor);
+            exported.push((output, result));
+        }
+    });
+    assert!(
+        peak <= heap_limit(database.len()),
+        "{peak} bytes of heap for a database of {}",
+        database.len()
+    );
+    let listed = listed.unwrap();
+    for (output, result) in &exported {
+        match (result, &listed) {
+            (Ok(summary), Ok(list)) => {
+                assert_eq!(summary.files.len(), list.collections.len());
+                let written = std::fs::read_dir(output).unwrap().count();
+                assert_eq!(written, summary.files.len() + 1);
+                for (file, report) in summary.files.iter().zip(&list.collections) {
+                    let vectors = file.vectors_from_index + file.vectors_from_log;
+                    assert_eq!(vectors + file.without_vector, file.rows);
+                    // A vector of the log may turn out to be damaged when it is read.
+                    match file.without_vector == report.without_vector {
+                        true => assert_eq!(file.state, report.state),
+                        false => assert!(matches!(
+                            file.state,
+                            CollectionState::Incomplete | CollectionState::Unsupported
+                        )),
+                    }
+                }
+            }
+            (Err(error), _) => {
+                assert_about_a_file(error);
+                assert!(!output.exists());
+            }
+            (Ok(_), Err(error)) => panic!("exported, though it cannot be listed: {error}"),
+        }
+    }
+    if let Err(error) = &listed {
+        assert_about_a_file(error);
+    }
+    let mut after = Vec::new();
+    files(&persist, &mut after);
+    assert_eq!(after, before);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn holds_for_seeds_and_regressions() {
+        super::super::replay("persist", |database| {
+            super::property(database, |read| {
+                read();
+                0
+            })
+        });
+    }
+}
