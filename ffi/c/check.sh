@@ -31,9 +31,10 @@ echo '#include "hnsw_toolbox.h"' >"$work/alone.c"
 $cc $flags -fsyntax-only "$work/alone.c"
 
 $cc $flags -o "$work/example" "$here/example.c" -L "$libraries" -lhnsw_toolbox "-Wl,-rpath,$libraries"
+$cc $flags -o "$work/collections" "$here/collections.c" -L "$libraries" -lhnsw_toolbox "-Wl,-rpath,$libraries"
 $cc $flags -o "$work/hostile" "$here/hostile.c" -ldl -lpthread
 
-mkdir "$work/example.out" "$work/hostile.out"
+mkdir "$work/example.out" "$work/collections.out" "$work/hostile.out"
 $run "$work/example" "$index" "$work/example.out" >"$work/printed"
 for expected in '"state":"healthy"' '"emitted":960' '"inserted":960' '960 of 960'; do
     grep -q "$expected" "$work/printed" || {
@@ -48,3 +49,15 @@ done
 $run "$work/hostile" "$library" "$index" "$work/hostile.out"
 [ "$(ls "$work/hostile.out" | wc -l)" -eq 8 ]
 [ ! -e "$work/hostile.out/never" ]
+
+tar -xzf "$root/tests/fixtures/persist/1.5.9.tar.gz" -C "$work"
+$run "$work/collections" "$work/persist" "$work/collections.out" >"$work/printed"
+for expected in '"name":"schema_cosine"' '"rows":4917' '4917 of 4917'; do
+    grep -q "$expected" "$work/printed" || {
+        cat "$work/printed" >&2
+        echo "the collections did not print $expected" >&2
+        exit 1
+    }
+done
+[ "$(ls "$work/collections.out/all" | wc -l)" -eq 13 ]
+[ "$(ls "$work/collections.out")" = all ]

@@ -1,0 +1,77 @@
+/* Lists the collections of a Chroma persist directory, and exports them.
+ *
+ *     cc -I ffi/include -o collections ffi/c/collections.c -L target/release -lhnsw_toolbox
+ *     LD_LIBRARY_PATH=target/release ./collections PERSIST_DIR OUTPUT_DIR
+ */
+
+#include <stdio.h>
+
+#include "hnsw_toolbox.h"
+
+/* Prints the response and releases it, or prints the error. */
+static int finish(const char *what, char *response) {
+    if (response == NULL) {
+        fprintf(stderr, "%s failed with code %u: %s\n", what,
+                (unsigned)hnsw_toolbox_get_last_error_code(), hnsw_toolbox_get_last_error());
+        return 1;
+    }
+    printf("%s\n", response);
+    hnsw_toolbox_free_string(response);
+    return 0;
+}
+
+/* A call that must fail with a code. */
+static int refused(char *response, unsigned code) {
+    if (response == NULL && hnsw_toolbox_get_last_error_code() == code) {
+        return 0;
+    }
+    fprintf(stderr, "code %u was expected, not %u\n", code,
+            (unsigned)hnsw_toolbox_get_last_error_code());
+    hnsw_toolbox_free_string(response);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s PERSIST_DIR OUTPUT_DIR\n", argv[0]);
+        return 2;
+    }
+
+    /* A program that takes paths from others uses a JSON library here: paths need escapes. */
+    char request[8192];
+    snprintf(request, sizeof request, "{\"persist_dir\": \"%s\"}", argv[1]);
+    if (finish("list", hnsw_toolbox_list_collections(request)) != 0) {
+        return 1;
+    }
+
+    uint64_t token = hnsw_toolbox_token_new();
+    snprintf(request, sizeof request,
+             "{\"persist_dir\": \"%s\", \"output_path\": \"%s/all\", \"output_format\": \"arrow_ipc\","
+             " \"metadata\": \"columns\", \"index_columns\": true, \"token\": %llu}",
+             argv[1], argv[2], (unsigned long long)token);
+    if (finish("export", hnsw_toolbox_export(request)) != 0) {
+        return 1;
+    }
+    uint64_t done = 0, total = 0;
+    hnsw_toolbox_token_progress(token, &done, &total);
+    printf("%llu of %llu\n", (unsigned long long)done, (unsigned long long)total);
+
+    /* The directory is there now. A cancelled call writes nothing. */
+    int status = refused(hnsw_toolbox_export(request), 301);
+    hnsw_toolbox_token_cancel(token);
+    snprintf(request, sizeof request,
+             "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"token\": %llu}",
+             argv[1], argv[2], (unsigned long long)token);
+    status |= refused(hnsw_toolbox_export(request), 400);
+    hnsw_toolbox_token_free(token);
+
+    snprintf(request, sizeof request,
+             "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"collections\": [\"nobody\"]}",
+             argv[1], argv[2]);
+    status |= refused(hnsw_toolbox_export(request), 101);
+    snprintf(request, sizeof request, "{\"persist_dir\": \"%s\"}", argv[2]);
+    status |= refused(hnsw_toolbox_list_collections(request), 301);
+    status |= refused(hnsw_toolbox_list_collections("{}"), 101);
+    status |= refused(hnsw_toolbox_export(NULL), 100);
+    return status;
+}
