@@ -15,7 +15,7 @@ GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench \
-	bench-peers bench-search bench-order \
+	bench-peers bench-search bench-order bench-export \
 	cargo-fuzz fuzz fuzz-smoke interop deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -88,6 +88,10 @@ bench-order: build-release ## Measure what the order of rows and equal rows do t
 bench-search: ## Measure searching, compared with hnswlib and fast-hnsw
 	python3 benches/graphs/graphs.py --search --sizes 100000x384,1000000x96
 
+bench-export: build-release ## Measure exporting collections, next to Chroma's get() and to cp
+	tests/interop/venv
+	$${CARGO_TARGET_DIR:-target}/interop-venv/bin/python benches/export/bench_export.py target/release/hnsw-toolbox
+
 FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi
 TARGET ?= level0
 SECONDS ?= 60
@@ -111,7 +115,7 @@ fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
 	$(FUZZ) build $(FUZZ_BUILD)
 	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 || exit 1; done
 
-interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write
+interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write, and compare exports with Chroma
 	tests/interop/run target/debug/hnsw-toolbox
 
 deny: ## Check the dependencies: licences, duplicates, sources, known vulnerabilities

@@ -1,0 +1,116 @@
+"""How long an export takes, beside Chroma's own `get()` and beside `cp -r`, and how much memory.
+
+    bench_export.py PATH_OF_HNSW_TOOLBOX [RECORDS [DIMENSION]]
+
+Chroma 1.5 makes a persist directory of RECORDS × DIMENSION (100,000 × 384) with documents of 500 bytes and metadata.
+Then, three times in turn: `cp -r` of it; the export of it; and `get(include=[embeddings, documents, metadatas])`, paged
+through, each in a process of its own. The median of each is shown, and the peak of resident memory. A larger directory
+is synthetic, of 1,000,000 × 384, and shows memory only; HNSW_TOOLBOX_BENCH_LARGE=0 leaves it out.
+"""
+
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PAGE = 5000
+ROUNDS = 3
+
+WRITE = """
+import sys, random, os
+os.environ["ANONYMIZED_TELEMETRY"] = "False"
+import chromadb, numpy as np
+path, records, dimension = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+rng = random.Random(14)
+words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(5000)]
+client = chromadb.PersistentClient(path=path)
+configuration = {"hnsw": {"space": "cosine", "ef_construction": 20, "max_neighbors": 16}}
+collection = client.create_collection("bench", configuration=configuration)
+vectors = np.random.default_rng(14).standard_normal((records, dimension), dtype=np.float32)
+for start in range(0, records, 5000):
+    rows = range(start, min(start + 5000, records))
+    collection.add(
+        ids=[f"record-{row:08}" for row in rows],
+        embeddings=vectors[start : start + 5000],
+        documents=[" ".join(rng.choices(words, k=63))[:500] for row in rows],
+        metadatas=[{"page": row % 100, "score": rng.random(), "source": f"file-{row % 1000}.txt"} for row in rows],
+    )
+"""
+
+GET = """
+import sys, os
+os.environ["ANONYMIZED_TELEMETRY"] = "False"
+import chromadb
+collection = chromadb.PersistentClient(path=sys.argv[1]).get_collection("bench")
+rows = 0
+while True:
+    page = collection.get(include=["embeddings", "documents", "metadatas"], limit=int(sys.argv[2]), offset=rows)
+    if not page["ids"]:
+        break
+    rows += len(page["ids"])
+print(rows)
+"""
+
+
+def timed(command):
+    """Seconds, seconds of processor time, and MiB at most."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def size(directory):
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def show(name, runs, base=None):
+    wall, processor, memory = (statistics.median(values) for values in zip(*runs))
+    ratio = f", {wall / base:.2f} x cp -r" if base else ""
+    print(f"{name:<22}{wall:8.2f} s{processor:8.2f} s of processor{memory:8.0f} MiB{ratio}")
+    return wall
+
+
+def compare(toolbox, directory, records, dimension):
+    persist = directory / "persist"
+    subprocess.run([sys.executable, "-c", WRITE, persist, str(records), str(dimension)], check=True)
+    print(f"{records} x {dimension}, {size(persist) / 2**20:.0f} MiB")
+    copies, exports, gets = [], [], []
+    for _ in range(ROUNDS):
+        copies.append(timed(["cp", "-r", persist, directory / "copy"]))
+        shutil.rmtree(directory / "copy")
+        exports.append(timed([toolbox, "export", persist, "-o", directory / "out", "--quiet"]))
+        shutil.rmtree(directory / "out")
+        gets.append(timed([sys.executable, "-c", GET, persist, str(PAGE)]))
+    base = show("cp -r", copies)
+    export = show("export", exports, base)
+    get = show("get(), paged", gets, base)
+    print(f"the export takes 1/{get / export:.0f} of the time of get()")
+
+
+def large(toolbox, directory):
+    records, dimension = 1_000_000, 384
+    persist = directory / "large"
+    subprocess.run([sys.executable, HERE / "synthetic_persist.py", persist, str(records), str(dimension)], check=True)
+    pickle = max(path.stat().st_size for path in persist.rglob("index_metadata.pickle"))
+    _, _, memory = timed([toolbox, "export", persist, "-o", directory / "out", "--quiet"])
+    limit = 64 + (48 * records + pickle) / 2**20
+    print(f"{records} x {dimension}, {size(persist) / 2**20:.0f} MiB: {memory:.0f} MiB at most, of {limit:.0f} that it may take")
+
+
+def main(toolbox, records=100_000, dimension=384):
+    with tempfile.TemporaryDirectory() as directory:
+        directory = pathlib.Path(directory)
+        compare(toolbox, directory, int(records), int(dimension))
+        if os.environ.get("HNSW_TOOLBOX_BENCH_LARGE") != "0":
+            large(toolbox, directory)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
