@@ -84,6 +84,10 @@ impl Database {
                 match rows.next() {
                     Ok(Some(row)) => {
                         let rowid = integer(row, 0).unwrap_or(last);
+                        // Damaged pages may lead back to earlier ones, for ever.
+                        if next.is_none_or(|next| rowid < next) {
+                            break;
+                        }
                         if visit(rowid, row)?.is_break() {
                             return Ok(damage);
                         }
@@ -117,7 +121,7 @@ impl Database {
             // The page of the next row can be reached, so it is the row that cannot be read.
             Reached::Row(rowid) => {
                 damage.rows += 1;
-                return Ok(rowid.checked_add(1));
+                return Ok(rowid.max(first).checked_add(1));
             }
             Reached::End => return Ok(None),
             Reached::Damage => {}
@@ -145,7 +149,7 @@ impl Database {
             }
         }
         Ok(match found.1 {
-            Reached::Row(rowid) => Some(rowid),
+            Reached::Row(rowid) => Some(rowid.max(failed.saturating_add(1))),
             _ => None,
         })
     }
