@@ -1,6 +1,6 @@
 //! One bit for each number.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory;
 
 /// A set of numbers below a fixed length.
@@ -69,6 +69,82 @@ impl Bits {
     }
 }
 
+/// Words of bits before which the bits that are set are counted: a cache line.
+const COUNTED_WORDS: usize = 8;
+
+/// A set of numbers below 2³², and the position of each among them.
+#[derive(Debug, Default)]
+pub(crate) struct Ranks {
+    bits: Bits,
+    /// How many bits are set before each [`COUNTED_WORDS`] words.
+    before: Vec<u32>,
+    count: u32,
+}
+
+impl Ranks {
+    /// `bits` must have no more than `u32::MAX` bits.
+    pub(crate) fn of(bits: Bits) -> Result<Self> {
+        let groups = bits.0.chunks(COUNTED_WORDS);
+        let mut before = memory::with_capacity(groups.len(), "number the records that stay")?;
+        let mut count = 0_u32;
+        for words in groups {
+            before.push(count);
+            let ones: u32 = words.iter().map(|word| word.count_ones()).sum();
+            count = count
+                .checked_add(ones)
+                .ok_or_else(|| Error::internal("more than 2³² numbers in a set"))?;
+        }
+        Ok(Self {
+            bits,
+            before,
+            count,
+        })
+    }
+
+    /// How many numbers are in the set.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, at: u32) -> bool {
+        self.bits.contains(at.into())
+    }
+
+    /// How many numbers of the set are below `at`.
+    #[inline]
+    pub(crate) fn rank(&self, at: u32) -> u32 {
+        let word = at as usize / 64;
+        let first = word - word % COUNTED_WORDS;
+        let before = self.before.get(word / COUNTED_WORDS);
+        let Some((before, words)) = before.zip(self.bits.0.get(first..)) else {
+            return self.count;
+        };
+        let whole: u32 = words
+            .iter()
+            .take(word - first)
+            .map(|word| word.count_ones())
+            .sum();
+        let below = (1_u64 << (at % 64)).wrapping_sub(1);
+        let rest = words
+            .get(word - first)
+            .map_or(0, |word| (word & below).count_ones());
+        before + whole + rest
+    }
+
+    /// The numbers, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0_u32..).zip(&self.bits.0).flat_map(|(word, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros();
+                left &= left.wrapping_sub(1);
+                (bit < 64).then(|| word * 64 + bit)
+            })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +167,22 @@ mod tests {
             bits.insert(at);
         }
         assert_eq!(bits.first_absent(130), None);
+    }
+
+    #[test]
+    fn ranks_count_what_is_below() {
+        let members = [0, 1, 5, 63, 64, 511, 512, 513, 1500, 1999];
+        let mut bits = Bits::with_len(2000).unwrap();
+        for at in members {
+            bits.insert(at.into());
+        }
+        let ranks = Ranks::of(bits).unwrap();
+        assert_eq!(ranks.count(), 10);
+        assert!(ranks.iter().eq(members));
+        for at in 0..3000_u32 {
+            let below = members.iter().filter(|member| **member < at).count();
+            assert_eq!(ranks.rank(at) as usize, below, "{at}");
+            assert_eq!(ranks.contains(at), members.contains(&at));
+        }
     }
 }

@@ -7,7 +7,8 @@
 //! - [`extract_index`] streams its records to a callback, each borrowed from the mapped file;
 //! - [`extract_index_to_columnar`] writes them to a Parquet or Arrow IPC file;
 //! - [`inspect_index`] reports what the directory contains;
-//! - [`verify_index`] checks it for damage.
+//! - [`verify_index`] checks it for damage;
+//! - [`repair_index`] writes a healthy directory, which Chroma loads in its place.
 //!
 //! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file, which
 //! [`HnswIndex`] searches where it lies.
@@ -88,6 +89,23 @@
 //! # Ok::<(), hnsw_toolbox::Error>(())
 //! ```
 //!
+//! Write a directory without deleted records and damage, and show how Chroma gets to use it:
+//!
+//! ```
+//! use hnsw_toolbox::{repair_index, Monitor, RepairOptions};
+//!
+//! # let index_dir = "tests/fixtures/chroma/1.5.9/cosine/segment";
+//! # let scratch = tempfile::tempdir()?;
+//! # let new_dir = scratch.path().join("new");
+//! let options = RepairOptions::default();
+//! let summary = repair_index(index_dir, &new_dir, &options, &Monitor::default())?;
+//! for step in &summary.steps {
+//!     println!("{step}");
+//! }
+//! assert_eq!(summary.records + summary.deleted_removed, summary.scanned);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Files that change
 //!
 //! Index files are mapped into memory by default. When another process *truncates* a mapped file,
@@ -138,6 +156,7 @@ mod memory;
 mod path;
 mod progress;
 mod recall;
+mod repair;
 mod search;
 mod threads;
 mod verify;
@@ -170,6 +189,9 @@ pub use io::file::IoMode;
 pub use path::display_path;
 pub use progress::{CancelToken, Monitor, Progress};
 pub use recall::{measure_recall, RecallOptions, RecallQueries, RecallReport, RecallRow};
+#[cfg(feature = "database")]
+pub use repair::RepairedCollection;
+pub use repair::{repair_index, MetricSource, RepairLinks, RepairOptions, RepairSummary, Space};
 pub use search::queries::{search_index, search_index_to_columnar, SearchOptions, SearchSummary};
 pub use search::{HnswIndex, Neighbour, OpenOptions};
 pub use verify::{

@@ -12,6 +12,7 @@ use crate::export::{export_collections, ExportOptions, ExportSummary};
 use crate::extract::{extract_index_to_columnar, ColumnarOptions, ExtractSummary};
 use crate::graph::distance::Metric;
 use crate::progress::Monitor;
+use crate::repair::{repair_index, RepairOptions, RepairSummary};
 use crate::search::queries::{search_index_to_columnar, SearchOptions, SearchSummary};
 
 /// Fails when 16 MiB more could not be allocated. `action` says in the error what they are for.
@@ -139,6 +140,29 @@ pub fn search(
         queries_path,
         output_path,
         output_format: options.output_format,
+        summary,
+    })
+}
+
+/// The answer to a request to repair.
+#[derive(Clone, Debug, Serialize)]
+pub struct RepairResponse {
+    /// The new directory, as it was asked for.
+    pub output_path: PathBuf,
+    /// What was done.
+    pub summary: RepairSummary,
+}
+
+/// As [`repair_index`].
+pub fn repair(
+    index_dir: PathBuf,
+    output_path: PathBuf,
+    options: &RepairOptions,
+    monitor: &Monitor<'_>,
+) -> Result<RepairResponse> {
+    let summary = repair_index(index_dir, &output_path, options, monitor)?;
+    Ok(RepairResponse {
+        output_path,
         summary,
     })
 }

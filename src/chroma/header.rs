@@ -19,7 +19,7 @@ pub(crate) const MAX_COUNT: u64 = u32::MAX as u64;
 pub(crate) const PERSISTED_VERSION: i32 = 1;
 
 /// The entry point of an empty index.
-const NO_ENTRY_POINT: u32 = u32::MAX;
+pub(super) const NO_ENTRY_POINT: u32 = u32::MAX;
 
 /// Relative difference allowed between `mult` and 1/ln m: it was computed by another C library.
 const MULT_TOLERANCE: f64 = 1e-9;

@@ -11,7 +11,7 @@
 //! ```
 
 use zerocopy::little_endian::{F64, I32, U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -34,7 +34,7 @@ impl Word for U32 {
 }
 
 /// The whole of `header.bin`.
-#[derive(FromBytes, Immutable, KnownLayout)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawHeader<W> {
     pub(crate) persisted_version: I32,
@@ -59,7 +59,7 @@ pub(crate) const HEADER_SIZE_32: usize = size_of::<RawHeader<U32>>();
 const _: () = assert!(HEADER_SIZE_64 == 100 && HEADER_SIZE_32 == 60);
 
 /// The start of a level-0 record. The neighbours' ids follow.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct LinksHeader {
     pub(crate) count: U16,

@@ -19,6 +19,7 @@ mod persist;
 pub(crate) mod pickle;
 pub(crate) mod record;
 pub(crate) mod segment;
+pub(crate) mod write;
 
 pub use header::IndexHeader;
 pub use labels::LabelRange;

@@ -77,6 +77,11 @@ impl RecordLayout {
         })
     }
 
+    /// Bytes of a record.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Components of a vector.
     pub(crate) fn dimension(&self) -> usize {
         self.dimension

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
-    Metric, SearchOptions, VectorForm,
+    Metric, RepairLinks, SearchOptions, Space, VectorForm,
 };
 
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
@@ -40,6 +40,10 @@ pub(super) enum Command {
     /// writes included, which are in chroma.sqlite3 only. Nothing is written into PERSIST_DIR.
     #[cfg(feature = "database")]
     Export(ExportArguments),
+    /// Write a healthy index directory in the place of a damaged or bloated one.
+    ///
+    /// INDEX_DIR is only read. The last lines printed are the steps to have Chroma use NEW_DIR.
+    Repair(RepairArguments),
     /// Find the nearest vectors of a .hnsw index for each row of a Parquet or Arrow IPC file.
     ///
     /// Without -o, each neighbour is printed on a line: the query's row, the neighbour's label and
@@ -275,6 +279,63 @@ pub(super) struct ExportArguments {
     /// Compression of Parquet pages: none, snappy or zstd.
     #[arg(long, default_value_t)]
     pub(super) compression: Compression,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RepairArguments {
+    /// Chroma's vector segment directory (the one with header.bin); with --collection, the persist
+    /// directory (the one with chroma.sqlite3).
+    #[arg(value_name = "SEGMENT_DIR|PERSIST_DIR")]
+    pub(super) index_dir: PathBuf,
+
+    /// The directory to write, where nothing may be yet.
+    #[arg(short, long, value_name = "NEW_DIR")]
+    pub(super) output: PathBuf,
+
+    /// The name of the collection: its records are those of the index and of the log, as export
+    /// merges them, so that an index that is lost comes back as far as the log has it.
+    #[arg(long, value_name = "NAME")]
+    pub(super) collection: Option<String>,
+
+    /// The database of the collection, where several have one of that name.
+    #[arg(long, requires = "collection")]
+    pub(super) database: Option<String>,
+
+    /// The tenant of the database.
+    #[arg(long, requires = "collection")]
+    pub(super) tenant: Option<String>,
+
+    /// keep: the index's own links, without the records that go; build: those of a new graph.
+    /// Without it, keep where the links are sound, else build.
+    #[arg(long)]
+    pub(super) links: Option<RepairLinks>,
+
+    /// The collection's metric, where no database says it: l2, cosine or ip. A new graph needs it.
+    #[arg(long)]
+    pub(super) metric: Option<Space>,
+
+    /// Implied, and there because extract needs it: what is damaged is left out.
+    #[arg(long = "salvage")]
+    pub(super) _salvage: bool,
+
+    /// With --m, the layout of the records if header.bin is lost.
+    #[arg(long, value_name = "N", requires = "m", conflicts_with = "collection")]
+    pub(super) dimension: Option<usize>,
+
+    /// The parameter M of the index if header.bin is lost.
+    #[arg(long, value_name = "N", requires = "dimension")]
+    pub(super) m: Option<usize>,
+
+    /// Threads to use. All cores, at most 8, when not given.
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
+    /// How the index is read: mmap, or read, which survives a file that shrinks meanwhile.
+    #[arg(long, default_value_t)]
+    pub(super) io: IoMode,
 
     #[command(flatten)]
     pub(super) work: WorkArguments,

@@ -15,6 +15,7 @@ mod hnsw;
 mod inspect;
 mod progress;
 mod recall;
+mod repair;
 mod search;
 mod signals;
 mod verify;
@@ -69,6 +70,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Export(arguments) => export::run(arguments, &cancel),
         Command::Search(arguments) => search::run(arguments, &cancel),
         Command::Recall(arguments) => recall::run(arguments, &cancel),
+        Command::Repair(arguments) => repair::run(arguments, &cancel),
     };
     match result {
         Ok(status) => status,

@@ -86,6 +86,8 @@ mod tests {
             space_in_metadata: None,
             vector_segment: None,
             metadata_segment: None,
+            m: None,
+            ef_construction: None,
             configured_by_rust: false,
         }
     }

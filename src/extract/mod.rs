@@ -2,7 +2,7 @@
 
 mod join;
 pub(crate) mod rows;
-mod salvage;
+pub(crate) mod salvage;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -47,12 +47,15 @@ impl Metric {
     }
 }
 
-/// Vectors of one dimension, row after row.
+/// Vectors of one dimension, row after row, or each in a record with other things.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vectors<'a> {
     data: &'a [f32],
     dimension: usize,
     len: u32,
+    /// Elements before the vector in each record, and of each record.
+    offset: usize,
+    stride: usize,
 }
 
 impl<'a> Vectors<'a> {
@@ -71,6 +74,27 @@ impl<'a> Vectors<'a> {
             data,
             dimension,
             len,
+            offset: 0,
+            stride: dimension,
+        })
+    }
+
+    /// The vectors of records of `stride` elements, in each of which `dimension` elements from
+    /// `offset` on are the vector, whatever the others mean. `data` must hold whole records, fewer
+    /// than `u32::MAX` of them.
+    pub(crate) fn in_records(
+        data: &'a [f32],
+        dimension: usize,
+        offset: usize,
+        stride: usize,
+    ) -> Result<Self> {
+        if dimension == 0 || offset.checked_add(dimension).is_none_or(|end| end > stride) {
+            return Err(Error::internal("vectors that do not fit their records"));
+        }
+        Ok(Self {
+            dimension,
+            offset,
+            ..Self::new(data, stride)?
         })
     }
 
@@ -91,7 +115,9 @@ impl<'a> Vectors<'a> {
     /// The vector of a node, empty for one that does not exist.
     #[inline(always)]
     pub(crate) fn get(&self, node: u32) -> &'a [f32] {
-        let start = (node as usize).wrapping_mul(self.dimension);
+        let start = (node as usize)
+            .wrapping_mul(self.stride)
+            .wrapping_add(self.offset);
         let vector = self.data.get(start..start.wrapping_add(self.dimension));
         debug_assert!(vector.is_some(), "node {node} does not exist");
         vector.unwrap_or_default()

@@ -2,6 +2,8 @@
 
 mod attach;
 pub(crate) mod candidate;
+pub(crate) mod compact;
+pub(crate) mod connect;
 pub(crate) mod distance;
 mod equal;
 pub(crate) mod exact;
@@ -15,7 +17,8 @@ mod random;
 pub(crate) mod range;
 mod reach;
 pub(crate) mod search;
-mod workers;
+pub(crate) mod sketch;
+pub(crate) mod workers;
 
 use std::ops::RangeInclusive;
 

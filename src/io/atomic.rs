@@ -1,4 +1,4 @@
-//! Output files that appear whole or not at all.
+//! Output files and directories that appear whole or not at all.
 //!
 //! What is written goes to a temporary file next to the target, `.hnsw-toolbox-<pid>-<n>.tmp`,
 //! which is synced and renamed over the target at the end. While it is being written it is locked,
@@ -8,12 +8,14 @@ use std::fs::{File, FileType, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{sync_channel, SyncSender};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
+use crate::io::file::write_all_at;
 use crate::io::mmap::check_headroom;
 use crate::io::protected::Protected;
-use crate::io::temporary;
+use crate::io::temporary::{self, TemporaryDirectory};
 
 /// Pages and record batches are larger and pass through unbuffered; this gathers what is between.
 const BUFFER: usize = 64 << 10;
@@ -141,12 +143,136 @@ impl Drop for AtomicFile {
     }
 }
 
+/// A directory that takes its name only when it is complete, and only where nothing is. Dropped
+/// before that, it is removed.
+#[derive(Debug)]
+pub(crate) struct AtomicDirectory {
+    directory: TemporaryDirectory,
+    target: PathBuf,
+}
+
+impl AtomicDirectory {
+    /// Starts a directory that will be `target`, where nothing may be. Missing parent directories
+    /// are created.
+    pub(crate) fn create(target: &Path) -> Result<Self> {
+        require_vacant(target)?;
+        check_headroom("write it").map_err(|error| error.in_file(target))?;
+        let parent = parent(target);
+        std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
+        Ok(Self {
+            directory: TemporaryDirectory::create_public(parent)?,
+            target: target.to_path_buf(),
+        })
+    }
+
+    /// Where the directory is until it is complete.
+    pub(crate) fn temporary(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts a file of the directory.
+    pub(crate) fn create_file(&self, name: &str) -> Result<DirectoryFile> {
+        let target = self.target.join(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.temporary().join(name))
+            .map_err(Error::io(&target, "create"))?;
+        Ok(DirectoryFile {
+            file,
+            target,
+            end: 0,
+            early_sync: Mutex::default(),
+        })
+    }
+
+    /// Gives the directory its name. Its files must have been [finished](DirectoryFile::finish).
+    ///
+    /// Should an empty directory appear at the target in the meantime, it is replaced; anything
+    /// else makes this fail.
+    pub(crate) fn commit(self) -> Result<()> {
+        let Self { directory, target } = self;
+        sync_directory(directory.path());
+        require_vacant(&target)?;
+        directory.rename_to(&target)?;
+        sync_directory(parent(&target));
+        Ok(())
+    }
+}
+
+/// A file of an [`AtomicDirectory`], which any thread may write to.
+#[derive(Debug)]
+pub(crate) struct DirectoryFile {
+    file: File,
+    target: PathBuf,
+    /// Where [`Write`] goes on.
+    end: u64,
+    early_sync: Mutex<EarlySync>,
+}
+
+impl DirectoryFile {
+    /// The open file, to be read.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The error of an action, as an infinitive, that failed.
+    pub(crate) fn error(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
+        let target = self.target.clone();
+        move |source| Error::io(&target, action)(source)
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.try_write_at(bytes, offset)
+            .map_err(Error::io(&self.target, "write"))
+    }
+
+    fn try_write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        write_all_at(&self.file, bytes, offset)?;
+        let early_sync = self.early_sync.lock();
+        early_sync
+            .unwrap_or_else(PoisonError::into_inner)
+            .written(&self.file, bytes.len() as u64)
+    }
+
+    /// Makes the file durable.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.early_sync
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join()
+            .and_then(|()| self.file.sync_all())
+            .map_err(Error::io(&self.target, "sync"))
+    }
+}
+
+impl Write for DirectoryFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.try_write_at(bytes, self.end)?;
+        self.end = self.end.saturating_add(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A thread that syncs while the file is still being written, so that the disk is busy too and
 /// little is left for the sync at the end.
 #[derive(Debug, Default)]
 struct EarlySync {
     unsynced: u64,
     thread: Option<(SyncSender<()>, JoinHandle<io::Result<()>>)>,
+}
+
+impl Drop for EarlySync {
+    fn drop(&mut self) {
+        // The thread holds the file open, and must not outlive the call that started it.
+        let _ = self.join();
+    }
 }
 
 impl EarlySync {
@@ -215,6 +341,25 @@ pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Fails when there is anything at `target`.
+pub(crate) fn require_vacant(target: &Path) -> Result<()> {
+    let unusable = |found: &'static str| Error::UnusablePath {
+        path: target.to_path_buf(),
+        found: found.into(),
+        expected: "the path of a new directory, where nothing is yet".into(),
+    };
+    if target.file_name().is_none() {
+        return Err(unusable("a path without a name"));
+    }
+    match std::fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(target, "look up the output path")(error)),
+        Ok(found) if found.is_dir() => Err(unusable("a directory")),
+        Ok(found) if found.is_symlink() => Err(unusable("a symbolic link")),
+        Ok(_) => Err(unusable("a file")),
+    }
 }
 
 fn parent(path: &Path) -> &Path {
@@ -403,5 +548,60 @@ mod tests {
             .unwrap();
         let mode = std::fs::metadata(&target).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_directory_appears_only_when_committed() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("deep/er/out");
+        let directory = AtomicDirectory::create(&target).unwrap();
+        let mut file = directory.create_file("a").unwrap();
+        file.write_all(b"one").unwrap();
+        file.write_all(b"two").unwrap();
+        file.write_at(b"TH", 3).unwrap();
+        file.finish().unwrap();
+        assert!(directory.create_file("a").is_err());
+        assert!(!target.exists());
+        directory.commit().unwrap();
+        assert_eq!(std::fs::read(target.join("a")).unwrap(), b"oneTHo");
+        assert_eq!(names(target.parent().unwrap()), ["out"]);
+        assert_eq!(names(&target), ["a"]);
+    }
+
+    #[test]
+    fn a_dropped_directory_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = AtomicDirectory::create(&parent.path().join("out")).unwrap();
+        let mut file = directory.create_file("a").unwrap();
+        // Enough for the thread that syncs.
+        file.write_all(&vec![1; 33 << 20]).unwrap();
+        drop(file);
+        drop(directory);
+        assert!(names(parent.path()).is_empty());
+    }
+
+    #[test]
+    fn a_directory_never_replaces_anything() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("out");
+        let put: [fn(&Path); 2] = [
+            |path| std::fs::create_dir(path).unwrap(),
+            |path| std::fs::write(path, b"old").unwrap(),
+        ];
+        for put in put {
+            let early = AtomicDirectory::create(&target).unwrap();
+            put(&target);
+            for error in [
+                AtomicDirectory::create(&target).map(drop).unwrap_err(),
+                early.commit().unwrap_err(),
+            ] {
+                assert!(matches!(error, Error::UnusablePath { .. }), "{error:?}");
+            }
+            assert_eq!(names(parent.path()), ["out"]);
+            let _ = std::fs::remove_dir(&target);
+            let _ = std::fs::remove_file(&target);
+        }
+        assert!(AtomicDirectory::create(Path::new("/")).is_err());
+        assert!(AtomicDirectory::create(&parent.path().join("x/..")).is_err());
     }
 }

@@ -272,6 +272,22 @@ impl InputFile {
         Map::new(&self.file, 0, len).map_err(Error::io(&self.path, "map into memory"))
     }
 
+    /// Reads `bytes.len()` bytes at `offset`, whatever the access: for many short ranges in no
+    /// order, of which a map would hold ever more.
+    pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        read_exact_at(&self.file, bytes, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::InputChanged {
+                path: self.path.clone(),
+                found: format!(
+                    "its end before byte {}",
+                    offset.saturating_add(bytes.len() as u64)
+                ),
+                expected: format!("{} bytes", self.len()),
+            },
+            _ => Error::io(&self.path, "read")(error),
+        })
+    }
+
     /// Fails when the open file, or the file now at its path, is not what was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let open = self
@@ -397,14 +413,7 @@ impl FileWindow<'_> {
                     .as_mut_bytes()
                     .get_mut(..size)
                     .ok_or_else(|| Error::internal("window buffer too small"))?;
-                read_exact_at(&input.file, bytes, start).map_err(|error| match error.kind() {
-                    io::ErrorKind::UnexpectedEof => Error::InputChanged {
-                        path: input.path.clone(),
-                        found: format!("its end before byte {}", start.saturating_add(size as u64)),
-                        expected: format!("{} bytes", input.len()),
-                    },
-                    _ => Error::io(&input.path, "read")(error),
-                })?;
+                input.read_at(bytes, start)?;
                 self.held = Held::Buffer { words, len: size };
             }
         }
@@ -417,18 +426,40 @@ impl FileWindow<'_> {
 }
 
 #[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
 }
 
 #[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !bytes.is_empty() {
         match file.seek_read(bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 bytes = bytes.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !bytes.is_empty() {
+        match file.seek_write(bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = bytes.get(count..).unwrap_or_default();
                 offset += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -46,6 +46,7 @@ pub(crate) struct TemporaryDirectory {
 
 impl TemporaryDirectory {
     /// Creates a directory in `parent`, which nobody else may read.
+    #[cfg(any(test, feature = "database"))]
     pub(crate) fn create_private(parent: &Path) -> Result<Self> {
         Self::create(parent, true)
     }

@@ -117,9 +117,18 @@ pub fn verify_index(
 
 /// Checks everything that the files of a segment promise.
 pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Result<VerifyReport> {
+    verify_with(files, true, monitor)
+}
+
+/// The same, without a walk over the graph.
+pub(crate) fn examine(files: &SegmentFiles, monitor: &Monitor<'_>) -> Result<VerifyReport> {
+    verify_with(files, false, monitor)
+}
+
+fn verify_with(files: &SegmentFiles, walk: bool, monitor: &Monitor<'_>) -> Result<VerifyReport> {
     files.open_all()?;
     let mut findings = Findings::new();
-    let (live, deleted, is_empty) = verify_files(files, &mut findings, monitor)?;
+    let (live, deleted, is_empty) = verify_files(files, walk, &mut findings, monitor)?;
     files.check_unchanged()?;
     let (findings, found) = findings.finish();
     let state = match found {
@@ -138,6 +147,7 @@ pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Res
 /// Returns the numbers of live and deleted records, and whether the header counts none.
 fn verify_files(
     files: &SegmentFiles,
+    walk: bool,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<(u64, u64, bool)> {
@@ -188,7 +198,7 @@ fn verify_files(
 
     let mut links = files.read_link_lists(&header)?;
     let upper = links::check(links.as_mut(), &header, findings, monitor)?;
-    if let Some(level0) = &mut level0 {
+    if let Some(level0) = level0.as_mut().filter(|_| walk) {
         let mut sparse = files.read_level0_for_lookups(layout, level0.count())?;
         let links = links.as_mut().map(|links| (links, &upper));
         let entry_point = header.enterpoint_node;

@@ -12,6 +12,7 @@ mod hostile_index;
 #[cfg(feature = "database")]
 mod persist;
 mod protected_files;
+mod repair;
 mod round_trip;
 mod salvage;
 mod search;

@@ -108,10 +108,11 @@ fn without_records(directory: &Path, why: String, monitor: &Monitor<'_>) -> Resu
 }
 
 /// The words of an error that says that a file cannot be used; others end the work.
-fn recoverable(error: Error) -> Result<String> {
+pub(crate) fn recoverable(error: Error) -> Result<String> {
     match error {
         Error::CorruptIndex { .. }
         | Error::CorruptMetadata { .. }
+        | Error::CorruptDatabase { .. }
         | Error::Unsupported { .. }
         | Error::UnusablePath { .. } => Ok(error.to_string()),
         Error::Io { .. } => Ok(error.to_string()),

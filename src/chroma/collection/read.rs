@@ -238,13 +238,15 @@ impl Vectors<'_> {
     }
 }
 
-/// Divides a vector by its norm, as hnswlib does when it takes one up.
-fn normalize(vector: &mut [f32]) {
-    let norm: f32 = vector.iter().map(|component| component * component).sum();
-    let scale = 1.0 / (norm.sqrt() + 1e-30);
+/// Divides a vector by its norm, as hnswlib does when it takes one up, and gives the norm.
+pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
+    let squares: f32 = vector.iter().map(|component| component * component).sum();
+    let norm = squares.sqrt();
+    let scale = 1.0 / (norm + 1e-30);
     for component in vector {
         *component *= scale;
     }
+    norm
 }
 
 /// Merges what the log says of a record into it.

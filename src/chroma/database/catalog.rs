@@ -96,6 +96,9 @@ pub(crate) struct Collection {
     pub(crate) space_in_metadata: Option<String>,
     pub(crate) vector_segment: Option<Segment>,
     pub(crate) metadata_segment: Option<Segment>,
+    /// The parameters that its index was created with, where they are not the defaults.
+    pub(crate) m: Option<u64>,
+    pub(crate) ef_construction: Option<u64>,
     /// Whether its configuration is one that only Chroma 1.0 and later write.
     pub(crate) configured_by_rust: bool,
 }
@@ -191,8 +194,19 @@ impl Reader<'_> {
                 configuration.as_deref(),
                 &metadata,
             );
+            let parameter = |key, name| {
+                find_parameter(
+                    (key, name),
+                    &of_segment,
+                    schema.as_deref(),
+                    configuration.as_deref(),
+                    &metadata,
+                )
+            };
             collections.push(Collection {
                 id,
+                m: parameter("hnsw:M", "max_neighbors"),
+                ef_construction: parameter("hnsw:construction_ef", "ef_construction"),
                 name: text(row, 2).unwrap_or_default(),
                 database,
                 tenant,
@@ -360,9 +374,60 @@ fn find_space(
     (Space::L2, SpaceSource::Default)
 }
 
+/// A parameter of the index, which is `key` in metadata and `name` in configurations. Where it is
+/// looked for, and in which order, is as for the distance.
+fn find_parameter(
+    (key, name): (&str, &str),
+    of_segment: &Map,
+    schema: Option<&str>,
+    configuration: Option<&str>,
+    metadata: &Map,
+) -> Option<u64> {
+    let of_map = |map: &Map| match map.get(key) {
+        Some(Value::Int(value)) => u64::try_from(*value).ok(),
+        _ => None,
+    };
+    let of_json = |json: Option<&str>, start: &str| {
+        let json = json.and_then(parse)?;
+        json.pointer(&format!("{start}/hnsw/{name}"))?.as_u64()
+    };
+    let config = "float_list/vector_index/config";
+    of_map(of_segment)
+        .or_else(|| of_json(schema, &format!("/keys/#embedding/{config}")))
+        .or_else(|| of_json(schema, &format!("/defaults/{config}")))
+        .or_else(|| of_json(configuration, "/vector_index"))
+        .or_else(|| of_map(metadata))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_are_those_that_the_index_was_created_with() {
+        let of = |value| {
+            let mut map = Map::default();
+            map.insert("hnsw:M".into(), Value::Int(value));
+            map
+        };
+        let schema = r##"{"defaults":{"float_list":{"vector_index":{"config":{"hnsw":null}}}},
+            "keys":{"#embedding":{"float_list":{"vector_index":{"config":
+            {"space":"l2","hnsw":{"max_neighbors":12}}}}}}}"##;
+        let configuration = r#"{"vector_index":{"hnsw":{"max_neighbors":24}}}"#;
+        let none = Map::default();
+        for (segment, schema, configuration, collection, expected) in [
+            (&of(8), Some(schema), Some(configuration), &of(32), Some(8)),
+            (&none, Some(schema), Some(configuration), &of(32), Some(12)),
+            (&none, Some("null"), Some(configuration), &of(32), Some(24)),
+            (&none, None, Some("{}"), &of(32), Some(32)),
+            (&none, None, None, &of(-1), None),
+            (&none, None, None, &none, None),
+        ] {
+            let keys = ("hnsw:M", "max_neighbors");
+            let found = find_parameter(keys, segment, schema, configuration, collection);
+            assert_eq!(found, expected);
+        }
+    }
 
     fn metadata(space: Option<&str>) -> Map {
         let mut map = Map::default();

@@ -34,6 +34,7 @@ mod table;
 mod tests;
 mod validate;
 mod walk;
+pub(crate) mod write;
 
 use self::fingerprint::Fingerprinter;
 use self::memo::MemoStrings;

@@ -3,6 +3,7 @@
 mod exports;
 mod faults;
 mod properties;
+mod repairs;
 mod variants;
 
 use std::path::Path;

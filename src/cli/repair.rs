@@ -1,0 +1,113 @@
+//! `hnsw-toolbox repair`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use hnsw_toolbox::wire::{self, RepairResponse};
+use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, Salvage};
+
+use super::args::RepairArguments;
+use super::{answer, check_answerable, work, Failure};
+
+pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let salvage = Salvage::default()
+        .with_dimension(arguments.dimension)
+        .with_m(arguments.m);
+    let options = RepairOptions::default()
+        .with_links(arguments.links)
+        .with_metric(arguments.metric)
+        .with_salvage(salvage)
+        .with_threads(arguments.threads)
+        .with_collection(arguments.collection)
+        .with_database(arguments.database)
+        .with_tenant(arguments.tenant)
+        .with_io(arguments.io);
+    let (index_dir, output) = (arguments.index_dir, arguments.output);
+    check_answerable(
+        &arguments.work.answer,
+        &[("INDEX_DIR", &index_dir), ("NEW_DIR", &output)],
+    )?;
+    let response = work("repairing", &arguments.work, cancel, |monitor| {
+        wire::repair(index_dir, output, &options, monitor)
+    })?;
+    answer(&arguments.work.answer, &response, print)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(response: &RepairResponse) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let summary = &response.summary;
+    writeln!(
+        out,
+        "{}: {} records of dimension {} (before: {}, {} records, {} deleted left out)",
+        display_path(&response.output_path),
+        summary.records,
+        summary.dimension,
+        match summary.state_before {
+            Some(state) => state.to_string(),
+            None => "no index".into(),
+        },
+        summary.scanned,
+        summary.deleted_removed,
+    )?;
+    match (summary.metric, summary.metric_source) {
+        (Some(metric), MetricSource::Hint) => writeln!(
+            out,
+            "links: {}; metric: {metric}, as all vectors have length 1 and there are norms",
+            summary.links,
+        )?,
+        (Some(metric), _) => writeln!(out, "links: {}; metric: {metric}", summary.links)?,
+        (None, _) => writeln!(
+            out,
+            "links: {}; metric: not known, neighbours were compared by {}",
+            summary.links, summary.compared_by,
+        )?,
+    }
+    for (count, what) in [
+        (
+            summary.bridged,
+            "records have other neighbours in the place of some that are gone",
+        ),
+        (
+            summary.links_added,
+            "links were made to records that no search found",
+        ),
+        (
+            summary.records_without_id,
+            "records had no id and were left out",
+        ),
+        (
+            summary.ids_without_record,
+            "ids had no record and were left out",
+        ),
+        (summary.norms_lost, "norms were lost and are 1 now"),
+    ] {
+        if count > 0 {
+            writeln!(out, "{count} {what}")?;
+        }
+    }
+    if let Some(salvage) = &summary.salvage {
+        writeln!(
+            out,
+            "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
+             that is not finite",
+            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite,
+        )?;
+    }
+    #[cfg(feature = "database")]
+    if let Some(collection) = &summary.collection {
+        writeln!(
+            out,
+            "{} records from the index, {} from the log, {} without a vector left out",
+            collection.from_index, collection.from_log, collection.without_vector,
+        )?;
+        for finding in &collection.findings {
+            writeln!(out, "{}: {}", finding.code, finding.message)?;
+        }
+    }
+    writeln!(out, "next:")?;
+    for (number, step) in (1..).zip(&summary.steps) {
+        writeln!(out, "{number}. {step}")?;
+    }
+    Ok(())
+}

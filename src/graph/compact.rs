@@ -1,0 +1,484 @@
+//! Takes deleted nodes out of a graph, and gives their neighbours other neighbours.
+//!
+//! A node that loses neighbours gets new ones from among those that the lost ones had: nodes two
+//! links away, through a node that goes.
+//!
+//! ```text
+//!   node ── deleted ── a          node ── a
+//!     │        └────── b    →       ├──── b
+//!    live                          live
+//! ```
+//!
+//! Where many nodes go, what lies behind a deleted node is deleted too; then the search goes on
+//! through the nearest of the deleted nodes, until it has met enough live ones or has gone through
+//! many deleted ones. Where more than a few neighbours go, what lies behind the live ones competes
+//! as well.
+//!
+//! There are often a hundred such candidates, and reading the vector of each would cost more than
+//! everything else. So [sketches](super::sketch) say which nodes are near, and which vectors are
+//! read. Of these, ones nearer to the node than to any neighbour are taken first (the heuristic of
+//! HNSW, which keeps neighbours from all pointing the same way), then the nearest of the others,
+//! until the list is full: a search of an index with deleted nodes looks at more nodes than `ef`
+//! says, and full lists make up for that.
+//!
+//! Lists depend on the old graph only, never on other new lists. So they can be made in any order
+//! and on any number of threads.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
+use super::sketch::Sketch;
+use crate::error::Result;
+use crate::memory;
+
+/// A graph some of whose nodes are to go, as one thread reads it.
+pub(crate) trait Holed {
+    /// Whether a node stays.
+    fn is_live(&self, node: u32) -> bool;
+
+    /// Appends a node's neighbours on a layer: nodes that exist and are on that layer.
+    fn add_neighbours(&mut self, node: u32, layer: u8, neighbours: &mut Vec<u32>) -> Result<()>;
+
+    /// Reads the vector of a node.
+    fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()>;
+
+    /// A node's sketch.
+    fn sketch(&self, node: u32) -> &Sketch;
+}
+
+/// Live nodes that must be met before the search behind deleted ones stops, for each slot of a
+/// list.
+const MET_PER_SLOT: usize = 8;
+
+/// Deleted nodes that are gone through at most, for each slot of a list and by effort.
+const HOLES_PER_SLOT: usize = 1;
+
+/// The most that effort counts.
+const MOST_EFFORT: usize = 8;
+
+/// What lies behind live neighbours competes too when one neighbour in so many goes.
+const MANY_GO: usize = 4;
+
+/// Candidates whose vectors are read, for each free slot.
+const READ_PER_FREE: usize = 2;
+
+/// Bytes of vectors that are compared at a time.
+const VECTORS_BYTES: usize = 512 << 10;
+
+/// The fewest vectors that are compared at a time, whatever they take.
+const VECTORS_LEAST: usize = 4;
+
+/// Makes new lists of neighbours, one at a time.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    metric: Metric,
+    dimension: usize,
+    effort: usize,
+    /// Neighbours that stay.
+    kept: Vec<u32>,
+    /// Deleted nodes in the order in which they are seen.
+    holes: Vec<u32>,
+    /// Nodes behind others: first as they come, then each once.
+    behind: Vec<u32>,
+    met: Vec<u32>,
+    /// Deleted nodes behind others.
+    further: Vec<(i32, u32)>,
+    by_sketch: Vec<(i32, u32)>,
+    /// The node's own vector, those of neighbours that stay, and those of candidates.
+    vectors: Vec<f32>,
+    order: Vec<(f32, u32)>,
+    chosen: Vec<u32>,
+}
+
+impl Bridge {
+    /// `effort` times as many deleted nodes are gone through as for 1.
+    pub(crate) fn new(metric: Metric, dimension: usize, effort: usize) -> Self {
+        Self {
+            metric,
+            dimension,
+            effort: effort.min(MOST_EFFORT),
+            kept: Vec::new(),
+            holes: Vec::new(),
+            behind: Vec::new(),
+            met: Vec::new(),
+            further: Vec::new(),
+            by_sketch: Vec::new(),
+            vectors: Vec::new(),
+            order: Vec::new(),
+            chosen: Vec::new(),
+        }
+    }
+
+    /// Puts into `list` the neighbours, at most `slots`, that a live node has on a layer without
+    /// the deleted nodes. `old` are those that it had, and `vector` is its vector.
+    ///
+    /// Neighbours that stay come first, in their order. Each comes once, and the node not at all.
+    pub(crate) fn neighbours(
+        &mut self,
+        graph: &mut impl Holed,
+        (node, layer): (u32, u8),
+        old: &[u32],
+        vector: &[f32],
+        slots: usize,
+        list: &mut Vec<u32>,
+    ) -> Result<()> {
+        self.kept.clear();
+        self.holes.clear();
+        for &neighbour in old {
+            let known = match graph.is_live(neighbour) {
+                true => &mut self.kept,
+                false => &mut self.holes,
+            };
+            if neighbour != node && !known.contains(&neighbour) {
+                known.push(neighbour);
+            }
+        }
+        self.kept.truncate(slots);
+        list.clear();
+        list.extend_from_slice(&self.kept);
+        let free = slots.saturating_sub(list.len());
+        if self.holes.is_empty() || free == 0 {
+            return Ok(());
+        }
+        self.meet(graph, (node, layer), slots)?;
+        let kept = &self.kept;
+        self.met.sort_unstable();
+        self.met.dedup();
+        self.met
+            .retain(|candidate| *candidate != node && !kept.contains(candidate));
+        if self.met.len() > free {
+            self.choose(graph, node, vector, free)?;
+            list.extend_from_slice(&self.chosen);
+        } else {
+            list.extend_from_slice(&self.met);
+        }
+        Ok(())
+    }
+
+    /// Puts into `met` the live nodes that are found behind neighbours.
+    fn meet(
+        &mut self,
+        graph: &mut impl Holed,
+        (node, layer): (u32, u8),
+        slots: usize,
+    ) -> Result<()> {
+        self.met.clear();
+        self.behind.clear();
+        if self.holes.len().saturating_mul(MANY_GO) >= self.kept.len() {
+            for neighbour in &self.kept {
+                graph.add_neighbours(*neighbour, layer, &mut self.behind)?;
+            }
+        }
+        let enough = slots.saturating_mul(MET_PER_SLOT);
+        let most = slots
+            .saturating_mul(HOLES_PER_SLOT)
+            .saturating_mul(self.effort);
+        let mut expanded = 0;
+        loop {
+            while let Some(hole) = self.holes.get(expanded) {
+                graph.add_neighbours(*hole, layer, &mut self.behind)?;
+                expanded += 1;
+            }
+            self.behind.sort_unstable();
+            self.behind.dedup();
+            let own = *graph.sketch(node);
+            self.further.clear();
+            for node in self.behind.drain(..) {
+                if graph.is_live(node) {
+                    self.met.push(node);
+                } else if !self.holes.contains(&node) {
+                    let key = sketch_key(self.metric, &own, graph.sketch(node));
+                    self.further.push((key, node));
+                }
+            }
+            let more = most.saturating_sub(self.holes.len());
+            if self.met.len() >= enough || self.further.is_empty() || more == 0 {
+                return Ok(());
+            }
+            take_least(&mut self.further, more);
+            self.holes.extend(self.further.iter().map(|(_, node)| node));
+        }
+    }
+
+    /// Puts into `chosen` so many of the nodes that were met.
+    fn choose(
+        &mut self,
+        graph: &mut impl Holed,
+        node: u32,
+        vector: &[f32],
+        free: usize,
+    ) -> Result<()> {
+        let room = (VECTORS_BYTES / self.dimension.max(1).saturating_mul(size_of::<f32>()))
+            .max(VECTORS_LEAST)
+            .saturating_sub(1);
+        let most = free.saturating_mul(READ_PER_FREE).saturating_add(4);
+        let most = most.min(room.max(1));
+        self.order_by_sketch(graph, node, most.max(free));
+        // Where vectors are so large that few are compared, the sketches alone choose the others.
+        let kept = self.kept.len();
+        let kept = if kept.saturating_add(most) <= room {
+            kept
+        } else {
+            0
+        };
+        let compared = self.by_sketch.iter().take(most).map(|(_, node)| *node);
+        let read = self.kept.iter().copied().take(kept).chain(compared);
+        self.vectors.clear();
+        self.vectors.extend_from_slice(vector);
+        let mut end = self.vectors.len();
+        for other in read {
+            let start = end;
+            end = start.saturating_add(self.dimension);
+            if self.vectors.len() < end {
+                memory::reserve(&mut self.vectors, self.dimension, "compare vectors")?;
+                self.vectors.resize(end, 0.0);
+            }
+            if let Some(slot) = self.vectors.get_mut(start..end) {
+                graph.read_vector(other, slot)?;
+            }
+        }
+        with_space(
+            self.metric,
+            Vectors::new(&self.vectors, self.dimension)?,
+            Choose {
+                kept,
+                free,
+                order: &mut self.order,
+                chosen: &mut self.chosen,
+            },
+        )?;
+        // From places among the vectors to nodes.
+        for chosen in &mut self.chosen {
+            let place = (*chosen as usize).wrapping_sub(1).wrapping_sub(kept);
+            *chosen = self.by_sketch.get(place).map_or(node, |(_, node)| *node);
+        }
+        let others = self.by_sketch.iter().skip(most).map(|(_, node)| *node);
+        let left = free.saturating_sub(self.chosen.len());
+        self.chosen.extend(others.take(left));
+        Ok(())
+    }
+
+    /// Puts into `by_sketch` the nearest of the nodes that were met, in an order that depends on
+    /// nothing else.
+    fn order_by_sketch(&mut self, graph: &impl Holed, node: u32, most: usize) {
+        let own = *graph.sketch(node);
+        let metric = self.metric;
+        self.by_sketch.clear();
+        self.by_sketch.extend(self.met.iter().map(|candidate| {
+            let other = graph.sketch(*candidate);
+            (sketch_key(metric, &own, other), *candidate)
+        }));
+        take_least(&mut self.by_sketch, most);
+        self.by_sketch.sort_unstable();
+    }
+}
+
+/// Orders as the distance does, nearly.
+fn sketch_key(metric: Metric, a: &Sketch, b: &Sketch) -> i32 {
+    match metric {
+        Metric::DotProduct => a.negative_dot(b),
+        _ => a.squared_difference(b),
+    }
+}
+
+/// Leaves the least, at most so many.
+fn take_least(keyed: &mut Vec<(i32, u32)>, most: usize) {
+    if most < keyed.len() {
+        keyed.select_nth_unstable(most);
+        keyed.truncate(most);
+    }
+}
+
+/// Chooses among vectors: 0 is the node's, then come those that stay, then candidates.
+struct Choose<'c> {
+    kept: usize,
+    free: usize,
+    order: &'c mut Vec<(f32, u32)>,
+    chosen: &'c mut Vec<u32>,
+}
+
+impl WithSpace for Choose<'_> {
+    type Output = ();
+
+    fn run<M: Measure>(self, space: &Space<'_, M>) {
+        Arch::new().dispatch(ChooseIn {
+            choose: self,
+            space,
+        });
+    }
+}
+
+struct ChooseIn<'c, 's, 'v, M> {
+    choose: Choose<'c>,
+    space: &'s Space<'v, M>,
+}
+
+impl<M: Measure> WithSimd for ChooseIn<'_, '_, '_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            choose:
+                Choose {
+                    kept,
+                    free,
+                    order,
+                    chosen,
+                },
+            space,
+        } = self;
+        let first = u32::try_from(kept).unwrap_or(u32::MAX).saturating_add(1);
+        let origin = space.origin(0);
+        order.clear();
+        order.extend((first..space.len()).map(|at| (space.key(simd, &origin, at), at)));
+        order.sort_unstable_by(|(a, at), (b, other)| a.total_cmp(b).then(at.cmp(other)));
+        chosen.clear();
+        order.retain(|(key, at)| {
+            if chosen.len() >= free {
+                return false;
+            }
+            let origin = space.origin(*at);
+            let mut others = (1..first).chain(chosen.iter().copied());
+            let is_shadowed = others.any(|other| space.key(simd, &origin, other) < *key);
+            if !is_shadowed {
+                chosen.push(*at);
+            }
+            is_shadowed
+        });
+        let left = free.saturating_sub(chosen.len());
+        chosen.extend(order.iter().take(left).map(|(_, at)| *at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::super::sketch::Directions;
+    use super::*;
+
+    struct Listed {
+        live: Vec<bool>,
+        lists: Vec<Vec<u32>>,
+        vectors: Vec<[f32; 2]>,
+        sketches: Vec<Sketch>,
+    }
+
+    impl Holed for Listed {
+        fn is_live(&self, node: u32) -> bool {
+            self.live[node as usize]
+        }
+
+        fn add_neighbours(&mut self, node: u32, layer: u8, list: &mut Vec<u32>) -> Result<()> {
+            assert_eq!(layer, 0);
+            list.extend_from_slice(&self.lists[node as usize]);
+            Ok(())
+        }
+
+        fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()> {
+            vector.copy_from_slice(&self.vectors[node as usize]);
+            Ok(())
+        }
+
+        fn sketch(&self, node: u32) -> &Sketch {
+            &self.sketches[node as usize]
+        }
+    }
+
+    impl Listed {
+        fn new(live: Vec<bool>, lists: Vec<Vec<u32>>, vectors: Vec<[f32; 2]>) -> Self {
+            let directions = Directions::of_sample(&vectors.concat(), 2).unwrap();
+            Self {
+                sketches: vectors
+                    .iter()
+                    .map(|vector| directions.sketch(vector))
+                    .collect(),
+                live,
+                lists,
+                vectors,
+            }
+        }
+
+        fn bridged(&mut self, node: u32, slots: usize) -> Vec<u32> {
+            let old = self.lists[node as usize].clone();
+            let vector = self.vectors[node as usize];
+            let mut list = Vec::new();
+            Bridge::new(Metric::SquaredEuclidean, 2, 3)
+                .neighbours(self, (node, 0), &old, &vector, slots, &mut list)
+                .unwrap();
+            list
+        }
+    }
+
+    #[test]
+    fn a_chain_of_deleted_nodes_is_bridged() {
+        // 0 → 1 → … → 9, of which only the ends stay.
+        let lists = (1..11_u32).map(|next| if next < 10 { vec![next] } else { vec![] });
+        let mut live = vec![false; 10];
+        (live[0], live[9]) = (true, true);
+        let mut graph = Listed::new(live, lists.collect(), vec![[0.0; 2]; 10]);
+        assert_eq!(graph.bridged(0, 4), [9]);
+        assert!(graph.bridged(9, 4).is_empty());
+    }
+
+    #[test]
+    fn nearer_ones_in_other_directions_are_taken_before_others() {
+        // The deleted node leads to two on one side and one on the other, and there is room for two.
+        let vectors = vec![[0.0, 0.0], [0.5, 0.5], [1.0, 0.0], [1.2, 0.0], [-3.0, 0.0]];
+        let lists = vec![vec![1], vec![2, 3, 4], vec![], vec![], vec![]];
+        let live = vec![true, false, true, true, true];
+        let mut graph = Listed::new(live, lists, vectors);
+        assert_eq!(graph.bridged(0, 2), [2, 4]);
+        assert_eq!(graph.bridged(0, 1), [2]);
+        let mut all = graph.bridged(0, 3);
+        all.sort_unstable();
+        assert_eq!(all, [2, 3, 4]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn lists_hold_live_nodes_once_and_first_those_that_stay(
+            nodes in prop::collection::vec((any::<bool>(), -9..9_i8, -9..9_i8), 1..80),
+            links in prop::collection::vec((any::<u32>(), any::<u32>()), 0..600),
+            slots in 1..12_usize,
+        ) {
+            let count = u32::try_from(nodes.len()).unwrap();
+            let mut lists = vec![Vec::new(); nodes.len()];
+            for (from, to) in links {
+                let list: &mut Vec<u32> = &mut lists[(from % count) as usize];
+                if list.len() < slots {
+                    list.push(to % count);
+                }
+            }
+            let live: Vec<bool> = nodes.iter().map(|(live, _, _)| *live).collect();
+            let vectors = nodes.iter().map(|(_, x, y)| [f32::from(*x), f32::from(*y)]);
+            let mut graph = Listed::new(live.clone(), lists.clone(), vectors.collect());
+            for node in (0..count).filter(|node| live[*node as usize]) {
+                let list = graph.bridged(node, slots);
+                prop_assert!(list.len() <= slots);
+                let distinct: HashSet<u32> = list.iter().copied().collect();
+                prop_assert_eq!(distinct.len(), list.len());
+                prop_assert!(!distinct.contains(&node));
+                prop_assert!(list.iter().all(|id| live[*id as usize]));
+                let mut stay = Vec::new();
+                for id in &lists[node as usize] {
+                    if live[*id as usize] && *id != node && !stay.contains(id) {
+                        stay.push(*id);
+                    }
+                }
+                prop_assert!(list.starts_with(&stay));
+                // What lies behind one that goes is a neighbour now, if there is room.
+                let behind = lists[node as usize].iter().filter(|id| !live[**id as usize]);
+                for near in behind.flat_map(|id| &lists[*id as usize]) {
+                    let is_one = *near != node && live[*near as usize];
+                    prop_assert!(!is_one || list.len() == slots || distinct.contains(near));
+                }
+            }
+        }
+    }
+}

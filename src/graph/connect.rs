@@ -1,0 +1,591 @@
+//! Links to nodes that no search finds.
+//!
+//! A walk over one layer, breadth first from the entry point, leaves a tree: each node that it
+//! reaches was reached from one other, its parent. A node that it does not reach gets a link from a
+//! node near it that was reached, in a free slot or in the place of a link that is not part of the
+//! tree. So nothing that was reached is lost, the walk goes on from the new node, and after as many
+//! links as there are such nodes, at most, every node is reached.
+//!
+//! A place is always found. If every link of a node is part of the tree, it is a parent of others,
+//! and one of them is tried next, the nearest; and so on down to a leaf, no link of which is part
+//! of the tree.
+//!
+//! Memory: 4 bytes for each node, and as many again for those at one distance from the entry point.
+
+use std::collections::HashSet;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::progress::Monitor;
+
+/// One layer of a graph, whose lists can be changed.
+pub(crate) trait Layer {
+    /// Number of nodes.
+    fn len(&self) -> u32;
+
+    /// Neighbours that a list has room for: at least 2, unless there is but one node.
+    fn slots(&self) -> usize;
+
+    /// Puts a node's neighbours into `list`. Each is another node of the layer.
+    fn read(&mut self, node: u32, list: &mut Vec<u32>) -> Result<()>;
+
+    /// Replaces a node's neighbours.
+    fn write(&mut self, node: u32, list: &[u32]) -> Result<()>;
+
+    /// Reads the vector of a node.
+    fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()>;
+}
+
+/// Nodes between two looks at whether the work was cancelled.
+const CHECK_INTERVAL: usize = 1024;
+
+/// The parent of a node that was not reached.
+const NONE: u32 = u32::MAX;
+
+/// Nodes that are looked at in search of one that was reached, by the links of one that was not.
+const NEARBY: usize = 256;
+
+/// How many of the nearest nodes a search keeps.
+const BEAM: usize = 16;
+
+/// Nodes that a search looks at, at most.
+const SEARCHED: usize = 4096;
+
+/// Makes every node of a layer reachable from `entry_point`, and the entry point, where there are
+/// other nodes, from one of them. Returns how many links were made.
+pub(crate) fn connect(
+    layer: &mut impl Layer,
+    entry_point: u32,
+    (metric, dimension): (Metric, usize),
+    monitor: &Monitor<'_>,
+) -> Result<u64> {
+    let len = layer.len();
+    let mut walk = Walk {
+        parents: memory::filled(len as usize, NONE, "walk over the graph")?,
+        layer,
+        entry_point,
+        to_entry_point: NONE,
+        next: Vec::new(),
+        vectors: Compared {
+            metric,
+            dimension,
+            vectors: Vec::new(),
+            keys: Vec::new(),
+        },
+        monitor,
+    };
+    walk.reach(entry_point, entry_point)?;
+    walk.go_on()?;
+    let mut made = 0;
+    for node in 0..len {
+        if !walk.is_reached(node) {
+            let near = walk.near(node)?;
+            let parent = walk.link(near, node)?;
+            walk.reach(node, parent)?;
+            walk.go_on()?;
+            made += 1;
+        }
+    }
+    if len > 1 && walk.to_entry_point == NONE {
+        let mut list = Vec::new();
+        walk.layer.read(entry_point, &mut list)?;
+        let near = walk.vectors.nearest(walk.layer, entry_point, &list)?;
+        let near = near.ok_or_else(|| Error::internal("an entry point that leads nowhere"))?;
+        walk.to_entry_point = walk.link(near, entry_point)?;
+        made += 1;
+    }
+    Ok(made)
+}
+
+struct Walk<'w, L> {
+    layer: &'w mut L,
+    /// For each node, the one from which it was reached. The entry point was reached from itself.
+    parents: Vec<u32>,
+    entry_point: u32,
+    /// The node whose link to the entry point stays.
+    to_entry_point: u32,
+    /// Nodes that were reached and not yet gone on from.
+    next: Vec<u32>,
+    vectors: Compared,
+    monitor: &'w Monitor<'w>,
+}
+
+impl<L: Layer> Walk<'_, L> {
+    fn parent(&self, node: u32) -> u32 {
+        self.parents.get(node as usize).copied().unwrap_or(NONE)
+    }
+
+    fn is_reached(&self, node: u32) -> bool {
+        self.parent(node) != NONE
+    }
+
+    fn reach(&mut self, node: u32, from: u32) -> Result<()> {
+        let parent = self.parents.get_mut(node as usize);
+        *parent.ok_or_else(|| Error::internal("a link out of the graph"))? = from;
+        memory::reserve(&mut self.next, 1, "walk over the graph")?;
+        self.next.push(node);
+        Ok(())
+    }
+
+    /// Whether the walk needs the link from one node to another.
+    fn is_tree(&self, from: u32, to: u32) -> bool {
+        if to == self.entry_point {
+            self.to_entry_point == from
+        } else {
+            self.parent(to) == from
+        }
+    }
+
+    /// Goes on from the nodes that were reached until there is no further one.
+    fn go_on(&mut self) -> Result<()> {
+        let (mut frontier, mut list) = (Vec::new(), Vec::new());
+        while !self.next.is_empty() {
+            frontier.clear();
+            std::mem::swap(&mut frontier, &mut self.next);
+            frontier.sort_unstable();
+            for (at, node) in frontier.iter().enumerate() {
+                if at % CHECK_INTERVAL == 0 {
+                    self.monitor.check()?;
+                }
+                self.layer.read(*node, &mut list)?;
+                for neighbour in &list {
+                    match self.parent(*neighbour) {
+                        NONE => self.reach(*neighbour, *node)?,
+                        _ if *neighbour == self.entry_point && self.to_entry_point == NONE => {
+                            self.to_entry_point = *node;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A node near `node` that was reached.
+    fn near(&mut self, node: u32) -> Result<u32> {
+        let mut seen = HashSet::from([node]);
+        let mut nodes = vec![node];
+        let mut at = 0;
+        let mut list = Vec::new();
+        while let Some(from) = nodes.get(at).copied() {
+            at += 1;
+            self.layer.read(from, &mut list)?;
+            let reached: Vec<u32> = list
+                .iter()
+                .copied()
+                .filter(|neighbour| self.is_reached(*neighbour))
+                .collect();
+            if let Some(nearest) = self.vectors.nearest(self.layer, node, &reached)? {
+                return Ok(nearest);
+            }
+            for neighbour in list.drain(..) {
+                if nodes.len() < NEARBY && seen.insert(neighbour) {
+                    nodes.push(neighbour);
+                }
+            }
+        }
+        self.search(node)
+    }
+
+    /// Searches the nodes that were reached for one near `node`, as HNSW does.
+    fn search(&mut self, node: u32) -> Result<u32> {
+        let Self {
+            layer,
+            parents,
+            entry_point,
+            vectors,
+            ..
+        } = self;
+        let is_reached = |node: u32| {
+            let parent = parents.get(node as usize);
+            parent.is_some_and(|parent| *parent != NONE)
+        };
+        let beam = vectors.search(*layer, *entry_point, node, BEAM, is_reached)?;
+        Ok(beam.first().map_or(*entry_point, |(_, node)| *node))
+    }
+
+    /// Makes a link to `node` from `near`, or from a node below it in the tree. Returns from which.
+    fn link(&mut self, near: u32, node: u32) -> Result<u32> {
+        let mut from = near;
+        let mut list = Vec::new();
+        // No node is below itself, so that each comes once.
+        for _ in 0..self.layer.len() {
+            self.layer.read(from, &mut list)?;
+            if list.contains(&node) {
+                return Ok(from);
+            }
+            if list.len() < self.layer.slots() {
+                list.push(node);
+                self.layer.write(from, &list)?;
+                return Ok(from);
+            }
+            let others: Vec<u32> = list
+                .iter()
+                .copied()
+                .filter(|neighbour| !self.is_tree(from, *neighbour))
+                .collect();
+            if let Some(farthest) = self.vectors.farthest(self.layer, from, &others)? {
+                if let Some(slot) = list.iter_mut().find(|neighbour| **neighbour == farthest) {
+                    *slot = node;
+                }
+                self.layer.write(from, &list)?;
+                return Ok(from);
+            }
+            list.retain(|neighbour| *neighbour != self.entry_point);
+            let below = self.vectors.nearest(self.layer, node, &list)?;
+            from = below.ok_or_else(|| Error::internal("a full list without neighbours"))?;
+        }
+        Err(Error::internal("a tree without a leaf"))
+    }
+}
+
+/// Gives neighbours to the nodes from `first` on, to which nothing links yet: the nearest that a
+/// search from `entry_point` finds among the nodes before each, of which it keeps `ef`.
+pub(crate) fn insert(
+    layer: &mut impl Layer,
+    entry_point: u32,
+    first: u32,
+    ef: usize,
+    (metric, dimension): (Metric, usize),
+    monitor: &Monitor<'_>,
+) -> Result<()> {
+    let mut vectors = Compared {
+        metric,
+        dimension,
+        vectors: Vec::new(),
+        keys: Vec::new(),
+    };
+    let slots = layer.slots();
+    let mut list = Vec::new();
+    for node in first..layer.len() {
+        monitor.check()?;
+        let near = vectors.search(layer, entry_point, node, ef.max(slots), |other| {
+            other < node
+        })?;
+        let chosen = vectors.choose(layer, &near, slots)?;
+        layer.write(node, &chosen)?;
+        for other in chosen {
+            layer.read(other, &mut list)?;
+            if list.contains(&node) {
+                continue;
+            }
+            if list.len() < slots {
+                list.push(node);
+                layer.write(other, &list)?;
+                continue;
+            }
+            // The last one is the new one.
+            list.push(node);
+            if let Some(farthest) = vectors.farthest(layer, other, &list)? {
+                if farthest != node {
+                    list.retain(|neighbour| *neighbour != farthest);
+                    layer.write(other, &list)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Vectors that are compared with one.
+struct Compared {
+    metric: Metric,
+    dimension: usize,
+    vectors: Vec<f32>,
+    keys: Vec<f32>,
+}
+
+impl Compared {
+    /// Puts into `keys` how far each of `others` is from `node`.
+    fn compare(&mut self, layer: &mut impl Layer, node: u32, others: &[u32]) -> Result<()> {
+        self.keys.clear();
+        // Two at a time, for vectors may be as large as memory.
+        memory::reserve(&mut self.keys, others.len(), "compare vectors")?;
+        let size = self.dimension.saturating_mul(2);
+        if self.vectors.len() != size {
+            self.vectors = memory::filled(size, 0.0, "compare vectors")?;
+        }
+        if let Some(slot) = self.vectors.get_mut(..self.dimension) {
+            layer.read_vector(node, slot)?;
+        }
+        for other in others {
+            if let Some(slot) = self.vectors.get_mut(self.dimension..) {
+                layer.read_vector(*other, slot)?;
+            }
+            let vectors = Vectors::new(&self.vectors, self.dimension)?;
+            self.keys.push(with_space(self.metric, vectors, Key)?);
+        }
+        Ok(())
+    }
+
+    /// Searches from `entry_point` for the nodes nearest to `node`, as HNSW does, among those that
+    /// `admits` lets in. Gives at most `width`, the nearest first.
+    fn search(
+        &mut self,
+        layer: &mut impl Layer,
+        entry_point: u32,
+        node: u32,
+        width: usize,
+        admits: impl Fn(u32) -> bool,
+    ) -> Result<Vec<(f32, u32)>> {
+        let mut seen = HashSet::from([entry_point]);
+        self.compare(layer, node, &[entry_point])?;
+        let key = self.keys.first().copied().unwrap_or(f32::INFINITY);
+        // Nearest first, with whether the search went on from there.
+        let mut beam: Vec<(f32, u32, bool)> = vec![(key, entry_point, false)];
+        let mut list = Vec::new();
+        while seen.len() < SEARCHED {
+            let Some(from) = beam.iter_mut().find(|(_, _, gone_on)| !gone_on) else {
+                break;
+            };
+            from.2 = true;
+            let from = from.1;
+            layer.read(from, &mut list)?;
+            list.retain(|neighbour| admits(*neighbour) && seen.insert(*neighbour));
+            self.compare(layer, node, &list)?;
+            for (key, neighbour) in self.keys.iter().zip(&list) {
+                let place = beam.partition_point(|(other, _, _)| other <= key);
+                if place < width {
+                    beam.insert(place, (*key, *neighbour, false));
+                    beam.truncate(width);
+                }
+            }
+        }
+        Ok(beam.into_iter().map(|(key, node, _)| (key, node)).collect())
+    }
+
+    /// Chooses at most `slots` of the nodes that a search found: first those that are nearer to the
+    /// node that it was for than to any chosen before, then the nearest of the others.
+    fn choose(
+        &mut self,
+        layer: &mut impl Layer,
+        near: &[(f32, u32)],
+        slots: usize,
+    ) -> Result<Vec<u32>> {
+        let mut chosen = Vec::new();
+        let mut others = Vec::new();
+        for (key, node) in near {
+            if chosen.len() >= slots {
+                break;
+            }
+            self.compare(layer, *node, &chosen)?;
+            if self.keys.iter().any(|other| other < key) {
+                others.push(*node);
+            } else {
+                chosen.push(*node);
+            }
+        }
+        let left = slots.saturating_sub(chosen.len());
+        chosen.extend(others.into_iter().take(left));
+        Ok(chosen)
+    }
+
+    fn nearest(
+        &mut self,
+        layer: &mut impl Layer,
+        node: u32,
+        others: &[u32],
+    ) -> Result<Option<u32>> {
+        self.compare(layer, node, others)?;
+        let pairs = self.keys.iter().zip(others);
+        let nearest = pairs.min_by(|(a, x), (b, y)| a.total_cmp(b).then(x.cmp(y)));
+        Ok(nearest.map(|(_, node)| *node))
+    }
+
+    fn farthest(
+        &mut self,
+        layer: &mut impl Layer,
+        node: u32,
+        others: &[u32],
+    ) -> Result<Option<u32>> {
+        self.compare(layer, node, others)?;
+        let pairs = self.keys.iter().zip(others);
+        let farthest = pairs.max_by(|(a, x), (b, y)| a.total_cmp(b).then(x.cmp(y)));
+        Ok(farthest.map(|(_, node)| *node))
+    }
+}
+
+/// How far the second vector is from the first.
+struct Key;
+
+impl WithSpace for Key {
+    type Output = f32;
+
+    fn run<M: Measure>(self, space: &Space<'_, M>) -> f32 {
+        Arch::new().dispatch(KeyIn(space))
+    }
+}
+
+struct KeyIn<'s, 'v, M>(&'s Space<'v, M>);
+
+impl<M: Measure> WithSimd for KeyIn<'_, '_, M> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        self.0.key(simd, &self.0.origin(0), 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Nodes on a line, at their numbers.
+    struct Listed {
+        slots: usize,
+        lists: Vec<Vec<u32>>,
+    }
+
+    impl Layer for Listed {
+        fn len(&self) -> u32 {
+            u32::try_from(self.lists.len()).unwrap()
+        }
+
+        fn slots(&self) -> usize {
+            self.slots
+        }
+
+        fn read(&mut self, node: u32, list: &mut Vec<u32>) -> Result<()> {
+            list.clone_from(&self.lists[node as usize]);
+            Ok(())
+        }
+
+        fn write(&mut self, node: u32, list: &[u32]) -> Result<()> {
+            assert!(list.len() <= self.slots);
+            self.lists[node as usize] = list.to_vec();
+            Ok(())
+        }
+
+        fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()> {
+            vector.fill(f32::from(u16::try_from(node).unwrap()));
+            Ok(())
+        }
+    }
+
+    fn reached(lists: &[Vec<u32>], entry_point: u32) -> HashSet<u32> {
+        let mut reached = HashSet::from([entry_point]);
+        let mut next = vec![entry_point];
+        while let Some(node) = next.pop() {
+            for neighbour in &lists[node as usize] {
+                if reached.insert(*neighbour) {
+                    next.push(*neighbour);
+                }
+            }
+        }
+        reached
+    }
+
+    fn check(mut layer: Listed, entry_point: u32) {
+        let before = reached(&layer.lists, entry_point);
+        let lists = layer.lists.clone();
+        let space = (Metric::SquaredEuclidean, 2);
+        let made = connect(&mut layer, entry_point, space, &Monitor::default()).unwrap();
+        let after = &layer.lists;
+        assert_eq!(reached(after, entry_point).len(), after.len());
+        let missing = (after.len() - before.len()) as u64;
+        assert!(made <= missing + 1);
+        if made == 0 {
+            assert_eq!(&lists, after);
+        }
+        let mut inbound = vec![false; after.len()];
+        for (node, list) in after.iter().enumerate() {
+            let distinct: HashSet<_> = list.iter().collect();
+            assert_eq!(distinct.len(), list.len());
+            assert!(!list.contains(&u32::try_from(node).unwrap()));
+            for neighbour in list {
+                inbound[*neighbour as usize] = true;
+            }
+        }
+        assert!(after.len() == 1 || inbound.iter().all(|inbound| *inbound));
+    }
+
+    #[test]
+    fn a_full_chain_and_nodes_without_links_are_connected() {
+        check(
+            Listed {
+                slots: 2,
+                lists: vec![vec![]],
+            },
+            0,
+        );
+        // Each node leads to the next only, and the last to nobody; none leads to the rest.
+        let mut lists: Vec<Vec<u32>> = (1..20).map(|next| vec![next]).collect();
+        lists.resize(40, Vec::new());
+        for entry_point in [0, 10, 19, 39] {
+            check(
+                Listed {
+                    slots: 2,
+                    lists: lists.clone(),
+                },
+                entry_point,
+            );
+        }
+        // Full lists, all of whose links the tree needs.
+        let binary = (0..31_u32)
+            .map(|node| match node {
+                0..15 => vec![2 * node + 1, 2 * node + 2],
+                _ => vec![0, node - 1],
+            })
+            .chain((0..9).map(|_| vec![0, 1]))
+            .collect();
+        check(
+            Listed {
+                slots: 2,
+                lists: binary,
+            },
+            0,
+        );
+    }
+
+    #[test]
+    fn nodes_that_are_inserted_are_next_to_their_neighbours() {
+        // A line of which every node knows the next ones on both sides.
+        let count = 60_u32;
+        let lists = (0..count)
+            .map(|node| {
+                let near = node.saturating_sub(2)..(node + 3).min(40);
+                near.filter(|other| *other != node && node < 40).collect()
+            })
+            .collect();
+        let mut layer = Listed { slots: 4, lists };
+        let space = (Metric::SquaredEuclidean, 2);
+        insert(&mut layer, 0, 40, 8, space, &Monitor::default()).unwrap();
+        for node in 40..count {
+            let list = &layer.lists[node as usize];
+            assert!(list.contains(&(node - 1)), "{node}: {list:?}");
+            assert!(list.len() <= 4 && list.iter().all(|other| *other != node));
+            assert!(layer.lists[node as usize - 1].contains(&node));
+        }
+        connect(&mut layer, 0, space, &Monitor::default()).unwrap();
+        assert_eq!(reached(&layer.lists, 0).len(), count as usize);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn every_node_of_any_graph_is_reached_and_has_a_link_to_it(
+            count in 1..60_u32,
+            slots in 2..5_usize,
+            links in prop::collection::vec((any::<u32>(), any::<u32>()), 0..200),
+            entry_point in any::<u32>(),
+        ) {
+            let mut lists = vec![Vec::new(); count as usize];
+            for (from, to) in links {
+                let (from, to) = (from % count, to % count);
+                let list: &mut Vec<u32> = &mut lists[from as usize];
+                if from != to && list.len() < slots && !list.contains(&to) {
+                    list.push(to);
+                }
+            }
+            check(Listed { slots, lists }, entry_point % count);
+        }
+    }
+}

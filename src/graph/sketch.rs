@@ -1,0 +1,240 @@
+//! Vectors in 24 bytes, to tell near from far without reading them.
+//!
+//! A sketch holds the vector's components along the 24 directions in which a sample of vectors
+//! varies most, each rounded to a byte. The directions are found by subspace iteration (multiply
+//! by XᵀX, make orthonormal, repeat), which needs the sample and no matrix of dimension².
+//!
+//! Random directions would need no sample, but are far worse: embeddings lie near few directions,
+//! and these are what neighbours differ in.
+
+use crate::error::Result;
+use crate::memory;
+
+/// Directions that a sketch has a component for.
+const COMPONENTS: usize = 24;
+
+/// Iterations after which directions hardly turn.
+const ITERATIONS: usize = 3;
+
+/// How many root mean squares of the widest component fit in a byte.
+const RANGE: f32 = 4.0;
+
+/// A vector, roughly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sketch([i8; COMPONENTS]);
+
+impl Sketch {
+    pub(crate) const NONE: Self = Self([0; COMPONENTS]);
+
+    /// Orders as ‖a−b‖² does, nearly.
+    #[inline]
+    pub(crate) fn squared_difference(&self, other: &Self) -> i32 {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs
+            .map(|(a, b)| {
+                let difference = i32::from(*a) - i32::from(*b);
+                difference * difference
+            })
+            .sum()
+    }
+
+    /// Orders as −a·b does, nearly.
+    #[inline]
+    pub(crate) fn negative_dot(&self, other: &Self) -> i32 {
+        let pairs = self.0.iter().zip(&other.0);
+        -pairs
+            .map(|(a, b)| i32::from(*a) * i32::from(*b))
+            .sum::<i32>()
+    }
+}
+
+/// The directions of sketches.
+#[derive(Debug)]
+pub(crate) struct Directions {
+    /// [`COMPONENTS`] rows of the vectors' dimension.
+    rows: Vec<f32>,
+    dimension: usize,
+    scale: f32,
+}
+
+impl Directions {
+    /// Finds the directions of `sample`, rows of `dimension` elements.
+    pub(crate) fn of_sample(sample: &[f32], dimension: usize) -> Result<Self> {
+        let action = "hold the directions of sketches";
+        let size = dimension.saturating_mul(COMPONENTS);
+        let mut directions = Self {
+            rows: memory::filled(size, 0.0, action)?,
+            dimension,
+            scale: 0.0,
+        };
+        let mut next = memory::filled(size, 0.0, action)?;
+        let mut state = 0_u64;
+        for element in &mut directions.rows {
+            // The golden ratio's multiples, as a sequence without a pattern.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            *element = if (state ^ state >> 29).count_ones().is_multiple_of(2) {
+                1.0
+            } else {
+                -1.0
+            };
+        }
+        let mut squares = [0.0; COMPONENTS];
+        for _ in 0..ITERATIONS {
+            next.fill(0.0);
+            squares = [0.0; COMPONENTS];
+            for vector in sample.chunks_exact(dimension.max(1)) {
+                let projected = directions.project(vector);
+                for (row, (projected, sum)) in next
+                    .chunks_exact_mut(dimension.max(1))
+                    .zip(projected.iter().zip(&mut squares))
+                {
+                    *sum += projected * projected;
+                    for (element, value) in row.iter_mut().zip(vector) {
+                        *element += projected * value;
+                    }
+                }
+            }
+            std::mem::swap(&mut directions.rows, &mut next);
+            directions.make_orthonormal();
+        }
+        // Of the last iteration but one, which is near enough for a scale.
+        let widest = squares.iter().fold(0.0_f32, |widest, sum| widest.max(*sum));
+        let vectors = sample.len().checked_div(dimension).unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "a sample is small")]
+        let root = (widest / vectors.max(1) as f32).sqrt();
+        directions.scale = if root.is_normal() {
+            f32::from(i8::MAX) / (RANGE * root)
+        } else {
+            0.0
+        };
+        Ok(directions)
+    }
+
+    /// Gram and Schmidt, row by row. A row that depends on those before becomes zero.
+    fn make_orthonormal(&mut self) {
+        let dimension = self.dimension.max(1);
+        for at in 0..COMPONENTS {
+            let start = at.saturating_mul(dimension);
+            let Some((before, rest)) = self.rows.split_at_mut_checked(start) else {
+                return;
+            };
+            let Some(row) = rest.get_mut(..dimension) else {
+                return;
+            };
+            let length_before = dot(row, row).sqrt();
+            for earlier in before.chunks_exact(dimension) {
+                let along = dot(row, earlier);
+                for (element, other) in row.iter_mut().zip(earlier) {
+                    *element -= along * other;
+                }
+            }
+            let length = dot(row, row).sqrt();
+            let is_new = length.is_normal() && length > 1e-4 * length_before;
+            let scale = if is_new { length.recip() } else { 0.0 };
+            for element in row {
+                *element = if is_new { *element * scale } else { 0.0 };
+            }
+        }
+    }
+
+    fn project(&self, vector: &[f32]) -> [f32; COMPONENTS] {
+        let mut projected = [0.0; COMPONENTS];
+        let rows = self.rows.chunks_exact(self.dimension.max(1));
+        for (component, row) in projected.iter_mut().zip(rows) {
+            *component = dot(row, vector);
+        }
+        projected
+    }
+
+    pub(crate) fn sketch(&self, vector: &[f32]) -> Sketch {
+        let projected = self.project(vector);
+        // What is not a number becomes 0, and what is too large the nearest that is not.
+        #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+        Sketch(projected.map(|component| (component * self.scale).round() as i8))
+    }
+}
+
+/// Sums in lanes, which the compiler turns into vector instructions.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Points near three directions of 40, and a little noise.
+    fn points(count: usize) -> Vec<Vec<f32>> {
+        let mut state = 1_u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            f32::from(u16::try_from(state >> 48).unwrap()) / 32768.0 - 1.0
+        };
+        let base: Vec<Vec<f32>> = (0..3)
+            .map(|_| (0..40).map(|_| random()).collect())
+            .collect();
+        (0..count)
+            .map(|_| {
+                let weights = [random(), random(), random()];
+                (0..40)
+                    .map(|at| {
+                        let along = base.iter().zip(weights).map(|(row, w)| row[at] * w);
+                        along.sum::<f32>() + 0.01 * random()
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn near_vectors_have_near_sketches() {
+        let points = points(300);
+        let directions = Directions::of_sample(&points.concat(), 40).unwrap();
+        let sketches: Vec<Sketch> = points
+            .iter()
+            .map(|point| directions.sketch(point))
+            .collect();
+        let squared =
+            |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum() };
+        let (mut found, mut all) = (0, 0);
+        for at in 0..50 {
+            let order = |key: &dyn Fn(usize) -> f32| {
+                let mut others: Vec<usize> = (0..300).filter(|other| *other != at).collect();
+                others.sort_by(|a, b| key(*a).total_cmp(&key(*b)));
+                others[..20].to_vec()
+            };
+            let near = order(&|other| squared(&points[at], &points[other]));
+            #[allow(clippy::cast_precision_loss)]
+            let guess = order(&|other| sketches[at].squared_difference(&sketches[other]) as f32);
+            found += near.iter().filter(|id| guess.contains(id)).count();
+            all += near.len();
+        }
+        assert!(found * 10 > all * 8, "{found} of {all}");
+    }
+
+    #[test]
+    fn any_numbers_have_a_sketch() {
+        for value in [0.0, 1e-45, f32::MAX, f32::INFINITY, f32::NAN] {
+            for dimension in [1, 2, 30] {
+                let sample = vec![value; 5 * dimension];
+                let directions = Directions::of_sample(&sample, dimension).unwrap();
+                let sketch = directions.sketch(&vec![value; dimension]);
+                assert_eq!(sketch.squared_difference(&sketch), 0);
+            }
+        }
+        let none = Directions::of_sample(&[], 3).unwrap().sketch(&[1.0; 3]);
+        assert_eq!(none, Sketch::NONE);
+    }
+}

@@ -1,0 +1,267 @@
+//! Indexes that are put together from the index and the log, against what an export holds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hnsw_toolbox::{
+    export_collections, repair_index, verify_index, CollectionFilter, ColumnarFormat, Error,
+    ExportOptions, ExtractOptions, IndexState, MetricSource, Monitor, RepairLinks, RepairOptions,
+    RepairSummary, Space, VectorForm, VerifyOptions,
+};
+use rusqlite::Connection;
+use serde_json::Value as Json;
+
+use super::read;
+use crate::repair::assert_sound;
+use crate::support::persist::{PersistFixture, PERSIST_FIXTURES};
+use crate::support::rows_by_callback;
+use crate::support::table::Cell;
+
+/// By id, the bits of the vector.
+type Vectors = BTreeMap<String, Vec<u32>>;
+
+fn text(collection: &Json, field: &str) -> String {
+    collection[field].as_str().unwrap().to_string()
+}
+
+/// What an export holds of the collection, with vectors as an index holds them.
+fn exported(dir: &Path, collection: &Json, form: VectorForm) -> Vectors {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out.arrow");
+    let filter = CollectionFilter::default()
+        .with_names(vec![text(collection, "name")])
+        .with_database(text(collection, "database"))
+        .with_tenant(text(collection, "tenant"));
+    let options = ExportOptions::default()
+        .with_filter(filter)
+        .with_format(ColumnarFormat::ArrowIpc)
+        .with_vectors(form);
+    export_collections(dir, &output, &options, &Monitor::default()).unwrap();
+    let table = read(&output, ColumnarFormat::ArrowIpc);
+    let rows = table.column("id").iter().zip(table.column("vector"));
+    rows.filter_map(|(id, vector)| {
+        let (Cell::Utf8(id), Cell::List(vector)) = (id, vector) else {
+            return None;
+        };
+        let bits = vector.iter().map(|component| match component {
+            Cell::Float32(bits) => *bits,
+            other => panic!("{other:?}"),
+        });
+        Some((id.clone(), bits.collect()))
+    })
+    .collect()
+}
+
+fn held(dir: &Path, form: VectorForm) -> Vectors {
+    let options = ExtractOptions::default().with_vectors(form);
+    let (summary, rows) = rows_by_callback(dir, &options).unwrap();
+    assert_eq!(summary.deleted_skipped, 0);
+    let held: Vectors = rows
+        .iter()
+        .map(|row| (row.user_id.clone().unwrap(), row.vector.clone()))
+        .collect();
+    assert_eq!(held.len(), rows.len());
+    held
+}
+
+fn options(collection: &Json) -> RepairOptions {
+    RepairOptions::default()
+        .with_collection(text(collection, "name"))
+        .with_database(text(collection, "database"))
+        .with_tenant(text(collection, "tenant"))
+}
+
+/// Repairs, and holds the result against what an export of the same directory says.
+fn repaired(dir: &Path, collection: &Json, options: &RepairOptions) -> Option<RepairSummary> {
+    let place = tempfile::tempdir().unwrap();
+    let new = place.path().join("new");
+    let database = std::fs::read(dir.join("chroma.sqlite3")).unwrap();
+    let mut expected = exported(dir, collection, VectorForm::Stored);
+    // Such vectors cannot be searched for, and are damage in an index.
+    expected.retain(|_, vector| vector.iter().all(|bits| f32::from_bits(*bits).is_finite()));
+    let result = repair_index(dir, &new, options, &Monitor::default());
+    assert!(std::fs::read(dir.join("chroma.sqlite3")).unwrap() == database);
+    let summary = match result {
+        Err(error) if expected.is_empty() => {
+            assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+            assert!(!new.exists());
+            return None;
+        }
+        result => result.unwrap(),
+    };
+    assert_eq!(summary.metric_source, MetricSource::Database);
+    assert_eq!(summary.metric.unwrap().name(), collection["space"]);
+    let report = verify_index(&new, &VerifyOptions::default(), &Monitor::default()).unwrap();
+    assert_eq!(report.state, IndexState::Healthy, "{report:?}");
+    assert_sound(&new);
+    let found = held(&new, VectorForm::Stored);
+    assert!(
+        found == expected,
+        "{}: {} of {}",
+        collection["name"],
+        found.len(),
+        expected.len()
+    );
+    if collection["space"] == "cosine" {
+        // Those that were given, up to rounding.
+        let given = exported(dir, collection, VectorForm::Original);
+        for (id, vector) in held(&new, VectorForm::Original) {
+            for (found, given) in vector.iter().zip(&given[&id]) {
+                let (found, given) = (f32::from_bits(*found), f32::from_bits(*given));
+                assert!((found - given).abs() <= 1e-6 * (1.0 + given.abs()), "{id}");
+            }
+        }
+    }
+    let merged = summary.collection.as_ref().unwrap();
+    assert_eq!(merged.from_index + merged.from_log, summary.records);
+    assert_eq!(merged.name, text(collection, "name"));
+    Some(summary)
+}
+
+#[test]
+fn every_collection_comes_out_as_an_export_has_it() {
+    for name in PERSIST_FIXTURES {
+        let fixture = PersistFixture::unpack(name);
+        let (mut kept, mut inserted) = (0, 0);
+        for collection in fixture.collections() {
+            for links in [None, Some(RepairLinks::Build)] {
+                let options = options(collection).with_links(links);
+                let Some(summary) = repaired(&fixture.dir(), collection, &options) else {
+                    continue;
+                };
+                let merged = summary.collection.unwrap();
+                if summary.links == RepairLinks::Keep {
+                    kept += 1;
+                    inserted += merged.from_log;
+                }
+                assert!(merged.statements.is_empty());
+            }
+        }
+        assert!(kept > 3 && inserted > 0, "{name}: {kept}, {inserted}");
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_or_gone_comes_back_as_far_as_the_log_has_it() {
+    type Damage = fn(&Path);
+    let damages: [Damage; 5] = [
+        |dir| std::fs::remove_dir_all(dir).unwrap(),
+        |dir| std::fs::write(dir.join("index_metadata.pickle"), b"torn").unwrap(),
+        |dir| std::fs::remove_file(dir.join("header.bin")).unwrap(),
+        |dir| std::fs::write(dir.join("link_lists.bin"), b"torn").unwrap(),
+        |dir| {
+            let path = dir.join("data_level0.bin");
+            let length = std::fs::metadata(&path).unwrap().len();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_len(length / 3).unwrap();
+        },
+    ];
+    for name in PERSIST_FIXTURES {
+        for damage in damages {
+            let fixture = PersistFixture::unpack(name);
+            let mut all = 0;
+            for collection in fixture.collections() {
+                let segment = fixture.dir().join(text(collection, "vector_segment"));
+                if !segment.join("index_metadata.pickle").exists() {
+                    continue;
+                }
+                damage(&segment);
+                let summary = repaired(&fixture.dir(), collection, &options(collection));
+                all += summary.map_or(0, |summary| summary.records);
+            }
+            assert!(all > 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_spoilt_watermark_is_named_with_the_statement_that_mends_it() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let collection = fixture.collection("articles");
+    let segment = text(collection, "vector_segment");
+    let database = Connection::open(fixture.database()).unwrap();
+    let read = || -> i64 {
+        let query = "SELECT seq_id FROM max_seq_id WHERE segment_id = ?";
+        database
+            .query_row(query, [&segment], |row| row.get(0))
+            .unwrap()
+    };
+    let right = read();
+    // What Chroma's migration makes of a number: its digits as bytes, after as many 0x11.
+    let digits = right.to_string();
+    let mut bytes = [0x11; 8];
+    bytes[8 - digits.len()..].copy_from_slice(digits.as_bytes());
+    let spoilt = i64::from_be_bytes(bytes);
+    let update = "UPDATE max_seq_id SET seq_id = ? WHERE segment_id = ?";
+    database
+        .execute(update, rusqlite::params![spoilt, segment])
+        .unwrap();
+    let summary = repaired(&fixture.dir(), collection, &options(collection)).unwrap();
+    let merged = summary.collection.unwrap();
+    let [statement] = merged.statements.as_slice() else {
+        panic!("{:?}", merged.statements);
+    };
+    assert!(merged
+        .findings
+        .iter()
+        .any(|finding| finding.code == "poisoned-watermark"));
+    assert!(summary.steps.iter().any(|step| step.contains(statement)));
+    assert_eq!(read(), spoilt);
+    database.execute_batch(statement).unwrap();
+    assert_eq!(read(), right);
+}
+
+#[test]
+fn an_index_in_a_persist_directory_has_the_metric_of_its_database() {
+    for name in PERSIST_FIXTURES {
+        let fixture = PersistFixture::unpack(name);
+        for wanted in [
+            "articles",
+            "ip_default",
+            "renamed_cosine",
+            "readd_same_batch",
+        ] {
+            let collection = fixture.collection(wanted);
+            let place = tempfile::tempdir().unwrap();
+            // Which goes before what is asked for.
+            let options = RepairOptions::default()
+                .with_links(RepairLinks::Build)
+                .with_metric(Space::L2);
+            let new = place.path().join("new");
+            let summary =
+                repair_index(fixture.segment(wanted), &new, &options, &Monitor::default()).unwrap();
+            assert_eq!(summary.metric_source, MetricSource::Database);
+            assert_eq!(summary.metric.unwrap().name(), collection["space"]);
+            assert_sound(&new);
+        }
+    }
+}
+
+#[test]
+fn a_collection_must_be_one_that_is_there() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let place = tempfile::tempdir().unwrap();
+    let new = place.path().join("new");
+    let refused = |options: RepairOptions| {
+        let error = repair_index(fixture.dir(), &new, &options, &Monitor::default()).unwrap_err();
+        assert!(!new.exists());
+        match error {
+            Error::InvalidArgument { field, .. } => field.into_owned(),
+            other => panic!("{other}"),
+        }
+    };
+    let named = |name: &str| RepairOptions::default().with_collection(name.to_string());
+    assert_eq!(refused(named("nobody")), "collection");
+    let twice = fixture.collections().iter().find(|collection| {
+        let same = |other: &&Json| other["name"] == collection["name"];
+        fixture.collections().iter().filter(same).count() > 1
+    });
+    assert_eq!(
+        refused(named(twice.unwrap()["name"].as_str().unwrap())),
+        "collection"
+    );
+    let shape = hnsw_toolbox::Salvage::default().with_dimension(3).with_m(4);
+    assert_eq!(refused(named("articles").with_salvage(shape)), "dimension");
+    let alone = RepairOptions::default().with_database("default_database".to_string());
+    assert_eq!(refused(alone), "database");
+}
