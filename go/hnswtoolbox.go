@@ -206,6 +206,94 @@ type BuildSummary struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
+// Links says what the links of a repaired index are.
+type Links string
+
+// The links that a repair can give an index.
+const (
+	LinksKeep  Links = "keep"  // its own, without the records that go
+	LinksBuild Links = "build" // those of a new graph
+)
+
+// Space is Chroma's name for what "near" means in a collection.
+type Space string
+
+// The spaces of Chroma's collections.
+const (
+	SpaceL2     Space = "l2"
+	SpaceCosine Space = "cosine"
+	SpaceIP     Space = "ip"
+)
+
+// RepairRequest says what to repair. Only IndexDir and OutputPath are needed.
+type RepairRequest struct {
+	// IndexDir is a Chroma vector segment directory, or, with a Collection, a persist directory.
+	// It is only read.
+	IndexDir string `json:"index_dir"`
+	// OutputPath is the directory to write, which appears whole or not at all. Nothing may be
+	// there yet.
+	OutputPath string `json:"output_path"`
+	// Links defaults to LinksKeep where the index's links are sound, else to LinksBuild.
+	Links Links `json:"links,omitempty"`
+	// Metric is that of the collection. LinksBuild needs it, unless the index hints at it.
+	Metric Space `json:"metric,omitempty"`
+	// Dimension and M describe an index whose header.bin is not to be used: both or neither.
+	Dimension *int `json:"dimension,omitempty"`
+	M         *int `json:"m,omitempty"`
+	// Collection is the name of the collection whose records, those of the log included, make the
+	// new index. Database and Tenant say where it is, if several have one of that name.
+	Collection string `json:"collection,omitempty"`
+	Database   string `json:"database,omitempty"`
+	Tenant     string `json:"tenant,omitempty"`
+	// Threads defaults to one for each core, and is at most 8.
+	Threads *int `json:"threads,omitempty"`
+	// IO defaults to IOModeMmap.
+	IO IOMode `json:"io,omitempty"`
+}
+
+// RepairResponse says what a repair did.
+type RepairResponse struct {
+	OutputPath string        `json:"output_path"`
+	Summary    RepairSummary `json:"summary"`
+}
+
+// RepairSummary says what became of an index.
+type RepairSummary struct {
+	StateBefore      *string         `json:"state_before"`       // what was wrong, in one word; nil: no index
+	Scanned          uint64          `json:"scanned"`            // records looked at
+	Records          uint64          `json:"records"`            // records of the new index
+	DeletedRemoved   uint64          `json:"deleted_removed"`    // records left out: deleted
+	RecordsWithoutID uint64          `json:"records_without_id"` // records left out: nothing has their label
+	IDsWithoutRecord uint64          `json:"ids_without_record"` // ids left out: no record has their label
+	Salvage          *SalvageSummary `json:"salvage,omitempty"`  // nil when the records are not damaged
+	Dimension        int             `json:"dimension"`          // components of each vector
+	Metric           *Space          `json:"metric"`             // nil when it is not known
+	MetricSource     string          `json:"metric_source"`      // database, option, hint or unknown
+	Links            Links           `json:"links"`
+	ComparedBy       DistanceMetric  `json:"compared_by"` // what neighbours were compared with
+	Bridged          uint64          `json:"bridged"`     // records that have other neighbours now
+	LinksAdded       uint64          `json:"links_added"` // to records that no search found
+	NormsLost        uint64          `json:"norms_lost"`  // norms that are 1 now
+	IndexProperties  IndexProperties `json:"index_properties"`
+	Steps            []string        `json:"steps"` // to have Chroma use the new directory
+
+	// Collection is nil when a segment directory was repaired by itself.
+	Collection *RepairedCollection `json:"collection,omitempty"`
+}
+
+// RepairedCollection is the collection that an index was put together for.
+type RepairedCollection struct {
+	Tenant        string              `json:"tenant"`
+	Database      string              `json:"database"`
+	Name          string              `json:"name"`
+	SegmentDir    string              `json:"segment_dir"`    // in the persist directory; need not be there
+	FromIndex     uint64              `json:"from_index"`     // records whose vector was in the index
+	FromLog       uint64              `json:"from_log"`       // records whose vector was in the log
+	WithoutVector uint64              `json:"without_vector"` // records left out: no vector anywhere
+	Findings      []CollectionFinding `json:"findings"`
+	Statements    []string            `json:"statements"` // SQL that mends a spoilt watermark
+}
+
 // Progress is how far a call has come.
 type Progress struct {
 	Done  uint64 // rows done
@@ -313,6 +401,35 @@ func (req BuildRequest) operation() operation {
 		request: func(token uint64) any {
 			return struct {
 				BuildRequest
+				Token uint64 `json:"token,omitempty"`
+			}{req, token}
+		},
+	}
+}
+
+// RepairIndex writes a healthy Chroma vector segment directory in the place of a damaged or bloated
+// one. The steps to have Chroma use it are in the response.
+func RepairIndex(req RepairRequest) (*RepairResponse, error) {
+	return RepairIndexContext(context.Background(), req)
+}
+
+// RepairIndexContext is [RepairIndex], and stops soon after ctx ends. It then writes no directory,
+// and its error matches both ctx.Err() and [ErrCancelled].
+func RepairIndexContext(ctx context.Context, req RepairRequest, opts ...Option) (*RepairResponse, error) {
+	return call[RepairResponse](ctx, req.operation(), opts)
+}
+
+func (req RepairRequest) operation() operation {
+	return operation{
+		name:     "repair index",
+		function: func(l *library) nativeCall { return l.repair },
+		paths: []field{
+			{"index_dir", req.IndexDir}, {"output_path", req.OutputPath}, {"collection", req.Collection},
+			{"database", req.Database}, {"tenant", req.Tenant},
+		},
+		request: func(token uint64) any {
+			return struct {
+				RepairRequest
 				Token uint64 `json:"token,omitempty"`
 			}{req, token}
 		},

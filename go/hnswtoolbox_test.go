@@ -522,3 +522,49 @@ func TestSalvageTakesTheWholeRecordsOfATornIndex(t *testing.T) {
 		t.Errorf("found %+v for %d rows", *metadata, emitted)
 	}
 }
+
+func TestRepairGivesADirectoryWithTheSameRecords(t *testing.T) {
+	f := loadFixture(t, "0.6.3/churn")
+	output := filepath.Join(t.TempDir(), "new")
+	var last Progress
+	resp, err := RepairIndexContext(context.Background(), RepairRequest{
+		IndexDir: f.segment, OutputPath: output, Links: LinksBuild, Metric: SpaceL2,
+	}, WithProgress(func(p Progress) { last = p }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary := resp.Summary
+	if resp.OutputPath != output || *summary.StateBefore != "healthy" || summary.Links != LinksBuild {
+		t.Errorf("found %+v", resp)
+	}
+	if summary.Metric == nil || *summary.Metric != SpaceL2 || summary.MetricSource != "option" {
+		t.Errorf("found metric %v from %s", summary.Metric, summary.MetricSource)
+	}
+	if summary.Records != f.truth.LiveRecords || len(summary.Steps) == 0 {
+		t.Errorf("found %+v", summary)
+	}
+	if last.Total == 0 || last.Done != last.Total {
+		t.Errorf("the last report is %+v", last)
+	}
+	extracted, err := ExtractIndex(ExtractRequest{IndexDir: output, OutputPath: output + ".parquet"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if extracted.Summary.Emitted != f.truth.LiveRecords || extracted.Summary.DeletedSkipped != 0 {
+		t.Errorf("found %+v", extracted.Summary)
+	}
+
+	if _, err := RepairIndex(RepairRequest{IndexDir: f.segment, OutputPath: output}); !errors.Is(err, ErrIO) {
+		t.Errorf("over an existing directory: found %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	other := filepath.Join(t.TempDir(), "other")
+	_, err = RepairIndexContext(ctx, RepairRequest{IndexDir: f.segment, OutputPath: other})
+	if !errors.Is(err, ErrCancelled) {
+		t.Errorf("cancelled: found %v", err)
+	}
+	if _, err := os.Stat(other); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("cancelled: found %v", err)
+	}
+}

@@ -21,6 +21,7 @@ type symbols struct {
 	verify          nativeCall
 	listCollections nativeCall
 	export          nativeCall
+	repair          nativeCall
 	lastError       func() unsafe.Pointer
 	lastErrorCode   func() uint32
 	freeString      func(unsafe.Pointer)
@@ -55,6 +56,7 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_verify", &s.verify},
 		{"hnsw_toolbox_list_collections", &s.listCollections},
 		{"hnsw_toolbox_export", &s.export},
+		{"hnsw_toolbox_repair_index", &s.repair},
 		{"hnsw_toolbox_get_last_error", &s.lastError},
 		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
 		{"hnsw_toolbox_free_string", &s.freeString},

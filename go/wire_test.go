@@ -32,6 +32,7 @@ func exchanges(t *testing.T) map[string]exchange {
 		t.Fatal(err)
 	}
 	build := BuildRequest{InputPath: output, OutputPath: output + ".hnsw"}
+	repair := RepairRequest{IndexDir: segment, OutputPath: output + ".new"}
 	damaged := t.TempDir()
 	if err := os.CopyFS(damaged, os.DirFS(segment)); err != nil {
 		t.Fatal(err)
@@ -43,6 +44,7 @@ func exchanges(t *testing.T) map[string]exchange {
 		"extract":         {extract.operation(), ExtractRequest{}, new(ExtractResponse)},
 		"salvage":         {salvage.operation(), ExtractRequest{}, new(ExtractResponse)},
 		"build":           {build.operation(), BuildRequest{}, new(BuildResponse)},
+		"repair":          {repair.operation(), RepairRequest{}, new(RepairResponse)},
 		"inspect":         {InspectRequest{IndexDir: segment}.operation(), InspectRequest{}, new(InspectResponse)},
 		"verify":          {VerifyRequest{IndexDir: segment}.operation(), VerifyRequest{}, new(VerifyResponse)},
 		"verify, damaged": {VerifyRequest{IndexDir: damaged}.operation(), VerifyRequest{}, new(VerifyResponse)},

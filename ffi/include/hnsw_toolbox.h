@@ -190,6 +190,28 @@ char *hnsw_toolbox_list_collections(const char *request_json);
 char *hnsw_toolbox_export(const char *request_json);
 
 /*
+ Writes a healthy Chroma vector segment directory in the place of a damaged or bloated one.
+
+     {"index_dir": "/path/to/vector-segment-dir",     required; only read. With a collection, the
+                                                      persist directory
+      "output_path": "/path/to/new-dir",              required; nothing may be there
+      "links": null,                                  "keep" or "build"; null: keep, if sound
+      "metric": null,                                 "l2", "cosine" or "ip"; "build" needs it
+      "collection": null,                             its name: records are merged with the log
+      "database": null, "tenant": null,               where several have one of that name
+      "dimension": null, "m": null,                   without header.bin: both or neither
+      "threads": null,                                at most 8
+      "io": "mmap",                                   or "read"
+      "token": null}                                  from hnsw_toolbox_token_new
+
+ The directory appears whole or not at all, and never over anything. The response's
+ summary.steps say how to have Chroma use it.
+
+ Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+ */
+char *hnsw_toolbox_repair_index(const char *request_json);
+
+/*
  Why the calling thread's last call failed, of those that return NULL, 0 or false with an error:
  "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
  as it is.

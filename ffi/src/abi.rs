@@ -211,6 +211,32 @@ pub unsafe extern "C" fn hnsw_toolbox_export(request_json: *const c_char) -> *mu
     })
 }
 
+/// Writes a healthy Chroma vector segment directory in the place of a damaged or bloated one.
+///
+///     {"index_dir": "/path/to/vector-segment-dir",     required; only read. With a collection, the
+///                                                      persist directory
+///      "output_path": "/path/to/new-dir",              required; nothing may be there
+///      "links": null,                                  "keep" or "build"; null: keep, if sound
+///      "metric": null,                                 "l2", "cosine" or "ip"; "build" needs it
+///      "collection": null,                             its name: records are merged with the log
+///      "database": null, "tenant": null,               where several have one of that name
+///      "dimension": null, "m": null,                   without header.bin: both or neither
+///      "threads": null,                                at most 8
+///      "io": "mmap",                                   or "read"
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// The directory appears whole or not at all, and never over anything. The response's
+/// summary.steps say how to have Chroma use it.
+///
+/// Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_repair_index(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::repair) }
+    })
+}
+
 /// Why the calling thread's last call failed, of those that return NULL, 0 or false with an error:
 /// "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
 /// as it is.

@@ -10,11 +10,12 @@ use tempfile::TempDir;
 use super::*;
 
 type Call = unsafe extern "C" fn(*const c_char) -> *mut c_char;
-const CALLS: [Call; 4] = [
+const CALLS: [Call; 5] = [
     hnsw_toolbox_extract_index,
     hnsw_toolbox_build_index,
     hnsw_toolbox_inspect,
     hnsw_toolbox_verify,
+    hnsw_toolbox_repair_index,
 ];
 
 fn fixture() -> PathBuf {
@@ -234,6 +235,65 @@ fn inspect_and_verify_errors_name_the_field_that_is_wrong() {
 }
 
 #[test]
+fn repair_response_says_what_became_of_the_index() {
+    let directory = TempDir::new().unwrap();
+    let request = json!({"index_dir": fixture(), "output_path": directory.path().join("new")});
+    let response = send(hnsw_toolbox_repair_index, &request).unwrap();
+    assert_eq!(response["output_path"], request["output_path"]);
+    let summary = &response["summary"];
+    assert_eq!(summary["state_before"], "healthy");
+    assert_eq!(summary["scanned"], 1140);
+    assert_eq!(summary["metric"], Value::Null);
+    assert_eq!(summary["metric_source"], "unknown");
+    assert_eq!(summary["links"], "keep");
+    assert_eq!(summary["compared_by"], "squared_euclidean");
+    assert_eq!(
+        summary["index_properties"]["cur_element_count"],
+        summary["records"]
+    );
+    assert!(directory.path().join("new/header.bin").is_file());
+
+    let (code, error) = send(hnsw_toolbox_repair_index, &request).unwrap_err();
+    assert_eq!(code, 301, "{error}");
+
+    let full = json!({
+        "index_dir": fixture(), "output_path": directory.path().join("full"), "links": "build",
+        "metric": "l2", "dimension": null, "m": null, "threads": 1, "io": "read", "token": null,
+    });
+    let response = send(hnsw_toolbox_repair_index, &full).unwrap();
+    assert_eq!(response["summary"]["links"], "build");
+    assert_eq!(response["summary"]["metric_source"], "option");
+}
+
+#[test]
+fn repair_errors_name_the_field_that_is_wrong() {
+    let directory = TempDir::new().unwrap();
+    let request = json!({"index_dir": fixture(), "output_path": directory.path().join("new")});
+    let not_a_name = [json!(1), json!({}), json!(""), json!("Keep"), json!("x\0")];
+    refuses(
+        hnsw_toolbox_repair_index,
+        &request,
+        &[
+            ("index_dir", &paths()),
+            ("output_path", &paths()),
+            ("links", &not_a_name),
+            ("metric", &not_a_name),
+            ("metric", &[json!("euclidean")]),
+            ("io", &[json!(null), json!("mmap2")]),
+            ("dimension", &[json!(-1), json!("5")]),
+            ("m", &[json!(1.5), json!([])]),
+            (
+                "threads",
+                &[json!(0), json!(-1), json!("1"), json!(1u64 << 40)],
+            ),
+            ("token", &[json!(0), json!([1])]),
+            ("salvage", &[json!(true)]),
+        ],
+    );
+    assert!(!directory.path().join("new").exists());
+}
+
+#[test]
 fn requests_that_are_no_requests_are_refused() {
     for call in CALLS {
         assert_eq!(raw(call, ptr::null()).unwrap_err().0, 100);
@@ -434,6 +494,7 @@ fn a_missing_required_field_is_named() {
         &["input_path", "output_path"],
         &["index_dir"],
         &["index_dir"],
+        &["index_dir", "output_path"],
     ]) {
         let directory = TempDir::new().unwrap();
         for missing in fields {
@@ -698,7 +759,7 @@ fn every_entry_point_stands_behind_the_boundary() {
         assert!(body.trim_start().starts_with("boundary!("), "{entry}");
         entries += 1;
     }
-    assert_eq!(entries, 19);
+    assert_eq!(entries, 20);
 }
 
 /// An index of the fixture's 960 vectors, and the vectors with their labels.

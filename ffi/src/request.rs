@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use toolbox::{
     inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, HnswIndex,
-    InspectOptions, MetadataFrom, Metric, Monitor, OpenOptions, Progress, Result, Salvage,
+    InspectOptions, MetadataFrom, Monitor, OpenOptions, Progress, RepairOptions, Result, Salvage,
     VerifyOptions,
 };
 #[cfg(feature = "database")]
@@ -192,15 +192,49 @@ pub(crate) fn export(request: &str) -> Result<String> {
     })?)
 }
 
+/// Runs a repair request and returns the response document.
+pub(crate) fn repair(request: &str) -> Result<String> {
+    let fields = Fields::parse(
+        request,
+        &[
+            "index_dir",
+            "output_path",
+            "links",
+            "metric",
+            "dimension",
+            "m",
+            "collection",
+            "database",
+            "tenant",
+            "threads",
+            "io",
+            "token",
+        ],
+    )?;
+    let index_dir = fields.path("index_dir")?;
+    let output_path = fields.path("output_path")?;
+    let mut options = RepairOptions::default();
+    options.collection = fields.optional_text("collection")?;
+    options.database = fields.optional_text("database")?;
+    options.tenant = fields.optional_text("tenant")?;
+    fields.optional_name("links", &mut options.links)?;
+    fields.optional_name("metric", &mut options.metric)?;
+    fields.optional_size("dimension", &mut options.salvage.dimension)?;
+    fields.optional_size("m", &mut options.salvage.m)?;
+    fields.optional_size("threads", &mut options.threads)?;
+    fields.name("io", &mut options.io)?;
+
+    to_json(&monitored(fields.token()?, |monitor| {
+        wire::repair(index_dir, output_path, &options, monitor)
+    })?)
+}
+
 /// Opens the index of a request, and returns its number.
 pub(crate) fn open_index(request: &str) -> Result<u64> {
     let fields = Fields::parse(request, &["index_path", "metric", "io"])?;
     let path = fields.path("index_path")?;
     let mut options = OpenOptions::default();
-    let mut metric = Metric::default();
-    if fields.optional_name("metric", &mut metric)? {
-        options.metric = Some(metric);
-    }
+    fields.optional_name("metric", &mut options.metric)?;
     fields.name("io", &mut options.io)?;
     Ok(index::register(HnswIndex::open(path, &options)?))
 }
@@ -345,33 +379,36 @@ impl Fields {
     /// One of the names that `T` knows.
     fn name<T: FromStr<Err = Error>>(&self, name: &'static str, chosen: &mut T) -> Result<()> {
         if let Some(text) = self.get(name, "a string", Value::as_str)? {
-            *chosen = text.parse().map_err(|e| match e {
-                Error::InvalidArgument { expected, .. } => {
-                    refused(name, shorten(&format!("{text:?}")), &expected)
-                }
-                other => other,
-            })?;
+            *chosen = parse_name(name, text)?;
         }
         Ok(())
     }
 
-    /// The same, where null stands for absent. Says whether there was a name.
+    /// The same, where null stands for absent.
     fn optional_name<T: FromStr<Err = Error>>(
         &self,
         name: &'static str,
-        chosen: &mut T,
-    ) -> Result<bool> {
-        if matches!(self.0.get(name), None | Some(Value::Null)) {
-            return Ok(false);
+        chosen: &mut Option<T>,
+    ) -> Result<()> {
+        if let Some(text) = self.get_or_null(name, "a string, or null", Value::as_str)? {
+            *chosen = Some(parse_name(name, text)?);
         }
-        self.name(name, chosen)?;
-        Ok(true)
+        Ok(())
     }
 
     fn token(&self) -> Result<Option<Arc<Token>>> {
         let expected = "the number of a live token, or null";
         self.get_or_null("token", expected, |value| token::find(value.as_u64()?))
     }
+}
+
+fn parse_name<T: FromStr<Err = Error>>(name: &'static str, text: &str) -> Result<T> {
+    text.parse().map_err(|e| match e {
+        Error::InvalidArgument { expected, .. } => {
+            refused(name, shorten(&format!("{text:?}")), &expected)
+        }
+        other => other,
+    })
 }
 
 fn as_size(value: &Value) -> Option<usize> {
