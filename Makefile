@@ -15,8 +15,8 @@ GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench \
-	bench-peers bench-search bench-order bench-export \
-	cargo-fuzz fuzz fuzz-smoke interop deny help
+	bench-peers bench-search bench-order bench-export bench-repair \
+	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
 	$(CARGO) build --workspace --locked
@@ -79,6 +79,10 @@ bench: build-release ## Measure extraction, compared with arrow-rs and cp
 	$(CARGO) build --release --locked --manifest-path $(PEERS) --target-dir target/peers
 	target/peers/release/bench_extract --memory 100000,1000000
 
+bench-repair: build-release ## Measure what repair keeps of an index's recall, its time compared with cp -r, and its memory
+	python3 benches/repair/repair.py recall
+	python3 benches/repair/repair.py cost
+
 bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib and usearch
 	python3 benches/graphs/graphs.py
 
@@ -117,6 +121,11 @@ fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
 
 interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write, and compare exports with Chroma
 	tests/interop/run target/debug/hnsw-toolbox
+
+CHROMA := 0.4.24 0.5.23 0.6.3 1.0.20 1.5.9
+
+interop-chroma: build ## Let releases of Chroma load and work on with what repair writes: CHROMA="0.6.3 1.5.9"
+	tests/interop/chroma/run target/debug/hnsw-toolbox $(CHROMA)
 
 deny: ## Check the dependencies: licences, duplicates, sources, known vulnerabilities
 	.ci/deny
