@@ -12,6 +12,10 @@ mod abi;
 mod boundary;
 #[path = "../../ffi/src/fuzzing.rs"]
 mod fuzzing;
+#[path = "../../ffi/src/index.rs"]
+mod index;
+#[path = "../../ffi/src/registry.rs"]
+mod registry;
 #[path = "../../ffi/src/request.rs"]
 mod request;
 #[path = "../../ffi/src/token.rs"]
