@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use self::metadata_columns::MetadataColumns;
+use self::sha256::Hash;
 use crate::chroma::collection::{Findings, Origin, Plan, Row};
 use crate::chroma::database::catalog::{Collection, Space};
 use crate::chroma::file_name;
@@ -307,7 +308,6 @@ impl<'e> Exporter<'e> {
         let (file, exported) = self.write(origin, output)?;
         self.persist.database.check_unchanged()?;
         file.commit()?;
-        let exported = hashed(exported, output, self.monitor)?;
         Ok(self.summary(vec![exported]))
     }
 
@@ -331,7 +331,7 @@ impl<'e> Exporter<'e> {
             let path = directory.path().join(format!("{name}.{extension}"));
             let (file, exported) = self.write(*origin, &path)?;
             file.commit()?;
-            files.push(hashed(exported, &path, self.monitor)?);
+            files.push(exported);
         }
         let summary = self.summary(files);
         let manifest_path = directory.path().join(MANIFEST);
@@ -364,7 +364,7 @@ impl<'e> Exporter<'e> {
         }
     }
 
-    /// Writes a collection to a file that has not its name yet. Length and hash are added later.
+    /// Writes a collection to a file that has not its name yet.
     fn write(&mut self, origin: Origin<'_>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
         let collection = origin.collection;
         let plan = Plan::new(origin, self.monitor)?;
@@ -389,6 +389,7 @@ impl<'e> Exporter<'e> {
         };
         let schema = self.schema(collection, &plan, vectors, metadata.as_ref());
         let mut file = AtomicFile::create(path, self.protected())?;
+        let hash = Hash::start(file.open_to_read()?, path)?;
         let write_options = WriteOptions {
             format: self.options.format,
             compression: self.options.compression,
@@ -408,6 +409,7 @@ impl<'e> Exporter<'e> {
             table.push(row)?;
             rows += 1;
             if rows.is_multiple_of(ROWS_PER_REPORT) {
+                hash.advance();
                 let done = before + rows;
                 monitor.advance(done, total.max(done))?;
             }
@@ -417,6 +419,8 @@ impl<'e> Exporter<'e> {
         monitor.advance(self.done, total.max(self.done))?;
         let table = table.table;
         table.finish()?;
+        file.flush().map_err(|error| file.write_error(error))?;
+        let (bytes, sha256) = hash.finish()?;
         plan.check_unchanged()?;
         for (code, count, message) in [
             (
@@ -447,8 +451,8 @@ impl<'e> Exporter<'e> {
         let file_name = path.file_name().unwrap_or_default();
         let exported = ExportedFile {
             file: file_name.to_string_lossy().into_owned(),
-            bytes: 0,
-            sha256: String::new(),
+            bytes,
+            sha256,
             tenant: collection.tenant.clone(),
             database: collection.database.clone(),
             collection: collection.name.clone(),
@@ -535,12 +539,6 @@ impl<'e> Exporter<'e> {
                 .collect(),
         }
     }
-}
-
-/// Adds the length and the hash of the finished file.
-fn hashed(mut exported: ExportedFile, path: &Path, monitor: &Monitor<'_>) -> Result<ExportedFile> {
-    (exported.bytes, exported.sha256) = sha256::of_file(path, monitor)?;
-    Ok(exported)
 }
 
 struct RowWriter<'w> {

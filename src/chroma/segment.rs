@@ -18,7 +18,7 @@ use super::pickle::{self, Entry, Metadata};
 use super::record::{Level0, RecordLayout, BLOCK_BYTES};
 use super::{file_name, IndexHeader};
 use crate::error::{Error, Result};
-use crate::io::file::{Access, FileWindow, InputFile, LOOKUP_WINDOW, WINDOW};
+use crate::io::file::{Access, FileWindow, InputFile, WINDOW};
 use crate::io::protected::Protected;
 use crate::io::source::Source;
 use crate::progress::Monitor;
@@ -172,7 +172,7 @@ impl SegmentFiles {
         layout: RecordLayout,
         count: u64,
     ) -> Result<Level0<FileWindow<'_>>> {
-        self.level0_in(WINDOW, layout, count)
+        self.level0_in(self.level0.require()?.window(WINDOW), layout, count)
     }
 
     /// The same for records in no order: holds little more than one of them.
@@ -181,16 +181,15 @@ impl SegmentFiles {
         layout: RecordLayout,
         count: u64,
     ) -> Result<Level0<FileWindow<'_>>> {
-        self.level0_in(LOOKUP_WINDOW, layout, count)
+        self.level0_in(self.level0.require()?.window_of_reads(), layout, count)
     }
 
-    fn level0_in(
+    fn level0_in<'f>(
         &self,
-        window: usize,
+        window: FileWindow<'f>,
         layout: RecordLayout,
         count: u64,
-    ) -> Result<Level0<FileWindow<'_>>> {
-        let window = self.level0.require()?.window(window);
+    ) -> Result<Level0<FileWindow<'f>>> {
         self.level0.decoded(layout.check_len(window.len(), count))?;
         Ok(Level0::new(window, layout, count).with_blocks_of(self.access.window(BLOCK_BYTES)))
     }
@@ -362,6 +361,12 @@ impl Segment {
     /// Reads records.
     pub(crate) fn level0(&self) -> Result<Level0<FileWindow<'_>>> {
         self.files.read_level0(self.layout, self.count)
+    }
+
+    /// Reads records in no order: holds little more than one of them.
+    #[cfg(feature = "database")]
+    pub(crate) fn level0_for_lookups(&self) -> Result<Level0<FileWindow<'_>>> {
+        self.files.read_level0_for_lookups(self.layout, self.count)
     }
 
     /// Reads norms. Fails when there is not one for each record.

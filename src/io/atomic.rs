@@ -77,6 +77,12 @@ impl AtomicFile {
         }
     }
 
+    /// The file, opened once more to be read while it is written.
+    #[cfg(feature = "database")]
+    pub(crate) fn open_to_read(&self) -> Result<File> {
+        File::open(&self.temporary).map_err(Error::io(&self.target, "open"))
+    }
+
     /// Makes the file durable and gives it its name.
     pub(crate) fn commit(mut self) -> Result<()> {
         let writer = self

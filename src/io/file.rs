@@ -37,7 +37,7 @@ const LARGE_WINDOW: usize = 1 << 20;
 pub(crate) const WINDOW: usize = 4 << 20;
 
 /// The least that a lookup reads, in bytes: a page of most file systems.
-pub(crate) const LOOKUP_WINDOW: usize = 4 << 10;
+const LOOKUP_WINDOW: usize = 4 << 10;
 
 /// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
 const WINDOW_ALIGNMENT: u64 = 64 << 10;
@@ -251,9 +251,19 @@ impl InputFile {
     pub(crate) fn window(&self, bytes: usize) -> FileWindow<'_> {
         FileWindow {
             file: self,
+            mode: self.access.mode,
             size: self.access.window(bytes),
             start: 0,
             held: Held::Nothing,
+        }
+    }
+
+    /// A window for short ranges in no order, which holds one of them and nothing else, and is read
+    /// in either mode: a map for each would take ten times as long.
+    pub(crate) fn window_of_reads(&self) -> FileWindow<'_> {
+        FileWindow {
+            mode: IoMode::Read,
+            ..self.window(0)
         }
     }
 
@@ -325,6 +335,7 @@ enum Held {
 #[derive(Debug)]
 pub(crate) struct FileWindow<'f> {
     file: &'f InputFile,
+    mode: IoMode,
     size: usize,
     /// Offset in the file of the first byte held.
     start: u64,
@@ -375,7 +386,7 @@ impl FileWindow<'_> {
         let input = self.file;
         let missing = || outside(offset, len, input.len());
         let window = u64::try_from(self.size).unwrap_or(u64::MAX);
-        let start = match input.access.mode {
+        let start = match self.mode {
             _ if window >= input.len() => 0,
             IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
             IoMode::Read => offset - offset % READ_ALIGNMENT,
@@ -391,7 +402,7 @@ impl FileWindow<'_> {
         let size = usize::try_from(needed.max(window).min(available)).map_err(|_| missing())?;
 
         self.start = start;
-        match input.access.mode {
+        match self.mode {
             IoMode::Mmap => {
                 // Given back first, so that two windows are never resident at once.
                 self.held = Held::Nothing;

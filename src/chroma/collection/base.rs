@@ -277,7 +277,8 @@ pub(crate) struct VectorReader<'b> {
 impl<'b> VectorReader<'b> {
     pub(crate) fn new(records: &'b Records, multiply: bool) -> Result<Self> {
         Ok(Self {
-            level0: records.level0()?,
+            // Chroma's own order is that of neither the ids nor the database.
+            level0: records.segment.level0_for_lookups()?,
             norms: match multiply {
                 true => records.segment.files().read_norms()?,
                 false => None,

@@ -213,12 +213,18 @@ fn text(row: &Row<'_>, column: usize) -> Option<String> {
     text_ref(row, column).map(|text| text.into_owned())
 }
 
-/// The same, borrowed. What is not UTF-8 is replaced.
+/// The same, borrowed.
 fn text_ref<'r>(row: &'r Row<'_>, column: usize) -> Option<std::borrow::Cow<'r, str>> {
     match row.get_ref(column) {
-        Ok(ValueRef::Text(bytes)) => Some(String::from_utf8_lossy(bytes)),
+        Ok(ValueRef::Text(bytes)) => Some(utf8(bytes)),
         _ => None,
     }
+}
+
+/// Text of SQLite, which need not be UTF-8: what is not is replaced.
+fn utf8(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    // Several times as fast where nothing is to be replaced.
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Into::into)
 }
 
 fn integer(row: &Row<'_>, column: usize) -> Option<i64> {

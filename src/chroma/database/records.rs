@@ -210,7 +210,7 @@ impl<'d> RecordReader<'d> {
         record.clear();
         let head = self.head.query_row([rowid], |row| {
             if let ValueRef::Text(id) = row.get_ref(0)? {
-                record.id.push_str(&String::from_utf8_lossy(id));
+                record.id.push_str(&super::utf8(id));
             }
             record.seq_id = SeqId::decode(row.get_ref(1)?).map(|seq_id| seq_id.value);
             Ok(())
