@@ -267,7 +267,7 @@ impl<'e> Exporter<'e> {
         let mut total = 0;
         for origin in &chosen {
             if let Some(segment) = &origin.collection.metadata_segment {
-                total += persist.database.record_count(&segment.id)?;
+                total += persist.database.record_count(&segment.id, monitor)?;
             }
         }
         Ok(Self {

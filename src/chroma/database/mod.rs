@@ -18,6 +18,7 @@ pub(crate) mod records;
 mod scan;
 pub(crate) mod seq_id;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
 
 use self::files::DatabaseFiles;
+use self::records::RecordCounts;
 pub(crate) use self::scan::Damage;
 use crate::error::{Error, Result};
 use crate::progress::Monitor;
@@ -48,6 +50,7 @@ pub(crate) struct Database {
     files: DatabaseFiles,
     /// The columns of each ordinary table.
     tables: BTreeMap<String, Vec<String>>,
+    record_counts: OnceCell<RecordCounts>,
 }
 
 impl Database {
@@ -62,6 +65,7 @@ impl Database {
             connection,
             files,
             tables: BTreeMap::new(),
+            record_counts: OnceCell::new(),
         };
         database.read_tables()?;
         Ok(database)
@@ -125,6 +129,21 @@ impl Database {
         expected: impl ToString,
     ) -> Error {
         corrupt(self.path(), field, found, expected)
+    }
+
+    /// Whether an error says that a page or a record of the file cannot be read.
+    ///
+    /// SQLite checks the cells of a page when it reads the page from the file, and says nothing of
+    /// them while the page stays in its cache: so the cache is emptied.
+    fn is_damage(&self, error: &rusqlite::Error) -> bool {
+        let is_damage = is_damage(error);
+        if is_damage {
+            // At worst the cache stays as it is.
+            self.connection
+                .execute_batch("PRAGMA shrink_memory")
+                .unwrap_or_default();
+        }
+        is_damage
     }
 
     fn read_tables(&mut self) -> Result<()> {
@@ -234,7 +253,6 @@ fn integer(row: &Row<'_>, column: usize) -> Option<i64> {
     }
 }
 
-/// Whether an error says that a page or a record of the file cannot be read.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as Sqlite;
     match error {

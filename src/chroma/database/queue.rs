@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
-use super::{integer, is_damage, text_ref, Damage, Database};
+use super::{integer, text_ref, Damage, Database};
 use crate::error::Result;
 use crate::progress::Monitor;
 
@@ -197,7 +197,7 @@ fn read<T: Default>(
     match statement.query_row([seq_id], column) {
         Ok(found) => Ok(Stored::Readable(found)),
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Stored::Readable(T::default())),
-        Err(error) if is_damage(&error) => Ok(Stored::Damaged),
+        Err(error) if database.is_damage(&error) => Ok(Stored::Damaged),
         Err(error) => Err(database.failed(error)),
     }
 }

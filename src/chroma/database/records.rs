@@ -1,12 +1,13 @@
 //! `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
 use super::seq_id::SeqId;
-use super::{is_damage, text, text_ref, Damage, Database};
+use super::{text, text_ref, Damage, Database};
 use crate::chroma::metadata::{Texts, Value};
 use crate::error::Result;
 use crate::memory;
@@ -44,11 +45,26 @@ pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
     }
 }
 
+/// Records of each metadata segment.
+#[derive(Debug, Default)]
+pub(super) struct RecordCounts {
+    by_segment: BTreeMap<String, u64>,
+    damage: Damage,
+}
+
+impl RecordCounts {
+    /// Whether an index that has `found` records of a segment may have all of them.
+    fn agree(&self, segment: &str, found: u64) -> bool {
+        let count = self.by_segment.get(segment).copied().unwrap_or(0);
+        found == count || found > count && !self.damage.is_none()
+    }
+}
+
 impl Database {
     /// Visits the rowid and the id of each record of a metadata segment, in no order.
     ///
-    /// They are in an index of the table, which is all that is read. Returns whether all of it
-    /// could be read.
+    /// They are in an index of the table. Returns whether it could be read and has as many records
+    /// as the table: a page of it from before the last writes looks like any other.
     pub(crate) fn record_ids_by_index(
         &self,
         segment: &str,
@@ -58,6 +74,8 @@ impl Database {
         if !self.has_table(TABLE) {
             return Ok(true);
         }
+        let counts = self.record_counts(monitor)?;
+        let mut found = 0;
         let mut statement = self.prepare(&format!(
             "SELECT rowid, embedding_id FROM {TABLE} WHERE segment_id = ?1"
         ))?;
@@ -73,12 +91,13 @@ impl Database {
             until_check -= 1;
             match rows.next() {
                 Ok(Some(row)) => {
+                    found += 1;
                     if let (Some(rowid), Some(id)) = (super::integer(row, 0), text_ref(row, 1)) {
                         visit(rowid, &id)?;
                     }
                 }
-                Ok(None) => return Ok(true),
-                Err(error) if is_damage(&error) => return Ok(false),
+                Ok(None) => return Ok(counts.agree(segment, found)),
+                Err(error) if self.is_damage(&error) => return Ok(false),
                 Err(error) => return Err(self.failed(error)),
             }
         }
@@ -115,7 +134,7 @@ impl Database {
             match row.exists([rowid]) {
                 Ok(true) => {}
                 Ok(false) => visit(rowid, id),
-                Err(error) if is_damage(&error) => visit(rowid, id),
+                Err(error) if self.is_damage(&error) => visit(rowid, id),
                 Err(error) => return Err(self.failed(error)),
             }
             Ok(())
@@ -123,19 +142,29 @@ impl Database {
         Ok(())
     }
 
-    /// Number of records of a metadata segment, or of those that can be counted.
-    pub(crate) fn record_count(&self, segment: &str) -> Result<u64> {
-        if !self.has_table(TABLE) {
-            return Ok(0);
+    /// Number of records of a metadata segment in the table, of those that can be read.
+    pub(crate) fn record_count(&self, segment: &str, monitor: &Monitor<'_>) -> Result<u64> {
+        let counts = self.record_counts(monitor)?;
+        Ok(counts.by_segment.get(segment).copied().unwrap_or(0))
+    }
+
+    /// Counted once, since that takes reading all of the table.
+    fn record_counts(&self, monitor: &Monitor<'_>) -> Result<&RecordCounts> {
+        if let Some(counts) = self.record_counts.get() {
+            return Ok(counts);
         }
-        let mut statement = self.prepare(&format!(
-            "SELECT count(*) FROM {TABLE} WHERE segment_id = ?1"
-        ))?;
-        match statement.query_row([segment], |row| row.get::<_, i64>(0)) {
-            Ok(count) => Ok(u64::try_from(count).unwrap_or(0)),
-            Err(error) if is_damage(&error) => Ok(0),
-            Err(error) => Err(self.failed(error)),
-        }
+        let mut counts = RecordCounts::default();
+        let all = (i64::MIN, i64::MAX);
+        counts.damage = self.scan(TABLE, "segment_id", all, monitor, |_, row| {
+            if let Some(segment) = text_ref(row, 1) {
+                match counts.by_segment.get_mut(segment.as_ref()) {
+                    Some(count) => *count += 1,
+                    None => drop(counts.by_segment.insert(segment.into_owned(), 1)),
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(self.record_counts.get_or_init(|| counts))
     }
 
     /// Whether any record of a metadata segment was written by a version before 1.0, or may have
@@ -149,7 +178,7 @@ impl Database {
         ))?;
         match statement.exists([segment]) {
             Ok(found) => Ok(found),
-            Err(error) if is_damage(&error) => Ok(true),
+            Err(error) if self.is_damage(&error) => Ok(true),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -218,7 +247,7 @@ impl<'d> RecordReader<'d> {
         let has_id = match head {
             Ok(()) => true,
             Err(rusqlite::Error::QueryReturnedNoRows) => false,
-            Err(error) if is_damage(&error) => false,
+            Err(error) if self.database.is_damage(&error) => false,
             Err(error) => return Err(self.database.failed(error)),
         };
         let texts = &mut record.texts;
@@ -266,7 +295,7 @@ impl<'d> SeqIdReader<'d> {
         match read {
             Ok(seq_id) => Ok(seq_id.map(|seq_id| seq_id.value)),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-            Err(error) if is_damage(&error) => Ok(None),
+            Err(error) if self.database.is_damage(&error) => Ok(None),
             Err(error) => Err(self.database.failed(error)),
         }
     }
@@ -281,7 +310,9 @@ struct ValueReader<'d> {
     by_rowid: Statement<'d>,
     /// The rows of one record, in memory that the next one uses again.
     found: Vec<(String, Option<Value>)>,
-    /// Read when the table's index turns out to be damaged: 16 bytes for each row.
+    /// Whether the table's index can be used.
+    has_index: bool,
+    /// Read when the table's index is damaged or turns out to be: 16 bytes for each row.
     rowids: Option<Rowids>,
 }
 
@@ -309,6 +340,7 @@ impl<'d> ValueReader<'d> {
             by_rowid: database.prepare(&format!("{select} WHERE rowid = ?1"))?,
             found: Vec::new(),
             rowids: None,
+            has_index: database.index_has_all(table)?,
         }))
     }
 
@@ -322,7 +354,7 @@ impl<'d> ValueReader<'d> {
         let database = self.database;
         // Kept until all are there, so that after a damaged page none is visited twice.
         let found = &mut self.found;
-        if read_values(database, &mut self.by_id, record, found)? {
+        if self.has_index && read_values(database, &mut self.by_id, record, found)? {
             for (key, value) in found.drain(..) {
                 visit(key, value);
             }
@@ -367,7 +399,7 @@ fn read_values(
                 }
             }
             Ok(None) => return Ok(true),
-            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) if database.is_damage(&error) => return Ok(false),
             Err(error) => return Err(database.failed(error)),
         }
     }
@@ -394,6 +426,23 @@ impl Rowids {
 }
 
 impl Database {
+    /// Whether the index of a table has as many rows as the table, where both can be read.
+    fn index_has_all(&self, table: &str) -> Result<bool> {
+        let count = |how: &str| -> Result<Option<i64>> {
+            // The index is smaller, so that SQLite counts there unless it is told not to.
+            let mut statement = self.prepare(&format!("SELECT count(*) FROM {table} {how}"))?;
+            match statement.query_row([], |row| row.get(0)) {
+                Ok(count) => Ok(Some(count)),
+                Err(error) if self.is_damage(&error) => Ok(None),
+                Err(error) => Err(self.failed(error)),
+            }
+        };
+        Ok(match (count("")?, count("NOT INDEXED")?) {
+            (Some(indexed), Some(rows)) => indexed == rows,
+            (indexed, _) => indexed.is_some(),
+        })
+    }
+
     fn is_empty(&self, table: &str) -> Result<bool> {
         if !self.has_table(table) {
             return Ok(true);
@@ -403,7 +452,7 @@ impl Database {
             .exists([]);
         match exists {
             Ok(exists) => Ok(!exists),
-            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) if self.is_damage(&error) => Ok(false),
             Err(error) => Err(self.failed(error)),
         }
     }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Row, Statement};
 
-use super::{integer, is_damage, Database};
+use super::{integer, Database};
 use crate::error::Result;
 use crate::progress::Monitor;
 
@@ -94,7 +94,7 @@ impl Database {
                         next = rowid.checked_add(1);
                     }
                     Ok(None) => return Ok(damage),
-                    Err(error) if is_damage(&error) => break,
+                    Err(error) if self.is_damage(&error) => break,
                     Err(error) => return Err(self.failed(error)),
                 }
             }
@@ -162,7 +162,7 @@ impl Database {
         match found {
             Ok(Some(rowid)) => Ok(Reached::Row(rowid)),
             Ok(None) => Ok(Reached::End),
-            Err(error) if is_damage(&error) => Ok(Reached::Damage),
+            Err(error) if self.is_damage(&error) => Ok(Reached::Damage),
             Err(error) => Err(self.failed(error)),
         }
     }
