@@ -15,8 +15,8 @@
 //! as well.
 //!
 //! There are often a hundred such candidates, and reading the vector of each would cost more than
-//! everything else. So [sketches](super::sketch) say which nodes are near, and which vectors are
-//! read. Of these, ones nearer to the node than to any neighbour are taken first (the heuristic of
+//! everything else. So [sketches](super::sketch) say which nodes are near, and, where many neighbours
+//! go, which vectors are read. Of these, ones nearer to the node than to any neighbour are taken first (the heuristic of
 //! HNSW, which keeps neighbours from all pointing the same way), then the nearest of the others,
 //! until the list is full: a search of an index with deleted nodes looks at more nodes than `ef`
 //! says, and full lists make up for that.
@@ -46,8 +46,10 @@ pub(crate) trait Holed {
     fn sketch(&self, node: u32) -> &Sketch;
 }
 
-/// Live nodes that must be met before the search behind deleted ones stops, for each slot of a
-/// list.
+/// Slots of a list that are looked after for each deleted neighbour, at most all.
+const SLOTS_PER_HOLE: usize = 2;
+
+/// Live nodes that must be met before the search behind deleted ones stops, for each of those slots.
 const MET_PER_SLOT: usize = 8;
 
 /// Deleted nodes that are gone through at most, for each slot of a list and by effort.
@@ -56,7 +58,8 @@ const HOLES_PER_SLOT: usize = 1;
 /// The most that effort counts.
 const MOST_EFFORT: usize = 8;
 
-/// What lies behind live neighbours competes too when one neighbour in so many goes.
+/// Many go when there is one for so many that stay: then what lies behind the live ones competes,
+/// too, and vectors are read.
 const MANY_GO: usize = 4;
 
 /// Candidates whose vectors are read, for each free slot.
@@ -140,14 +143,18 @@ impl Bridge {
         if self.holes.is_empty() || free == 0 {
             return Ok(());
         }
-        self.meet(graph, (node, layer), slots)?;
+        let many_go = self.holes.len().saturating_mul(MANY_GO) >= self.kept.len();
+        self.meet(graph, (node, layer), slots, many_go)?;
         let kept = &self.kept;
         self.met.sort_unstable();
         self.met.dedup();
         self.met
             .retain(|candidate| *candidate != node && !kept.contains(candidate));
         if self.met.len() > free {
-            self.choose(graph, node, vector, free)?;
+            match many_go {
+                true => self.choose(graph, node, vector, free)?,
+                false => self.choose_by_sketch(graph, node, free),
+            }
             list.extend_from_slice(&self.chosen);
         } else {
             list.extend_from_slice(&self.met);
@@ -161,15 +168,18 @@ impl Bridge {
         graph: &mut impl Holed,
         (node, layer): (u32, u8),
         slots: usize,
+        many_go: bool,
     ) -> Result<()> {
         self.met.clear();
         self.behind.clear();
-        if self.holes.len().saturating_mul(MANY_GO) >= self.kept.len() {
+        if many_go {
             for neighbour in &self.kept {
                 graph.add_neighbours(*neighbour, layer, &mut self.behind)?;
             }
         }
-        let enough = slots.saturating_mul(MET_PER_SLOT);
+        // A node that loses few neighbours is well linked without them.
+        let wanted = slots.min(self.holes.len().saturating_mul(SLOTS_PER_HOLE));
+        let enough = wanted.saturating_mul(MET_PER_SLOT);
         let most = slots
             .saturating_mul(HOLES_PER_SLOT)
             .saturating_mul(self.effort);
@@ -256,6 +266,34 @@ impl Bridge {
         let left = free.saturating_sub(self.chosen.len());
         self.chosen.extend(others.take(left));
         Ok(())
+    }
+
+    /// The same without reading a vector: nearly as good, and enough where few neighbours go.
+    fn choose_by_sketch(&mut self, graph: &impl Holed, node: u32, free: usize) {
+        self.order_by_sketch(graph, node, free.saturating_mul(READ_PER_FREE));
+        let Self {
+            metric,
+            kept,
+            by_sketch,
+            chosen,
+            ..
+        } = self;
+        chosen.clear();
+        by_sketch.retain(|(key, candidate)| {
+            if chosen.len() >= free {
+                return false;
+            }
+            let own = graph.sketch(*candidate);
+            let mut others = kept.iter().chain(chosen.iter());
+            let is_shadowed =
+                others.any(|other| sketch_key(*metric, own, graph.sketch(*other)) < *key);
+            if !is_shadowed {
+                chosen.push(*candidate);
+            }
+            is_shadowed
+        });
+        let left = free.saturating_sub(chosen.len());
+        chosen.extend(by_sketch.iter().take(left).map(|(_, node)| *node));
     }
 
     /// Puts into `by_sketch` the nearest of the nodes that were met, in an order that depends on
