@@ -12,15 +12,17 @@ use serde::Serialize;
 
 use self::metadata_columns::MetadataColumns;
 use self::sha256::Hash;
-use crate::chroma::collection::{Findings, Origin, Plan, Row};
+use crate::chroma::collection::{Findings, Origin, Outcome, Plan, Row};
 use crate::chroma::database::catalog::{Collection, Space};
 use crate::chroma::file_name;
 use crate::collections::{
     state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState, Persist,
 };
+#[cfg(feature = "wire")]
+use crate::columnar::batches::StreamSink;
 use crate::columnar::columns::{self, Column, ColumnType, ElementType, Schema, Value};
 use crate::columnar::source::WriteOptions;
-use crate::columnar::write::TableWriter;
+use crate::columnar::write::{Output, TableWriter};
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression};
 use crate::error::{Error, Result};
 use crate::extract::VectorForm;
@@ -247,6 +249,20 @@ pub fn export_collections(
     }
 }
 
+/// Gives the rows of one collection to `sink`, in the record batches that an Arrow IPC file of them
+/// would have.
+#[cfg(feature = "wire")]
+pub(crate) fn export_collection_to_batches(
+    persist_dir: &Path,
+    options: &ExportOptions,
+    monitor: &Monitor<'_>,
+    sink: &mut dyn StreamSink,
+) -> Result<()> {
+    options.validate()?;
+    let persist = Persist::open(persist_dir, monitor)?;
+    Exporter::new(&persist, options, monitor)?.export_batches(sink)
+}
+
 struct Exporter<'e> {
     persist: &'e Persist<'e>,
     chosen: Vec<Origin<'e>>,
@@ -280,9 +296,10 @@ impl<'e> Exporter<'e> {
         })
     }
 
-    fn export_file(mut self, output: &Path) -> Result<ExportSummary> {
-        let origin = match self.chosen.as_slice() {
-            [origin] => *origin,
+    /// The collection that was chosen, when it is one.
+    fn only(&self) -> Result<Origin<'e>> {
+        match self.chosen.as_slice() {
+            [origin] => Ok(*origin),
             several => {
                 let places = several.iter().take(20).map(|origin| {
                     let collection = origin.collection;
@@ -291,7 +308,7 @@ impl<'e> Exporter<'e> {
                         collection.name, collection.database, collection.tenant
                     )
                 });
-                return Err(Error::argument(
+                Err(Error::argument(
                     "collection",
                     match several.len() {
                         0 => "no collection".to_string(),
@@ -300,10 +317,14 @@ impl<'e> Exporter<'e> {
                             places.collect::<Vec<_>>().join(", ")
                         ),
                     },
-                    "one collection, as the output is one file",
-                ));
+                    "one collection, as there is one output",
+                ))
             }
-        };
+        }
+    }
+
+    fn export_file(mut self, output: &Path) -> Result<ExportSummary> {
+        let origin = self.only()?;
         refuse_inside(output, self.persist.dir)?;
         let (file, exported) = self.write(origin, output)?;
         self.persist.database.check_unchanged()?;
@@ -364,13 +385,20 @@ impl<'e> Exporter<'e> {
         }
     }
 
-    /// Writes a collection to a file that has not its name yet.
-    fn write(&mut self, origin: Origin<'_>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
-        let collection = origin.collection;
+    #[cfg(feature = "wire")]
+    fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<()> {
+        let table = self.table(self.only()?)?;
+        self.transfer(&table, Output::Batches(sink), || ())?;
+        table.plan.check_unchanged()?;
+        self.persist.database.check_unchanged()
+    }
+
+    /// Looks at a collection.
+    fn table(&self, origin: Origin<'e>) -> Result<CollectionTable<'e>> {
         let plan = Plan::new(origin, self.monitor)?;
         let mut findings = plan.findings.clone();
         let mut vectors = self.options.vectors;
-        if collection.space == Space::Cosine
+        if origin.collection.space == Space::Cosine
             && vectors == VectorForm::Original
             && !plan.has_norms()?
         {
@@ -387,29 +415,44 @@ impl<'e> Exporter<'e> {
             MetadataForm::Json => None,
             MetadataForm::Columns => Some(MetadataColumns::survey(&plan, origin, self.monitor)?),
         };
-        let schema = self.schema(collection, &plan, vectors, metadata.as_ref());
-        let mut file = AtomicFile::create(path, self.protected())?;
-        let hash = Hash::start(file.open_to_read()?, path)?;
-        let write_options = WriteOptions {
+        Ok(CollectionTable {
+            schema: self.schema(origin.collection, &plan, vectors, metadata.as_ref()),
+            origin,
+            plan,
+            findings,
+            vectors,
+            metadata,
+        })
+    }
+
+    /// Writes the rows of a collection, and calls `between` now and then.
+    fn transfer(
+        &mut self,
+        table: &CollectionTable<'_>,
+        output: Output<'_>,
+        mut between: impl FnMut(),
+    ) -> Result<Outcome> {
+        let options = WriteOptions {
             format: self.options.format,
             compression: self.options.compression,
             batch_size: self.options.batch_size,
             ..WriteOptions::default()
         };
-        let mut table = RowWriter {
-            table: TableWriter::new(&mut file, &schema, &write_options)?,
-            metadata: metadata.as_ref(),
+        let mut writer = RowWriter {
+            table: TableWriter::new(output, &table.schema, &options)?,
+            metadata: table.metadata.as_ref(),
             index_columns: self.options.index_columns,
             json: String::new(),
         };
         let (before, total, monitor) = (self.done, self.total, self.monitor);
         let mut rows = 0_u64;
-        let original = vectors == VectorForm::Original;
+        let original = table.vectors == VectorForm::Original;
+        let (plan, origin) = (&table.plan, table.origin);
         let outcome = plan.for_each(origin, Some(original), monitor, |row| {
-            table.push(row)?;
+            writer.push(row)?;
             rows += 1;
             if rows.is_multiple_of(ROWS_PER_REPORT) {
-                hash.advance();
+                between();
                 let done = before + rows;
                 monitor.advance(done, total.max(done))?;
             }
@@ -417,11 +460,27 @@ impl<'e> Exporter<'e> {
         })?;
         self.done = before + rows;
         monitor.advance(self.done, total.max(self.done))?;
-        let table = table.table;
-        table.finish()?;
+        writer.table.finish()?;
+        Ok(outcome)
+    }
+
+    /// Writes a collection to a file that has not its name yet.
+    fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
+        let collection = origin.collection;
+        let mut table = self.table(origin)?;
+        let mut file = AtomicFile::create(path, self.protected())?;
+        let hash = Hash::start(file.open_to_read()?, path)?;
+        let outcome = self.transfer(&table, Output::File(&mut file), || hash.advance())?;
         file.flush().map_err(|error| file.write_error(error))?;
         let (bytes, sha256) = hash.finish()?;
-        plan.check_unchanged()?;
+        table.plan.check_unchanged()?;
+        let CollectionTable {
+            plan,
+            findings,
+            vectors,
+            metadata,
+            ..
+        } = &mut table;
         for (code, count, message) in [
             (
                 "record-damaged",
@@ -464,17 +523,19 @@ impl<'e> Exporter<'e> {
             metric: collection.space.name(),
             metric_source: collection.space_source.name(),
             dimension: plan.dimension,
-            vectors,
+            vectors: *vectors,
             rows: outcome.rows,
             vectors_from_index: outcome.from_index,
             vectors_from_log: outcome.from_log,
             without_vector: outcome.without_vector,
             first_ids_without_vector: outcome.first_without_vector,
             watermark: plan.watermark,
-            json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
-            state: state(collection, &plan, outcome.without_vector),
+            json_columns: metadata
+                .as_ref()
+                .map_or_else(Vec::new, MetadataColumns::json_columns),
+            state: state(collection, plan, outcome.without_vector),
             collection_metadata: CollectionMetadata::of(collection),
-            findings: Findings::into_vec(findings),
+            findings: std::mem::take(findings).into_vec(),
         };
         Ok((file, exported))
     }
@@ -541,14 +602,25 @@ impl<'e> Exporter<'e> {
     }
 }
 
-struct RowWriter<'w> {
-    table: TableWriter<'w>,
-    metadata: Option<&'w MetadataColumns>,
+/// A collection, and how its rows are written.
+struct CollectionTable<'e> {
+    origin: Origin<'e>,
+    plan: Plan,
+    findings: Findings,
+    /// What the vectors are in fact.
+    vectors: VectorForm,
+    metadata: Option<MetadataColumns>,
+    schema: Schema,
+}
+
+struct RowWriter<'o, 't> {
+    table: TableWriter<'o>,
+    metadata: Option<&'t MetadataColumns>,
     index_columns: bool,
     json: String,
 }
 
-impl RowWriter<'_> {
+impl RowWriter<'_, '_> {
     fn push(&mut self, row: &Row<'_>) -> Result<()> {
         const METADATA: usize = 4;
         let Self { table, json, .. } = self;

@@ -158,6 +158,8 @@ mod progress;
 mod recall;
 mod repair;
 mod search;
+#[cfg(feature = "wire")]
+mod stream;
 mod threads;
 mod verify;
 #[cfg(feature = "wire")]
@@ -179,7 +181,8 @@ pub use export::{
 };
 pub use extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, ExtractOptions, ExtractSummary,
-    IndexProperties, JoinSummary, MetadataFrom, Record, Salvage, SalvageSummary, VectorForm,
+    IndexProperties, JoinSummary, MetadataFrom, Record, RecordRange, Salvage, SalvageSummary,
+    VectorForm,
 };
 pub use graph::distance::Metric;
 pub use graph::options::{Engine, GraphOptions};

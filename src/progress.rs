@@ -7,7 +7,10 @@ use crate::error::{Error, Result};
 
 /// A flag that stops an operation from another thread. Clones share the flag.
 #[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    flag: Arc<AtomicBool>,
+    parent: Option<Box<CancelToken>>,
+}
 
 impl CancelToken {
     /// A token that is not cancelled.
@@ -18,13 +21,23 @@ impl CancelToken {
 
     /// Asks every operation that holds this token to stop. It cannot be undone.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
     }
 
     /// Whether [`cancel`](Self::cancel) was called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        let parent = self.parent.as_deref();
+        self.flag.load(Ordering::Relaxed) || parent.is_some_and(Self::is_cancelled)
+    }
+
+    /// A token that is cancelled when this one is, and can be by itself.
+    #[cfg(feature = "wire")]
+    pub(crate) fn child(&self) -> Self {
+        Self {
+            flag: Arc::default(),
+            parent: Some(Box::new(self.clone())),
+        }
     }
 }
 

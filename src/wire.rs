@@ -15,6 +15,8 @@ use crate::progress::Monitor;
 use crate::repair::{repair_index, RepairOptions, RepairSummary};
 use crate::search::queries::{search_index_to_columnar, SearchOptions, SearchSummary};
 
+pub use crate::stream::{Batch, BatchStream, StreamSource};
+
 /// Fails when 16 MiB more could not be allocated. `action` says in the error what they are for.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
-    Metric, RepairLinks, SearchOptions, Space, VectorForm,
+    Metric, RecordRange, RepairLinks, SearchOptions, Space, VectorForm,
 };
 
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
@@ -75,6 +75,15 @@ pub(super) struct ExtractArguments {
     /// Read no metadata: all user ids and sequence numbers are null.
     #[arg(long)]
     pub(super) no_metadata: bool,
+
+    /// Only the records with internal ids from A on and before B; either may be left out.
+    #[arg(long, value_name = "A..B", conflicts_with = "part")]
+    pub(super) rows: Option<RecordRange>,
+
+    /// Only part I of N, for N workers that share an index: one after the other, the parts are the
+    /// whole.
+    #[arg(long, value_name = "I/N")]
+    pub(super) part: Option<RecordRange>,
 
     /// Also write records that are marked as deleted.
     #[arg(long)]

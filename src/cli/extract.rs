@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hnsw_toolbox::wire::{self, ExtractResponse};
 use hnsw_toolbox::{
     display_path, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, MetadataFrom,
-    Salvage,
+    RecordRange, Salvage,
 };
 
 use super::args::ExtractArguments;
@@ -23,6 +23,7 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         .with_dimension(arguments.dimension)
         .with_m(arguments.m);
     let extract = ExtractOptions::default()
+        .with_records(arguments.rows.or(arguments.part).unwrap_or_default())
         .with_include_deleted(arguments.include_deleted)
         .with_metadata(metadata)
         .with_vectors(arguments.vectors)
@@ -34,16 +35,19 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         .with_batch_size(arguments.batch_size)
         .with_compression(arguments.compression)
         .with_row_group_bytes(arguments.row_group_bytes);
+    let is_whole = options.extract.records == RecordRange::All;
     let (index_dir, output) = (arguments.index_dir, arguments.output);
     check_answerable(&arguments.work.answer, &[("OUT", &output)])?;
     let response = work("extracting", &arguments.work, cancel, |monitor| {
         wire::extract(index_dir, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)?;
+    answer(&arguments.work.answer, &response, |response| {
+        print(response, is_whole)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(response: &ExtractResponse) -> io::Result<()> {
+fn print(response: &ExtractResponse, is_whole: bool) -> io::Result<()> {
     let summary = &response.summary;
     writeln!(
         io::stdout(),
@@ -55,12 +59,14 @@ fn print(response: &ExtractResponse) -> io::Result<()> {
         summary.deleted_skipped,
     )?;
     if let Some(join) = summary.metadata {
-        writeln!(
-            io::stdout(),
-            "{} of the rows have a user id; {} labels of the metadata have no live record",
-            join.rows_with_user_id,
-            join.labels_without_record,
-        )?;
+        let mut out = io::stdout();
+        write!(out, "{} of the rows have a user id", join.rows_with_user_id)?;
+        // The other labels may well belong to records of another part.
+        if is_whole {
+            let lost = join.labels_without_record;
+            write!(out, "; {lost} labels of the metadata have no live record")?;
+        }
+        writeln!(out)?;
     }
     if let Some(salvage) = &summary.salvage {
         writeln!(

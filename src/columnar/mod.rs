@@ -1,6 +1,7 @@
 //! The columnar file formats that are written by extraction and read by building.
 
 pub(crate) mod arrow_ipc;
+pub(crate) mod batches;
 mod bytes;
 mod cells;
 mod codec;

@@ -1,4 +1,4 @@
-//! Writes Parquet and Arrow IPC files of any columns, in memory that does not grow with them.
+//! Writes Parquet and Arrow IPC files and streams of any columns, in memory that does not grow with them.
 //!
 //! There are two ways to give rows. [`write`] takes a [`ColumnSource`], which can go over the rows
 //! of a group again for each column: nothing but the page or record batch at hand is in memory.
@@ -34,31 +34,95 @@
 #[cfg(test)]
 mod tests;
 
-use super::arrow_ipc::write::IpcWriter;
-use super::columns::{Schema, Value};
+use super::arrow_ipc::write::IpcFile;
+use super::batches::{BatchWriter, StreamSink};
+use super::columns::{Builder, Schema, Value};
 use super::parquet::write::ParquetWriter;
 use super::source::{ColumnSource, WriteOptions};
 use super::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 
+/// Where rows go.
+pub(crate) enum Output<'o> {
+    File(&'o mut AtomicFile),
+    /// The record batches that an Arrow IPC file would have.
+    Batches(&'o mut dyn StreamSink),
+}
+
+impl<'o> From<&'o mut AtomicFile> for Output<'o> {
+    fn from(file: &'o mut AtomicFile) -> Self {
+        Self::File(file)
+    }
+}
+
 /// Writes all rows of `source`.
-pub(crate) fn write(
-    output: &mut AtomicFile,
+pub(crate) fn write<'o>(
+    output: impl Into<Output<'o>>,
     schema: &Schema,
     options: &WriteOptions,
     source: &mut impl ColumnSource,
 ) -> Result<()> {
-    match options.format {
-        ColumnarFormat::Parquet => {
-            let mut writer = ParquetWriter::new(output, schema, options)?;
-            writer.write_groups(source)?;
-            writer.finish()
+    let mut writer = FormatWriter::new(output.into(), schema, options)?;
+    match &mut writer {
+        FormatWriter::Parquet(writer) => writer.write_groups(source)?,
+        FormatWriter::ArrowIpc(writer) => writer.write_batches(source)?,
+        FormatWriter::Batches(writer) => writer.write_batches(source)?,
+    }
+    writer.finish()
+}
+
+enum FormatWriter<'o> {
+    Parquet(ParquetWriter<'o>),
+    ArrowIpc(BatchWriter<IpcFile<'o>>),
+    Batches(BatchWriter<&'o mut dyn StreamSink>),
+}
+
+impl<'o> FormatWriter<'o> {
+    fn new(output: Output<'o>, schema: &Schema, options: &WriteOptions) -> Result<Self> {
+        Ok(match (output, options.format) {
+            (Output::File(file), ColumnarFormat::Parquet) => {
+                Self::Parquet(ParquetWriter::new(file, schema, options)?)
+            }
+            (Output::File(file), ColumnarFormat::ArrowIpc) => {
+                let file = IpcFile::new(file, schema.arrow())?;
+                Self::ArrowIpc(BatchWriter::new(file, schema, options)?)
+            }
+            (Output::Batches(sink), _) => {
+                sink.begin(schema.arrow())?;
+                Self::Batches(BatchWriter::new(sink, schema, options)?)
+            }
+        })
+    }
+
+    fn builders(&mut self) -> &mut [Builder] {
+        match self {
+            Self::Parquet(writer) => writer.builders(),
+            Self::ArrowIpc(writer) => writer.builders(),
+            Self::Batches(writer) => writer.builders(),
         }
-        ColumnarFormat::ArrowIpc => {
-            let mut writer = IpcWriter::new(output, schema, options)?;
-            writer.write_batches(source)?;
-            writer.finish()
+    }
+
+    fn end_row(&mut self) -> Result<()> {
+        match self {
+            Self::Parquet(writer) => writer.end_row(),
+            Self::ArrowIpc(writer) => writer.end_row(),
+            Self::Batches(writer) => writer.end_row(),
+        }
+    }
+
+    /// Flushes rows that were pushed, and completes the output.
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Parquet(mut writer) => {
+                writer.end_group()?;
+                writer.finish()
+            }
+            Self::ArrowIpc(mut writer) => {
+                writer.end_batch()?;
+                writer.into_sink().finish()
+            }
+            Self::Batches(mut writer) => writer.end_batch(),
         }
     }
 }
@@ -72,26 +136,14 @@ pub(crate) struct TableWriter<'o> {
     pushed: Vec<u64>,
 }
 
-enum FormatWriter<'o> {
-    Parquet(ParquetWriter<'o>),
-    ArrowIpc(IpcWriter<'o>),
-}
-
 impl<'o> TableWriter<'o> {
     pub(crate) fn new(
-        output: &'o mut AtomicFile,
+        output: impl Into<Output<'o>>,
         schema: &Schema,
         options: &WriteOptions,
     ) -> Result<Self> {
         Ok(Self {
-            writer: match options.format {
-                ColumnarFormat::Parquet => {
-                    FormatWriter::Parquet(ParquetWriter::new(output, schema, options)?)
-                }
-                ColumnarFormat::ArrowIpc => {
-                    FormatWriter::ArrowIpc(IpcWriter::new(output, schema, options)?)
-                }
-            },
+            writer: FormatWriter::new(output.into(), schema, options)?,
             rows: 0,
             pushed: vec![0; schema.columns.len()],
         })
@@ -99,10 +151,7 @@ impl<'o> TableWriter<'o> {
 
     /// Gives the current row its value in column number `column`.
     pub(crate) fn push(&mut self, column: usize, value: Value<'_>) -> Result<()> {
-        let builder = match &mut self.writer {
-            FormatWriter::Parquet(writer) => writer.builders().get_mut(column),
-            FormatWriter::ArrowIpc(writer) => writer.builders().get_mut(column),
-        };
+        let builder = self.writer.builders().get_mut(column);
         match (builder, self.pushed.get_mut(column)) {
             (Some(builder), Some(pushed)) if *pushed == self.rows => {
                 builder.push(value)?;
@@ -122,10 +171,7 @@ impl<'o> TableWriter<'o> {
             }
         }
         self.rows += 1;
-        match &mut self.writer {
-            FormatWriter::Parquet(writer) => writer.end_row(),
-            FormatWriter::ArrowIpc(writer) => writer.end_row(),
-        }
+        self.writer.end_row()
     }
 
     /// Completes the file, and returns the number of its rows.
@@ -133,16 +179,7 @@ impl<'o> TableWriter<'o> {
         if self.pushed.iter().any(|&pushed| pushed != self.rows) {
             return Err(Error::internal("the last row is not complete"));
         }
-        match self.writer {
-            FormatWriter::Parquet(mut writer) => {
-                writer.end_group()?;
-                writer.finish()?;
-            }
-            FormatWriter::ArrowIpc(mut writer) => {
-                writer.end_batch()?;
-                writer.finish()?;
-            }
-        }
+        self.writer.finish()?;
         Ok(self.rows)
     }
 }

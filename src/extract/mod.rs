@@ -1,6 +1,7 @@
 //! Index directory → callback, Parquet, Arrow IPC.
 
 mod join;
+mod range;
 pub(crate) mod rows;
 pub(crate) mod salvage;
 
@@ -12,8 +13,11 @@ use serde::Serialize;
 use crate::chroma::header::PERSISTED_VERSION;
 use crate::chroma::segment::{Segment, SegmentFile, SegmentFiles};
 use crate::chroma::IndexHeader;
+#[cfg(feature = "wire")]
+use crate::columnar::batches::StreamSink;
 use crate::columnar::columns::{Extracted, Schema};
 use crate::columnar::source::WriteOptions;
+use crate::columnar::write::Output;
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
 use crate::error::{BoxError, Error, Result};
 use crate::io::atomic::{refuse_inside, AtomicFile};
@@ -21,12 +25,15 @@ use crate::io::file::{Access, IoMode};
 use crate::progress::Monitor;
 use rows::{RowGroups, RowReader};
 
+pub use range::RecordRange;
 pub use salvage::{Salvage, SalvageSummary};
 
 /// What is extracted, and how the index is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExtractOptions {
+    /// Which records are looked at.
+    pub records: RecordRange,
     /// Emit records that are marked as deleted, too.
     pub include_deleted: bool,
     /// The metadata to join, for the user id and the sequence number of each record. Records that
@@ -41,6 +48,7 @@ pub struct ExtractOptions {
 }
 
 setters!(ExtractOptions {
+    with_records(records: RecordRange),
     with_include_deleted(include_deleted: bool),
     with_metadata(metadata: MetadataFrom),
     with_vectors(vectors: VectorForm),
@@ -378,9 +386,37 @@ pub fn extract_index_to_columnar(
     let mut rows = RowReader::new(&segment, extract, monitor)?;
 
     let mut file = AtomicFile::create(output, protected)?;
+    let summary = transfer(&segment, &mut rows, (&mut file).into(), options, monitor)?;
+    file.commit()?;
+    Ok(summary)
+}
+
+/// Gives the records of an index, in internal-id order, to `sink`, in the record batches that an
+/// Arrow IPC file of them would have.
+#[cfg(feature = "wire")]
+pub(crate) fn extract_index_to_batches(
+    index_dir: &Path,
+    options: &ColumnarOptions,
+    monitor: &Monitor<'_>,
+    sink: &mut dyn StreamSink,
+) -> Result<ExtractSummary> {
+    options.validate()?;
+    let segment = open_segment(index_dir, &options.extract, options.extract.io)?;
+    let mut rows = RowReader::new(&segment, &options.extract, monitor)?;
+    transfer(&segment, &mut rows, Output::Batches(sink), options, monitor)
+}
+
+/// Writes all rows, and sums up.
+fn transfer(
+    segment: &Segment,
+    rows: &mut RowReader<'_>,
+    output: Output<'_>,
+    options: &ColumnarOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExtractSummary> {
     let schema = Schema {
         columns: Extracted::columns(segment.layout().dimension()),
-        metadata: metadata(&segment),
+        metadata: metadata(segment),
     };
     let write_options = WriteOptions {
         format: options.format,
@@ -388,16 +424,10 @@ pub fn extract_index_to_columnar(
         batch_size: options.batch_size,
         row_group_bytes: options.row_group_bytes,
     };
-    crate::columnar::write::write(
-        &mut file,
-        &schema,
-        &write_options,
-        &mut RowGroups::new(&mut rows, monitor),
-    )?;
+    let mut groups = RowGroups::new(rows, monitor);
+    crate::columnar::write::write(output, &schema, &write_options, &mut groups)?;
     segment.files().check_unchanged()?;
     // Deleted records after the last row, and an empty index, have not been reported.
     monitor.advance(rows.scanned(), rows.total())?;
-    let summary = summary(&segment, &rows)?;
-    file.commit()?;
-    Ok(summary)
+    summary(segment, rows)
 }

@@ -1,10 +1,10 @@
-//! The rows of an export: which records they are, and what each column of them holds.
+//! The rows of an extraction: which records they are, and what each column of them holds.
 //!
 //! A columnar file wants one column after the other. So the rows of a group are chosen once, and
 //! each column goes over them again: choosing again could choose others, if the index is being
 //! written to, and a file whose columns disagree is corrupt.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use super::join::{Join, NO_ENTRY};
 use super::salvage::Selection;
@@ -67,8 +67,10 @@ pub(crate) struct RowReader<'i> {
     selection: Selection,
     /// Why the metadata of a damaged index is not joined.
     metadata_error: Option<String>,
-    /// Records looked at.
-    scanned: u64,
+    /// Internal ids of the records to look at.
+    records: Range<u64>,
+    /// The next of them.
+    next: u64,
     /// Rows chosen.
     emitted: u64,
 }
@@ -81,6 +83,7 @@ impl<'i> RowReader<'i> {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let mut level0 = segment.level0()?;
+        let records = options.records.resolve(level0.count())?;
         let (mut join, mut metadata_error) = (None, None);
         if wants_metadata(segment, options) {
             match read_metadata(segment, options.salvage.is_some(), monitor)? {
@@ -97,18 +100,20 @@ impl<'i> RowReader<'i> {
                 VectorForm::Original => Some(Scaling::new(segment)?),
             },
             level0,
-            scanned: 0,
+            next: records.start,
+            records,
             emitted: 0,
         })
     }
 
-    /// Number of records in the index.
+    /// Number of records to look at.
     pub(crate) fn total(&self) -> u64 {
-        self.level0.count()
+        self.records.end - self.records.start
     }
 
+    /// Number of records looked at.
     pub(crate) fn scanned(&self) -> u64 {
-        self.scanned
+        self.next - self.records.start
     }
 
     pub(crate) fn emitted(&self) -> u64 {
@@ -140,13 +145,14 @@ impl<'i> RowReader<'i> {
         rows.clear();
         let mut full = false;
         let mut held_id_bytes: usize = 0;
-        while !full && self.scanned < self.level0.count() {
+        while !full && self.next < self.records.end {
             // The records to leave out may be many.
             monitor.check()?;
-            let block = self.level0.block(self.scanned, u64::MAX)?;
+            let left = self.records.end - self.next;
+            let block = self.level0.block(self.next, left)?;
             for record in block.iter() {
                 let (internal_id, record) = record?;
-                self.scanned += 1;
+                self.next += 1;
                 if !self.selection.admits(internal_id, &record) {
                     continue;
                 }
@@ -174,14 +180,15 @@ impl<'i> RowReader<'i> {
     {
         let total = self.total();
         loop {
-            monitor.advance(self.scanned, total)?;
-            if self.scanned >= total {
+            monitor.advance(self.scanned(), total)?;
+            let left = self.records.end - self.next;
+            if left == 0 {
                 return Ok(());
             }
-            let block = self.level0.block(self.scanned, u64::MAX)?;
+            let block = self.level0.block(self.next, left)?;
             for record in block.iter() {
                 let (internal_id, record) = record?;
-                self.scanned += 1;
+                self.next += 1;
                 if !self.selection.admits(internal_id, &record) {
                     continue;
                 }
@@ -206,7 +213,7 @@ impl<'i> RowReader<'i> {
                     vector,
                 };
                 if on_record(record).map_err(Error::Callback)?.is_break() {
-                    return monitor.advance(self.scanned, total);
+                    return monitor.advance(self.next - self.records.start, total);
                 }
             }
         }
@@ -288,8 +295,10 @@ impl ColumnSource for RowGroups<'_, '_, '_> {
                 let ids = page(&group.internal_ids, from, builder);
                 rows.vectors(ids.iter().copied(), |vector| builder.push_vector(vector))?;
                 // The vectors are most of a file, and its last column.
-                let done = ids.last().copied().unwrap_or_default();
-                self.monitor.advance(u64::from(done) + 1, rows.total())
+                let done = ids
+                    .last()
+                    .map_or(0, |&id| u64::from(id) + 1 - rows.records.start);
+                self.monitor.advance(done, rows.total())
             }
         }
     }

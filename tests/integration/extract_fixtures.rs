@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::support::*;
-use hnsw_toolbox::{extract_index_to_columnar, ExtractSummary, Monitor};
+use hnsw_toolbox::{extract_index_to_columnar, ExtractSummary, Monitor, RecordRange};
 use serde_json::Value;
 
 /// A fixture, its truth, and its records as the plainest reader sees them.
@@ -169,6 +169,37 @@ fn both_file_formats_hold_every_record_of_every_fixture() {
                     env!("CARGO_PKG_VERSION")
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn parts_one_after_the_other_are_the_whole() {
+    let scratch = tempfile::tempdir().unwrap();
+    for fixture in fixtures().into_iter().map(Fixture::load) {
+        let extract = extract_options(false, IO_MODES[0]);
+        let (whole, expected) = rows_by_callback(&fixture.segment, &extract).unwrap();
+        for of in [1, 2, 5] {
+            let (mut rows, mut scanned) = (Vec::new(), 0);
+            for number in 1..=of {
+                let part = extract
+                    .clone()
+                    .with_records(RecordRange::part(number, of).unwrap());
+                let format = FORMATS[number as usize % FORMATS.len()];
+                let options = columnar_options(format, part.clone());
+                let (summary, file) =
+                    rows_by_file(&fixture.segment, scratch.path(), &options).unwrap();
+                let (streamed, records) = rows_by_callback(&fixture.segment, &part).unwrap();
+                assert_eq!(summary, streamed);
+                assert_eq!(summary.emitted, records.len() as u64);
+                assert!(summary.scanned <= whole.scanned.div_ceil(of));
+                let context = fixture.context(&format!("part {number} of {of}"));
+                assert_same_rows(&file.rows, &records, &context);
+                scanned += summary.scanned;
+                rows.extend(records);
+            }
+            assert_eq!(scanned, whole.scanned);
+            assert_same_rows(&rows, &expected, &fixture.context("all parts"));
         }
     }
 }

@@ -28,7 +28,7 @@ pub use self::finding::CollectionFinding;
 pub(crate) use self::finding::Findings;
 use self::fingerprint::{Fingerprinter, Fingerprints};
 use self::log::{replay_vectors, Logged, Presence};
-pub(crate) use self::read::{normalize, Row};
+pub(crate) use self::read::{normalize, Outcome, Row};
 use crate::bits::Bits;
 use crate::chroma::database::catalog::{Collection, Segment, LOCAL_INDEX};
 use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow};
