@@ -32,6 +32,7 @@ $cc $flags -fsyntax-only "$work/alone.c"
 
 $cc $flags -o "$work/example" "$here/example.c" -L "$libraries" -lhnsw_toolbox "-Wl,-rpath,$libraries"
 $cc $flags -o "$work/collections" "$here/collections.c" -L "$libraries" -lhnsw_toolbox "-Wl,-rpath,$libraries"
+$cc $flags -o "$work/stream" "$here/stream.c" -L "$libraries" -lhnsw_toolbox "-Wl,-rpath,$libraries"
 $cc $flags -o "$work/hostile" "$here/hostile.c" -ldl -lpthread
 
 mkdir "$work/example.out" "$work/collections.out" "$work/hostile.out"
@@ -61,3 +62,12 @@ for expected in '"name":"schema_cosine"' '"rows":4917' '4917 of 4917'; do
 done
 [ "$(ls "$work/collections.out/all" | wc -l)" -eq 13 ]
 [ "$(ls "$work/collections.out")" = all ]
+
+$run "$work/stream" "$index" "$work/persist" wal_purged >"$work/printed"
+for expected in '^960 rows of the index' '^2400 rows of the collection'; do
+    grep -q "$expected" "$work/printed" || {
+        cat "$work/printed" >&2
+        echo "the stream did not print $expected" >&2
+        exit 1
+    }
+done

@@ -20,6 +20,64 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The Arrow C data and stream interfaces, as the standard has them. */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef ARROW_C_DATA_INTERFACE
+#define ARROW_C_DATA_INTERFACE
+
+#define ARROW_FLAG_DICTIONARY_ORDERED 1
+#define ARROW_FLAG_NULLABLE 2
+#define ARROW_FLAG_MAP_KEYS_SORTED 4
+
+struct ArrowSchema {
+  const char *format;
+  const char *name;
+  const char *metadata;
+  int64_t flags;
+  int64_t n_children;
+  struct ArrowSchema **children;
+  struct ArrowSchema *dictionary;
+  void (*release)(struct ArrowSchema *);
+  void *private_data;
+};
+
+struct ArrowArray {
+  int64_t length;
+  int64_t null_count;
+  int64_t offset;
+  int64_t n_buffers;
+  int64_t n_children;
+  const void **buffers;
+  struct ArrowArray **children;
+  struct ArrowArray *dictionary;
+  void (*release)(struct ArrowArray *);
+  void *private_data;
+};
+
+#endif /* ARROW_C_DATA_INTERFACE */
+
+#ifndef ARROW_C_STREAM_INTERFACE
+#define ARROW_C_STREAM_INTERFACE
+
+struct ArrowArrayStream {
+  int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
+  int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
+  const char *(*get_last_error)(struct ArrowArrayStream *);
+  void (*release)(struct ArrowArrayStream *);
+  void *private_data;
+};
+
+#endif /* ARROW_C_STREAM_INTERFACE */
+
+#ifdef __cplusplus
+}
+#endif
+
+
 /*
  The version of this interface. It changes when a program built against an older header could
  no longer work; additions leave it as it is.
@@ -52,6 +110,8 @@ uint32_t hnsw_toolbox_abi_version(void);
       "output_format": "parquet",                     or "arrow_ipc"
       "metadata_path": null,                          an index_metadata.pickle to join
       "include_deleted": false,
+      "first_row": null, "rows": null,                internal ids: from which on, and how many
+      "part": null, "parts": null,                    or part 1 of 8, as {"part": 1, "parts": 8}
       "batch_size": 1024,                             rows held in memory at a time
       "vectors": "stored",                            or "original": cosine vectors times their length
       "salvage": false,                               true: what can be saved of a damaged index
@@ -212,7 +272,30 @@ char *hnsw_toolbox_export(const char *request_json);
 char *hnsw_toolbox_repair_index(const char *request_json);
 
 /*
- Why the calling thread's last call failed, of those that return NULL, 0 or false with an error:
+ Opens an Arrow C stream of the records of an index, or of a collection, without a file.
+
+ The request is that of hnsw_toolbox_extract_index without "output_path", "output_format",
+ "compression" and "row_group_bytes"; or that of hnsw_toolbox_export, which has "persist_dir",
+ without "output_path", "output_format" and "compression", and with one collection. The columns
+ are those of the file, in batches of "batch_size" rows at most, or of 16 MiB of vectors. A NUL in
+ a name, which metadata keys may have, is written as the two characters \0.
+
+ `out` is a struct of the caller's that holds no stream. Any Arrow library takes it over from
+ there: pyarrow.RecordBatchReader._import_from_c, arrow::ImportRecordBatchReader, and so on. It is
+ used by one thread at a time, not always the same. It may be released at any time, which waits
+ until the work has stopped; batches that were taken stay good. A token of the request stops the
+ work, and may be freed at once.
+
+ That a file has changed meanwhile is an error at the end of the stream. A callback returns 0, or
+ EIO, ENOMEM or EINVAL, and get_last_error then gives "[E<code>] <words>".
+
+ Returns 0, or the code of an error, which hnsw_toolbox_get_last_error on the same thread
+ describes; out->release is then NULL.
+ */
+int hnsw_toolbox_open_stream(const char *request_json, struct ArrowArrayStream *out);
+
+/*
+ Why the calling thread's last call failed, of those that return NULL, 0, false or a code with an error:
  "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
  as it is.
 

@@ -7,16 +7,20 @@
     reason = "the comments are the header's, and say what a caller owes"
 )]
 
-use std::ffi::{c_char, CStr, CString};
+use std::ffi::{c_char, c_int, CStr, CString};
 use std::ptr;
 
 use crate::boundary::{self, boundary};
 use crate::index::{self, Search};
+use crate::stream::{self, ArrowArrayStream};
 use crate::{request, token};
 
 /// The version of this interface. It changes when a program built against an older header could
 /// no longer work; additions leave it as it is.
 pub const HNSW_TOOLBOX_ABI_VERSION: u32 = 1;
+
+/// The code of a fault in the library.
+const INTERNAL: c_int = 900;
 
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -47,6 +51,8 @@ pub extern "C" fn hnsw_toolbox_abi_version() -> u32 {
 ///      "output_format": "parquet",                     or "arrow_ipc"
 ///      "metadata_path": null,                          an index_metadata.pickle to join
 ///      "include_deleted": false,
+///      "first_row": null, "rows": null,                internal ids: from which on, and how many
+///      "part": null, "parts": null,                    or part 1 of 8, as {"part": 1, "parts": 8}
 ///      "batch_size": 1024,                             rows held in memory at a time
 ///      "vectors": "stored",                            or "original": cosine vectors times their length
 ///      "salvage": false,                               true: what can be saved of a damaged index
@@ -237,7 +243,52 @@ pub unsafe extern "C" fn hnsw_toolbox_repair_index(request_json: *const c_char) 
     })
 }
 
-/// Why the calling thread's last call failed, of those that return NULL, 0 or false with an error:
+/// Opens an Arrow C stream of the records of an index, or of a collection, without a file.
+///
+/// The request is that of hnsw_toolbox_extract_index without "output_path", "output_format",
+/// "compression" and "row_group_bytes"; or that of hnsw_toolbox_export, which has "persist_dir",
+/// without "output_path", "output_format" and "compression", and with one collection. The columns
+/// are those of the file, in batches of "batch_size" rows at most, or of 16 MiB of vectors. A NUL in
+/// a name, which metadata keys may have, is written as the two characters \0.
+///
+/// `out` is a struct of the caller's that holds no stream. Any Arrow library takes it over from
+/// there: pyarrow.RecordBatchReader._import_from_c, arrow::ImportRecordBatchReader, and so on. It is
+/// used by one thread at a time, not always the same. It may be released at any time, which waits
+/// until the work has stopped; batches that were taken stay good. A token of the request stops the
+/// work, and may be freed at once.
+///
+/// That a file has changed meanwhile is an error at the end of the stream. A callback returns 0, or
+/// EIO, ENOMEM or EINVAL, and get_last_error then gives "[E<code>] <words>".
+///
+/// Returns 0, or the code of an error, which hnsw_toolbox_get_last_error on the same thread
+/// describes; out->release is then NULL.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_open_stream(
+    request_json: *const c_char,
+    out: *mut ArrowArrayStream,
+) -> c_int {
+    boundary!(INTERNAL, {
+        let open = || {
+            if out.is_null() {
+                return Err(stream::no_place());
+            }
+            // SAFETY: the caller passes where a stream may be written, which holds none.
+            unsafe { out.write_unaligned(ArrowArrayStream::RELEASED) };
+            // SAFETY: the caller passes NULL or a NUL-terminated string.
+            let request = unsafe { boundary::request_text(request_json) }?;
+            let stream = ArrowArrayStream::new(request::open_stream(request)?);
+            // SAFETY: as above.
+            unsafe { out.write_unaligned(stream) };
+            Ok(())
+        };
+        match boundary::attempt(open) {
+            Some(()) => 0,
+            None => c_int::try_from(boundary::last_error_code()).unwrap_or(INTERNAL),
+        }
+    })
+}
+
+/// Why the calling thread's last call failed, of those that return NULL, 0, false or a code with an error:
 /// "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
 /// as it is.
 ///

@@ -65,17 +65,30 @@ pub(crate) fn last_error_code() -> u32 {
         .unwrap_or(0)
 }
 
-fn record(error: &Error) {
-    let code = error.code();
+/// An error as callers read it: `[E<code>] <words>`.
+pub(crate) fn words(error: &Error) -> CString {
     // A path may hold any character, a NUL too, which would cut the text short.
-    let text = format!("[E{code}] {error}").replace('\0', "\\0");
+    let text = format!("[E{}] {error}", error.code()).replace('\0', "\\0");
+    CString::new(text).unwrap_or_default()
+}
+
+fn record(error: &Error) {
     set_last_error(Some(Failure {
-        code,
-        text: CString::new(text).unwrap_or_default(),
+        code: error.code(),
+        text: words(error),
     }));
 }
 
 pub(crate) fn record_panic(payload: Box<dyn Any + Send>) {
+    record(&panic_error(payload));
+}
+
+/// Runs `call`; a panic in it is an error.
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(panic_error(payload)))
+}
+
+fn panic_error(payload: Box<dyn Any + Send>) -> Error {
     let message = payload
         .downcast_ref::<&str>()
         .map(ToString::to_string)
@@ -85,7 +98,7 @@ pub(crate) fn record_panic(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
-    record(&Error::Internal { detail: message });
+    Error::Internal { detail: message }
 }
 
 /// Runs `call` on the request and returns its response as a C string that the caller owns, or

@@ -1,19 +1,22 @@
 //! Property: whatever a request holds, an entry point gives a response that is JSON, or an error,
 //! and never both; no panic is behind the error; and the strings and the token can be released.
 //!
-//! Input: the entry point (u8, modulo 5 one of [`CALLS`]), and the request, in which `DIR` stands for a new
-//! directory and `TOKEN` for the number of a live token. Requests that name a path outside that
-//! directory are not sent: the library does what it is asked to.
+//! Input: the entry point (u8, modulo 6 one of [`CALLS`], or a stream that is read to its end), and
+//! the request, in which `DIR` stands for a new directory and `TOKEN` for the number of a
+//! live token. Requests that name a path outside that directory are not sent: the library does what
+//! it is asked to.
 
 #![expect(unsafe_code, reason = "the C ABI is called")]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{c_char, CStr, CString};
 use std::path::{Component, Path};
 use std::ptr;
 
+use arrow2::ffi::ArrowArray;
 use serde_json::Value;
 
 use crate::abi::*;
+use crate::stream::ArrowArrayStream;
 
 #[path = "../../tests/support/fuzzing.rs"]
 mod support;
@@ -23,9 +26,15 @@ mod synthetic;
 use support::Directory;
 use synthetic::{Synthetic, Word};
 
-const PATHS: [&str; 4] = ["index_dir", "metadata_path", "input_path", "output_path"];
+const PATHS: [&str; 5] = [
+    "index_dir",
+    "persist_dir",
+    "metadata_path",
+    "input_path",
+    "output_path",
+];
 
-type Call = unsafe extern "C" fn(*const std::ffi::c_char) -> *mut std::ffi::c_char;
+type Call = unsafe extern "C" fn(*const c_char) -> *mut c_char;
 const CALLS: [Call; 5] = [
     hnsw_toolbox_extract_index,
     hnsw_toolbox_build_index,
@@ -89,6 +98,45 @@ fn is_harmless(request: &[u8], directory: &Path) -> bool {
         && threads.is_none_or(|threads| threads <= MOST_THREADS)
 }
 
+/// Reads a stream to its end. Returns an empty response, or null when there is no stream.
+///
+/// # Safety
+///
+/// The request ends with a NUL.
+unsafe fn read_stream(request: *const c_char) -> *mut c_char {
+    let mut stream = ArrowArrayStream::RELEASED;
+    // SAFETY: the caller's, and a struct without a stream.
+    if unsafe { hnsw_toolbox_open_stream(request, &raw mut stream) } != 0 {
+        assert!(stream.release.is_none());
+        return ptr::null_mut();
+    }
+    let out = &raw mut stream;
+    loop {
+        // Releases what it holds when it is dropped.
+        let mut array = ArrowArray::empty();
+        // SAFETY: the stream has not been released, and the struct holds no array.
+        let result = unsafe { (*out).get_next.unwrap()(out, &raw mut array) };
+        // SAFETY: the ninth of its ten words is the function that releases it.
+        let release = unsafe { *(&raw const array).cast::<usize>().add(8) };
+        if result != 0 {
+            // SAFETY: the stream has not been released.
+            let words = unsafe { CStr::from_ptr((*out).get_last_error.unwrap()(out)) };
+            let words = words.to_str().unwrap();
+            assert!(
+                words.starts_with("[E") && !words.starts_with("[E9"),
+                "{words}"
+            );
+        }
+        if result != 0 || release == 0 {
+            break;
+        }
+    }
+    // SAFETY: the stream has not been released.
+    unsafe { (*out).release.unwrap()(out) };
+    assert!(stream.release.is_none());
+    c"{}".to_owned().into_raw()
+}
+
 /// Returns whether the request was sent.
 pub fn property(bytes: &[u8]) -> bool {
     let Some((call, request)) = bytes.split_first() else {
@@ -110,7 +158,12 @@ pub fn property(bytes: &[u8]) -> bool {
     let request = CString::new(request).unwrap();
 
     // SAFETY: the request ends with a NUL.
-    let response = unsafe { CALLS[usize::from(call % 5)](request.as_ptr()) };
+    let response = unsafe {
+        match CALLS.get(usize::from(call % 6)) {
+            Some(call) => call(request.as_ptr()),
+            None => read_stream(request.as_ptr()),
+        }
+    };
     // The library keeps nothing of it.
     drop(request);
     let error = hnsw_toolbox_get_last_error();

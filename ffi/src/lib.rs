@@ -2,8 +2,8 @@
 //!
 //! `abi` holds every exported symbol and is what `include/hnsw_toolbox.h` is generated from;
 //! `boundary` is what each of them stands behind; `request` turns JSON into calls of the Rust
-//! library; `token` is behind progress and cancellation, `index` behind searches, and `registry`
-//! behind the numbers that callers hold of both; `hidden` keeps the names of other crates out of the
+//! library; `token` is behind progress and cancellation, `index` behind searches, `registry` behind
+//! the numbers that callers hold of both, and `stream` behind the callbacks of Arrow C streams; `hidden` keeps the names of other crates out of the
 //! interface.
 
 // As in the library that this one wraps.
@@ -32,4 +32,5 @@ mod hidden;
 mod index;
 mod registry;
 mod request;
+mod stream;
 mod token;

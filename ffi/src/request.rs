@@ -5,10 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use toolbox::wire::{BatchStream, StreamSource};
 use toolbox::{
     inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, HnswIndex,
-    InspectOptions, MetadataFrom, Monitor, OpenOptions, Progress, RepairOptions, Result, Salvage,
-    VerifyOptions,
+    InspectOptions, MetadataFrom, Monitor, OpenOptions, Progress, RecordRange, RepairOptions,
+    Result, Salvage, VerifyOptions,
 };
 #[cfg(feature = "database")]
 use toolbox::{CollectionFilter, ExportOptions};
@@ -16,37 +17,33 @@ use toolbox::{CollectionFilter, ExportOptions};
 use crate::index;
 use crate::token::{self, Token};
 
-/// Runs an extract request and returns the response document.
-pub(crate) fn extract(request: &str) -> Result<String> {
-    let fields = Fields::parse(
-        request,
-        &[
-            "index_dir",
-            "output_path",
-            "output_format",
-            "metadata_path",
-            "include_deleted",
-            "batch_size",
-            "vectors",
-            "salvage",
-            "dimension",
-            "m",
-            "compression",
-            "row_group_bytes",
-            "io",
-            "token",
-        ],
-    )?;
-    let index_dir = fields.path("index_dir")?;
-    let output_path = fields.path("output_path")?;
+/// The fields of an extract request that are not about its output.
+const EXTRACT: [&str; 13] = [
+    "index_dir",
+    "metadata_path",
+    "include_deleted",
+    "first_row",
+    "rows",
+    "part",
+    "parts",
+    "batch_size",
+    "vectors",
+    "salvage",
+    "dimension",
+    "m",
+    "io",
+];
+
+fn extract_options(fields: &Fields) -> Result<ColumnarOptions> {
     let mut options = ColumnarOptions::default();
-    fields.name("output_format", &mut options.format)?;
-    options.extract.metadata = fields
+    fields.size("batch_size", &mut options.batch_size)?;
+    let extract = &mut options.extract;
+    extract.metadata = fields
         .optional_path("metadata_path")?
         .map_or(MetadataFrom::None, MetadataFrom::Path);
-    fields.flag("include_deleted", &mut options.extract.include_deleted)?;
-    fields.size("batch_size", &mut options.batch_size)?;
-    fields.name("vectors", &mut options.extract.vectors)?;
+    fields.flag("include_deleted", &mut extract.include_deleted)?;
+    extract.records = records(fields)?;
+    fields.name("vectors", &mut extract.vectors)?;
     let mut salvage = false;
     let mut shape = Salvage::default();
     fields.flag("salvage", &mut salvage)?;
@@ -60,10 +57,55 @@ pub(crate) fn extract(request: &str) -> Result<String> {
             "none unless \"salvage\" is true",
         ));
     }
-    options.extract.salvage = salvage.then_some(shape);
+    extract.salvage = salvage.then_some(shape);
+    fields.name("io", &mut extract.io)?;
+    Ok(options)
+}
+
+fn records(fields: &Fields) -> Result<RecordRange> {
+    let first = fields.optional_number("first_row")?;
+    let count = fields.optional_number("rows")?;
+    match (
+        fields.optional_number("part")?,
+        fields.optional_number("parts")?,
+    ) {
+        (None, None) if first.is_none() && count.is_none() => Ok(RecordRange::All),
+        (None, None) => Ok(RecordRange::From {
+            first: first.unwrap_or(0),
+            count,
+        }),
+        (Some(part), Some(parts)) if first.is_none() && count.is_none() => {
+            RecordRange::part(part, parts)
+        }
+        (Some(_), Some(_)) => Err(refused(
+            "part",
+            "a part of a range".to_string(),
+            "no \"first_row\" and \"rows\" with it",
+        )),
+        (part, _) => Err(refused(
+            if part.is_some() { "parts" } else { "part" },
+            "nothing".to_string(),
+            "both of \"part\" and \"parts\", or neither",
+        )),
+    }
+}
+
+/// Runs an extract request and returns the response document.
+pub(crate) fn extract(request: &str) -> Result<String> {
+    let output = [
+        "output_path",
+        "output_format",
+        "compression",
+        "row_group_bytes",
+        "token",
+    ];
+    let fields = Fields::parse(request, &[&EXTRACT[..], &output].concat())?;
+    let index_dir = fields.path("index_dir")?;
+    let output_path = fields.path("output_path")?;
+    let mut options = extract_options(&fields)?;
+    fields.name("output_format", &mut options.format)?;
     fields.name("compression", &mut options.compression)?;
     fields.number("row_group_bytes", &mut options.row_group_bytes)?;
-    fields.name("io", &mut options.extract.io)?;
 
     to_json(&monitored(fields.token()?, |monitor| {
         wire::extract(index_dir, output_path, &options, monitor)
@@ -153,30 +195,22 @@ pub(crate) fn list_collections(request: &str) -> Result<String> {
     })?)
 }
 
-/// Runs an export request and returns the response document.
+/// The fields of an export request that are not about its output.
 #[cfg(feature = "database")]
-pub(crate) fn export(request: &str) -> Result<String> {
-    let fields = Fields::parse(
-        request,
-        &[
-            "persist_dir",
-            "output_path",
-            "output_format",
-            "collections",
-            "database",
-            "tenant",
-            "vectors",
-            "metadata",
-            "index_columns",
-            "batch_size",
-            "compression",
-            "token",
-        ],
-    )?;
-    let persist_dir = fields.path("persist_dir")?;
-    let output_path = fields.path("output_path")?;
+const EXPORT: [&str; 8] = [
+    "persist_dir",
+    "collections",
+    "database",
+    "tenant",
+    "vectors",
+    "metadata",
+    "index_columns",
+    "batch_size",
+];
+
+#[cfg(feature = "database")]
+fn export_options(fields: &Fields) -> Result<ExportOptions> {
     let mut options = ExportOptions::default();
-    fields.name("output_format", &mut options.format)?;
     options.filter = CollectionFilter::default()
         .with_names(fields.texts("collections")?)
         .with_database(fields.optional_text("database")?)
@@ -185,11 +219,54 @@ pub(crate) fn export(request: &str) -> Result<String> {
     fields.name("metadata", &mut options.metadata)?;
     fields.flag("index_columns", &mut options.index_columns)?;
     fields.size("batch_size", &mut options.batch_size)?;
+    Ok(options)
+}
+
+/// Runs an export request and returns the response document.
+#[cfg(feature = "database")]
+pub(crate) fn export(request: &str) -> Result<String> {
+    let output = ["output_path", "output_format", "compression", "token"];
+    let fields = Fields::parse(request, &[&EXPORT[..], &output].concat())?;
+    let persist_dir = fields.path("persist_dir")?;
+    let output_path = fields.path("output_path")?;
+    let mut options = export_options(&fields)?;
+    fields.name("output_format", &mut options.format)?;
     fields.name("compression", &mut options.compression)?;
 
     to_json(&monitored(fields.token()?, |monitor| {
         wire::export(persist_dir, output_path, &options, monitor)
     })?)
+}
+
+/// Opens the stream of a request.
+pub(crate) fn open_stream(request: &str) -> Result<BatchStream> {
+    let fields = Fields::object(request)?;
+    let source = match fields.0.contains_key("persist_dir") {
+        #[cfg(feature = "database")]
+        true => {
+            fields.check(&[&EXPORT[..], &["token"]].concat())?;
+            StreamSource::Collection {
+                persist_dir: fields.path("persist_dir")?,
+                options: export_options(&fields)?,
+            }
+        }
+        _ => {
+            fields.check(&[&EXTRACT[..], &["token"]].concat())?;
+            StreamSource::Index {
+                index_dir: fields.path("index_dir")?,
+                options: extract_options(&fields)?,
+            }
+        }
+    };
+    match fields.token()? {
+        None => BatchStream::open(source, None, drop),
+        Some(token) => {
+            let cancel = token.cancel.clone();
+            BatchStream::open(source, Some(&cancel), move |progress| {
+                token.report(progress)
+            })
+        }
+    }
 }
 
 /// Runs a repair request and returns the response document.
@@ -265,6 +342,12 @@ struct Fields(Map<String, Value>);
 
 impl Fields {
     fn parse(request: &str, known: &[&str]) -> Result<Self> {
+        let fields = Self::object(request)?;
+        fields.check(known)?;
+        Ok(fields)
+    }
+
+    fn object(request: &str) -> Result<Self> {
         // serde_json refuses more than 127 levels of nesting.
         let value: Value = serde_json::from_str(request).map_err(|e| Error::InvalidRequest {
             detail: format!("found text that is not JSON ({e}), expected a JSON object"),
@@ -274,13 +357,18 @@ impl Fields {
                 detail: format!("found {}, expected a JSON object", describe(&value)),
             });
         };
-        match fields.keys().find(|name| !known.contains(&name.as_str())) {
+        Ok(Self(fields))
+    }
+
+    /// Fails when there is a field that is not known.
+    fn check(&self, known: &[&str]) -> Result<()> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             Some(unknown) => Err(Error::InvalidArgument {
                 field: shorten(unknown).into(),
                 found: "an unknown field".to_string(),
                 expected: format!("one of {}", known.join(", ")).into(),
             }),
-            None => Ok(Self(fields)),
+            None => Ok(()),
         }
     }
 

@@ -18,6 +18,8 @@ mod index;
 mod registry;
 #[path = "../../ffi/src/request.rs"]
 mod request;
+#[path = "../../ffi/src/stream.rs"]
+mod stream;
 #[path = "../../ffi/src/token.rs"]
 mod token;
 

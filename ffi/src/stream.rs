@@ -1,0 +1,209 @@
+//! Arrow C streams of record batches: the structs that the standard gives, and what is behind them.
+//!
+//! <https://arrow.apache.org/docs/format/CStreamInterface.html>
+
+#![allow(unsafe_code)] // The consumer's structs.
+
+use std::ffi::{c_char, c_int, c_void, CString};
+use std::ptr;
+
+use arrow2::array::StructArray;
+use arrow2::datatypes::{DataType, Field, Schema};
+use arrow2::ffi::{export_array_to_c, export_field_to_c, ArrowArray, ArrowSchema};
+use toolbox::wire::BatchStream;
+use toolbox::{Error, Result};
+
+use crate::boundary::{self, boundary};
+
+/// What callbacks return for an error, with the same value on every system that there is.
+mod errno {
+    use std::ffi::c_int;
+
+    pub(super) const EIO: c_int = 5;
+    pub(super) const ENOMEM: c_int = 12;
+    pub(super) const EINVAL: c_int = 22;
+}
+
+/// The standard's struct. The header declares it in the standard's own words.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ArrowArrayStream {
+    pub(crate) get_schema: Option<unsafe extern "C" fn(*mut Self, *mut ArrowSchema) -> c_int>,
+    pub(crate) get_next: Option<unsafe extern "C" fn(*mut Self, *mut ArrowArray) -> c_int>,
+    pub(crate) get_last_error: Option<unsafe extern "C" fn(*mut Self) -> *const c_char>,
+    pub(crate) release: Option<unsafe extern "C" fn(*mut Self)>,
+    private_data: *mut c_void,
+}
+
+/// What `private_data` points to.
+struct Private {
+    batches: BatchStream,
+    /// What every batch is: a struct of the columns.
+    field: Field,
+    /// The error that ended the stream, and the text that was asked for last.
+    failure: Option<(c_int, CString)>,
+}
+
+impl ArrowArrayStream {
+    /// A stream that has been released.
+    pub(crate) const RELEASED: Self = Self {
+        get_schema: None,
+        get_next: None,
+        get_last_error: None,
+        release: None,
+        private_data: ptr::null_mut(),
+    };
+
+    pub(crate) fn new(batches: BatchStream) -> Self {
+        let Schema {
+            mut fields,
+            metadata,
+        } = batches.schema().clone();
+        // Names end with a NUL there.
+        for field in &mut fields {
+            field.name = field.name.replace('\0', "\\0");
+        }
+        let field = Field::new("", DataType::Struct(fields), false).with_metadata(metadata);
+        let private = Box::new(Private {
+            batches,
+            field,
+            failure: None,
+        });
+        Self {
+            get_schema: Some(get_schema),
+            get_next: Some(get_next),
+            get_last_error: Some(get_last_error),
+            release: Some(release),
+            private_data: Box::into_raw(private).cast(),
+        }
+    }
+}
+
+impl Private {
+    /// The next batch, which is released already after the last one.
+    fn next(&mut self) -> Result<ArrowArray> {
+        let Some(batch) = self.batches.next().transpose()? else {
+            return Ok(ArrowArray::empty());
+        };
+        let columns = batch.into_arrays();
+        let batch = StructArray::try_new(self.field.data_type.clone(), columns, None);
+        Ok(export_array_to_c(batch.map_err(internal)?.boxed()))
+    }
+
+    fn fail(&mut self, error: &Error) -> c_int {
+        let errno = match error.code() {
+            302 => errno::ENOMEM,
+            100..=199 => errno::EINVAL,
+            _ => errno::EIO,
+        };
+        self.failure = Some((errno, boundary::words(error)));
+        errno
+    }
+}
+
+fn internal(error: arrow2::error::Error) -> Error {
+    Error::Internal {
+        detail: error.to_string(),
+    }
+}
+
+/// The private data of a stream that has not been released.
+///
+/// # Safety
+///
+/// `stream` is null, or a stream of this library that nothing else uses as long as the result lives.
+unsafe fn private<'a>(stream: *mut ArrowArrayStream) -> Option<&'a mut Private> {
+    // SAFETY: as the caller promises.
+    let stream = unsafe { stream.as_ref() }?;
+    stream.release?;
+    // SAFETY: `new` has put it there, and only `release` takes it away.
+    unsafe { stream.private_data.cast::<Private>().as_mut() }
+}
+
+/// Runs a callback of a stream. An error is kept for `get_last_error`, a panic too.
+///
+/// # Safety
+///
+/// As for [`private`].
+unsafe fn call(
+    stream: *mut ArrowArrayStream,
+    body: impl FnOnce(&mut Private) -> Result<()>,
+) -> c_int {
+    boundary!(errno::EIO, {
+        // SAFETY: as the caller promises.
+        let Some(private) = (unsafe { private(stream) }) else {
+            return errno::EINVAL;
+        };
+        match boundary::caught(|| body(private)) {
+            Ok(()) => 0,
+            Err(error) => private.fail(&error),
+        }
+    })
+}
+
+unsafe extern "C" fn get_schema(stream: *mut ArrowArrayStream, out: *mut ArrowSchema) -> c_int {
+    // SAFETY: the consumer passes the stream that this callback is of, and where a schema may be
+    // written, which holds none.
+    unsafe {
+        call(stream, |private| {
+            let schema = export_field_to_c(&private.field);
+            write(out, schema)
+        })
+    }
+}
+
+unsafe extern "C" fn get_next(stream: *mut ArrowArrayStream, out: *mut ArrowArray) -> c_int {
+    // SAFETY: the consumer passes the stream that this callback is of, and where an array may be
+    // written, which holds none.
+    unsafe {
+        call(stream, |private| {
+            if out.is_null() {
+                return Err(no_place());
+            }
+            let array = private.next()?;
+            write(out, array)
+        })
+    }
+}
+
+unsafe extern "C" fn get_last_error(stream: *mut ArrowArrayStream) -> *const c_char {
+    boundary!(ptr::null(), {
+        // SAFETY: the consumer passes the stream that this callback is of.
+        let private = unsafe { private(stream) };
+        private
+            .and_then(|private| private.failure.as_ref())
+            .map_or(ptr::null(), |(_, words)| words.as_ptr())
+    })
+}
+
+unsafe extern "C" fn release(stream: *mut ArrowArrayStream) {
+    boundary!((), {
+        // SAFETY: the consumer passes the stream that this callback is of.
+        let Some(stream) = (unsafe { stream.as_mut() }) else {
+            return;
+        };
+        if stream.release.is_some() {
+            let released = std::mem::replace(stream, ArrowArrayStream::RELEASED);
+            // SAFETY: `new` has made it, and nothing points to it any more.
+            drop(unsafe { Box::from_raw(released.private_data.cast::<Private>()) });
+        }
+    });
+}
+
+pub(crate) fn no_place() -> Error {
+    Error::InvalidRequest {
+        detail: "found NULL, expected where the result is to be written".into(),
+    }
+}
+
+/// # Safety
+///
+/// `out` is null, or may be written to.
+unsafe fn write<T>(out: *mut T, value: T) -> Result<()> {
+    if out.is_null() {
+        return Err(no_place());
+    }
+    // SAFETY: as the caller promises. What is there is not dropped: it is no value.
+    unsafe { out.write_unaligned(value) };
+    Ok(())
+}
