@@ -16,6 +16,8 @@
 //		OutputPath: "/data/rebuilt.parquet",
 //	})
 //
+// [Records] and [Batches] go over the records of such a directory without a file.
+//
 // [InspectIndex] reports what such a directory holds, and [VerifyIndex] whether it is damaged.
 //
 // Every function may be called from any number of goroutines at once. The functions whose name ends

@@ -68,6 +68,25 @@ func Example() {
 	// 3 neighbours of the origin, the nearest at a distance below 1: true
 }
 
+func ExampleRecords() {
+	req := hnswtoolbox.ExtractRequest{
+		IndexDir:     segment,
+		MetadataPath: filepath.Join(segment, "index_metadata.pickle"),
+	}
+	count := 0
+	for record, err := range hnswtoolbox.Records(context.Background(), req) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if record.UserID != nil && len(record.Vector) == 5 {
+			count++
+		}
+	}
+	fmt.Println(count, "records with an id")
+	// Output:
+	// 960 records with an id
+}
+
 func ExampleError() {
 	_, err := hnswtoolbox.ExtractIndex(hnswtoolbox.ExtractRequest{
 		IndexDir: segment, OutputPath: "out.csv", OutputFormat: "csv",

@@ -85,6 +85,13 @@ type ExtractRequest struct {
 	MetadataPath string `json:"metadata_path,omitempty"`
 	// IncludeDeleted also writes the records that are marked as deleted.
 	IncludeDeleted bool `json:"include_deleted,omitempty"`
+	// FirstRow and Rows choose the records from one internal id on, and how many.
+	FirstRow *uint64 `json:"first_row,omitempty"`
+	Rows     *uint64 `json:"rows,omitempty"`
+	// Part and Parts choose a part of the index, from 1 to Parts, instead. The parts, one after the
+	// other, are the whole.
+	Part  *uint64 `json:"part,omitempty"`
+	Parts *uint64 `json:"parts,omitempty"`
 	// BatchSize is the number of rows held in memory at a time; it defaults to 1024.
 	BatchSize int `json:"batch_size,omitempty"`
 	// Vectors defaults to VectorsStored.
@@ -124,7 +131,7 @@ type ExtractSummary struct {
 // JoinSummary says how the metadata and the records of an index fit together.
 type JoinSummary struct {
 	RowsWithUserID      uint64  `json:"rows_with_user_id"`
-	LabelsWithoutRecord uint64  `json:"labels_without_record"` // labels that no live record has
+	LabelsWithoutRecord uint64  `json:"labels_without_record"` // labels that no live record looked at has
 	MaxSeqID            *uint64 `json:"max_seq_id"`            // the last write that the index has seen
 }
 

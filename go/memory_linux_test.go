@@ -2,6 +2,7 @@ package hnswtoolbox
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,5 +60,27 @@ func TestMemoryStaysFlatOver10000Calls(t *testing.T) {
 	calls(10_000)
 	if grown := residentBytes(t) - before; grown > 2<<20 {
 		t.Errorf("memory grew by %d bytes", grown)
+	}
+}
+
+// Neither a stream that is read to its end nor one that is left leaves anything behind.
+func TestTenThousandStreamsLeaveNothing(t *testing.T) {
+	index := largeIndex(t, 50, 4)
+	var before int
+	for i := range 10_000 {
+		for _, err := range Batches(context.Background(), ExtractRequest{IndexDir: index, BatchSize: 10}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i%2 == 0 {
+				break
+			}
+		}
+		if i == 500 {
+			before = residentBytes(t)
+		}
+	}
+	if after := residentBytes(t); after > before+(16<<20) {
+		t.Errorf("%d bytes resident, %d before", after, before)
 	}
 }

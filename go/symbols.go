@@ -29,6 +29,7 @@ type symbols struct {
 	tokenCancel     func(token uint64) bool
 	tokenProgress   func(token uint64, done, total *uint64) bool
 	tokenFree       func(token uint64) bool
+	openStream      func(request *byte, out *arrowStream) int32
 	indexOpen       func(request *byte) uint64
 	indexShape      func(index uint64, vectors, dimension *uint64) bool
 	indexSearch     func(index uint64, queries *float32, count, dimension, k, ef, threads uint64,
@@ -64,6 +65,7 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_token_cancel", &s.tokenCancel},
 		{"hnsw_toolbox_token_progress", &s.tokenProgress},
 		{"hnsw_toolbox_token_free", &s.tokenFree},
+		{"hnsw_toolbox_open_stream", &s.openStream},
 		{"hnsw_toolbox_index_open", &s.indexOpen},
 		{"hnsw_toolbox_index_shape", &s.indexShape},
 		{"hnsw_toolbox_index_search", &s.indexSearch},
