@@ -120,7 +120,7 @@ fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
 	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 || exit 1; done
 
 interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write, and compare exports with Chroma
-	tests/interop/run target/debug/hnsw-toolbox
+	tests/interop/run target/debug/hnsw-toolbox target/debug/$(LIBRARY)
 
 CHROMA := 0.4.24 0.5.23 0.6.3 1.0.20 1.5.9
 

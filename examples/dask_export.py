@@ -1,0 +1,74 @@
+"""Exports every collection of many persist directories to one Parquet dataset, on the workers of a Dask cluster.
+
+    python examples/dask_export.py LIBRARY ROOT OUT [WORKERS]
+
+ROOT holds persist directories, one for each tenant, say. OUT/dimension=<n>/<directory>/<collection id>.parquet is
+written for each collection; the files of one dimension have one schema, and any engine that reads Parquet takes them as
+one table. LIBRARY is libhnsw_toolbox.so. It needs dask, distributed and pyarrow.
+
+A file appears whole or not at all, and under the same name whichever worker writes it. So a worker that dies takes
+nothing with it: its work is done again elsewhere. When all of it is run again, what is there is left alone.
+"""
+
+import ctypes
+import json
+import pathlib
+import sys
+
+from dask.distributed import Client, LocalCluster, as_completed
+
+
+def call(library, function, **request):
+    """The response of a function of ffi/include/hnsw_toolbox.h."""
+    functions = ctypes.CDLL(library)
+    functions.hnsw_toolbox_get_last_error.restype = ctypes.c_char_p
+    function = getattr(functions, function)
+    function.restype = ctypes.c_void_p
+    response = function(json.dumps(request).encode())
+    if response is None:
+        raise OSError(functions.hnsw_toolbox_get_last_error().decode())
+    try:
+        return json.loads(ctypes.string_at(response))
+    finally:
+        functions.hnsw_toolbox_free_string(ctypes.c_void_p(response))
+
+
+def collections(library, persist_dir):
+    return call(library, "hnsw_toolbox_list_collections", persist_dir=persist_dir)["collections"]
+
+
+def export(library, persist_dir, collection, out):
+    """Exports a collection unless it is there. Returns the number of rows that were written."""
+    name = pathlib.Path(persist_dir).name
+    path = pathlib.Path(out, f"dimension={collection['dimension'] or 0}", name, f"{collection['id']}.parquet")
+    if path.exists():
+        return 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    response = call(
+        library,
+        "hnsw_toolbox_export",
+        persist_dir=persist_dir,
+        output_path=str(path),
+        collections=[collection["name"]],
+        database=collection["database"],
+        tenant=collection["tenant"],
+    )
+    return response["summary"]["rows"]
+
+
+def main(library, root, out, workers=2):
+    library, root, out = (str(pathlib.Path(path).resolve()) for path in (library, root, out))
+    directories = sorted(str(path.parent) for path in pathlib.Path(root).glob("*/chroma.sqlite3"))
+    with LocalCluster(n_workers=int(workers), threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        # Each worker that dies is replaced, and what it was at is done by another.
+        listed = client.gather(client.map(collections, [library] * len(directories), directories))
+        work = [(directory, found) for directory, all in zip(directories, listed) for found in all]
+        futures = [client.submit(export, library, *unit, out, retries=3, pure=False) for unit in work]
+        rows = sum(future.result() for future in as_completed(futures))
+    print(f"{rows} rows of {len(work)} collections of {len(directories)} directories")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (4, 5):
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

@@ -1,0 +1,116 @@
+"""What comes out of an Arrow C stream is what is in the file.
+
+    check_stream.py PATH_OF_HNSW_TOOLBOX LIBRARY
+
+Every index and every collection of the fixtures, by examples/stream.py: schema, key-value metadata and every value are
+those of an Arrow IPC file with the same batches; DuckDB and polars read the reader as it is; a reader that is dropped
+half way, and errors, leave the process well.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples"))
+from stream import open_stream  # noqa: E402
+
+FIXTURES = ROOT / "tests" / "fixtures"
+
+
+def read(path):
+    with pa.OSFile(str(path)) as file:
+        reader = pa.ipc.open_file(file)
+        return reader.schema, [reader.get_batch(i) for i in range(reader.num_record_batches)]
+
+
+def same(reader, path):
+    schema, batches = read(path)
+    # Names in C end with a NUL: one inside them is escaped.
+    names = [name.replace("\0", "\\0") for name in schema.names]
+    schema = pa.schema([field.with_name(name) for field, name in zip(schema, names)], schema.metadata)
+    batches = [batch.rename_columns(names).replace_schema_metadata(schema.metadata) for batch in batches]
+    assert reader.schema.equals(schema, check_metadata=True), (reader.schema, schema)
+    streamed = list(reader)
+    for batch in streamed:
+        batch.validate(full=True)
+    # As bytes, for NaN is not equal to NaN.
+    as_bytes = [pa.ipc.RecordBatchStreamWriter, pa.BufferOutputStream]
+
+    def content(batches):
+        sink = as_bytes[1]()
+        with as_bytes[0](sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        return sink.getvalue()
+
+    assert content(streamed).equals(content(batches)), path
+    return sum(batch.num_rows for batch in streamed)
+
+
+def run(toolbox, *arguments):
+    result = subprocess.run([toolbox, *map(str, arguments)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def main(toolbox, library):
+    rows = streams = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        for segment in sorted((FIXTURES / "chroma").glob("*/*/segment")):
+            file = scratch / "index.arrow"
+            run(toolbox, "extract", segment, "-o", file, "--include-deleted", "--batch-size", 100, "--quiet")
+            request = {"index_dir": str(segment), "include_deleted": True, "batch_size": 100}
+            if (segment / "index_metadata.pickle").exists():
+                request["metadata_path"] = str(segment / "index_metadata.pickle")
+            rows += same(open_stream(library, **request), file)
+            table = open_stream(library, **request).read_all()
+            reader = open_stream(library, **request)
+            count, total = duckdb.sql("SELECT count(*), sum(list_sum(vector::DOUBLE[])) FROM reader").fetchall()[0]
+            assert count == table.num_rows, segment
+            assert total is None or abs(total - sum(map(sum, table.column("vector").to_pylist()))) <= 1e-6 * (1 + abs(total))
+            frame = pl.from_arrow(open_stream(library, **request).read_all())
+            assert frame["label"].to_list() == table.column("label").to_pylist()
+            streams += 4
+        for archive in sorted((FIXTURES / "persist").glob("*.tar.gz")):
+            directory = scratch / archive.name
+            with tarfile.open(archive) as tar:
+                tar.extractall(directory, filter="data")
+            (persist,) = [path.parent for path in directory.rglob("chroma.sqlite3")]
+            listed = json.loads(run(toolbox, "collections", persist, "--json"))["collections"]
+            for number, collection in enumerate(listed):
+                place = {key: collection[key] for key in ("database", "tenant")}
+                file = scratch / "collection.arrow"
+                form = ["json", "columns"][number % 2]
+                arguments = ["--collection", collection["name"], "--metadata", form, "--index-columns", "--quiet"]
+                arguments += ["--database", place["database"], "--tenant", place["tenant"]]
+                run(toolbox, "export", persist, "-o", file, *arguments)
+                request = {"collections": [collection["name"]], "metadata": form, "index_columns": True, **place}
+                rows += same(open_stream(library, persist_dir=str(persist), **request), file)
+                streams += 1
+        for request in [{"index_dir": "/nowhere"}, {"persist_dir": str(persist)}, {"index_dir": 1}, {}]:
+            try:
+                open_stream(library, **request)
+            except OSError as error:
+                assert str(error).startswith("[E"), error
+            else:
+                raise AssertionError(request)
+        for _ in range(200):
+            # Dropped before its end, sometimes at once.
+            reader = open_stream(library, index_dir=str(FIXTURES / "chroma" / "1.5.9" / "churn" / "segment"), batch_size=1)
+            kept = reader.read_next_batch()
+            del reader
+            kept.validate(full=True)
+    print(f"{streams} streams of {rows} rows are what the files hold")
+
+
+main(*sys.argv[1:])
