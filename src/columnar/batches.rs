@@ -18,6 +18,7 @@ const MAX_STRING_BYTES: usize = 32 << 20;
 const MAX_PUSHED_BYTES: usize = 4 << 20;
 
 /// The columns of some rows.
+#[cfg_attr(not(feature = "wire"), expect(unreachable_pub))]
 pub type Batch = Chunk<Box<dyn Array>>;
 
 /// Takes record batches.
@@ -27,11 +28,13 @@ pub(crate) trait BatchSink {
 }
 
 /// Takes record batches whose schema it learns first.
+#[cfg(feature = "wire")]
 pub(crate) trait StreamSink: BatchSink {
     /// Takes the schema, once.
     fn begin(&mut self, schema: arrow2::datatypes::Schema) -> Result<()>;
 }
 
+#[cfg(feature = "wire")]
 impl BatchSink for &mut dyn StreamSink {
     fn write(&mut self, batch: Batch) -> Result<()> {
         (**self).write(batch)

@@ -35,7 +35,9 @@
 mod tests;
 
 use super::arrow_ipc::write::IpcFile;
-use super::batches::{BatchWriter, StreamSink};
+use super::batches::BatchWriter;
+#[cfg(feature = "wire")]
+use super::batches::StreamSink;
 use super::columns::{Builder, Schema, Value};
 use super::parquet::write::ParquetWriter;
 use super::source::{ColumnSource, WriteOptions};
@@ -47,6 +49,7 @@ use crate::io::atomic::AtomicFile;
 pub(crate) enum Output<'o> {
     File(&'o mut AtomicFile),
     /// The record batches that an Arrow IPC file would have.
+    #[cfg(feature = "wire")]
     Batches(&'o mut dyn StreamSink),
 }
 
@@ -67,6 +70,7 @@ pub(crate) fn write<'o>(
     match &mut writer {
         FormatWriter::Parquet(writer) => writer.write_groups(source)?,
         FormatWriter::ArrowIpc(writer) => writer.write_batches(source)?,
+        #[cfg(feature = "wire")]
         FormatWriter::Batches(writer) => writer.write_batches(source)?,
     }
     writer.finish()
@@ -75,6 +79,7 @@ pub(crate) fn write<'o>(
 enum FormatWriter<'o> {
     Parquet(ParquetWriter<'o>),
     ArrowIpc(BatchWriter<IpcFile<'o>>),
+    #[cfg(feature = "wire")]
     Batches(BatchWriter<&'o mut dyn StreamSink>),
 }
 
@@ -88,6 +93,7 @@ impl<'o> FormatWriter<'o> {
                 let file = IpcFile::new(file, schema.arrow())?;
                 Self::ArrowIpc(BatchWriter::new(file, schema, options)?)
             }
+            #[cfg(feature = "wire")]
             (Output::Batches(sink), _) => {
                 sink.begin(schema.arrow())?;
                 Self::Batches(BatchWriter::new(sink, schema, options)?)
@@ -99,6 +105,7 @@ impl<'o> FormatWriter<'o> {
         match self {
             Self::Parquet(writer) => writer.builders(),
             Self::ArrowIpc(writer) => writer.builders(),
+            #[cfg(feature = "wire")]
             Self::Batches(writer) => writer.builders(),
         }
     }
@@ -107,6 +114,7 @@ impl<'o> FormatWriter<'o> {
         match self {
             Self::Parquet(writer) => writer.end_row(),
             Self::ArrowIpc(writer) => writer.end_row(),
+            #[cfg(feature = "wire")]
             Self::Batches(writer) => writer.end_row(),
         }
     }
@@ -122,6 +130,7 @@ impl<'o> FormatWriter<'o> {
                 writer.end_batch()?;
                 writer.into_sink().finish()
             }
+            #[cfg(feature = "wire")]
             Self::Batches(mut writer) => writer.end_batch(),
         }
     }
