@@ -84,8 +84,10 @@ impl Database {
                 match rows.next() {
                     Ok(Some(row)) => {
                         let rowid = integer(row, 0).unwrap_or(last);
-                        // Damaged pages may lead back to earlier ones, for ever.
+                        // Damaged pages may lead back to earlier ones, for ever, instead of to those
+                        // that belong there.
                         if next.is_none_or(|next| rowid < next) {
+                            damage.ranges += 1;
                             break;
                         }
                         if visit(rowid, row)?.is_break() {

@@ -196,14 +196,18 @@ fn below(random: &mut Random, end: u64) -> u64 {
     random.next() % end
 }
 
-/// The pages of a table, or of an index, of a database.
+/// The leaf pages of a table, or of an index, of a database.
 fn pages_of(database: &Path, name: &str) -> Vec<u64> {
+    pages_of_kind(database, name, "leaf")
+}
+
+fn pages_of_kind(database: &Path, name: &str, kind: &str) -> Vec<u64> {
     let connection = Connection::open(database).unwrap();
     let mut statement = connection
-        .prepare("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = 'leaf'")
+        .prepare("SELECT pageno FROM dbstat WHERE name = ?1 AND pagetype = ?2 ORDER BY path")
         .unwrap();
     let pages = statement
-        .query_map([name], |row| row.get::<_, i64>(0))
+        .query_map([name, kind], |row| row.get::<_, i64>(0))
         .unwrap();
     pages.map(|page| page.unwrap() as u64).collect()
 }
@@ -290,6 +294,33 @@ fn table_and_index_make_up_for_each_other() {
                 "{table}, {column}"
             );
         }
+    }
+}
+
+#[test]
+fn a_table_that_leads_back_to_itself_ends() {
+    for (table, code) in [
+        ("embeddings_queue", "queue-damaged"),
+        ("embeddings", "records-damaged"),
+    ] {
+        let fixture = PersistFixture::unpack("1.5.9");
+        let database = fixture.database();
+        let first = u32::try_from(pages_of(&database, table)[0]).unwrap();
+        let mut bytes = std::fs::read(&database).unwrap();
+        // The last child of each interior page is the first leaf, and the index is no help.
+        for page in pages_of_kind(&database, table, "internal") {
+            let last_child = (page as usize - 1) * 4096 + 8;
+            bytes[last_child..last_child + 4].copy_from_slice(&first.to_be_bytes());
+        }
+        for page in pages_of(&database, &format!("sqlite_autoindex_{table}_1")) {
+            bytes[(page as usize - 1) * 4096..][..4096].fill(0);
+        }
+        std::fs::write(&database, bytes).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let summary = export_all(&fixture.dir(), &directory.path().join("out")).unwrap();
+        let mut findings = summary.files.iter().flat_map(|file| &file.findings);
+        assert!(findings.any(|finding| finding.code == code), "{table}");
+        assert!(summary.rows > 1000, "{table}: {}", summary.rows);
     }
 }
 
