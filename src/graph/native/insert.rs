@@ -1,14 +1,15 @@
 //! Nodes into the graph, batch by batch, on several threads.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
 use std::sync::Mutex;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::super::candidate::Candidate;
 use super::super::distance::{Measure, Space};
-use super::super::links::{ids, write_list, Links};
+use super::super::links::Links;
 use super::super::workers::{self, lock, take, Meeting, Stop};
+use super::lists::ListScratch;
 use super::search::{SearchScratch, Searcher};
 use crate::error::Result;
 use crate::memory;
@@ -97,9 +98,7 @@ struct Shared<'a> {
 struct Scratch {
     thread: usize,
     search: SearchScratch,
-    candidates: Vec<Candidate>,
-    chosen: Vec<Candidate>,
-    spare: Vec<u32>,
+    lists: ListScratch,
     /// For each group, the links back that were planned.
     planned: Vec<Vec<Reverse>>,
     linking: Vec<Reverse>,
@@ -112,9 +111,7 @@ impl Scratch {
         Ok(Self {
             thread,
             search: SearchScratch::new(nodes, m0, insert.ef_construction)?,
-            candidates: memory::with_capacity(m0.saturating_mul(2), action)?,
-            chosen: memory::with_capacity(m0, action)?,
-            spare: memory::with_capacity(m0, action)?,
+            lists: ListScratch::new(m0)?,
             planned: memory::filled(groups, Vec::new(), action)?,
             linking: Vec::new(),
         })
@@ -235,20 +232,12 @@ impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
                 .search(&mut scratch.search, &origin, nearest, layer);
             let Scratch {
                 search: SearchScratch { pool, .. },
-                chosen,
-                spare,
+                lists,
                 planned,
                 ..
             } = scratch;
-            let list = links.list(node, layer);
-            // All of m0 would leave no room for the links back: fewer make the better graph.
-            let most = usize::midpoint(links.m(), list.len());
-            self.searcher.choose::<false>(pool, most, chosen);
-            write_list(list, pool, chosen, spare);
-            if layer == 0 {
-                links.set_diverse(node, chosen.len());
-            }
-            for candidate in chosen.iter() {
+            self.searcher.write_own(lists, node, layer, pool);
+            for candidate in &lists.chosen {
                 let target = candidate.node();
                 let group = target as usize % planned.len().max(1);
                 if let Some(group) = planned.get_mut(group) {
@@ -271,54 +260,15 @@ impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
     /// Makes the links of `scratch.linking`, which is sorted by layer, target and source.
     #[inline(always)]
     fn link(&self, scratch: &mut Scratch) {
-        let Searcher {
-            simd, space, links, ..
-        } = self.searcher;
-        let Scratch {
-            candidates,
-            chosen,
-            spare,
-            linking,
-            ..
-        } = scratch;
+        let Scratch { lists, linking, .. } = scratch;
         for added in linking.chunk_by(|a, b| a.layer == b.layer && a.target == b.target) {
             let Some(Reverse { layer, target, .. }) = added.first().copied() else {
                 continue;
             };
-            let list = links.list(target, layer);
-            let held = ids(list).count();
-            if held.wrapping_add(added.len()) <= list.len() {
-                let slots = list.iter().skip(held);
-                for (slot, link) in slots.zip(added) {
-                    slot.store(link.source, Relaxed);
-                }
-                continue;
-            }
-            for id in ids(list) {
-                space.prefetch(id);
-            }
-            let diverse = if layer == 0 { links.diverse(target) } else { 0 };
-            let origin = space.origin(target);
-            candidates.clear();
-            for (number, id) in ids(list).enumerate() {
-                let candidate = Candidate::new(space.key(simd, &origin, id), id);
-                candidates.push(if number < diverse {
-                    candidate.marked()
-                } else {
-                    candidate
-                });
-            }
-            candidates.extend(
-                added
-                    .iter()
-                    .map(|link| Candidate::with_order(link.order, link.source)),
-            );
-            candidates.sort_unstable();
-            self.searcher.choose::<true>(candidates, list.len(), chosen);
-            write_list(list, candidates, chosen, spare);
-            if layer == 0 {
-                links.set_diverse(target, chosen.len());
-            }
+            let added = added
+                .iter()
+                .map(|link| Candidate::with_order(link.order, link.source));
+            self.searcher.add_back(lists, target, layer, added);
         }
     }
 }

@@ -39,6 +39,7 @@
 //! [gets a link](super::reach).
 
 mod insert;
+pub(super) mod lists;
 pub(super) mod search;
 
 use std::num::NonZeroUsize;
@@ -73,46 +74,70 @@ impl WithSpace for Native<'_> {
     type Output = Result<Links>;
 
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<Links> {
-        let nodes = space.len();
-        let equals = Equals::find(space)?;
-        let links = Links::new(nodes, self.m, self.m0, self.seed, &equals)?;
-        let order = insertion_order(&links, &equals, self.seed, 0)?;
+        self.build(space, &Equals::find(space)?)
+    }
+}
+
+impl Native<'_> {
+    pub(super) fn build<M: Measure>(&self, space: &Space<'_, M>, equals: &Equals) -> Result<Links> {
+        let nodes = u64::from(space.len());
+        let links = Links::new(space.len(), self.m, self.m0, self.seed, equals)?;
+        // The copies are done when the last of the others is.
+        let progress = |inserted, all| {
+            let done = if inserted < all { inserted } else { nodes };
+            self.monitor.advance(done, nodes)
+        };
+        self.insert(space, &links, equals, 0, &progress)?;
+        self.finish(space, &links, equals)?;
+        Ok(links)
+    }
+
+    /// Inserts the nodes that are on layer `lowest`, into the layers from there up.
+    ///
+    /// `progress` is told how many nodes of how many have been inserted.
+    pub(super) fn insert<M: Measure>(
+        &self,
+        space: &Space<'_, M>,
+        links: &Links,
+        equals: &Equals,
+        lowest: u8,
+        progress: &(dyn Fn(u64, u64) -> Result<()> + Sync),
+    ) -> Result<()> {
+        let order = insertion_order(links, equals, self.seed, lowest)?;
+        let all = order.len().saturating_add(1) as u64;
         Insert {
-            links: &links,
+            links,
             order: &order,
-            lowest: 0,
+            lowest,
             ef_construction: self.ef_construction,
             threads: self.threads.get(),
-            // The copies are done when the last of the others is.
-            progress: &|inserted| {
-                let all = order.len().saturating_add(1) as u64;
-                let inserted = u64::from(inserted);
-                let done = if inserted < all {
-                    inserted
-                } else {
-                    u64::from(nodes)
-                };
-                self.monitor.advance(done, u64::from(nodes))
-            },
+            progress: &|inserted| progress(u64::from(inserted), all),
             monitor: self.monitor,
         }
-        .run(space)?;
-        drop(order);
+        .run(space)
+    }
+
+    /// Links the copies, then what no walk over layer 0 reaches.
+    pub(super) fn finish<M: Measure>(
+        &self,
+        space: &Space<'_, M>,
+        links: &Links,
+        equals: &Equals,
+    ) -> Result<()> {
         Attach {
-            links: &links,
-            equals: &equals,
+            links,
+            equals,
             ef: self.ef_construction,
             threads: self.threads.get(),
             monitor: self.monitor,
         }
         .run(space)?;
         Repair {
-            links: &links,
+            links,
             ef: self.ef_construction,
             monitor: self.monitor,
         }
-        .run(space)?;
-        Ok(links)
+        .run(space)
     }
 }
 
