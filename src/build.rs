@@ -26,6 +26,7 @@ use crate::graph::file::write::{reserve_header, write_graph, Parameters};
 use crate::graph::hnsw_rs::HnswRs;
 use crate::graph::native::{self, Native};
 use crate::graph::options::{Engine, GraphOptions};
+use crate::graph::partition::Partition;
 use crate::graph::range::OutOfRange;
 use crate::graph::Graph;
 use crate::io::atomic::AtomicFile;
@@ -418,15 +419,11 @@ impl WithSpace for BuildGraph<'_> {
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<()> {
         match self.options.engine {
             Engine::Native => {
-                let graph = Native {
-                    m: self.options.m,
-                    m0: self.options.m0(),
-                    ef_construction: self.options.ef_construction,
-                    seed: self.options.seed.unwrap_or_default(),
-                    threads: self.options.threads()?,
-                    monitor: self.monitor,
-                };
-                let graph = graph.run(space)?;
+                let graph = self.native()?.run(space)?;
+                self.write(space, &graph, true)
+            }
+            Engine::Partition => {
+                let graph = Partition(self.native()?).run(space)?;
                 self.write(space, &graph, true)
             }
             #[cfg(feature = "hnsw_rs")]
@@ -448,7 +445,18 @@ impl WithSpace for BuildGraph<'_> {
     }
 }
 
-impl BuildGraph<'_> {
+impl<'a> BuildGraph<'a> {
+    fn native(&self) -> Result<Native<'a>> {
+        Ok(Native {
+            m: self.options.m,
+            m0: self.options.m0(),
+            ef_construction: self.options.ef_construction,
+            seed: self.options.seed.unwrap_or_default(),
+            threads: self.options.threads()?,
+            monitor: self.monitor,
+        })
+    }
+
     /// `ours` tells this crate's ways of choosing neighbours from those of hnsw_rs.
     fn write<G: Graph, M: Measure>(
         self,

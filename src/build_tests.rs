@@ -1,4 +1,4 @@
-//! What both engines must do alike, proved on the bytes they write and through the fast-hnsw
+//! What all engines must do alike, proved on the bytes they write and through the fast-hnsw
 //! crate's own loader and search.
 
 #[path = "build_test_sets.rs"]
@@ -142,11 +142,11 @@ fn build_in_batches(
 const ENGINES: &[Engine] = if cfg!(feature = "hnsw_rs") {
     Engine::ALL
 } else {
-    &[Engine::Native]
+    OURS
 };
 
 /// Those that keep every promise of this crate.
-const OURS: &[Engine] = &[Engine::Native];
+const OURS: &[Engine] = &[Engine::Native, Engine::Partition];
 
 fn label_of(node: usize) -> u64 {
     1_000_000_007 * (node as u64 + 1)
@@ -430,7 +430,7 @@ fn vectors_that_f32_cannot_compare_are_counted() {
         for value in data.iter_mut().take(10 * dimension) {
             *value *= size;
         }
-        let built = build(&data, dimension, &options(Engine::Native, metric)).unwrap();
+        let built = build(&data, dimension, &options(Engine::default(), metric)).unwrap();
         let found = search(&built.path, metric, &data[..10 * dimension], 1, 40);
         let itself = (0..10)
             .filter(|row| found[*row] == [label_of(*row)])
@@ -469,7 +469,7 @@ fn an_index_of_vectors_that_f32_cannot_compare_is_refused() {
     let mut data = structured(10, 3, 8);
     data[..15].iter_mut().for_each(|value| *value *= 1e30);
     data[15..].iter_mut().for_each(|value| *value *= 1e-30);
-    let error = build(&data, 3, &options(Engine::Native, Metric::Cosine))
+    let error = build(&data, 3, &options(Engine::default(), Metric::Cosine))
         .err()
         .unwrap();
     assert_eq!(error.code(), 202);
@@ -622,24 +622,26 @@ fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
 fn many_threads_on_few_processors_change_nothing() {
     let (count, dimension) = (3000, 4);
     let data = structured(count, dimension, 11);
-    let bytes = |seed: u64, threads: usize| {
+    let bytes = |engine: Engine, seed: u64, threads: usize| {
         let options = GraphOptions {
             seed: Some(seed),
             threads: Some(threads),
             m: 4,
             m0: Some(6),
             ef_construction: 12,
-            ..options(Engine::Native, Metric::SquaredEuclidean)
+            ..options(engine, Metric::SquaredEuclidean)
         };
         let built = build(&data, dimension, &options).unwrap();
         (std::fs::read(&built.path).unwrap(), built)
     };
-    for seed in 0..6 {
-        let (one, built) = bytes(seed, 1);
-        assert_eq!(Parsed::read(&built.path).check_graph(), 0);
-        for threads in [2, 7, 16] {
-            let (many, _) = bytes(seed, threads);
-            assert!(one == many, "seed {seed}, {threads} threads");
+    for &engine in OURS {
+        for seed in 0..6 {
+            let (one, built) = bytes(engine, seed, 1);
+            assert_eq!(Parsed::read(&built.path).check_graph(), 0);
+            for threads in [2, 7, 16] {
+                let (many, _) = bytes(engine, seed, threads);
+                assert!(one == many, "{engine}, seed {seed}, {threads} threads");
+            }
         }
     }
 }
@@ -1052,7 +1054,7 @@ fn names_of_metrics_and_engines_are_read_back() {
     );
     assert_eq!(
         "faiss".parse::<Engine>().unwrap_err().to_string(),
-        "engine: found faiss, expected native or hnsw_rs"
+        "engine: found faiss, expected native, partition or hnsw_rs"
     );
 }
 

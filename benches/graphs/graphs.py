@@ -14,8 +14,8 @@ Metrics are the library's five names; a library that lacks one is left out of it
 
 Columns: seconds for the graph alone (the best of the repetitions), seconds in all (ours: with
 writing and syncing the file), seconds of all threads' processor time, recall@10 and microseconds a query at ef 50 and 100, peak heap
-(Rust) or growth of peak resident memory (Python) in MB. native and hnsw_rs are searched by this
-library, fast_hnsw by fast-hnsw, hnswlib and usearch by their own, all on one thread.
+(Rust) or growth of peak resident memory (Python) in MB. native, partition and hnsw_rs are
+searched by this library, fast_hnsw by fast-hnsw, hnswlib and usearch by their own, all on one thread.
 Unreachable: nodes that no walk on layer 0 from the entry point finds.
 
 With --search, searches are measured instead: this library's of the file that native has built, with a
@@ -331,7 +331,7 @@ def main():
     parser.add_argument("--sizes", default="50000x128,100000x384")
     parser.add_argument("--metrics", default="euclidean,cosine")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--engines", default="native,hnsw_rs,fast_hnsw,hnswlib,usearch")
+    parser.add_argument("--engines", default="native,partition,hnsw_rs,fast_hnsw,hnswlib,usearch")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--latent", type=int, default=24)
     parser.add_argument("--search", action="store_true")

@@ -132,7 +132,8 @@ pub(crate) trait Measure: Copy + Send + Sync + 'static {
     /// Whether keys use the inverse lengths of both vectors.
     const SCALED: bool;
 
-    /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths.
+    /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths. Between its
+    /// limits it is a linear function of the sum.
     fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32;
 
     /// The key when the sum is not finite.
@@ -141,6 +142,9 @@ pub(crate) trait Measure: Copy + Send + Sync + 'static {
 
 /// A term of a sum, in lanes.
 pub(crate) trait Term: Copy + Send + Sync + 'static {
+    /// Whether the sum is ‖a‖² + ‖b‖² − 2·a·b, too, and so follows from products.
+    const EXPANDS: bool;
+
     fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s;
 }
 
@@ -211,6 +215,8 @@ fn products_of<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> (f32, f32) {
 pub(crate) struct SquaredDifference;
 
 impl Term for SquaredDifference {
+    const EXPANDS: bool = true;
+
     #[inline(always)]
     fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
         let difference = simd.sub_f32s(a, b);
@@ -222,6 +228,8 @@ impl Term for SquaredDifference {
 pub(crate) struct AbsoluteDifference;
 
 impl Term for AbsoluteDifference {
+    const EXPANDS: bool = false;
+
     #[inline(always)]
     fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
         simd.add_f32s(sum, simd.abs_f32s(simd.sub_f32s(a, b)))
@@ -232,6 +240,8 @@ impl Term for AbsoluteDifference {
 pub(crate) struct Product;
 
 impl Term for Product {
+    const EXPANDS: bool = false;
+
     #[inline(always)]
     fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s {
         simd.mul_add_e_f32s(a, b, sum)
@@ -370,6 +380,12 @@ impl<'a> Origin<'a> {
     #[inline(always)]
     pub(crate) fn vector(&self) -> &'a [f32] {
         self.vector
+    }
+
+    /// 1 where the metric does not scale.
+    #[inline(always)]
+    pub(crate) fn inverse_length(&self) -> f32 {
+        self.inverse_length
     }
 }
 

@@ -208,6 +208,16 @@ pub(crate) fn write_list(
     write_ids(list, chosen.chain(spare.iter().rev().copied()));
 }
 
+/// Removes from a list all ids but those that `keep` lets stay.
+pub(crate) fn retain(list: &[AtomicU32], keep: impl Fn(u32) -> bool) {
+    let kept = list
+        .iter()
+        .map(|id| id.load(Relaxed))
+        .filter(|id| *id != NONE && keep(id & !SPARE));
+    // What is written comes from the same slot or a later one.
+    write_ids(list, kept);
+}
+
 /// Adds a link to a list. In one that is full it takes the place of the least useful of those that
 /// `may_go`: the farthest spare one, else the farthest. Says whether there was room.
 pub(crate) fn add_link(list: &[AtomicU32], id: u32, may_go: impl Fn(u32) -> bool) -> bool {

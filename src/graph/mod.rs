@@ -13,6 +13,7 @@ pub(crate) mod hnsw_rs;
 mod links;
 pub(crate) mod native;
 pub(crate) mod options;
+pub(crate) mod partition;
 mod random;
 pub(crate) mod range;
 mod reach;

@@ -18,6 +18,8 @@ named_enum! {
         /// This crate's own.
         #[default]
         Native = "native",
+        /// This crate's own, too: compares vectors in groups, which takes a fraction of the time.
+        Partition = "partition",
         /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
         HnswRs = "hnsw_rs",
     }

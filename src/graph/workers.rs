@@ -153,6 +153,27 @@ pub(crate) fn run<S: Send>(
     stop.result()
 }
 
+/// Does `work` with each of `items`, on one thread for each of `states`, as [`run`] does.
+///
+/// # Errors
+///
+/// The first that `work` gives. No further item is taken then.
+pub(crate) fn for_each<S: Send, T>(
+    states: &mut [S],
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(&mut S, T) -> Result<()> + Sync,
+) -> Result<()> {
+    let items = Mutex::new(items);
+    run(states, |state, _, stop| {
+        while !stop.is_stopped() {
+            let Some(item) = lock(&items).next() else {
+                return;
+            };
+            stop.check(work(state, item));
+        }
+    })
+}
+
 /// Takes the next number below `end`.
 #[inline(always)]
 pub(crate) fn take(next: &AtomicU32, end: u32) -> Option<u32> {

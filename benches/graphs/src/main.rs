@@ -5,7 +5,7 @@
 //! hnsw-toolbox-graphs search SEARCHER METRIC THREADS DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
 //! ```
 //!
-//! ENGINE is native, hnsw_rs or fast_hnsw; METRIC one of the library's five; always m 16 and
+//! ENGINE is native, partition, hnsw_rs or fast_hnsw; METRIC one of the library's five; always m 16 and
 //! ef_construction 200. SEARCHER is toolbox, which maps the file and knows the truth itself, or
 //! fast_hnsw, which loads it and uses one thread. TRUTH holds the ten nearest of each query.
 

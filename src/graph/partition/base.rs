@@ -1,0 +1,298 @@
+//! Layer 0, from groups.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::super::candidate::Candidate;
+use super::super::distance::{Measure, Space};
+use super::super::links::{ids, retain, Links};
+use super::super::native::lists::ListScratch;
+use super::super::native::search::Searcher;
+use super::super::random::mix;
+use super::super::workers;
+use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, GROUP_MAX};
+use super::effort::Effort;
+use super::group::{Group, Scratch};
+use super::reservoir::{self, Reservoirs};
+use crate::error::Result;
+use crate::memory;
+use crate::progress::Monitor;
+
+/// Links nodes on layer 0.
+pub(super) struct Base<'b> {
+    pub(super) links: &'b Links,
+    /// In order.
+    pub(super) nodes: &'b [u32],
+    pub(super) effort: Effort,
+    pub(super) seed: u64,
+    pub(super) threads: NonZeroUsize,
+    pub(super) monitor: &'b Monitor<'b>,
+}
+
+impl Base<'_> {
+    pub(super) fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<()> {
+        let mut threads = Vec::new();
+        for number in 0..self.threads.get() {
+            threads.push(Thread {
+                number,
+                groups: Scratch::default(),
+                lists: ListScratch::new(self.links.m0())?,
+            });
+        }
+        let steps = Steps::new(&self, space.len());
+        let room = self.effort.room;
+        // The first round's groups are held together with the candidates, so they come first.
+        let first = self.buckets(space, 0, &mut threads, &steps)?;
+        let mut places = reservoir::allocate(space.len(), room)?;
+        let reservoirs = Reservoirs::new(&mut places, room)?;
+        let mut buckets = first;
+        for round in 1.. {
+            self.compare(space, &buckets, round, &reservoirs, &mut threads, &steps)?;
+            if round >= self.rounds() {
+                break;
+            }
+            drop(buckets);
+            buckets = self.buckets(space, round, &mut threads, &steps)?;
+        }
+        drop(buckets);
+        self.link(space, &reservoirs, &mut threads, &steps)?;
+        steps.finish()
+    }
+
+    /// Nodes that are one group are that in every round.
+    fn rounds(&self) -> usize {
+        if self.nodes.len() <= GROUP_MAX {
+            1
+        } else {
+            self.effort.rounds
+        }
+    }
+
+    fn seed(&self, round: usize) -> u64 {
+        mix(self.seed ^ mix(round as u64))
+    }
+
+    /// Carves all nodes once.
+    fn buckets<M: Measure>(
+        &self,
+        space: &Space<'_, M>,
+        round: usize,
+        threads: &mut [Thread],
+        steps: &Steps<'_>,
+    ) -> Result<Buckets> {
+        let nodes = self.nodes;
+        let action = "hold groups of nodes";
+        if nodes.len() <= GROUP_MAX {
+            let followed = memory::filled(nodes.len(), 0, action)?;
+            return Buckets::new(nodes, &followed, 1);
+        }
+        let fan_out = self.effort.fan_out;
+        let leaders = Leaders::choose(space, nodes, fan_out, self.seed(round))?;
+        let count = nodes.len().saturating_mul(fan_out);
+        let mut followed = memory::filled(count, 0_u16, action)?;
+        let arch = Arch::new();
+        let chunks = followed.chunks_mut(CHUNK.saturating_mul(fan_out.max(1)));
+        workers::for_each(
+            threads,
+            nodes.chunks(CHUNK).zip(chunks),
+            |thread, (nodes, followed)| {
+                arch.dispatch(Follow {
+                    space,
+                    leaders: &leaders,
+                    nodes,
+                    followed,
+                    scratch: &mut thread.groups,
+                })?;
+                steps.advance(thread, nodes.len())
+            },
+        )?;
+        Buckets::new(nodes, &followed, leaders.len())
+    }
+
+    /// Offers all nodes the candidates of all groups.
+    fn compare<M: Measure>(
+        &self,
+        space: &Space<'_, M>,
+        buckets: &Buckets,
+        round: usize,
+        reservoirs: &Reservoirs<'_>,
+        threads: &mut [Thread],
+        steps: &Steps<'_>,
+    ) -> Result<()> {
+        let arch = Arch::new();
+        let seed = self.seed(round);
+        let picks = self.effort.picks;
+        let buckets = buckets.iter().enumerate();
+        workers::for_each(threads, buckets, |thread, (number, bucket)| {
+            let seed = mix(seed ^ number as u64);
+            carve(
+                space,
+                bucket,
+                seed,
+                0,
+                &mut thread.groups,
+                &mut |nodes, scratch| {
+                    self.monitor.check()?;
+                    arch.dispatch(Group {
+                        space,
+                        nodes,
+                        picks,
+                        reservoirs,
+                        scratch,
+                    })
+                },
+            )?;
+            steps.advance(thread, bucket.len())
+        })
+    }
+
+    /// Chooses each node's neighbours among its candidates, then adds the links back.
+    ///
+    /// The links back go through the places of the candidates, which are empty by then, so that
+    /// their order does not matter either.
+    fn link<M: Measure>(
+        &self,
+        space: &Space<'_, M>,
+        reservoirs: &Reservoirs<'_>,
+        threads: &mut [Thread],
+        steps: &Steps<'_>,
+    ) -> Result<()> {
+        let arch = Arch::new();
+        for pass in [Pass::Own, Pass::Offer, Pass::Back] {
+            workers::for_each(threads, reservoirs.stripes(), |thread, stripe| {
+                let count = arch.dispatch(LinkStripe {
+                    space,
+                    links: self.links,
+                    reservoirs,
+                    stripe,
+                    pass,
+                    lists: &mut thread.lists,
+                });
+                steps.advance(thread, count)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What one thread reuses.
+struct Thread {
+    number: usize,
+    groups: Scratch,
+    lists: ListScratch,
+}
+
+/// How far the work has come.
+struct Steps<'s> {
+    monitor: &'s Monitor<'s>,
+    nodes: u64,
+    all: u64,
+    done: AtomicU64,
+}
+
+impl<'s> Steps<'s> {
+    fn new(base: &Base<'s>, nodes: u32) -> Self {
+        // Followed leaders, members of groups, and the passes that link.
+        let rounds = base
+            .rounds()
+            .saturating_mul(base.effort.fan_out.wrapping_add(1));
+        let carved = base.nodes.len().saturating_mul(rounds) as u64;
+        let linked = u64::from(nodes).saturating_mul(3);
+        Self {
+            monitor: base.monitor,
+            nodes: u64::from(nodes),
+            all: carved.saturating_add(linked).max(1),
+            done: AtomicU64::new(0),
+        }
+    }
+
+    /// Reports on the first thread only, which is the caller's.
+    fn advance(&self, thread: &Thread, count: usize) -> Result<()> {
+        let count = count as u64;
+        let done = self.done.fetch_add(count, Relaxed).saturating_add(count);
+        if thread.number > 0 {
+            return self.monitor.check();
+        }
+        // Copies and repairs are still to come.
+        let most = self.nodes.saturating_sub(1);
+        let part = done.saturating_mul(self.nodes) / self.all;
+        self.monitor.advance(part.min(most), self.nodes)
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.monitor.advance(self.nodes, self.nodes)
+    }
+}
+
+/// A pass over all nodes.
+#[derive(Clone, Copy, Debug)]
+enum Pass {
+    /// Each node's own list.
+    Own,
+    /// Each node to those that it chose.
+    Offer,
+    /// Each node's links back.
+    Back,
+}
+
+/// One pass over one stripe. Returns the number of nodes.
+struct LinkStripe<'l, 'r, 'v, M> {
+    space: &'l Space<'v, M>,
+    links: &'l Links,
+    reservoirs: &'l Reservoirs<'r>,
+    stripe: usize,
+    pass: Pass,
+    lists: &'l mut ListScratch,
+}
+
+impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let Self {
+            space,
+            links,
+            reservoirs,
+            stripe,
+            pass,
+            lists,
+        } = self;
+        let searcher = Searcher {
+            simd,
+            space,
+            links,
+            ef: 0,
+        };
+        let mut count = 0_usize;
+        match pass {
+            Pass::Own => reservoirs.drain(stripe, |node, candidates| {
+                searcher.write_own(lists, node, 0, candidates);
+                count = count.wrapping_add(1);
+            }),
+            Pass::Offer => {
+                for node in reservoirs.nodes(stripe) {
+                    let origin = space.origin(node);
+                    for chosen in ids(links.list(node, 0)) {
+                        if ids(links.list(chosen, 0)).all(|id| id != node) {
+                            let key = space.key(simd, &origin, chosen);
+                            reservoirs.offer(chosen, &[Candidate::new(key, node)]);
+                        }
+                    }
+                    count = count.wrapping_add(1);
+                }
+            }
+            Pass::Back => reservoirs.drain(stripe, |node, added| {
+                if !added.is_empty() {
+                    let is_added = |id| added.iter().any(|link| link.node() == id);
+                    retain(links.list(node, 0), |id| !is_added(id));
+                    searcher.add_back(lists, node, 0, added.iter().copied());
+                }
+                count = count.wrapping_add(1);
+            }),
+        }
+        count
+    }
+}

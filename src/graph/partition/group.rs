@@ -1,0 +1,174 @@
+//! The candidates that the nodes of one group are for each other.
+//!
+//! Under Euclidean metrics a key comes from a product of matrices as ‖a‖² + ‖b‖² − 2·a·b. That
+//! loses digits where two vectors are much nearer to each other than to the origin, so a group's
+//! vectors are moved first, by one of them. Where some are still too near to each other, the
+//! differences themselves are summed, which takes twice as long.
+
+use pulp::{Simd, WithSimd};
+
+use super::super::candidate::Candidate;
+use super::super::distance::{Measure, Product, Space, Term};
+use super::pick::{nearest, strike_out};
+use super::product::{Form, Keys, Rows};
+use super::reservoir::Reservoirs;
+use crate::error::Result;
+use crate::memory;
+
+/// A key below this part of the squared lengths that it was computed of has lost too many digits.
+const PRECISION: f32 = 1e-4;
+
+/// What one thread reuses from group to group.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) rows: Rows,
+    pub(super) keys: Keys,
+    /// Keys of one node, of which some are struck out.
+    open: Vec<f32>,
+    /// Of all nodes, one after the other.
+    picked: Vec<Candidate>,
+    /// How many were picked before each node's end.
+    ends: Vec<usize>,
+}
+
+/// Finds candidates for each of `nodes`, which are in order.
+pub(super) struct Group<'g, 'r, 'v, M> {
+    pub(super) space: &'g Space<'v, M>,
+    pub(super) nodes: &'g [u32],
+    /// The most for each node.
+    pub(super) picks: usize,
+    pub(super) reservoirs: &'g Reservoirs<'r>,
+    pub(super) scratch: &'g mut Scratch,
+}
+
+impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
+        let Self {
+            space,
+            nodes,
+            picks,
+            reservoirs,
+            scratch,
+        } = self;
+        let Scratch {
+            rows,
+            keys,
+            open,
+            picked,
+            ends,
+        } = scratch;
+        rows.gather(space, nodes, centre::<M>(nodes))?;
+        let mut precise = !M::Term::EXPANDS;
+        if rows.can_multiply() {
+            multiply::<S, M>(simd, rows, None, keys)?;
+        } else {
+            let node = |row: usize| nodes.get(row).copied().unwrap_or_default();
+            keys.compare(nodes.len(), |a, b| {
+                space.key(simd, &space.origin(node(a)), node(b))
+            })?;
+            precise = true;
+        }
+        let action = "hold the candidates of a group";
+        memory::reserve(ends, nodes.len(), action)?;
+        memory::reserve(picked, nodes.len().saturating_mul(picks), action)?;
+        if !pick(
+            simd,
+            (nodes, rows, keys),
+            (picks, precise),
+            open,
+            picked,
+            ends,
+        ) {
+            keys.multiply_with_themselves::<S, M::Term>(simd, rows, sums_of::<M>())?;
+            pick(simd, (nodes, rows, keys), (picks, true), open, picked, ends);
+        }
+        let mut start = 0;
+        for (node, end) in nodes.iter().zip(ends) {
+            reservoirs.offer(*node, picked.get(start..*end).unwrap_or_default());
+            start = *end;
+        }
+        Ok(())
+    }
+}
+
+/// What vectors are moved by before they are compared.
+pub(super) fn centre<M: Measure>(nodes: &[u32]) -> Option<u32> {
+    nodes.first().copied().filter(|_| M::Term::EXPANDS)
+}
+
+/// Compares vectors with others, or with each other.
+#[inline(always)]
+pub(super) fn multiply<S: Simd, M: Measure>(
+    simd: S,
+    rows: &Rows,
+    others: Option<&Rows>,
+    keys: &mut Keys,
+) -> Result<()> {
+    let form = if M::Term::EXPANDS {
+        Form {
+            squares: true,
+            constant: 0.0,
+            factor: -2.0,
+            floor: 0.0,
+        }
+    } else {
+        sums_of::<M>()
+    };
+    match (others, M::Term::EXPANDS) {
+        (None, false) => keys.multiply_with_themselves::<S, M::Term>(simd, rows, form),
+        (None, true) => keys.multiply_with_themselves::<S, Product>(simd, rows, form),
+        (Some(others), false) => keys.multiply::<S, M::Term>(simd, rows, others, form),
+        (Some(others), true) => keys.multiply::<S, Product>(simd, rows, others, form),
+    }
+}
+
+/// How keys follow from the metric's own sums, of vectors that are scaled already.
+fn sums_of<M: Measure>() -> Form {
+    let constant = M::key(0.0, 1.0, 1.0);
+    Form {
+        squares: false,
+        constant,
+        factor: M::key(1.0, 1.0, 1.0) - constant,
+        floor: if M::SCALED { 0.0 } else { f32::MIN },
+    }
+}
+
+/// Picks the neighbours of each node. False where a key is not precise enough to tell.
+#[inline(always)]
+fn pick<S: Simd>(
+    simd: S,
+    (nodes, rows, keys): (&[u32], &Rows, &Keys),
+    (picks, precise): (usize, bool),
+    open: &mut Vec<f32>,
+    picked: &mut Vec<Candidate>,
+    ends: &mut Vec<usize>,
+) -> bool {
+    picked.clear();
+    ends.clear();
+    for row in 0..nodes.len() {
+        open.clear();
+        open.extend_from_slice(keys.row(row));
+        let mut next = nearest(simd, open);
+        let mut left = picks;
+        while let Some((key, column)) = next {
+            if !precise && key < PRECISION * (rows.square(row) + rows.square(column)) {
+                return false;
+            }
+            let node = nodes.get(column).copied().unwrap_or_default();
+            picked.push(Candidate::new(key, node));
+            left = left.saturating_sub(1);
+            if left == 0 {
+                break;
+            }
+            if let Some(itself) = open.get_mut(column) {
+                *itself = f32::INFINITY;
+            }
+            next = strike_out(simd, open, keys.row(column));
+        }
+        ends.push(picked.len());
+    }
+    true
+}

@@ -1,0 +1,378 @@
+//! The keys of all vectors of one set to all of another, as a product of matrices.
+//!
+//! Vectors are packed side by side, [`WIDTH`] of them in a *panel*, so that a step reads one element
+//! of each of them:
+//!
+//! ```text
+//! panel 0: a₀ b₀ c₀ …  a₁ b₁ c₁ …  a₂ b₂ c₂ …      48 vectors, element by element
+//! panel 1: …
+//! ```
+//!
+//! The product of two panels is computed in registers, a few vectors of one with all lanes of the
+//! other, so that each element that is loaded takes part in many sums. Where both sets are the same,
+//! half of the products are the others' transposes.
+//!
+//! The kernel sums any [`Term`]: products for most metrics, absolute differences for Manhattan.
+
+use pulp::Simd;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::super::distance::{Space, Term};
+use crate::error::Result;
+use crate::memory;
+
+/// Vectors in a panel: a multiple of the lanes of every processor times [`VECTORS`].
+pub(super) const WIDTH: usize = 48;
+
+/// Registers of the second panel that are multiplied at a time.
+const VECTORS: usize = 3;
+
+/// Tiles that are transposed in registers.
+const TILE: usize = 8;
+
+/// Vectors whose squared length is above are not multiplied, for their products may overflow.
+const SQUARED_LENGTH_MAX: f32 = f32::MAX / 8.0;
+
+/// One element of each vector of a panel, or the keys of one vector to them. The alignment keeps
+/// a register's load in one line of the cache.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub(super) struct Line([f32; WIDTH]);
+
+impl Line {
+    const ZERO: Self = Self([0.0; WIDTH]);
+}
+
+#[inline(always)]
+fn elements(lines: &[Line]) -> &[f32] {
+    <[f32]>::ref_from_bytes(lines.as_bytes()).unwrap_or_default()
+}
+
+#[inline(always)]
+fn elements_mut(lines: &mut [Line]) -> &mut [f32] {
+    <[f32]>::mut_from_bytes(lines.as_mut_bytes()).unwrap_or_default()
+}
+
+/// How a key follows from a sum: `constant + factor · sum`, and with `squares` the squared lengths
+/// of both vectors in addition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    pub(super) squares: bool,
+    pub(super) constant: f32,
+    pub(super) factor: f32,
+    /// What no key is below.
+    pub(super) floor: f32,
+}
+
+/// Vectors in panels.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    lines: Vec<Line>,
+    /// The squared length of each vector as it was packed.
+    squares: Vec<Line>,
+    count: usize,
+    depth: usize,
+}
+
+impl Rows {
+    /// Packs the vectors of `nodes`: what `scaled` gives for each, less `centre` where there is one.
+    #[inline(always)]
+    pub(super) fn gather<M: super::Measure>(
+        &mut self,
+        space: &Space<'_, M>,
+        nodes: &[u32],
+        centre: Option<u32>,
+    ) -> Result<()> {
+        let action = "compare vectors";
+        self.count = nodes.len();
+        self.depth = space.vectors().dimension();
+        let panels = nodes.len().div_ceil(WIDTH);
+        self.lines.clear();
+        self.squares.clear();
+        memory::reserve(&mut self.lines, panels.saturating_mul(self.depth), action)?;
+        memory::reserve(&mut self.squares, panels, action)?;
+        self.lines
+            .resize(panels.saturating_mul(self.depth), Line::ZERO);
+        self.squares.resize(panels, Line::ZERO);
+        let centre = centre.map(|node| space.vectors().get(node));
+        let panels = self.lines.chunks_exact_mut(self.depth.max(1));
+        for ((nodes, panel), squares) in nodes.chunks(WIDTH).zip(panels).zip(&mut self.squares) {
+            let mut vectors: [&[f32]; WIDTH] = [&[]; WIDTH];
+            let mut scales = [0.0; WIDTH];
+            for ((node, vector), scale) in nodes.iter().zip(&mut vectors).zip(&mut scales) {
+                let origin = space.origin(*node);
+                *vector = origin.vector();
+                *scale = origin.inverse_length();
+            }
+            transpose(&vectors, panel);
+            for (at, Line(line)) in panel.iter_mut().enumerate() {
+                let moved = centre.and_then(|centre| centre.get(at)).copied();
+                let moved = moved.unwrap_or_default();
+                for ((element, scale), square) in line.iter_mut().zip(&scales).zip(&mut squares.0) {
+                    *element = *element * scale - moved;
+                    *square += *element * *element;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether no product of two of the vectors overflows.
+    #[inline(always)]
+    pub(super) fn can_multiply(&self) -> bool {
+        let mut squares = elements(&self.squares).iter();
+        squares.all(|square| *square <= SQUARED_LENGTH_MAX)
+    }
+
+    /// The squared length of a vector as it was packed.
+    #[inline(always)]
+    pub(super) fn square(&self, row: usize) -> f32 {
+        let square = elements(&self.squares).get(row);
+        square.copied().unwrap_or_default()
+    }
+
+    fn panels(&self) -> impl Iterator<Item = (&[Line], &Line)> {
+        let panels = self.lines.chunks_exact(self.depth.max(1));
+        panels.zip(&self.squares)
+    }
+}
+
+/// Packs vectors into a panel. Those that are empty leave their places as they are.
+#[inline(always)]
+fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
+    for (block, eight) in vectors.as_chunks::<TILE>().0.iter().enumerate() {
+        let parts = eight.map(<[f32]>::as_chunks::<TILE>);
+        let (whole, rest) = panel.as_chunks_mut::<TILE>();
+        for (number, lines) in whole.iter_mut().enumerate() {
+            let tile = parts.map(|(whole, _)| whole.get(number).copied().unwrap_or_default());
+            for (line, column) in lines.iter_mut().zip(transposed(&tile)) {
+                if let Some(slots) = line.0.as_chunks_mut::<TILE>().0.get_mut(block) {
+                    *slots = column;
+                }
+            }
+        }
+        for (at, line) in rest.iter_mut().enumerate() {
+            if let Some(slots) = line.0.as_chunks_mut::<TILE>().0.get_mut(block) {
+                *slots = parts.map(|(_, rest)| rest.get(at).copied().unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn transposed(tile: &[[f32; TILE]; TILE]) -> [[f32; TILE]; TILE] {
+    std::array::from_fn(|column| {
+        tile.each_ref()
+            .map(|row| row.get(column).copied().unwrap_or_default())
+    })
+}
+
+/// The keys of some vectors to others: a row of each of the first, padded with infinity.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    lines: Vec<Line>,
+    /// Lines of a row.
+    width: usize,
+}
+
+impl Keys {
+    /// Compares all of `a` with all of `b`.
+    #[inline(always)]
+    pub(super) fn multiply<S: Simd, T: Term>(
+        &mut self,
+        simd: S,
+        a: &Rows,
+        b: &Rows,
+        form: Form,
+    ) -> Result<()> {
+        self.resize(a.len(), b.len())?;
+        for (row, (a, a_squares)) in a.panels().enumerate() {
+            for (column, (b, b_squares)) in b.panels().enumerate() {
+                let tile = product::<S, T>(simd, (a, a_squares), (b, b_squares), form);
+                self.store(row, column, &tile);
+            }
+        }
+        self.pad(b.len());
+        Ok(())
+    }
+
+    /// Compares all of `rows` with each other. A vector's key to itself is infinity.
+    #[inline(always)]
+    pub(super) fn multiply_with_themselves<S: Simd, T: Term>(
+        &mut self,
+        simd: S,
+        rows: &Rows,
+        form: Form,
+    ) -> Result<()> {
+        self.resize(rows.len(), rows.len())?;
+        for (column, (b, b_squares)) in rows.panels().enumerate() {
+            for (row, (a, a_squares)) in rows.panels().enumerate().take(column.wrapping_add(1)) {
+                let tile = product::<S, T>(simd, (a, a_squares), (b, b_squares), form);
+                self.store(row, column, &tile);
+                if row != column {
+                    self.store_transposed(column, row, &tile);
+                }
+            }
+        }
+        self.pad_and_close(rows.len());
+        Ok(())
+    }
+
+    /// Compares all of `count` vectors with each other, one by one.
+    #[inline(always)]
+    pub(super) fn compare(
+        &mut self,
+        count: usize,
+        key: impl Fn(usize, usize) -> f32,
+    ) -> Result<()> {
+        self.resize(count, count)?;
+        for row in 0..count {
+            for (column, slot) in self.row_mut(row).iter_mut().take(count).enumerate() {
+                *slot = key(row, column).min(f32::MAX);
+            }
+        }
+        self.pad_and_close(count);
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize) -> &[f32] {
+        let start = row.wrapping_mul(self.width);
+        let lines = self.lines.get(start..start.wrapping_add(self.width));
+        elements(lines.unwrap_or_default())
+    }
+
+    #[inline(always)]
+    pub(super) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        let start = row.wrapping_mul(self.width);
+        let lines = self.lines.get_mut(start..start.wrapping_add(self.width));
+        elements_mut(lines.unwrap_or_default())
+    }
+
+    /// Makes room for whole panels of keys.
+    fn resize(&mut self, rows: usize, columns: usize) -> Result<()> {
+        self.width = columns.div_ceil(WIDTH);
+        let count = rows.next_multiple_of(WIDTH).saturating_mul(self.width);
+        if let Some(more) = count.checked_sub(self.lines.len()) {
+            memory::reserve(&mut self.lines, more, "compare vectors")?;
+        }
+        self.lines.resize(count, Line::ZERO);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store(&mut self, row: usize, column: usize, tile: &[Line; WIDTH]) {
+        let first = row.wrapping_mul(WIDTH).wrapping_mul(self.width);
+        let lines = self.lines.iter_mut().skip(first.wrapping_add(column));
+        for (line, keys) in lines.step_by(self.width.max(1)).zip(tile) {
+            *line = *keys;
+        }
+    }
+
+    #[inline(always)]
+    fn store_transposed(&mut self, row: usize, column: usize, tile: &[Line; WIDTH]) {
+        let first = row.wrapping_mul(WIDTH).wrapping_mul(self.width);
+        let Some(lines) = self.lines.get_mut(first..) else {
+            return;
+        };
+        for (block, rows) in tile.as_chunks::<TILE>().0.iter().enumerate() {
+            let rows = rows.each_ref().map(|Line(row)| row.as_chunks::<TILE>().0);
+            let mut lines = lines.iter_mut().skip(column).step_by(self.width.max(1));
+            for number in 0..WIDTH / TILE {
+                let small = rows.map(|row| row.get(number).copied().unwrap_or_default());
+                for (keys, line) in transposed(&small).into_iter().zip(&mut lines) {
+                    if let Some(slots) = line.0.as_chunks_mut::<TILE>().0.get_mut(block) {
+                        *slots = keys;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pad(&mut self, columns: usize) {
+        for row in self.lines.chunks_exact_mut(self.width.max(1)) {
+            if let Some(padding) = elements_mut(row).get_mut(columns..) {
+                padding.fill(f32::INFINITY);
+            }
+        }
+    }
+
+    fn pad_and_close(&mut self, count: usize) {
+        self.pad(count);
+        for row in 0..count {
+            if let Some(itself) = self.row_mut(row).get_mut(row) {
+                *itself = f32::INFINITY;
+            }
+        }
+    }
+}
+
+/// The keys of all vectors of a panel to all of another: a line for each of the first.
+#[inline(always)]
+fn product<S: Simd, T: Term>(
+    simd: S,
+    a: (&[Line], &Line),
+    b: (&[Line], &Line),
+    form: Form,
+) -> [Line; WIDTH] {
+    let mut tile = [Line::ZERO; WIDTH];
+    // As many sums as there are registers for.
+    if S::F32_LANES >= 16 {
+        product_by::<S, T, 8>(simd, a, b, form, &mut tile);
+    } else {
+        product_by::<S, T, 4>(simd, a, b, form, &mut tile);
+    }
+    tile
+}
+
+#[inline(always)]
+fn product_by<S: Simd, T: Term, const ROWS: usize>(
+    simd: S,
+    (a, a_squares): (&[Line], &Line),
+    (b, b_squares): (&[Line], &Line),
+    form: Form,
+    tile: &mut [Line; WIDTH],
+) {
+    let parts = WIDTH / VECTORS / S::F32_LANES;
+    let a = elements(a).as_chunks::<ROWS>().0;
+    let b = pulp::as_arrays::<VECTORS, _>(S::as_simd_f32s(elements(b)).0).0;
+    let a_squares = a_squares.0.as_chunks::<ROWS>().0;
+    let b_squares = pulp::as_arrays::<VECTORS, _>(S::as_simd_f32s(&b_squares.0).0).0;
+    let (factor, floor) = (simd.splat_f32s(form.factor), simd.splat_f32s(form.floor));
+    let most = simd.splat_f32s(f32::MAX);
+    let blocks = tile.as_chunks_mut::<ROWS>().0.iter_mut().zip(a_squares);
+    for (block, (rows, a_squares)) in blocks.enumerate() {
+        for (part, b_squares) in b_squares.iter().enumerate() {
+            let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            let a = a.iter().skip(block).step_by(WIDTH / ROWS);
+            let b = b.iter().skip(part).step_by(parts);
+            for (a, b) in a.zip(b) {
+                for (sums, a) in sums.iter_mut().zip(a) {
+                    let a = simd.splat_f32s(*a);
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = T::add(simd, *sum, a, *b);
+                    }
+                }
+            }
+            for ((row, sums), square) in rows.iter_mut().zip(sums).zip(a_squares) {
+                let row = S::as_mut_simd_f32s(&mut row.0).0;
+                let slots = pulp::as_arrays_mut::<VECTORS, _>(row).0.get_mut(part);
+                let square = if form.squares { *square } else { 0.0 };
+                let constant = simd.splat_f32s(form.constant + square);
+                for ((slot, sum), square) in slots.into_iter().flatten().zip(sums).zip(b_squares) {
+                    let constant = if form.squares {
+                        simd.add_f32s(constant, *square)
+                    } else {
+                        constant
+                    };
+                    let key = simd.mul_add_e_f32s(sum, factor, constant);
+                    *slot = simd.min_f32s(simd.max_f32s(key, floor), most);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The nearest candidates of every node, in one flat array.
+//!
+//! A node's candidates come from many groups, on many threads. Of each candidate the lowest key
+//! stays, and of all candidates the lowest: that does not depend on the order in which they come.
+
+use std::sync::Mutex;
+
+use super::super::candidate::Candidate;
+use super::super::workers::lock;
+use crate::error::Result;
+use crate::memory;
+
+/// Nodes whose candidates one lock guards: few enough that threads seldom meet, many enough that
+/// the locks take no room.
+const STRIPE: usize = 64;
+
+/// The places of all nodes, each locked together with its neighbours'.
+pub(super) struct Reservoirs<'r> {
+    stripes: Vec<Mutex<&'r mut [Candidate]>>,
+    room: usize,
+}
+
+/// Room for `room` candidates of each of `nodes`.
+pub(super) fn allocate(nodes: u32, room: usize) -> Result<Vec<Candidate>> {
+    let count = (nodes as usize).saturating_mul(room);
+    memory::filled(
+        count,
+        Candidate::NOTHING,
+        "hold the candidates of each node",
+    )
+}
+
+impl<'r> Reservoirs<'r> {
+    /// `places` is what [`allocate`] has made for as much `room`, which is not 0.
+    pub(super) fn new(places: &'r mut [Candidate], room: usize) -> Result<Self> {
+        let stripes = places.chunks_mut(STRIPE.saturating_mul(room.max(1)));
+        let action = "hold the candidates of each node";
+        let mut locked = memory::with_capacity(stripes.len(), action)?;
+        locked.extend(stripes.map(Mutex::new));
+        Ok(Self {
+            stripes: locked,
+            room,
+        })
+    }
+
+    /// Offers a node candidates.
+    pub(super) fn offer(&self, node: u32, candidates: &[Candidate]) {
+        let node = node as usize;
+        let Some(stripe) = self.stripes.get(node / STRIPE) else {
+            return;
+        };
+        let mut stripe = lock(stripe);
+        let mut places = stripe.chunks_exact_mut(self.room.max(1));
+        if let Some(places) = places.nth(node % STRIPE) {
+            for candidate in candidates {
+                insert(places, *candidate);
+            }
+        }
+    }
+
+    /// Numbers of the stripes, for [`each`](Self::each).
+    pub(super) fn stripes(&self) -> std::ops::Range<usize> {
+        0..self.stripes.len()
+    }
+
+    /// Calls `with` with each node of a stripe and its candidates, nearest first, and forgets
+    /// these. `with` must not ask for another stripe.
+    #[inline(always)]
+    pub(super) fn drain(&self, stripe: usize, mut with: impl FnMut(u32, &[Candidate])) {
+        let Some(places) = self.stripes.get(stripe) else {
+            return;
+        };
+        let first = stripe.wrapping_mul(STRIPE);
+        let mut stripe = lock(places);
+        let places = stripe.chunks_exact_mut(self.room.max(1));
+        for (node, places) in (first..).zip(places) {
+            let count = places.partition_point(|place| *place < Candidate::NOTHING);
+            if let (Ok(node), Some(places)) = (u32::try_from(node), places.get_mut(..count)) {
+                with(node, places);
+                places.fill(Candidate::NOTHING);
+            }
+        }
+    }
+
+    /// The nodes of a stripe.
+    pub(super) fn nodes(&self, stripe: usize) -> impl Iterator<Item = u32> {
+        let count = self
+            .stripes
+            .get(stripe)
+            .map_or(0, |stripe| lock(stripe).len());
+        let first = stripe.wrapping_mul(STRIPE);
+        let end = first.wrapping_add(count / self.room.max(1));
+        (first..end).filter_map(|node| u32::try_from(node).ok())
+    }
+}
+
+/// Keeps the lowest candidates, in order, and of each node one.
+fn insert(places: &mut [Candidate], candidate: Candidate) {
+    if places.last().is_none_or(|worst| candidate >= *worst) {
+        return;
+    }
+    let at = places.partition_point(|place| *place < candidate);
+    let Some((nearer, others)) = places.split_at_mut_checked(at) else {
+        return;
+    };
+    let node = candidate.node();
+    if nearer.iter().any(|place| place.node() == node) {
+        return;
+    }
+    let same = others.iter().position(|place| place.node() == node);
+    let last = same.unwrap_or(others.len().wrapping_sub(1));
+    if let Some(moved) = others.get_mut(..=last) {
+        moved.copy_within(..moved.len().wrapping_sub(1), 1);
+    }
+    if let Some(place) = others.first_mut() {
+        *place = candidate;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_order_of_offers_does_not_matter(
+            offers in prop::collection::vec((0..20_u32, 0..6_u8), 1..60),
+            room in 1..12_usize,
+            turned in any::<prop::sample::Index>(),
+        ) {
+            let candidates: Vec<Candidate> = offers
+                .iter()
+                .map(|(node, key)| Candidate::new(f32::from(*key), *node))
+                .collect();
+            let kept = |candidates: &[Candidate]| {
+                let mut places = allocate(1, room).unwrap();
+                let reservoirs = Reservoirs::new(&mut places, room).unwrap();
+                for part in candidates.chunks(7) {
+                    reservoirs.offer(0, part);
+                }
+                let mut kept = Vec::new();
+                reservoirs.drain(0, |node, candidates| {
+                    assert_eq!(node, 0);
+                    kept.extend_from_slice(candidates);
+                });
+                kept
+            };
+            let mut sorted = candidates.clone();
+            sorted.sort_unstable();
+            let mut seen = std::collections::HashSet::new();
+            sorted.retain(|candidate| seen.insert(candidate.node()));
+            sorted.truncate(room);
+            prop_assert_eq!(&kept(&candidates), &sorted);
+            let mut others = candidates.clone();
+            others.rotate_left(turned.index(candidates.len()));
+            prop_assert_eq!(&kept(&others), &sorted);
+            others.reverse();
+            prop_assert_eq!(kept(&others), sorted);
+        }
+    }
+}
