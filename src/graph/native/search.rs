@@ -186,13 +186,18 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
                 self.space.prefetch(later.node());
             }
             let origin = self.space.origin(candidate.node());
-            let shadowed = chosen.iter().any(|before| {
+            // No closure: one that is not inlined would lack the instructions of the processor.
+            let mut shadowed = false;
+            for before in chosen.iter() {
                 if TRUST && candidate.is_marked() && before.is_marked() {
-                    return false;
+                    continue;
                 }
                 let key = self.space.key(self.simd, &origin, before.node());
-                ordered(key) < candidate.order()
-            });
+                if ordered(key) < candidate.order() {
+                    shadowed = true;
+                    break;
+                }
+            }
             if !shadowed {
                 chosen.push(*candidate);
             }

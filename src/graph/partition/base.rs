@@ -162,7 +162,7 @@ impl Base<'_> {
         let arch = Arch::new();
         for pass in [Pass::Own, Pass::Offer, Pass::Back] {
             workers::for_each(threads, reservoirs.stripes(), |thread, stripe| {
-                let count = arch.dispatch(LinkStripe {
+                arch.dispatch(LinkStripe {
                     space,
                     links: self.links,
                     reservoirs,
@@ -170,7 +170,7 @@ impl Base<'_> {
                     pass,
                     lists: &mut thread.lists,
                 });
-                steps.advance(thread, count)
+                steps.advance(thread, reservoirs.nodes(stripe).len())
             })?;
         }
         Ok(())
@@ -237,7 +237,7 @@ enum Pass {
     Back,
 }
 
-/// One pass over one stripe. Returns the number of nodes.
+/// One pass over one stripe.
 struct LinkStripe<'l, 'r, 'v, M> {
     space: &'l Space<'v, M>,
     links: &'l Links,
@@ -248,10 +248,10 @@ struct LinkStripe<'l, 'r, 'v, M> {
 }
 
 impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
-    type Output = usize;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> usize {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             space,
             links,
@@ -266,12 +266,15 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
             links,
             ef: 0,
         };
-        let mut count = 0_usize;
         match pass {
-            Pass::Own => reservoirs.drain(stripe, |node, candidates| {
-                searcher.write_own(lists, node, 0, candidates);
-                count = count.wrapping_add(1);
-            }),
+            Pass::Own => {
+                if let Some(mut stripe) = reservoirs.lock(stripe) {
+                    for (node, candidates) in stripe.iter() {
+                        searcher.write_own(lists, node, 0, candidates);
+                    }
+                    stripe.clear();
+                }
+            }
             Pass::Offer => {
                 for node in reservoirs.nodes(stripe) {
                     let origin = space.origin(node);
@@ -281,18 +284,17 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
                             reservoirs.offer(chosen, &[Candidate::new(key, node)]);
                         }
                     }
-                    count = count.wrapping_add(1);
                 }
             }
-            Pass::Back => reservoirs.drain(stripe, |node, added| {
-                if !added.is_empty() {
-                    let is_added = |id| added.iter().any(|link| link.node() == id);
-                    retain(links.list(node, 0), |id| !is_added(id));
-                    searcher.add_back(lists, node, 0, added.iter().copied());
+            Pass::Back => {
+                if let Some(stripe) = reservoirs.lock(stripe) {
+                    for (node, added) in stripe.iter().filter(|(_, added)| !added.is_empty()) {
+                        let is_added = |id| added.iter().any(|link| link.node() == id);
+                        retain(links.list(node, 0), |id| !is_added(id));
+                        searcher.add_back(lists, node, 0, added.iter().copied());
+                    }
                 }
-                count = count.wrapping_add(1);
-            }),
+            }
         }
-        count
     }
 }

@@ -65,10 +65,13 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
         if rows.can_multiply() {
             multiply::<S, M>(simd, rows, None, keys)?;
         } else {
-            let node = |row: usize| nodes.get(row).copied().unwrap_or_default();
-            keys.compare(nodes.len(), |a, b| {
-                space.key(simd, &space.origin(node(a)), node(b))
-            })?;
+            keys.begin(nodes.len())?;
+            for (row, node) in nodes.iter().enumerate() {
+                let origin = space.origin(*node);
+                for (column, other) in nodes.iter().enumerate() {
+                    keys.set(row, column, space.key(simd, &origin, *other));
+                }
+            }
             precise = true;
         }
         let action = "hold the candidates of a group";

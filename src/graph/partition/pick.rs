@@ -15,9 +15,10 @@ pub(super) fn nearest<S: Simd>(simd: S, keys: &[f32]) -> Option<(f32, usize)> {
     let infinity = simd.splat_f32s(f32::INFINITY);
     let (keys_by_lanes, rest) = S::as_simd_f32s(keys);
     debug_assert!(rest.is_empty(), "rows are padded");
-    let lowest = keys_by_lanes
-        .iter()
-        .fold(infinity, |lowest, keys| simd.min_f32s(lowest, *keys));
+    let mut lowest = infinity;
+    for keys in keys_by_lanes {
+        lowest = simd.min_f32s(lowest, *keys);
+    }
     position(keys, simd.reduce_min_f32s(lowest))
 }
 

@@ -222,21 +222,21 @@ impl Keys {
         Ok(())
     }
 
-    /// Compares all of `count` vectors with each other, one by one.
-    #[inline(always)]
-    pub(super) fn compare(
-        &mut self,
-        count: usize,
-        key: impl Fn(usize, usize) -> f32,
-    ) -> Result<()> {
+    /// Makes room for the keys of vectors to each other, which [`set`](Self::set) gives.
+    pub(super) fn begin(&mut self, count: usize) -> Result<()> {
         self.resize(count, count)?;
-        for row in 0..count {
-            for (column, slot) in self.row_mut(row).iter_mut().take(count).enumerate() {
-                *slot = key(row, column).min(f32::MAX);
-            }
-        }
         self.pad_and_close(count);
         Ok(())
+    }
+
+    /// Sets a key, unless it is a vector's to itself.
+    #[inline(always)]
+    pub(super) fn set(&mut self, row: usize, column: usize, key: f32) {
+        if row != column {
+            if let Some(slot) = self.row_mut(row).get_mut(column) {
+                *slot = key.min(f32::MAX);
+            }
+        }
     }
 
     #[inline(always)]

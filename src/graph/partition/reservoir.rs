@@ -3,7 +3,7 @@
 //! A node's candidates come from many groups, on many threads. Of each candidate the lowest key
 //! stays, and of all candidates the lowest: that does not depend on the order in which they come.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::super::candidate::Candidate;
 use super::super::workers::lock;
@@ -58,39 +58,51 @@ impl<'r> Reservoirs<'r> {
         }
     }
 
-    /// Numbers of the stripes, for [`each`](Self::each).
+    /// Numbers of the stripes.
     pub(super) fn stripes(&self) -> std::ops::Range<usize> {
         0..self.stripes.len()
     }
 
-    /// Calls `with` with each node of a stripe and its candidates, nearest first, and forgets
-    /// these. `with` must not ask for another stripe.
-    #[inline(always)]
-    pub(super) fn drain(&self, stripe: usize, mut with: impl FnMut(u32, &[Candidate])) {
-        let Some(places) = self.stripes.get(stripe) else {
-            return;
-        };
-        let first = stripe.wrapping_mul(STRIPE);
-        let mut stripe = lock(places);
-        let places = stripe.chunks_exact_mut(self.room.max(1));
-        for (node, places) in (first..).zip(places) {
-            let count = places.partition_point(|place| *place < Candidate::NOTHING);
-            if let (Ok(node), Some(places)) = (u32::try_from(node), places.get_mut(..count)) {
-                with(node, places);
-                places.fill(Candidate::NOTHING);
-            }
-        }
+    /// Locks a stripe. The thread must not ask for another one until it lets go of it.
+    pub(super) fn lock(&self, stripe: usize) -> Option<Stripe<'_, 'r>> {
+        Some(Stripe {
+            places: lock(self.stripes.get(stripe)?),
+            first: stripe.wrapping_mul(STRIPE),
+            room: self.room,
+        })
     }
 
     /// The nodes of a stripe.
-    pub(super) fn nodes(&self, stripe: usize) -> impl Iterator<Item = u32> {
-        let count = self
-            .stripes
-            .get(stripe)
-            .map_or(0, |stripe| lock(stripe).len());
-        let first = stripe.wrapping_mul(STRIPE);
-        let end = first.wrapping_add(count / self.room.max(1));
-        (first..end).filter_map(|node| u32::try_from(node).ok())
+    pub(super) fn nodes(&self, stripe: usize) -> std::ops::Range<u32> {
+        let stripe = self.lock(stripe);
+        let count = stripe.as_ref().map_or(0, |stripe| stripe.places.len());
+        let first = stripe.map_or(0, |stripe| stripe.first);
+        let node = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        node(first)..node(first.wrapping_add(count / self.room.max(1)))
+    }
+}
+
+/// The candidates of some nodes that follow each other.
+pub(super) struct Stripe<'s, 'r> {
+    places: MutexGuard<'s, &'r mut [Candidate]>,
+    first: usize,
+    room: usize,
+}
+
+impl Stripe<'_, '_> {
+    /// Each node and its candidates, nearest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[Candidate])> {
+        let places = self.places.chunks_exact(self.room.max(1));
+        (self.first..).zip(places).map(|(node, places)| {
+            let count = places.partition_point(|place| *place < Candidate::NOTHING);
+            let node = u32::try_from(node).unwrap_or(u32::MAX);
+            (node, places.get(..count).unwrap_or_default())
+        })
+    }
+
+    /// Forgets all candidates.
+    pub(super) fn clear(&mut self) {
+        self.places.fill(Candidate::NOTHING);
     }
 }
 
@@ -140,12 +152,15 @@ mod tests {
                 for part in candidates.chunks(7) {
                     reservoirs.offer(0, part);
                 }
-                let mut kept = Vec::new();
-                reservoirs.drain(0, |node, candidates| {
-                    assert_eq!(node, 0);
-                    kept.extend_from_slice(candidates);
-                });
-                kept
+                let mut stripe = reservoirs.lock(0).unwrap();
+                let kept: Vec<_> = stripe
+                    .iter()
+                    .map(|(node, candidates)| (node, candidates.to_vec()))
+                    .collect();
+                stripe.clear();
+                assert!(stripe.iter().all(|(_, candidates)| candidates.is_empty()));
+                assert!(kept.len() == 1 && kept[0].0 == 0);
+                kept[0].1.clone()
             };
             let mut sorted = candidates.clone();
             sorted.sort_unstable();
