@@ -189,7 +189,7 @@ func TestBuildDefaultsAndParametersReachTheIndex(t *testing.T) {
 		metric   DistanceMetric
 	}{
 		{BuildRequest{}, hnswFile{m: 16, m0: 32, efConstruction: 200}, DistanceMetricEuclidean},
-		{BuildRequest{M: 5, EfConstruction: 30, Metric: DistanceMetricManhattan},
+		{BuildRequest{M: 5, EfConstruction: 30, Metric: DistanceMetricManhattan, Engine: EnginePartition},
 			hnswFile{m: 5, m0: 10, efConstruction: 30}, DistanceMetricManhattan},
 		{BuildRequest{M: 5, M0: pointer(10), Metric: DistanceMetricCosine, Capacity: pointer(100000), BatchSize: 7,
 			Threads: 2, IO: IOModeRead, Engine: EngineHNSWRS},

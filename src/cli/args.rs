@@ -190,7 +190,7 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// The code that builds the graph: native or hnsw_rs.
+    /// The code that builds the graph: native, partition or hnsw_rs.
     #[arg(long, default_value_t)]
     pub(super) engine: Engine,
 

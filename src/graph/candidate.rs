@@ -11,9 +11,6 @@ impl Candidate {
     /// How many nodes can be told apart.
     pub(crate) const NODES_MAX: u32 = (1 << 31) - 1;
 
-    /// No candidate: sorts behind all.
-    pub(crate) const NOTHING: Self = Self(u64::MAX);
-
     #[inline(always)]
     pub(crate) fn new(key: f32, node: u32) -> Self {
         Self(u64::from(ordered(key)) << 32 | u64::from(node) << 1)

@@ -18,7 +18,9 @@ named_enum! {
         /// This crate's own.
         #[default]
         Native = "native",
-        /// This crate's own, too: compares vectors in groups, which takes a fraction of the time.
+        /// This crate's own, too: compares vectors in groups instead of searching for neighbours.
+        /// That takes a fraction of the time, and up to 256 bytes more for each vector while it
+        /// lasts. With a few vectors, or of one or two elements, it does what `Native` does.
         Partition = "partition",
         /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
         HnswRs = "hnsw_rs",
@@ -37,7 +39,8 @@ pub struct GraphOptions {
     /// Neighbours of a node on layer 0: `m` to 1024; 2·m when not given. The engine `hnsw_rs` can
     /// only do 2·m.
     pub m0: Option<usize>,
-    /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536.
+    /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536. The engine
+    /// `partition` puts each node into a group for every 25, from 2 to about 64.
     pub ef_construction: usize,
     /// The most vectors that are expected. More of them are an error.
     pub capacity: Option<usize>,

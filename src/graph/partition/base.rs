@@ -15,7 +15,7 @@ use super::super::workers;
 use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, GROUP_MAX};
 use super::effort::Effort;
 use super::group::{Group, Scratch};
-use super::reservoir::{self, Reservoirs};
+use super::reservoir::{self, Place, Reservoirs};
 use crate::error::Result;
 use crate::memory;
 use crate::progress::Monitor;
@@ -39,6 +39,7 @@ impl Base<'_> {
                 number,
                 groups: Scratch::default(),
                 lists: ListScratch::new(self.links.m0())?,
+                candidates: memory::with_capacity(self.effort.room, "choose neighbours")?,
             });
         }
         let steps = Steps::new(&self, space.len());
@@ -169,6 +170,7 @@ impl Base<'_> {
                     stripe,
                     pass,
                     lists: &mut thread.lists,
+                    candidates: &mut thread.candidates,
                 });
                 steps.advance(thread, reservoirs.nodes(stripe).len())
             })?;
@@ -182,6 +184,7 @@ struct Thread {
     number: usize,
     groups: Scratch,
     lists: ListScratch,
+    candidates: Vec<Candidate>,
 }
 
 /// How far the work has come.
@@ -245,6 +248,31 @@ struct LinkStripe<'l, 'r, 'v, M> {
     stripe: usize,
     pass: Pass,
     lists: &'l mut ListScratch,
+    candidates: &'l mut Vec<Candidate>,
+}
+
+/// Puts into `candidates` those of a node, nearest first.
+#[inline(always)]
+fn measure<S: Simd, M: Measure>(
+    simd: S,
+    space: &Space<'_, M>,
+    node: u32,
+    places: &[Place],
+    candidates: &mut Vec<Candidate>,
+) {
+    /// Vectors that are on their way into the caches.
+    const AHEAD: usize = 4;
+    let origin = space.origin(node);
+    candidates.clear();
+    for (number, place) in places.iter().enumerate() {
+        if let Some(later) = places.get(number.wrapping_add(AHEAD)) {
+            space.prefetch(later.node());
+        }
+        let key = space.key(simd, &origin, place.node());
+        // Within its capacity, the room of a node.
+        candidates.push(Candidate::new(key, place.node()));
+    }
+    candidates.sort_unstable();
 }
 
 impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
@@ -259,6 +287,7 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
             stripe,
             pass,
             lists,
+            candidates,
         } = self;
         let searcher = Searcher {
             simd,
@@ -269,7 +298,8 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
         match pass {
             Pass::Own => {
                 if let Some(mut stripe) = reservoirs.lock(stripe) {
-                    for (node, candidates) in stripe.iter() {
+                    for (node, places) in stripe.iter() {
+                        measure(simd, space, node, places, candidates);
                         searcher.write_own(lists, node, 0, candidates);
                     }
                     stripe.clear();
@@ -288,10 +318,11 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
             }
             Pass::Back => {
                 if let Some(stripe) = reservoirs.lock(stripe) {
-                    for (node, added) in stripe.iter().filter(|(_, added)| !added.is_empty()) {
-                        let is_added = |id| added.iter().any(|link| link.node() == id);
+                    for (node, places) in stripe.iter().filter(|(_, places)| !places.is_empty()) {
+                        let is_added = |id| places.iter().any(|place| place.node() == id);
                         retain(links.list(node, 0), |id| !is_added(id));
-                        searcher.add_back(lists, node, 0, added.iter().copied());
+                        measure(simd, space, node, places, candidates);
+                        searcher.add_back(lists, node, 0, candidates.iter().copied());
                     }
                 }
             }

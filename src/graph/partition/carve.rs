@@ -247,3 +247,50 @@ pub(super) fn carve<M: Measure>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::distance::{with_space, Metric, Vectors, WithSpace};
+    use super::*;
+
+    struct Groups;
+
+    impl WithSpace for Groups {
+        type Output = Vec<Vec<u32>>;
+
+        fn run<M: Measure>(self, space: &Space<'_, M>) -> Vec<Vec<u32>> {
+            let nodes: Vec<u32> = (0..space.len()).collect();
+            let mut groups = Vec::new();
+            let mut scratch = Scratch::default();
+            carve(space, &nodes, 1, 0, &mut scratch, &mut |group, _| {
+                groups.push(group.to_vec());
+                Ok(())
+            })
+            .unwrap();
+            groups
+        }
+    }
+
+    #[test]
+    fn every_node_is_in_groups_of_bounded_size() {
+        let count: u32 = 5000;
+        #[allow(clippy::cast_precision_loss)]
+        let line: Vec<f32> = (0..count).flat_map(|at| [at as f32, 1.0]).collect();
+        // Nothing tells these apart, or those that overflow.
+        let equal = vec![1.0; 2 * count as usize];
+        let huge = vec![f32::MAX; 2 * count as usize];
+        for data in [line, equal, huge] {
+            for &metric in Metric::ALL {
+                let vectors = Vectors::new(&data, 2).unwrap();
+                let groups = with_space(metric, vectors, Groups).unwrap();
+                let mut seen = vec![false; count as usize];
+                for group in groups {
+                    assert!(group.len() <= GROUP_MAX);
+                    assert!(group.is_sorted_by(|a, b| a < b));
+                    group.iter().for_each(|node| seen[*node as usize] = true);
+                }
+                assert!(seen.iter().all(|seen| *seen), "{metric}");
+            }
+        }
+    }
+}

@@ -2,11 +2,12 @@
 //!
 //! | ef_construction | 50 | 100 | 200 | 400 | 1600 and more |
 //! |---|---|---|---|---|---|
-//! | groups that a node is in | 2 | 4 | 8 | 16 | 64 |
-//! | candidates that a node keeps | 14 | 18 | 24 | 24 | 24 |
+//! | groups that a node is in | 2 | 4 | 8 | 18 | 66 |
+//! | candidates that a node keeps | 24 | 28 | 36 | 36 | 36 |
 //!
-//! Both grow with it and never fall. More groups than [`FAN_OUT_MAX`] come in rounds, each with
-//! leaders of its own, so that the memory of one round is enough.
+//! Both grow with it and never fall. Many groups come in rounds, each with leaders of its own, so
+//! that the memory of one round is enough. A group that is too large is carved again, which puts
+//! its nodes into more.
 
 /// Effort for each group that a node is in.
 const EF_PER_GROUP: usize = 25;
@@ -14,12 +15,20 @@ const EF_PER_GROUP: usize = 25;
 const GROUPS_MIN: usize = 2;
 const GROUPS_MAX: usize = 64;
 
-/// Groups of a node in one round. They take 6 bytes each.
+/// Groups of a node, of 4 bytes each, where there is one round.
 const FAN_OUT_MAX: usize = 8;
 
-/// Candidates that a node keeps, of 8 bytes each: with the groups, less than 256 bytes for each
-/// node. Where the lists of the graph are longer than usual, it is three quarters of their length.
-const ROOM_MAX: usize = 24;
+/// Groups of a node in each of several rounds. They take 6 bytes each, for they are found while
+/// candidates are held.
+const FAN_OUT_OF_ROUNDS: usize = 6;
+
+/// Candidates that a node keeps, of 6 bytes each: with the groups, no more than 256 bytes for each
+/// node. More hardly make a better graph, unless its lists are longer than usual: then it is as
+/// many as a list has room for.
+const ROOM_MAX: usize = 36;
+
+/// Candidates that a node keeps however few groups it is in.
+const ROOM_MIN: usize = 20;
 
 /// Candidates that a node gets from one group at most, unless m is more.
 const PICKS: usize = 16;
@@ -41,16 +50,20 @@ impl Effort {
     pub(super) fn new(ef_construction: usize, m: usize, m0: usize) -> Self {
         let groups = ef_construction / EF_PER_GROUP;
         let groups = groups.clamp(GROUPS_MIN, GROUPS_MAX);
-        let rounds = groups.div_ceil(FAN_OUT_MAX);
+        let rounds = if groups <= FAN_OUT_MAX {
+            1
+        } else {
+            groups.div_ceil(FAN_OUT_OF_ROUNDS)
+        };
         Self {
             rounds,
             fan_out: groups.div_ceil(rounds),
             picks: m.max(PICKS),
             room: groups
                 .saturating_mul(2)
-                .saturating_add(10)
+                .saturating_add(ROOM_MIN)
                 .min(ROOM_MAX)
-                .max(m0 / 4 * 3),
+                .max(m0),
         }
     }
 }
@@ -66,11 +79,11 @@ mod tests {
             let effort = Effort::new(ef_construction, 16, 32);
             assert!(effort.rounds * effort.fan_out >= before.rounds * before.fan_out);
             assert!(effort.rounds >= before.rounds && effort.room >= before.room);
-            assert!(effort.fan_out <= FAN_OUT_MAX);
-            // With its groups, their numbers and its own number.
-            assert!(8 * effort.room + 6 * effort.fan_out + 4 <= 256);
+            // With its groups and its own number.
+            let of_groups = if effort.rounds > 1 { 6 } else { 4 };
+            assert!(6 * effort.room + of_groups * effort.fan_out + 4 <= 256);
             before = effort;
         }
-        assert_eq!(before.rounds * before.fan_out, GROUPS_MAX);
+        assert!(before.rounds * before.fan_out >= GROUPS_MAX);
     }
 }

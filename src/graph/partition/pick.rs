@@ -46,13 +46,69 @@ fn position(keys: &[f32], value: f32) -> Option<(f32, usize)> {
     if value == f32::INFINITY {
         return None;
     }
-    let is_value = |key: &f32| key.to_bits() == value.to_bits() || *key == value;
     let (blocks, _) = keys.as_chunks::<BLOCK>();
     let block = blocks.iter().position(|block| {
-        block
-            .iter()
-            .fold(false, |found, key| found | (*key == value))
+        let any = |found: bool, key: &f32| found | (*key == value);
+        block.iter().fold(false, any)
     })?;
-    let within = blocks.get(block)?.iter().position(is_value)?;
+    let within = blocks.get(block)?.iter().position(|key| *key == value)?;
     Some((value, block.wrapping_mul(BLOCK).wrapping_add(within)))
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::{Arch, WithSimd};
+
+    use super::super::super::random::Random;
+    use super::*;
+
+    /// Picks from the first of rows of keys until none is left.
+    struct All<'a>(&'a [Vec<f32>]);
+
+    impl WithSimd for All<'_> {
+        type Output = Vec<usize>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<usize> {
+            let Self(rows) = self;
+            let mut open = rows[0].clone();
+            let mut picked = Vec::new();
+            let mut next = nearest(simd, &open);
+            while let Some((key, column)) = next {
+                assert_eq!(key, rows[0][column]);
+                picked.push(column);
+                open[column] = f32::INFINITY;
+                next = strike_out(simd, &mut open, &rows[column]);
+            }
+            picked
+        }
+    }
+
+    #[test]
+    fn what_is_picked_is_what_the_heuristic_chooses() {
+        let mut random = Random::new(3);
+        for count in [1, 2, 16, 40, 96] {
+            let mut key = |row: usize, column: usize| match column {
+                _ if column == row || column >= count => f32::INFINITY,
+                // Few values, so that many are equal.
+                _ => f32::from(u8::try_from(random.below(30)).unwrap()),
+            };
+            let rows: Vec<Vec<f32>> = (0..count)
+                .map(|row| (0..96).map(|column| key(row, column)).collect())
+                .collect();
+            let mut order: Vec<usize> = (1..count).collect();
+            order.sort_by(|a, b| rows[0][*a].total_cmp(&rows[0][*b]));
+            let mut chosen: Vec<usize> = Vec::new();
+            for column in order {
+                if chosen
+                    .iter()
+                    .all(|before| rows[*before][column] >= rows[0][column])
+                {
+                    chosen.push(column);
+                }
+            }
+            assert_eq!(All(&rows).with_simd(pulp::Scalar), chosen);
+            assert_eq!(Arch::new().dispatch(All(&rows)), chosen);
+        }
+    }
 }

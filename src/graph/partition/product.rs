@@ -376,3 +376,83 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pulp::{Arch, WithSimd};
+
+    use super::super::super::distance::{with_space, Measure, Metric, Vectors, WithSpace};
+    use super::super::super::random::mix;
+    use super::super::group::{centre, multiply};
+    use super::*;
+
+    /// The keys of the first vectors to all, once by products and once one by one.
+    struct Both<'b, M> {
+        space: &'b Space<'b, M>,
+        firsts: usize,
+    }
+
+    impl<M: Measure> WithSimd for Both<'_, M> {
+        type Output = Vec<(f32, f32)>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<(f32, f32)> {
+            let Self { space, firsts } = self;
+            let nodes: Vec<u32> = (0..space.len()).collect();
+            let (mut rows, mut some) = (Rows::default(), Rows::default());
+            let centre = centre::<M>(&nodes);
+            rows.gather(space, &nodes, centre).unwrap();
+            some.gather(space, &nodes[..firsts], centre).unwrap();
+            let (mut square, mut oblong) = (Keys::default(), Keys::default());
+            multiply::<S, M>(simd, &rows, None, &mut square).unwrap();
+            multiply::<S, M>(simd, &some, Some(&rows), &mut oblong).unwrap();
+            let mut pairs = Vec::new();
+            for (row, node) in nodes.iter().enumerate() {
+                let (own, others) = square.row(row).split_at(nodes.len());
+                assert!(others.iter().all(|key| *key == f32::INFINITY));
+                assert_eq!(own[row], f32::INFINITY);
+                for (column, key) in own.iter().enumerate().filter(|(column, _)| *column != row) {
+                    let expected = space.key(simd, &space.origin(*node), nodes[column]);
+                    pairs.push((*key, expected));
+                    if row < firsts {
+                        pairs.push((oblong.row(row)[column], expected));
+                    }
+                }
+            }
+            pairs
+        }
+    }
+
+    struct OnEveryProcessor;
+
+    impl WithSpace for OnEveryProcessor {
+        type Output = Vec<(f32, f32)>;
+
+        fn run<M: Measure>(self, space: &Space<'_, M>) -> Vec<(f32, f32)> {
+            let firsts = space.len() as usize / 3;
+            let mut pairs = Both { space, firsts }.with_simd(pulp::Scalar);
+            pairs.extend(Arch::new().dispatch(Both { space, firsts }));
+            pairs
+        }
+    }
+
+    #[test]
+    fn products_give_the_keys_of_every_metric() {
+        for (count, dimension) in [(3, 1), (47, 5), (48, 8), (49, 24), (150, 67)] {
+            let elements = u64::try_from(count * dimension).unwrap();
+            #[allow(clippy::cast_precision_loss)]
+            let data: Vec<f32> = (0..elements)
+                .map(|at| (mix(at) >> 40) as f32 / 8e6 - 1.0)
+                .collect();
+            for &metric in Metric::ALL {
+                let vectors = Vectors::new(&data, dimension).unwrap();
+                for (found, expected) in with_space(metric, vectors, OnEveryProcessor).unwrap() {
+                    assert!(
+                        (found - expected).abs() <= 1e-5 * expected.abs().max(1.0),
+                        "{metric}, {count} x {dimension}: {found}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,9 @@
 //!
 //! A node's candidates come from many groups, on many threads. Of each candidate the lowest key
 //! stays, and of all candidates the lowest: that does not depend on the order in which they come.
+//!
+//! A candidate takes 6 bytes, because its key is rounded to 17 bits: that is enough to tell which
+//! ones to keep. Whoever chooses among them computes the keys again.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -14,25 +17,50 @@ use crate::memory;
 /// the locks take no room.
 const STRIPE: usize = 64;
 
+/// A candidate in 48 bits that sort by key, then by node: the highest 17 of
+/// [`Candidate::order`] and the node's 31. The lowest bits come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place([u16; 3]);
+
+impl Place {
+    /// Sorts behind all candidates.
+    const EMPTY: Self = Self([u16::MAX; 3]);
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "16 bits each")]
+    fn new(candidate: Candidate) -> Self {
+        let bits = u64::from(candidate.order() >> 15) << 31 | u64::from(candidate.node());
+        Self([bits as u16, (bits >> 16) as u16, (bits >> 32) as u16])
+    }
+
+    #[inline(always)]
+    fn bits(self) -> u64 {
+        let [low, middle, high] = self.0.map(u64::from);
+        high << 32 | middle << 16 | low
+    }
+
+    #[inline(always)]
+    pub(super) fn node(self) -> u32 {
+        let [low, middle, _] = self.0.map(u32::from);
+        (middle << 16 | low) & Candidate::NODES_MAX
+    }
+}
+
 /// The places of all nodes, each locked together with its neighbours'.
 pub(super) struct Reservoirs<'r> {
-    stripes: Vec<Mutex<&'r mut [Candidate]>>,
+    stripes: Vec<Mutex<&'r mut [Place]>>,
     room: usize,
 }
 
 /// Room for `room` candidates of each of `nodes`.
-pub(super) fn allocate(nodes: u32, room: usize) -> Result<Vec<Candidate>> {
+pub(super) fn allocate(nodes: u32, room: usize) -> Result<Vec<Place>> {
     let count = (nodes as usize).saturating_mul(room);
-    memory::filled(
-        count,
-        Candidate::NOTHING,
-        "hold the candidates of each node",
-    )
+    memory::filled(count, Place::EMPTY, "hold the candidates of each node")
 }
 
 impl<'r> Reservoirs<'r> {
     /// `places` is what [`allocate`] has made for as much `room`, which is not 0.
-    pub(super) fn new(places: &'r mut [Candidate], room: usize) -> Result<Self> {
+    pub(super) fn new(places: &'r mut [Place], room: usize) -> Result<Self> {
         let stripes = places.chunks_mut(STRIPE.saturating_mul(room.max(1)));
         let action = "hold the candidates of each node";
         let mut locked = memory::with_capacity(stripes.len(), action)?;
@@ -53,7 +81,7 @@ impl<'r> Reservoirs<'r> {
         let mut places = stripe.chunks_exact_mut(self.room.max(1));
         if let Some(places) = places.nth(node % STRIPE) {
             for candidate in candidates {
-                insert(places, *candidate);
+                insert(places, Place::new(*candidate));
             }
         }
     }
@@ -84,17 +112,17 @@ impl<'r> Reservoirs<'r> {
 
 /// The candidates of some nodes that follow each other.
 pub(super) struct Stripe<'s, 'r> {
-    places: MutexGuard<'s, &'r mut [Candidate]>,
+    places: MutexGuard<'s, &'r mut [Place]>,
     first: usize,
     room: usize,
 }
 
 impl Stripe<'_, '_> {
-    /// Each node and its candidates, nearest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[Candidate])> {
+    /// Each node and its candidates, roughly nearest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[Place])> {
         let places = self.places.chunks_exact(self.room.max(1));
         (self.first..).zip(places).map(|(node, places)| {
-            let count = places.partition_point(|place| *place < Candidate::NOTHING);
+            let count = places.partition_point(|place| *place != Place::EMPTY);
             let node = u32::try_from(node).unwrap_or(u32::MAX);
             (node, places.get(..count).unwrap_or_default())
         })
@@ -102,16 +130,17 @@ impl Stripe<'_, '_> {
 
     /// Forgets all candidates.
     pub(super) fn clear(&mut self) {
-        self.places.fill(Candidate::NOTHING);
+        self.places.fill(Place::EMPTY);
     }
 }
 
 /// Keeps the lowest candidates, in order, and of each node one.
-fn insert(places: &mut [Candidate], candidate: Candidate) {
-    if places.last().is_none_or(|worst| candidate >= *worst) {
+fn insert(places: &mut [Place], candidate: Place) {
+    let bits = candidate.bits();
+    if places.last().is_none_or(|worst| bits >= worst.bits()) {
         return;
     }
-    let at = places.partition_point(|place| *place < candidate);
+    let at = places.partition_point(|place| place.bits() < bits);
     let Some((nearer, others)) = places.split_at_mut_checked(at) else {
         return;
     };
@@ -155,7 +184,10 @@ mod tests {
                 let mut stripe = reservoirs.lock(0).unwrap();
                 let kept: Vec<_> = stripe
                     .iter()
-                    .map(|(node, candidates)| (node, candidates.to_vec()))
+                    .map(|(node, places)| {
+                        let nodes: Vec<u32> = places.iter().map(|place| place.node()).collect();
+                        (node, nodes)
+                    })
                     .collect();
                 stripe.clear();
                 assert!(stripe.iter().all(|(_, candidates)| candidates.is_empty()));
@@ -167,6 +199,7 @@ mod tests {
             let mut seen = std::collections::HashSet::new();
             sorted.retain(|candidate| seen.insert(candidate.node()));
             sorted.truncate(room);
+            let sorted: Vec<u32> = sorted.iter().map(|candidate| candidate.node()).collect();
             prop_assert_eq!(&kept(&candidates), &sorted);
             let mut others = candidates.clone();
             others.rotate_left(turned.index(candidates.len()));
