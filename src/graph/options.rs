@@ -40,7 +40,7 @@ pub struct GraphOptions {
     /// only do 2·m.
     pub m0: Option<usize>,
     /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536. The engine
-    /// `partition` puts each node into a group for every 25, from 2 to about 64.
+    /// `partition` puts each node into a group for every 16, from 2 to 64.
     pub ef_construction: usize,
     /// The most vectors that are expected. More of them are an error.
     pub capacity: Option<usize>,

@@ -2,30 +2,30 @@
 //!
 //! | ef_construction | 50 | 100 | 200 | 400 | 1600 and more |
 //! |---|---|---|---|---|---|
-//! | groups that a node is in | 2 | 4 | 8 | 18 | 66 |
-//! | candidates that a node keeps | 24 | 28 | 36 | 36 | 36 |
+//! | groups that a node is in | 3 | 6 | 12 | 28 | 64 |
+//! | candidates that a node keeps | 26 | 32 | 34 | 34 | 34 |
 //!
 //! Both grow with it and never fall. Many groups come in rounds, each with leaders of its own, so
 //! that the memory of one round is enough. A group that is too large is carved again, which puts
 //! its nodes into more.
 
 /// Effort for each group that a node is in.
-const EF_PER_GROUP: usize = 25;
+const EF_PER_GROUP: usize = 16;
 
 const GROUPS_MIN: usize = 2;
 const GROUPS_MAX: usize = 64;
 
 /// Groups of a node, of 4 bytes each, where there is one round.
-const FAN_OUT_MAX: usize = 8;
+const FAN_OUT_MAX: usize = 12;
 
 /// Groups of a node in each of several rounds. They take 6 bytes each, for they are found while
 /// candidates are held.
-const FAN_OUT_OF_ROUNDS: usize = 6;
+const FAN_OUT_OF_ROUNDS: usize = 8;
 
 /// Candidates that a node keeps, of 6 bytes each: with the groups, no more than 256 bytes for each
 /// node. More hardly make a better graph, unless its lists are longer than usual: then it is as
 /// many as a list has room for.
-const ROOM_MAX: usize = 36;
+const ROOM_MAX: usize = 34;
 
 /// Candidates that a node keeps however few groups it is in.
 const ROOM_MIN: usize = 20;

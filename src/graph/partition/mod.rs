@@ -13,7 +13,7 @@
 //!
 //! # Memory
 //!
-//! Next to the links, at most 256 bytes for each node where m0 is 36 or less: candidates of 6 bytes,
+//! Next to the links, at most 256 bytes for each node where m0 is 34 or less: candidates of 6 bytes,
 //! the groups that it is in, and its number. Beyond that, 6 bytes for each further slot of m0. A
 //! thread takes the vectors of one group and their keys, in addition to what insertion takes.
 //!
