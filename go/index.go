@@ -1,11 +1,9 @@
 package hnswtoolbox
 
 import (
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync/atomic"
-	"unicode/utf8"
 )
 
 // Index is an open .hnsw index. Nothing of it is loaded: a search reads the parts of the file that
@@ -54,16 +52,13 @@ func OpenIndex(path string, opts ...OpenOption) (_ *Index, err error) {
 	for _, opt := range opts {
 		opt(&request)
 	}
-	// JSON would change it silently.
-	if !utf8.ValidString(path) {
-		message := fmt.Sprintf("index_path: found %q, expected UTF-8", path)
-		return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+	if err := (field{"index_path", path}).check(op); err != nil {
+		return nil, err
 	}
-	document, err := json.Marshal(request)
+	document, err := encode(op, request)
 	if err != nil {
-		return nil, &Error{Op: op, Code: codeInternal, Message: "the request cannot be written as JSON", cause: err}
+		return nil, err
 	}
-	document = append(document, 0)
 
 	lib, err := current.acquire()
 	if err != nil {
@@ -72,7 +67,7 @@ func OpenIndex(path string, opts ...OpenOption) (_ *Index, err error) {
 	defer lib.release()
 	index := &Index{lib: lib}
 	err = lib.attempt(op, func() bool {
-		index.number = lib.indexOpen(&document[0])
+		index.number = lib.indexOpen(document)
 		return index.number != 0
 	})
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -176,6 +175,22 @@ func call[Response any](ctx context.Context, op operation, opts []Option) (*Resp
 // run makes a call and decodes its response into resp.
 func (op operation) run(ctx context.Context, opts []Option, resp any) (err error) {
 	defer func() { remember(err) }()
+	var text string
+	err = op.perform(ctx, opts, func(lib *library, request *byte) (err error) {
+		text, err = lib.call(op.name, op.function(lib), request)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(text), resp); err != nil {
+		return &Error{Op: op.name, Code: codeInternal, Message: "the response is not as expected: " + err.Error(), cause: err}
+	}
+	return nil
+}
+
+// perform does work with the request, which ends with a NUL, while ctx and the options are heeded.
+func (op operation) perform(ctx context.Context, opts []Option, work func(lib *library, request *byte) error) error {
 	lib, err := current.acquire()
 	if err != nil {
 		return err
@@ -185,10 +200,8 @@ func (op operation) run(ctx context.Context, opts []Option, resp any) (err error
 		return &Error{Op: op.name, Code: codeCancelled, Message: err.Error(), cause: err}
 	}
 	for _, path := range op.paths {
-		// JSON would change it silently.
-		if !utf8.ValidString(path.value) {
-			message := fmt.Sprintf("%s: found %q, expected UTF-8", path.name, path.value)
-			return &Error{Op: op.name, Code: codeInvalidArgument, Message: message}
+		if err := path.check(op.name); err != nil {
+			return err
 		}
 	}
 
@@ -201,26 +214,38 @@ func (op operation) run(ctx context.Context, opts []Option, resp any) (err error
 		token = lib.tokenNew()
 		defer lib.tokenFree(token)
 	}
-	document, err := json.Marshal(op.request(token))
+	document, err := encode(op.name, op.request(token))
 	if err != nil {
-		return &Error{Op: op.name, Code: codeInternal, Message: "the request cannot be written as JSON", cause: err}
+		return err
 	}
 
 	stopWatching := lib.watch(ctx, token, o.progress)
-	text, code, message := lib.call(op.function(lib), append(document, 0))
-	stopWatching(code == 0)
+	finished := false
+	defer func() { stopWatching(finished) }()
+	err = work(lib, document)
+	finished = err == nil
+	if failure, ok := err.(*Error); ok && failure.Code == codeCancelled {
+		failure.cause = ctx.Err()
+	}
+	return err
+}
 
-	if code != 0 {
-		failure := newError(op.name, code, message)
-		if code == codeCancelled {
-			failure.cause = ctx.Err()
-		}
-		return failure
+// check fails when the path is not UTF-8, which JSON would change silently.
+func (f field) check(op string) error {
+	if utf8.ValidString(f.value) {
+		return nil
 	}
-	if err := json.Unmarshal([]byte(text), resp); err != nil {
-		return &Error{Op: op.name, Code: codeInternal, Message: "the response is not as expected: " + err.Error(), cause: err}
+	message := fmt.Sprintf("%s: found %q, expected UTF-8", f.name, f.value)
+	return &Error{Op: op, Code: codeInvalidArgument, Message: message}
+}
+
+// encode returns a request as JSON that ends with a NUL.
+func encode(op string, request any) (*byte, error) {
+	document, err := json.Marshal(request)
+	if err != nil {
+		return nil, &Error{Op: op, Code: codeInternal, Message: "the request cannot be written as JSON", cause: err}
 	}
-	return nil
+	return &append(document, 0)[0], nil
 }
 
 // watch cancels the token when ctx ends and reports its progress, until the function that it
@@ -270,19 +295,16 @@ func (l *library) watch(ctx context.Context, token uint64, report func(Progress)
 	}
 }
 
-// call makes a call and reads its error on the same thread, where the library keeps it. The
-// request ends with a NUL.
-func (l *library) call(function nativeCall, request []byte) (response string, code uint32, message string) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	result := function(&request[0])
-	if result == nil {
-		code, message = l.lastErrorCode(), goString(l.lastError())
-		if code == 0 {
-			code, message = codeInternal, "the library failed without an error"
+// call makes a call that returns a response, or nil.
+func (l *library) call(op string, function nativeCall, request *byte) (response string, err error) {
+	err = l.attempt(op, func() bool {
+		result := function(request)
+		if result == nil {
+			return false
 		}
-		return "", code, message
-	}
-	defer l.freeString(result)
-	return goString(result), 0, ""
+		defer l.freeString(result)
+		response = goString(result)
+		return true
+	})
+	return response, err
 }

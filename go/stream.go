@@ -2,10 +2,8 @@ package hnswtoolbox
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
-	"unicode/utf8"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -82,67 +80,36 @@ func Batches(ctx context.Context, req ExtractRequest, opts ...Option) iter.Seq2[
 }
 
 // stream opens a stream and hands each batch to visit, until that returns false.
-func stream(ctx context.Context, req ExtractRequest, opts []Option, visit func(*Batch) bool) (err error) {
-	const op = "stream records"
-	for _, path := range req.operation().paths {
-		// JSON would change it silently.
-		if !utf8.ValidString(path.value) {
-			message := fmt.Sprintf("%s: found %q, expected UTF-8", path.name, path.value)
-			return &Error{Op: op, Code: codeInvalidArgument, Message: message}
+func stream(ctx context.Context, req ExtractRequest, opts []Option, visit func(*Batch) bool) error {
+	op := req.operation()
+	op.name = "stream records"
+	op.request = func(token uint64) any {
+		return struct {
+			ExtractRequest
+			// The library refuses one.
+			OutputPath string `json:"output_path,omitempty"`
+			Token      uint64 `json:"token,omitempty"`
+		}{req, req.OutputPath, token}
+	}
+	return op.perform(ctx, opts, func(lib *library, request *byte) error {
+		native := new(arrowStream)
+		err := lib.attempt(op.name, func() bool { return lib.openStream(request, native) == 0 })
+		if err != nil {
+			return err
 		}
-	}
-	lib, err := current.acquire()
-	if err != nil {
-		return err
-	}
-	defer lib.release()
-	if err := ctx.Err(); err != nil {
-		return &Error{Op: op, Code: codeCancelled, Message: err.Error(), cause: err}
-	}
-	var o options
-	for _, opt := range opts {
-		opt(&o)
-	}
-	token := lib.tokenNew()
-	defer lib.tokenFree(token)
-	document, err := json.Marshal(struct {
-		ExtractRequest
-		// The library refuses one.
-		OutputPath string `json:"output_path,omitempty"`
-		Token      uint64 `json:"token"`
-	}{req, req.OutputPath, token})
-	if err != nil {
-		return &Error{Op: op, Code: codeInternal, Message: "the request cannot be written as JSON", cause: err}
-	}
-	document = append(document, 0)
-
-	stopWatching := lib.watch(ctx, token, o.progress)
-	defer func() {
-		stopWatching(err == nil)
-		if failure, ok := err.(*Error); ok && failure.Code == codeCancelled {
-			failure.cause = ctx.Err()
+		defer func() { purego.SyscallN(native.release, uintptr(unsafe.Pointer(native))) }()
+		var batch Batch
+		for {
+			array := new(arrowArray)
+			result, _, _ := purego.SyscallN(native.getNext, uintptr(unsafe.Pointer(native)), uintptr(unsafe.Pointer(array)))
+			if int32(result) != 0 {
+				return native.failure(op.name)
+			}
+			if array.release == 0 || !batch.visit(array, visit) {
+				return nil
+			}
 		}
-	}()
-	native := new(arrowStream)
-	err = lib.attempt(op, func() bool { return lib.openStream(&document[0], native) == 0 })
-	if err != nil {
-		return err
-	}
-	defer func() { purego.SyscallN(native.release, uintptr(unsafe.Pointer(native))) }()
-	var batch Batch
-	for {
-		array := new(arrowArray)
-		result, _, _ := purego.SyscallN(native.getNext, uintptr(unsafe.Pointer(native)), uintptr(unsafe.Pointer(array)))
-		if int32(result) != 0 {
-			return native.failure(op)
-		}
-		if array.release == 0 {
-			return nil
-		}
-		if !batch.visit(array, visit) {
-			return nil
-		}
-	}
+	})
 }
 
 // arrowStream is struct ArrowArrayStream of the Arrow C stream interface.
