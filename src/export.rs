@@ -467,7 +467,7 @@ impl<'e> Exporter<'e> {
     /// Writes a collection to a file that has not its name yet.
     fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
         let collection = origin.collection;
-        let mut table = self.table(origin)?;
+        let table = self.table(origin)?;
         let mut file = AtomicFile::create(path, self.protected())?;
         let hash = Hash::start(file.open_to_read()?, path)?;
         let outcome = self.transfer(&table, Output::File(&mut file), || hash.advance())?;
@@ -476,11 +476,11 @@ impl<'e> Exporter<'e> {
         table.plan.check_unchanged()?;
         let CollectionTable {
             plan,
-            findings,
+            mut findings,
             vectors,
             metadata,
             ..
-        } = &mut table;
+        } = table;
         for (code, count, message) in [
             (
                 "record-damaged",
@@ -523,19 +523,17 @@ impl<'e> Exporter<'e> {
             metric: collection.space.name(),
             metric_source: collection.space_source.name(),
             dimension: plan.dimension,
-            vectors: *vectors,
+            vectors,
             rows: outcome.rows,
             vectors_from_index: outcome.from_index,
             vectors_from_log: outcome.from_log,
             without_vector: outcome.without_vector,
             first_ids_without_vector: outcome.first_without_vector,
             watermark: plan.watermark,
-            json_columns: metadata
-                .as_ref()
-                .map_or_else(Vec::new, MetadataColumns::json_columns),
-            state: state(collection, plan, outcome.without_vector),
+            json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
+            state: state(collection, &plan, outcome.without_vector),
             collection_metadata: CollectionMetadata::of(collection),
-            findings: std::mem::take(findings).into_vec(),
+            findings: findings.into_vec(),
         };
         Ok((file, exported))
     }

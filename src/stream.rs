@@ -1,7 +1,7 @@
 //! Records as Arrow record batches, without a file. What the C ABI hands out as an Arrow C stream.
 //!
 //! A thread makes the next batch while the caller uses the one before, and waits with it until it is
-//! asked for: two batches are in memory, and the one that the thread fills.
+//! asked for: so there are two in memory.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ impl BatchStream {
     /// # Errors
     ///
     /// Those of an extraction or an export that has not come to its first record, and
-    /// [`Error::Io`] or [`Error::OutOfMemory`] when there is no thread to be had.
+    /// [`Error::OutOfMemory`] when there is no thread to be had.
     pub fn open(
         source: StreamSource,
         token: Option<&CancelToken>,

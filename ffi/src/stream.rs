@@ -40,8 +40,8 @@ struct Private {
     batches: BatchStream,
     /// What every batch is: a struct of the columns.
     field: Field,
-    /// The error that ended the stream, and the text that was asked for last.
-    failure: Option<(c_int, CString)>,
+    /// What the last error was.
+    failure: Option<CString>,
 }
 
 impl ArrowArrayStream {
@@ -91,13 +91,12 @@ impl Private {
     }
 
     fn fail(&mut self, error: &Error) -> c_int {
-        let errno = match error.code() {
+        self.failure = Some(boundary::words(error));
+        match error.code() {
             302 => errno::ENOMEM,
             100..=199 => errno::EINVAL,
             _ => errno::EIO,
-        };
-        self.failure = Some((errno, boundary::words(error)));
-        errno
+        }
     }
 }
 
@@ -120,22 +119,31 @@ unsafe fn private<'a>(stream: *mut ArrowArrayStream) -> Option<&'a mut Private> 
     unsafe { stream.private_data.cast::<Private>().as_mut() }
 }
 
-/// Runs a callback of a stream. An error is kept for `get_last_error`, a panic too.
+/// Runs a callback of a stream, and writes what it gives. An error is kept for `get_last_error`, a
+/// panic too.
 ///
 /// # Safety
 ///
-/// As for [`private`].
-unsafe fn call(
+/// As for [`private`]; and `out` is null, or may be written to.
+unsafe fn call<T>(
     stream: *mut ArrowArrayStream,
-    body: impl FnOnce(&mut Private) -> Result<()>,
+    out: *mut T,
+    body: impl FnOnce(&mut Private) -> Result<T>,
 ) -> c_int {
     boundary!(errno::EIO, {
         // SAFETY: as the caller promises.
         let Some(private) = (unsafe { private(stream) }) else {
             return errno::EINVAL;
         };
+        if out.is_null() {
+            return private.fail(&no_place());
+        }
         match boundary::caught(|| body(private)) {
-            Ok(()) => 0,
+            Ok(value) => {
+                // SAFETY: as the caller promises. What is there is not dropped: it is no value.
+                unsafe { out.write_unaligned(value) };
+                0
+            }
             Err(error) => private.fail(&error),
         }
     })
@@ -144,26 +152,13 @@ unsafe fn call(
 unsafe extern "C" fn get_schema(stream: *mut ArrowArrayStream, out: *mut ArrowSchema) -> c_int {
     // SAFETY: the consumer passes the stream that this callback is of, and where a schema may be
     // written, which holds none.
-    unsafe {
-        call(stream, |private| {
-            let schema = export_field_to_c(&private.field);
-            write(out, schema)
-        })
-    }
+    unsafe { call(stream, out, |private| Ok(export_field_to_c(&private.field))) }
 }
 
 unsafe extern "C" fn get_next(stream: *mut ArrowArrayStream, out: *mut ArrowArray) -> c_int {
     // SAFETY: the consumer passes the stream that this callback is of, and where an array may be
     // written, which holds none.
-    unsafe {
-        call(stream, |private| {
-            if out.is_null() {
-                return Err(no_place());
-            }
-            let array = private.next()?;
-            write(out, array)
-        })
-    }
+    unsafe { call(stream, out, Private::next) }
 }
 
 unsafe extern "C" fn get_last_error(stream: *mut ArrowArrayStream) -> *const c_char {
@@ -172,7 +167,7 @@ unsafe extern "C" fn get_last_error(stream: *mut ArrowArrayStream) -> *const c_c
         let private = unsafe { private(stream) };
         private
             .and_then(|private| private.failure.as_ref())
-            .map_or(ptr::null(), |(_, words)| words.as_ptr())
+            .map_or(ptr::null(), |words| words.as_ptr())
     })
 }
 
@@ -194,16 +189,4 @@ pub(crate) fn no_place() -> Error {
     Error::InvalidRequest {
         detail: "found NULL, expected where the result is to be written".into(),
     }
-}
-
-/// # Safety
-///
-/// `out` is null, or may be written to.
-unsafe fn write<T>(out: *mut T, value: T) -> Result<()> {
-    if out.is_null() {
-        return Err(no_place());
-    }
-    // SAFETY: as the caller promises. What is there is not dropped: it is no value.
-    unsafe { out.write_unaligned(value) };
-    Ok(())
 }

@@ -15,11 +15,11 @@
 //! as well.
 //!
 //! There are often a hundred such candidates, and reading the vector of each would cost more than
-//! everything else. So [sketches](super::sketch) say which nodes are near, and, where many neighbours
-//! go, which vectors are read. Of these, ones nearer to the node than to any neighbour are taken first (the heuristic of
-//! HNSW, which keeps neighbours from all pointing the same way), then the nearest of the others,
-//! until the list is full: a search of an index with deleted nodes looks at more nodes than `ef`
-//! says, and full lists make up for that.
+//! everything else. So [sketches](super::sketch) say which nodes are near, and, where many
+//! neighbours go, which vectors are read. Of these, ones nearer to the node than to any neighbour
+//! are taken first (the heuristic of HNSW, which keeps neighbours from all pointing the same way),
+//! then the nearest of the others, until the list is full: a search of an index with deleted nodes
+//! looks at more nodes than `ef` says, and full lists make up for that.
 //!
 //! Lists depend on the old graph only, never on other new lists. So they can be made in any order
 //! and on any number of threads.

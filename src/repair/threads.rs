@@ -36,18 +36,10 @@ pub(super) fn for_each_block<S: Send>(
 ) -> Result<()> {
     let Blocks { total, size } = blocks;
     let count = total.div_ceil(size.max(1));
-    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
-    workers::run(states, |state, _, stop| loop {
-        let block = next.fetch_add(1, Relaxed);
-        if block >= count || stop.is_stopped() {
-            return;
-        }
-        let result = work(state, block).and_then(|()| {
-            let done = done.fetch_add(1, Relaxed).saturating_add(1);
-            monitor.advance(done.saturating_mul(size).min(total), total)
-        });
-        if !stop.check(result) {
-            return;
-        }
+    let done = AtomicU64::new(0);
+    workers::for_each(states, 0..count, |state, block| {
+        work(state, block)?;
+        let done = done.fetch_add(1, Relaxed).saturating_add(1);
+        monitor.advance(done.saturating_mul(size).min(total), total)
     })
 }

@@ -42,12 +42,11 @@ def same(reader, path):
     streamed = list(reader)
     for batch in streamed:
         batch.validate(full=True)
-    # As bytes, for NaN is not equal to NaN.
-    as_bytes = [pa.ipc.RecordBatchStreamWriter, pa.BufferOutputStream]
 
+    # As bytes, for NaN is not equal to NaN.
     def content(batches):
-        sink = as_bytes[1]()
-        with as_bytes[0](sink, schema) as writer:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
         return sink.getvalue()

@@ -136,7 +136,14 @@ impl Database {
     /// SQLite checks the cells of a page when it reads the page from the file, and says nothing of
     /// them while the page stays in its cache: so the cache is emptied.
     fn is_damage(&self, error: &rusqlite::Error) -> bool {
-        let is_damage = is_damage(error);
+        use rusqlite::Error as Sqlite;
+        let is_damage = match error {
+            Sqlite::SqliteFailure(failure, _) => matches!(
+                failure.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::TooBig
+            ),
+            _ => false,
+        };
         if is_damage {
             // At worst the cache stays as it is.
             self.connection
@@ -250,17 +257,6 @@ fn integer(row: &Row<'_>, column: usize) -> Option<i64> {
     match row.get_ref(column) {
         Ok(ValueRef::Integer(value)) => Some(value),
         _ => None,
-    }
-}
-
-fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error as Sqlite;
-    match error {
-        Sqlite::SqliteFailure(failure, _) => matches!(
-            failure.code,
-            ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::TooBig
-        ),
-        _ => false,
     }
 }
 

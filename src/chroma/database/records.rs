@@ -53,9 +53,13 @@ pub(super) struct RecordCounts {
 }
 
 impl RecordCounts {
+    fn of(&self, segment: &str) -> u64 {
+        self.by_segment.get(segment).copied().unwrap_or(0)
+    }
+
     /// Whether an index that has `found` records of a segment may have all of them.
     fn agree(&self, segment: &str, found: u64) -> bool {
-        let count = self.by_segment.get(segment).copied().unwrap_or(0);
+        let count = self.of(segment);
         found == count || found > count && !self.damage.is_none()
     }
 }
@@ -144,8 +148,7 @@ impl Database {
 
     /// Number of records of a metadata segment in the table, of those that can be read.
     pub(crate) fn record_count(&self, segment: &str, monitor: &Monitor<'_>) -> Result<u64> {
-        let counts = self.record_counts(monitor)?;
-        Ok(counts.by_segment.get(segment).copied().unwrap_or(0))
+        Ok(self.record_counts(monitor)?.of(segment))
     }
 
     /// Counted once, since that takes reading all of the table.
