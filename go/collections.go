@@ -23,7 +23,7 @@ const (
 	CollectionStateFlushed     CollectionState = "flushed"     // every vector is in the index
 	CollectionStateQueued      CollectionState = "queued"      // the newest vectors are in the log only
 	CollectionStateDamaged     CollectionState = "damaged"     // every vector is there, though files are damaged
-	CollectionStateIncomplete  CollectionState = "incomplete"  // records are without a vector
+	CollectionStateIncomplete  CollectionState = "incomplete"  // records lack a vector or a readable id
 	CollectionStateUnsupported CollectionState = "unsupported" // the index is not in the persist directory
 )
 

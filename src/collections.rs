@@ -99,7 +99,7 @@ named_enum! {
         Queued = "queued",
         /// Every record has a vector, though files are damaged or missing.
         Damaged = "damaged",
-        /// Records are without a vector.
+        /// Records are without a vector, or have an id that cannot be read.
         Incomplete = "incomplete",
         /// Its index is of a kind that is not in the persist directory.
         Unsupported = "unsupported",
@@ -161,7 +161,7 @@ pub fn list_collections(
             in_index: plan.counts.in_index,
             queued: plan.counts.queued,
             without_vector: plan.counts.without_vector,
-            state: state(collection, &plan, plan.counts.without_vector),
+            state: state(collection, &plan, plan.counts.without_vector > 0),
             metadata: CollectionMetadata::of(collection),
             findings: plan.findings.into_vec(),
         });
@@ -184,13 +184,13 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Option<String> {
     directory.is_dir().then(|| id.clone())
 }
 
-pub(crate) fn state(collection: &Collection, plan: &Plan, without_vector: u64) -> CollectionState {
+pub(crate) fn state(collection: &Collection, plan: &Plan, is_incomplete: bool) -> CollectionState {
     let is_local =
         |segment: &crate::chroma::database::catalog::Segment| segment.type_ == LOCAL_INDEX;
     if !collection.vector_segment.as_ref().is_none_or(is_local) {
         return CollectionState::Unsupported;
     }
-    if without_vector > 0 {
+    if is_incomplete {
         CollectionState::Incomplete
     } else if plan.is_damaged {
         CollectionState::Damaged

@@ -531,7 +531,11 @@ impl<'e> Exporter<'e> {
             first_ids_without_vector: outcome.first_without_vector,
             watermark: plan.watermark,
             json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
-            state: state(collection, &plan, outcome.without_vector),
+            state: state(
+                collection,
+                &plan,
+                outcome.without_vector + outcome.damaged_ids > 0,
+            ),
             collection_metadata: CollectionMetadata::of(collection),
             findings: findings.into_vec(),
         };

@@ -583,22 +583,19 @@ impl<'p> Planner<'p> {
             _ => 0,
         };
         let (database, loss) = (self.origin.database, self.loss);
-        let new_sink = || -> Result<Sink<'p>> {
-            Ok(Sink {
-                seq_ids: match loss {
-                    Loss::Nothing => None,
-                    _ => SeqIdReader::new(database)?,
-                },
-                rows: Vec::new(),
-                appended: Vec::new(),
-                missing: Vec::new(),
-                in_base: Bits::with_len(base_len as u64)?,
-                in_changes: Bits::with_len(changes.len() as u64)?,
-                in_lag: Bits::with_len(tail.texts.len() as u64)?,
-                stored: 0,
-            })
+        let mut sink = Sink {
+            seq_ids: match loss {
+                Loss::Nothing => None,
+                _ => SeqIdReader::new(database)?,
+            },
+            rows: Vec::new(),
+            appended: Vec::new(),
+            missing: Vec::new(),
+            in_base: Bits::with_len(base_len as u64)?,
+            in_changes: Bits::with_len(changes.len() as u64)?,
+            in_lag: Bits::with_len(tail.texts.len() as u64)?,
+            stored: 0,
         };
-        let mut sink = new_sink()?;
         let Some(segment) = &self.origin.collection.metadata_segment else {
             self.is_damaged = true;
             self.findings.add(
@@ -609,7 +606,7 @@ impl<'p> Planner<'p> {
             return Ok((sink, true));
         };
         let (index, fingerprinter) = (&self.index, &self.fingerprinter);
-        let add = |sink: &mut Sink<'_>, rowid: i64, id: &str| -> Result<()> {
+        let damage = database.record_ids(&segment.id, self.monitor, |rowid, id| {
             let fingerprint = fingerprinter.of(id);
             sink.stored += 1;
             let mut vector = sink.locate(fingerprint, index, changes);
@@ -635,33 +632,9 @@ impl<'p> Planner<'p> {
                 sink.missing.push(fingerprint);
             }
             Ok(())
-        };
-        let mut is_whole =
-            database.record_ids_by_index(&segment.id, self.monitor, |rowid, id| {
-                add(&mut sink, rowid, id)
-            })?;
-        let mut damage = Damage::default();
-        if !is_whole {
-            sink = new_sink()?;
-            damage = database.record_ids_by_table(&segment.id, self.monitor, |rowid, id| {
-                add(&mut sink, rowid, id)
-            })?;
-            if damage.is_none() {
-                is_whole = true;
-            } else {
-                // What the table has lost may be in the part of the index that can be read.
-                sink.rows.sort_unstable_by_key(|row| row.rowid);
-                let known: Vec<i64> = sink.rows.iter().map(|row| row.rowid).collect();
-                database.record_ids_by_index(&segment.id, self.monitor, |rowid, id| match known
-                    .binary_search(&rowid)
-                {
-                    Ok(_) => Ok(()),
-                    Err(_) => add(&mut sink, rowid, id),
-                })?;
-            }
-        }
+        })?;
         sink.rows.sort_unstable_by_key(|row| row.rowid);
-        let is_lost = !is_whole || !database.has_table("embeddings");
+        let is_lost = !damage.is_none() || !database.has_table("embeddings");
         if is_lost {
             self.is_damaged = true;
             self.findings.add(
@@ -755,7 +728,8 @@ impl<'p> Planner<'p> {
         };
         let Sink { rows, seq_ids, .. } = sink;
         let fingerprinter = &self.fingerprinter;
-        let mut place = |rowid: i64, id: &str| {
+        let database = self.origin.database;
+        database.record_ids(&segment.id, self.monitor, |rowid, id| {
             let Ok(at) = rows.binary_search_by_key(&rowid, |row| row.rowid) else {
                 return Ok(());
             };
@@ -766,11 +740,7 @@ impl<'p> Planner<'p> {
                 }
             }
             Ok(())
-        };
-        let database = self.origin.database;
-        if !database.record_ids_by_index(&segment.id, self.monitor, &mut place)? {
-            database.record_ids_by_table(&segment.id, self.monitor, &mut place)?;
-        }
+        })?;
         Ok(())
     }
 

@@ -141,22 +141,24 @@ impl Plan {
             texts.apply(group, row.created, &mut record)?;
             emit(&record, row.vector, &mut outcome)?;
         }
-        self.for_each_orphan(&mut texts, monitor, |id, vector| {
+        let unreadable = self.for_each_orphan(&mut texts, monitor, |id, vector| {
             record.clear();
             record.id.push_str(id);
             emit(&record, vector, &mut outcome)
         })?;
+        outcome.damaged_ids += unreadable;
         outcome.damaged_logged_texts = texts.unreadable;
         outcome.damaged_vectors = vectors.damaged;
         Ok(outcome)
     }
 
+    /// Returns the number of those whose id cannot be read.
     fn for_each_orphan(
         &self,
         texts: &mut LoggedTexts<'_>,
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(&str, Packed) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let of_index: Vec<u32> = self
             .orphans
             .iter()
@@ -171,29 +173,25 @@ impl Plan {
                 visit(id, Packed::index(internal_id))?;
             }
         }
+        let mut unreadable = 0;
         for vector in &self.orphans {
             if let Location::Log(seq_id) = vector.unpack() {
-                if let Some(id) = texts.id(seq_id)? {
-                    visit(&id, *vector)?;
+                match texts.id(seq_id)? {
+                    Some(id) => visit(&id, *vector)?,
+                    None => unreadable += 1,
                 }
             }
         }
-        Ok(())
+        Ok(unreadable)
     }
 }
 
-/// The ids of the records whose row in the table cannot be read, from the index over it.
+/// The ids of the records whose rowids lead to no row that can be read.
 fn unreadable_ids(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<BTreeMap<i64, String>> {
-    let mut names = BTreeMap::new();
-    let Some(segment) = &origin.collection.metadata_segment else {
-        return Ok(names);
-    };
-    origin
-        .database
-        .unreadable_ids(&segment.id, monitor, |rowid, id| {
-            names.insert(rowid, id.to_string());
-        })?;
-    Ok(names)
+    match &origin.collection.metadata_segment {
+        Some(segment) => origin.database.unreadable_ids(&segment.id, monitor),
+        None => Ok(BTreeMap::new()),
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -28,7 +28,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
 
 use self::files::DatabaseFiles;
-use self::records::RecordCounts;
+use self::records::TableRecords;
 pub(crate) use self::scan::Damage;
 use crate::error::{Error, Result};
 use crate::progress::Monitor;
@@ -50,7 +50,7 @@ pub(crate) struct Database {
     files: DatabaseFiles,
     /// The columns of each ordinary table.
     tables: BTreeMap<String, Vec<String>>,
-    record_counts: OnceCell<RecordCounts>,
+    table_records: OnceCell<TableRecords>,
 }
 
 impl Database {
@@ -65,7 +65,7 @@ impl Database {
             connection,
             files,
             tables: BTreeMap::new(),
-            record_counts: OnceCell::new(),
+            table_records: OnceCell::new(),
         };
         database.read_tables()?;
         Ok(database)

@@ -1,6 +1,7 @@
 //! `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 
 use rusqlite::types::ValueRef;
@@ -45,31 +46,84 @@ pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
     }
 }
 
-/// Records of each metadata segment.
+/// Records of each metadata segment, from the table.
 #[derive(Debug, Default)]
-pub(super) struct RecordCounts {
-    by_segment: BTreeMap<String, u64>,
+pub(super) struct TableRecords {
+    by_segment: BTreeMap<String, RecordSum>,
     damage: Damage,
 }
 
-impl RecordCounts {
-    fn of(&self, segment: &str) -> u64 {
-        self.by_segment.get(segment).copied().unwrap_or(0)
-    }
+/// A number of records, and the sum of the hashes of their rowids and ids, in whatever order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct RecordSum {
+    records: u64,
+    hashes: u64,
+}
 
-    /// Whether an index that has `found` records of a segment may have all of them.
-    fn agree(&self, segment: &str, found: u64) -> bool {
-        let count = self.of(segment);
-        found == count || found > count && !self.damage.is_none()
+impl RecordSum {
+    fn add(&mut self, rowid: i64, id: &str) {
+        let mut hasher = DefaultHasher::new();
+        (rowid, id).hash(&mut hasher);
+        self.records += 1;
+        self.hashes = self.hashes.wrapping_add(hasher.finish());
     }
 }
 
 impl Database {
-    /// Visits the rowid and the id of each record of a metadata segment, in no order.
+    /// Visits the rowid and the id of each record of a metadata segment, each rowid once, in no
+    /// order. Says what of them is lost.
     ///
-    /// They are in an index of the table. Returns whether it could be read and has as many records
-    /// as the table: a page of it from before the last writes looks like any other.
-    pub(crate) fn record_ids_by_index(
+    /// They are in the table and in an index of it. The index is smaller and in use where it says
+    /// what the table says: a page of it from before the last writes looks like any other.
+    pub(crate) fn record_ids(
+        &self,
+        segment: &str,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(i64, &str) -> Result<()>,
+    ) -> Result<Damage> {
+        let table = self.table_records(monitor)?;
+        if table.damage.is_none() {
+            let mut indexed = RecordSum::default();
+            let is_whole = self.indexed_ids(segment, monitor, |rowid, id| {
+                indexed.add(rowid, id);
+                Ok(())
+            })?;
+            if is_whole && indexed == table.by_segment.get(segment).copied().unwrap_or_default() {
+                self.indexed_ids(segment, monitor, visit)?;
+            } else {
+                self.scan_ids(Some(segment), monitor, |rowid, _, id| visit(rowid, id))?;
+            }
+            return Ok(Damage::default());
+        }
+        let mut known = Vec::new();
+        self.scan_ids(Some(segment), monitor, |rowid, _, id| {
+            memory::reserve(
+                &mut known,
+                1,
+                "hold which records of a damaged table are there",
+            )?;
+            known.push(rowid);
+            visit(rowid, id)
+        })?;
+        // What the table has lost may be in the index, which has lost none of its own if it has
+        // all that the table still has.
+        let mut agreeing = 0;
+        let is_whole = self.indexed_ids(segment, monitor, |rowid, id| {
+            match known.binary_search(&rowid) {
+                Ok(_) => agreeing += 1,
+                Err(_) => visit(rowid, id)?,
+            }
+            Ok(())
+        })?;
+        Ok(if is_whole && agreeing == known.len() {
+            Damage::default()
+        } else {
+            table.damage
+        })
+    }
+
+    /// Visits the rowids and ids in the index of the table. Returns whether all could be read.
+    fn indexed_ids(
         &self,
         segment: &str,
         monitor: &Monitor<'_>,
@@ -78,14 +132,13 @@ impl Database {
         if !self.has_table(TABLE) {
             return Ok(true);
         }
-        let counts = self.record_counts(monitor)?;
-        let mut found = 0;
         let mut statement = self.prepare(&format!(
             "SELECT rowid, embedding_id FROM {TABLE} WHERE segment_id = ?1"
         ))?;
         let mut rows = statement
             .query([segment])
             .map_err(|error| self.failed(error))?;
+        let mut is_whole = true;
         let mut until_check = 0;
         loop {
             if until_check == 0 {
@@ -94,80 +147,87 @@ impl Database {
             }
             until_check -= 1;
             match rows.next() {
-                Ok(Some(row)) => {
-                    found += 1;
-                    if let (Some(rowid), Some(id)) = (super::integer(row, 0), text_ref(row, 1)) {
-                        visit(rowid, &id)?;
-                    }
-                }
-                Ok(None) => return Ok(counts.agree(segment, found)),
+                Ok(Some(row)) => match (super::integer(row, 0), text_ref(row, 1)) {
+                    (Some(rowid), Some(id)) => visit(rowid, &id)?,
+                    _ => is_whole = false,
+                },
+                Ok(None) => return Ok(is_whole),
                 Err(error) if self.is_damage(&error) => return Ok(false),
                 Err(error) => return Err(self.failed(error)),
             }
         }
     }
 
-    /// The same from the table itself, past pages that cannot be read, in the order of the rowids.
-    pub(crate) fn record_ids_by_table(
+    /// Visits the rowid, the segment and the id of each record in the table itself, past pages that
+    /// cannot be read, in the order of the rowids; of one segment, or of all.
+    fn scan_ids(
         &self,
-        segment: &str,
+        segment: Option<&str>,
         monitor: &Monitor<'_>,
-        mut visit: impl FnMut(i64, &str) -> Result<()>,
+        mut visit: impl FnMut(i64, &str, &str) -> Result<()>,
     ) -> Result<Damage> {
         let all = (i64::MIN, i64::MAX);
         let columns = "segment_id, embedding_id";
-        self.scan(TABLE, columns, all, monitor, |rowid, row| {
-            if text_ref(row, 1).as_deref() == Some(segment) {
-                if let Some(id) = text_ref(row, 2) {
-                    visit(rowid, &id)?;
+        let mut not_text = 0;
+        let mut damage = self.scan(TABLE, columns, all, monitor, |rowid, row| {
+            match (text_ref(row, 1), text_ref(row, 2)) {
+                (Some(found), Some(id)) if segment.is_none_or(|wanted| wanted == found) => {
+                    visit(rowid, &found, &id)?;
                 }
+                (Some(_), Some(_)) => {}
+                _ => not_text += 1,
             }
             Ok(ControlFlow::Continue(()))
-        })
+        })?;
+        damage.rows += not_text;
+        Ok(damage)
     }
 
-    /// Visits the records of the index that cannot be read in the table.
+    /// The ids of the records that their rowids do not lead to in the table, by rowid.
     pub(crate) fn unreadable_ids(
         &self,
         segment: &str,
         monitor: &Monitor<'_>,
-        mut visit: impl FnMut(i64, &str),
-    ) -> Result<()> {
+    ) -> Result<BTreeMap<i64, String>> {
+        let mut names = BTreeMap::new();
         let mut row = self.prepare(&format!("{HEAD} WHERE rowid = ?1"))?;
-        self.record_ids_by_index(segment, monitor, |rowid, id| {
-            match row.exists([rowid]) {
-                Ok(true) => {}
-                Ok(false) => visit(rowid, id),
-                Err(error) if self.is_damage(&error) => visit(rowid, id),
+        self.record_ids(segment, monitor, |rowid, id| {
+            let is_readable = match row.exists([rowid]) {
+                Ok(found) => found,
+                Err(error) if self.is_damage(&error) => false,
                 Err(error) => return Err(self.failed(error)),
+            };
+            if !is_readable {
+                names.insert(rowid, id.to_string());
             }
             Ok(())
         })?;
-        Ok(())
+        Ok(names)
     }
 
     /// Number of records of a metadata segment in the table, of those that can be read.
     pub(crate) fn record_count(&self, segment: &str, monitor: &Monitor<'_>) -> Result<u64> {
-        Ok(self.record_counts(monitor)?.of(segment))
+        let table = self.table_records(monitor)?;
+        Ok(table.by_segment.get(segment).map_or(0, |sum| sum.records))
     }
 
-    /// Counted once, since that takes reading all of the table.
-    fn record_counts(&self, monitor: &Monitor<'_>) -> Result<&RecordCounts> {
-        if let Some(counts) = self.record_counts.get() {
-            return Ok(counts);
+    /// Read once, since that takes reading all of the table.
+    fn table_records(&self, monitor: &Monitor<'_>) -> Result<&TableRecords> {
+        if let Some(table) = self.table_records.get() {
+            return Ok(table);
         }
-        let mut counts = RecordCounts::default();
-        let all = (i64::MIN, i64::MAX);
-        counts.damage = self.scan(TABLE, "segment_id", all, monitor, |_, row| {
-            if let Some(segment) = text_ref(row, 1) {
-                match counts.by_segment.get_mut(segment.as_ref()) {
-                    Some(count) => *count += 1,
-                    None => drop(counts.by_segment.insert(segment.into_owned(), 1)),
+        let mut table = TableRecords::default();
+        table.damage = self.scan_ids(None, monitor, |rowid, segment, id| {
+            match table.by_segment.get_mut(segment) {
+                Some(sum) => sum.add(rowid, id),
+                None => {
+                    let sum = table.by_segment.entry(segment.to_string()).or_default();
+                    sum.add(rowid, id);
                 }
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })?;
-        Ok(self.record_counts.get_or_init(|| counts))
+        Ok(self.table_records.get_or_init(|| table))
     }
 
     /// Whether any record of a metadata segment was written by a version before 1.0, or may have

@@ -351,6 +351,43 @@ fn rows_that_an_index_does_not_know_are_found_in_the_table() {
 }
 
 #[test]
+fn an_index_that_gives_other_rowids_than_the_table_is_not_used() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "articles");
+    let mut bytes = std::fs::read(fixture.database()).unwrap();
+    for page in pages_of(&fixture.database(), "sqlite_autoindex_embeddings_1") {
+        let page = &mut bytes[(page as usize - 1) * 4096..][..4096];
+        // The rowid ends the payload, whose length comes first.
+        let cell = usize::from(u16::from_be_bytes([page[8], page[9]]));
+        let end = cell + 1 + usize::from(page[cell]);
+        page[end - 1] ^= 0x55;
+    }
+    std::fs::write(fixture.database(), bytes).unwrap();
+    let (_, after) = export(&fixture.dir(), "articles");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn rows_that_their_rowids_do_not_lead_to_are_exported() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let (_, before) = export(&fixture.dir(), "articles");
+    let mut bytes = std::fs::read(fixture.database()).unwrap();
+    for page in pages_of_kind(&fixture.database(), "embeddings", "internal") {
+        let page = &mut bytes[(page as usize - 1) * 4096..][..4096];
+        // All rows of the first child but one are now looked for in the second.
+        let cell = usize::from(u16::from_be_bytes([page[12], page[13]]));
+        let key = cell + 4;
+        assert!(page[key] < 0x80, "a rowid of one byte");
+        page[key] = 1;
+    }
+    std::fs::write(fixture.database(), bytes).unwrap();
+    let (_, after) = export(&fixture.dir(), "articles");
+    for column in ["id", "vector", "document", "uri", "metadata"] {
+        assert_eq!(after.column(column), before.column(column), "{column}");
+    }
+}
+
+#[test]
 fn ids_that_the_tables_have_lost_are_those_of_the_index() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "ip_default");
