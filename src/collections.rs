@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::chroma::collection::{Origin, Plan};
 use crate::chroma::database::catalog::{Catalog, Collection, LOCAL_INDEX};
+use crate::chroma::database::queue::Topics;
 use crate::chroma::database::Database;
 use crate::chroma::metadata::Map;
 use crate::error::{Error, Result};
@@ -209,9 +210,8 @@ pub(crate) struct Persist<'d> {
     pub(crate) dir: &'d Path,
     pub(crate) database: Database,
     pub(crate) catalog: Catalog,
-    /// By collection id, the first and the last sequence number in the log; absent when there is
-    /// one collection, to which every row belongs.
-    log: Option<BTreeMap<String, (i64, i64)>>,
+    /// Absent when there is one collection, to which every row belongs.
+    log: Option<Topics>,
 }
 
 impl<'d> Persist<'d> {
@@ -220,7 +220,7 @@ impl<'d> Persist<'d> {
         let catalog = Catalog::read(&database, monitor)?;
         let log = match catalog.collections.len() {
             0 | 1 => None,
-            _ => Some(database.topics(monitor)?),
+            _ => Some(Topics::read(&database, monitor)?),
         };
         Ok(Self {
             dir,
@@ -262,11 +262,7 @@ impl<'d> Persist<'d> {
                 collection,
                 log: match &self.log {
                     None => (0, i64::MAX),
-                    // Beyond every row, so that none is looked at.
-                    Some(log) => log
-                        .get(&collection.id)
-                        .copied()
-                        .unwrap_or((i64::MAX, i64::MAX)),
+                    Some(log) => log.range_of(&collection.id),
                 },
             })
             .collect())

@@ -80,6 +80,7 @@ mod tests {
             database: "default_database".into(),
             tenant: "default_tenant".into(),
             dimension: None,
+            impossible_dimension: None,
             metadata: Default::default(),
             space: Space::L2,
             space_source: SpaceSource::Default,

@@ -281,6 +281,15 @@ impl<'p> Planner<'p> {
             _ if nothing == Some(Nothing::Empty) || watermark.is_none() => Loss::Nothing,
             _ => Loss::All,
         };
+        if let Some(dimension) = collection.impossible_dimension {
+            self.damaged(
+                "collection-dimension",
+                format!(
+                    "the table collections says that vectors have {dimension} components: what \
+                     the index or the log says is used"
+                ),
+            );
+        }
         if let Some(space) = &collection.space_in_metadata {
             self.findings.add(
                 "space-differs",

@@ -71,6 +71,17 @@ impl SpaceSource {
     }
 }
 
+/// Far more components than any model gives. A vector takes so much room whether it is there or
+/// not, which a wrong number must not decide.
+const MAX_DIMENSION: usize = 1 << 20;
+
+fn dimension(stored: i64) -> Option<usize> {
+    let dimension = usize::try_from(stored).ok()?;
+    (1..=MAX_DIMENSION)
+        .contains(&dimension)
+        .then_some(dimension)
+}
+
 /// A segment of a collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {
@@ -87,8 +98,10 @@ pub(crate) struct Collection {
     pub(crate) name: String,
     pub(crate) database: String,
     pub(crate) tenant: String,
-    /// Absent until the first write.
+    /// Absent until the first write, or where it is none.
     pub(crate) dimension: Option<usize>,
+    /// What stands in its place and is none.
+    pub(crate) impossible_dimension: Option<i64>,
     pub(crate) metadata: Map,
     pub(crate) space: Space,
     pub(crate) space_source: SpaceSource,
@@ -203,6 +216,7 @@ impl Reader<'_> {
                     &metadata,
                 )
             };
+            let stored = integer(row, 3);
             collections.push(Collection {
                 id,
                 m: parameter("hnsw:M", "max_neighbors"),
@@ -210,7 +224,8 @@ impl Reader<'_> {
                 name: text(row, 2).unwrap_or_default(),
                 database,
                 tenant,
-                dimension: integer(row, 3).and_then(|dimension| dimension.try_into().ok()),
+                dimension: stored.and_then(dimension),
+                impossible_dimension: stored.filter(|stored| dimension(*stored).is_none()),
                 space_in_metadata: space_of(&metadata)
                     .filter(|name| *name != space.name())
                     .map(str::to_string),

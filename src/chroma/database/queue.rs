@@ -65,19 +65,33 @@ fn collection_of(topic: &str) -> &str {
     topic.rsplit('/').next().unwrap_or(topic)
 }
 
-impl Database {
-    /// By collection, the first and the last sequence number of its rows.
-    pub(crate) fn topics(&self, monitor: &Monitor<'_>) -> Result<BTreeMap<String, (i64, i64)>> {
-        let mut topics = BTreeMap::<String, (i64, i64)>::new();
+/// Where in the log the rows of each collection are: the first and the last sequence number.
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    by_collection: BTreeMap<String, (i64, i64)>,
+    /// Those of rows that may be of any collection.
+    unreadable: Option<(i64, i64)>,
+}
+
+impl Topics {
+    pub(crate) fn read(database: &Database, monitor: &Monitor<'_>) -> Result<Self> {
+        let mut topics = Self::default();
         let all = (i64::MIN, i64::MAX);
         // What is stepped over here is counted when the rows are read.
-        self.scan(TABLE, "topic", all, monitor, |seq_id, row| {
-            if let Some(topic) = text_ref(row, 1) {
-                let collection = collection_of(&topic);
-                match topics.get_mut(collection) {
-                    Some((_, last)) => *last = seq_id,
-                    None => {
-                        topics.insert(collection.to_string(), (seq_id, seq_id));
+        database.scan(TABLE, "topic", all, monitor, |seq_id, row| {
+            match text_ref(row, 1) {
+                None => {
+                    let (_, last) = topics.unreadable.get_or_insert((seq_id, seq_id));
+                    *last = seq_id;
+                }
+                Some(topic) => {
+                    let collection = collection_of(&topic);
+                    match topics.by_collection.get_mut(collection) {
+                        Some((_, last)) => *last = seq_id,
+                        None => {
+                            let range = (seq_id, seq_id);
+                            topics.by_collection.insert(collection.to_string(), range);
+                        }
                     }
                 }
             }
@@ -86,6 +100,19 @@ impl Database {
         Ok(topics)
     }
 
+    /// Among which sequence numbers all rows of a collection are. When there are none: beyond every
+    /// row, so that none is looked at.
+    pub(crate) fn range_of(&self, collection: &str) -> (i64, i64) {
+        let ranges = [self.by_collection.get(collection).copied(), self.unreadable];
+        ranges
+            .into_iter()
+            .flatten()
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            .unwrap_or((i64::MAX, i64::MAX))
+    }
+}
+
+impl Database {
     /// Visits the rows of a collection whose sequence numbers are in `range`, in their order.
     pub(crate) fn queue(
         &self,
@@ -96,8 +123,11 @@ impl Database {
     ) -> Result<Damage> {
         // Neither of the functions of `vector` makes SQLite read it.
         let columns = "topic, operation, id, typeof(vector), octet_length(vector), encoding";
-        self.scan(TABLE, columns, range, monitor, |seq_id, row| {
+        let mut unreadable = 0;
+        let mut damage = self.scan(TABLE, columns, range, monitor, |seq_id, row| {
             let topic = text_ref(row, 1);
+            // Without a topic, it may be of any collection.
+            unreadable += u64::from(topic.is_none());
             if topic.as_deref().map(collection_of) != Some(collection) {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -112,16 +142,19 @@ impl Database {
                 ) if length % 4 == 0 => LoggedVector::Floats(length / 4),
                 _ => LoggedVector::Unreadable,
             };
-            if let (Some(operation), Some(id)) = (integer(row, 2), text_ref(row, 3)) {
-                visit(QueueRow {
+            match (integer(row, 2), text_ref(row, 3)) {
+                (Some(operation), Some(id)) => visit(QueueRow {
                     seq_id,
                     operation: Operation::from_code(operation),
                     id,
                     vector,
-                })?;
+                })?,
+                _ => unreadable += 1,
             }
             Ok(ControlFlow::Continue(()))
-        })
+        })?;
+        damage.rows += unreadable;
+        Ok(damage)
     }
 }
 

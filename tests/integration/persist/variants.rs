@@ -376,6 +376,21 @@ fn an_index_of_another_dimension_is_not_used() {
 }
 
 #[test]
+fn a_dimension_that_is_none_is_that_of_the_vectors() {
+    for impossible in ["0", "-3", "1073741823", "9223372036854775807"] {
+        let fixture = PersistFixture::unpack("1.5.9");
+        let (before, expected) = export(&fixture.dir(), "articles");
+        open(&fixture)
+            .execute_batch(&format!("UPDATE collections SET dimension = {impossible}"))
+            .unwrap();
+        let (summary, table) = export(&fixture.dir(), "articles");
+        assert!(codes(&summary).contains(&"collection-dimension"));
+        assert_eq!(summary.files[0].dimension, before.files[0].dimension);
+        assert_eq!(table, expected, "{impossible}");
+    }
+}
+
+#[test]
 fn without_norms_all_vectors_of_a_cosine_collection_are_stored_ones() {
     let fixture = PersistFixture::unpack("1.5.9");
     let length = fixture.segment("articles").join("length.bin");
@@ -412,6 +427,13 @@ fn rows_of_the_log_that_cannot_be_right_are_left_out_and_counted() {
             )
             .unwrap();
     }
+    database
+        .execute(
+            "INSERT INTO embeddings_queue (seq_id, operation, topic, id)
+             VALUES (9000006, 2, ?1, x'00'), (9000007, 2, x'00', 'id')",
+            [topic],
+        )
+        .unwrap();
     let (summary, table) = export(&fixture.dir(), "l2_small");
     assert_vectors(&table, collection, 0);
     let count = |code: &str| {
@@ -424,6 +446,7 @@ fn rows_of_the_log_that_cannot_be_right_are_left_out_and_counted() {
     assert_eq!(count("queue-dimension"), Some(1));
     assert_eq!(count("queue-encoding"), Some(2));
     assert_eq!(count("queue-metadata"), Some(1));
+    assert_eq!(count("queue-damaged"), Some(2));
 }
 
 #[test]
