@@ -132,6 +132,11 @@
     warn(missing_docs, unreachable_pub)
 )]
 
+/// The examples of the front page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 #[macro_use]
 mod macros;
 

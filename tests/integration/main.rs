@@ -5,6 +5,8 @@ mod support;
 
 mod changing_index;
 mod cli;
+#[cfg(feature = "database")]
+mod documentation;
 mod extract_fixtures;
 mod extract_properties;
 mod faults;
