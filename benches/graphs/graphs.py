@@ -3,7 +3,7 @@
 
     python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
                                    [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
-                                   [--latent 24] [--search]
+                                   [--latent 24] [--search] [--record]
 
 It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
 the latter compiled on this machine, and builds the Rust program next to it. The data are points of
@@ -17,6 +17,8 @@ writing and syncing the file), seconds of all threads' processor time, recall@10
 (Rust) or growth of peak resident memory (Python) in MB. native, partition and hnsw_rs are
 searched by this library, fast_hnsw by fast-hnsw, hnswlib and usearch by their own, all on one thread.
 Unreachable: nodes that no walk on layer 0 from the entry point finds.
+
+With --record the figures of each table go into benches/results.json, which `make bench-report` draws.
 
 With --search, searches are measured instead: this library's of the file that native has built, with a
 map; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
@@ -33,6 +35,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from report import record  # noqa: E402
+
 TARGET = HERE / "target"
 VENV = TARGET / "venv"
 M, EF_CONSTRUCTION, K, QUERIES = 16, 200, 10, 1000
@@ -208,11 +213,12 @@ def measure(engine, metric, threads, count, dimension, folder):
         program, "build", engine.removesuffix("+seed"), metric, str(threads), str(dimension),
         folder / "base.f32", index, *(["42"] if engine.endswith("+seed") else []),
     )
-    result |= run(
+    # The heap is that of the build.
+    result = run(
         program, "search", "fast_hnsw" if engine == "fast_hnsw" else "toolbox", metric, "1",
         str(dimension), index, folder / "queries.f32", folder / f"truth-{metric}.u32",
         *map(str, EFS),
-    )
+    ) | result
     result["unreachable"] = unreachable_of_hnsw_file(index)
     index.unlink()
     return result
@@ -335,6 +341,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--latent", type=int, default=24)
     parser.add_argument("--search", action="store_true")
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     subprocess.run(
         ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", HERE / "Cargo.toml"],
@@ -353,6 +360,7 @@ def main():
         for metric in metrics:
             for threads in map(int, options.threads.split(",")):
                 engines = options.engines.split(",")
+                rows = []
                 results = {engine: [] for engine in engines}
                 # Turn by turn, so that what else the machine does meets all of them.
                 for _ in range(options.repeat):
@@ -375,6 +383,22 @@ def main():
                         f"            {low['micros']:5.0f} / {high['micros']:5.0f}"
                         f"   {best['heap'] / 1e6:7.1f}  {best.get('unreachable', '-'):>11}",
                         flush=True,
+                    )
+                    rows.append({
+                        "name": engine if engine in PEERS or engine == "fast_hnsw" else f"hnsw-toolbox, {engine}",
+                        "ours": engine not in PEERS and engine != "fast_hnsw",
+                        "seconds": round(best["total"], 2),
+                        "processor": round(best["cpu"], 2),
+                        "recall_50": low["recall"],
+                        "recall_100": high["recall"],
+                        "heap_megabytes": round(best["heap"] / 1e6, 1),
+                    })
+                if options.record:
+                    record(
+                        f"build-{size}-{metric}-{threads}",
+                        f"Build {count:,} × {dimension}, {metric}, {threads} thread{'s' * (threads > 1)}",
+                        "make bench-peers",
+                        rows,
                     )
 
 
