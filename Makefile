@@ -9,13 +9,14 @@ LIBRARY := libhnsw_toolbox.dylib
 else
 LIBRARY := libhnsw_toolbox.so
 endif
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench \
-	bench-peers bench-search bench-order bench-export bench-repair \
+	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -38,7 +39,7 @@ test-go-race: build
 test-c: build ## Run the C programs, under valgrind
 	ffi/c/check.sh target/debug valgrind
 
-lint: lint-rust api lint-go ## Check formatting, lints, the public API and the C header
+lint: lint-rust api lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows and charts
 
 lint-rust:
 	$(CARGO) fmt --all --check
@@ -59,6 +60,10 @@ lint-go:
 	cd go && $(GO) run $(STATICCHECK) ./...
 	cd go && for os in linux darwin windows; do \
 		CGO_ENABLED=0 GOOS=$$os $(GO) build ./... || exit 1; done
+
+lint-forge:
+	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
+	python3 benches/report.py --check
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
@@ -96,6 +101,9 @@ bench-export: build-release ## Measure exporting collections, next to Chroma's g
 	tests/interop/venv
 	$${CARGO_TARGET_DIR:-target}/interop-venv/bin/python benches/export/bench_export.py target/release/hnsw-toolbox
 
+bench-report: ## Draw the charts in docs/charts from benches/results.json
+	python3 benches/report.py
+
 FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi
 TARGET ?= level0
 SECONDS ?= 60
@@ -112,12 +120,13 @@ cargo-fuzz:
 fuzz: cargo-fuzz ## Fuzz for a while: make fuzz TARGET=level0 SECONDS=60, or another of fuzz/fuzz_targets
 	mkdir -p fuzz/corpus/$(TARGET) fuzz/regressions/$(TARGET)
 	$(FUZZ) run $(FUZZ_BUILD) $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) fuzz/regressions/$(TARGET) -- \
-		$(FUZZ_LIMITS) -max_total_time=$(SECONDS) -print_final_stats=1 \
+		$(FUZZ_LIMITS) -max_total_time=$(SECONDS) -print_final_stats=1 $(addprefix -seed=,$(SEED)) \
 		$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
 
+# From the same seed each time: a change is judged by what it breaks. `make fuzz` and the nightly run look for more.
 fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
 	$(FUZZ) build $(FUZZ_BUILD)
-	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 || exit 1; done
+	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 SEED=1 || exit 1; done
 
 interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write, and compare exports with Chroma
 	tests/interop/run target/debug/hnsw-toolbox target/debug/$(LIBRARY)
