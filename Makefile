@@ -16,7 +16,7 @@ GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench \
-	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge \
+	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
 build: ## Build the library, the command line and the dynamic library, for debugging
@@ -64,6 +64,16 @@ lint-go:
 lint-forge:
 	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
 	python3 benches/report.py --check
+
+CROSS := x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
+
+# C code is left out, since only Rust is checked: no other compiler is needed.
+cross-check: ## Check the Rust code for Windows, macOS and 64-bit ARM
+	rustup target add $(CROSS)
+	for target in $(CROSS); do \
+		env CC_$$(echo $$target | tr - _)=true AR_$$(echo $$target | tr - _)=true RUSTFLAGS="-D warnings" \
+			$(CARGO) check --workspace --locked --target $$target --target-dir target/cross || exit 1; \
+	done
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -60,14 +60,7 @@ impl TemporaryDirectory {
         remove_abandoned(parent);
         loop {
             let path = unused_path(parent);
-            let mut builder = std::fs::DirBuilder::new();
-            #[cfg(unix)]
-            if private {
-                std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            }
-            #[cfg(not(unix))]
-            let _ = private;
-            match builder.create(&path) {
+            match builder(private).create(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => {
@@ -128,6 +121,24 @@ fn remove_abandoned(parent: &Path) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Creates directories, private ones for this user only.
+#[cfg(unix)]
+fn builder(private: bool) -> std::fs::DirBuilder {
+    use std::os::unix::fs::DirBuilderExt;
+
+    let mut builder = std::fs::DirBuilder::new();
+    if private {
+        builder.mode(0o700);
+    }
+    builder
+}
+
+/// The same; a temporary directory of Windows is its user's anyway.
+#[cfg(not(unix))]
+fn builder(_private: bool) -> std::fs::DirBuilder {
+    std::fs::DirBuilder::new()
 }
 
 #[cfg(test)]

@@ -131,7 +131,11 @@ fn links_lead_to_files() {
             if file.is_empty() || link.contains("://") {
                 continue;
             }
-            let target = Path::new(REPOSITORY).join(page).parent().unwrap().join(file);
+            let target = Path::new(REPOSITORY)
+                .join(page)
+                .parent()
+                .unwrap()
+                .join(file);
             assert!(target.exists(), "{page}: {link}");
         }
     }
