@@ -56,6 +56,22 @@ fn queries_near(rows: &[[f32; DIMENSION]], noise: f32) -> Vec<[f32; DIMENSION]> 
     near(&some, 1, noise, 5)
 }
 
+/// Many tight clusters of more rows than a list has room for: no near neighbour leads out of one.
+pub(super) fn clusters() -> Set {
+    let mut random = Random(3);
+    let centres: Vec<[f32; DIMENSION]> = (0..400)
+        .map(|_| std::array::from_fn(|_| random.unit()))
+        .collect();
+    let rows = near(&centres, 50, 0.005, 4);
+    let some: Vec<_> = rows.iter().copied().step_by(20).collect();
+    let queries = near(&some, 1, 0.005, 5);
+    Set {
+        name: "clusters",
+        rows,
+        queries,
+    }
+}
+
 /// Where rows follow their neighbours.
 pub(super) fn ordered() -> Vec<Set> {
     let mut random = Random(3);

@@ -363,6 +363,23 @@ fn recall_does_not_depend_on_the_order_of_rows() {
 }
 
 #[test]
+fn clusters_far_from_each_other_are_found_as_well_by_every_engine() {
+    let set = sets::clusters();
+    let data = set.arranged("in order");
+    let metric = Metric::SquaredEuclidean;
+    let recalls = OURS.iter().map(|&engine| {
+        let built = build(&data, sets::DIMENSION, &options(engine, metric)).unwrap();
+        recall_by_distance(&built.path, metric, &data, &set.queries.concat())
+    });
+    let recalls: Vec<f64> = recalls.collect();
+    let lowest = recalls[0] - 0.005;
+    assert!(
+        recalls.iter().all(|recall| *recall >= lowest),
+        "{recalls:?}"
+    );
+}
+
+#[test]
 fn equal_vectors_do_not_cut_the_graph_apart() {
     check_sets(sets::equal(), &[Metric::Euclidean, Metric::Cosine]);
 }

@@ -11,6 +11,10 @@
 //! above 0 are native's, of insertions of the nodes that are on them, one of m: they lead any search
 //! near its end, from where layer 0 goes on. Copies and nodes out of reach are native's, too.
 //!
+//! Where vectors are in many tight clusters, that is not enough. So a sample of the nodes is
+//! [looked for](check) in the end, and if too many are not found, all are inserted after all, and the
+//! better of the two graphs is taken.
+//!
 //! # Memory
 //!
 //! Next to the links, at most 256 bytes for each node where m0 is 34 or less: candidates of 6 bytes,
@@ -24,6 +28,7 @@
 
 mod base;
 mod carve;
+mod check;
 mod effort;
 mod group;
 mod pick;
@@ -37,6 +42,7 @@ use super::native::Native;
 use crate::error::Result;
 use crate::memory;
 use base::Base;
+use check::{Check, FOUND_MIN};
 use effort::Effort;
 
 /// Fewer nodes are inserted.
@@ -70,9 +76,27 @@ impl WithSpace for Partition<'_> {
             monitor: native.monitor,
         }
         .run(space)?;
-        drop(nodes);
         native.finish(space, &links, &equals)?;
-        Ok(links)
+        let check = Check {
+            nodes: &nodes,
+            seed: native.seed,
+            monitor: native.monitor,
+        };
+        let found = check.run(space, &links)?;
+        if found >= FOUND_MIN {
+            return Ok(links);
+        }
+        // Next to what the groups took, another graph takes no more memory.
+        let monitor = native.monitor.without_progress();
+        let inserted = Native {
+            monitor: &monitor,
+            ..native
+        }
+        .build(space, &equals)?;
+        Ok(match check.run(space, &inserted)? > found {
+            true => inserted,
+            false => links,
+        })
     }
 }
 
