@@ -15,7 +15,7 @@ PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header bench \
+.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
@@ -89,6 +89,12 @@ api: ## Check the list of the public Rust API; record it with make api UPDATE=1
 
 header: ## Generate the C header
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
+
+package: ## Check which files are published, and build from them; record them with make package UPDATE=1
+	UPDATE=$(UPDATE) .ci/package
+
+msrv: ## Check that the oldest Rust which Cargo.toml allows is enough
+	.ci/msrv
 
 bench: build-release ## Measure extraction, compared with arrow-rs and cp
 	$(CARGO) build --release --locked --manifest-path $(PEERS) --target-dir target/peers
