@@ -2,20 +2,31 @@
 
 CARGO ?= cargo
 GO ?= go
+# ffi/README.md says how the library's versions are named. Windows has no links.
 ifeq ($(OS),Windows_NT)
 LIBRARY := hnsw_toolbox.dll
+EXE := .exe
+SONAME = $(LIBRARY)
+VERSIONED = $(LIBRARY)
 else ifeq ($(shell uname -s),Darwin)
 LIBRARY := libhnsw_toolbox.dylib
+SONAME = libhnsw_toolbox.$(ABI).dylib
+VERSIONED = libhnsw_toolbox.$(ABI).$(VERSION).dylib
 else
 LIBRARY := libhnsw_toolbox.so
+SONAME = $(LIBRARY).$(ABI)
+VERSIONED = $(SONAME).$(VERSION)
 endif
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+ABI := $(shell sed -n 's/^\#define HNSW_TOOLBOX_ABI_VERSION //p' ffi/include/hnsw_toolbox.h)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
+	install install-lib uninstall archive test-install \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
@@ -38,6 +49,79 @@ test-go-race: build
 
 test-c: build ## Run the C programs, under valgrind
 	ffi/c/check.sh target/debug valgrind
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
+BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
+# release or debug
+PROFILE ?= release
+BUILT := target/$(PROFILE)
+BUILD := $(if $(filter debug,$(PROFILE)),build,build-release)
+
+install: install-lib ## Install everything: make install PREFIX=/usr/local DESTDIR=
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(BASH_COMPLETIONS)" \
+		"$(DESTDIR)$(FISH_COMPLETIONS)" "$(DESTDIR)$(ZSH_COMPLETIONS)"
+	install -m 755 $(BUILT)/hnsw-toolbox$(EXE) "$(DESTDIR)$(BINDIR)"
+	if $(BUILT)/hnsw-toolbox completions bash >/dev/null 2>&1; then \
+		$(BUILT)/hnsw-toolbox man "$(DESTDIR)$(MANDIR)/man1" && \
+		$(BUILT)/hnsw-toolbox completions bash >"$(DESTDIR)$(BASH_COMPLETIONS)/hnsw-toolbox" && \
+		$(BUILT)/hnsw-toolbox completions fish >"$(DESTDIR)$(FISH_COMPLETIONS)/hnsw-toolbox.fish" && \
+		$(BUILT)/hnsw-toolbox completions zsh >"$(DESTDIR)$(ZSH_COMPLETIONS)/_hnsw-toolbox"; \
+	fi
+
+# The pkg-config file takes the prefix from its own place, so that an installed tree can be moved,
+# unless the library is put somewhere else than in lib.
+ifeq ($(LIBDIR),$(PREFIX)/lib)
+PC_PREFIX = $${pcfiledir}/../..
+PC_LIBDIR = $${prefix}/lib
+else
+PC_PREFIX = $(PREFIX)
+PC_LIBDIR = $(LIBDIR)
+endif
+ifeq ($(INCLUDEDIR),$(PREFIX)/include)
+PC_INCLUDEDIR = $${prefix}/include
+else
+PC_INCLUDEDIR = $(INCLUDEDIR)
+endif
+
+install-lib: $(BUILD) ## Install the dynamic library, its header and its pkg-config file
+	install -d "$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(INCLUDEDIR)"
+	install -m 755 $(BUILT)/$(LIBRARY) "$(DESTDIR)$(LIBDIR)/$(VERSIONED)"
+ifneq ($(VERSIONED),$(LIBRARY))
+	ln -sf $(VERSIONED) "$(DESTDIR)$(LIBDIR)/$(SONAME)"
+	ln -sf $(SONAME) "$(DESTDIR)$(LIBDIR)/$(LIBRARY)"
+endif
+	install -m 644 ffi/include/hnsw_toolbox.h "$(DESTDIR)$(INCLUDEDIR)"
+	sed -e 's|@PREFIX@|$(PC_PREFIX)|' -e 's|@LIBDIR@|$(PC_LIBDIR)|' \
+		-e 's|@INCLUDEDIR@|$(PC_INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+		ffi/hnsw-toolbox.pc.in >"$(DESTDIR)$(LIBDIR)/pkgconfig/hnsw-toolbox.pc"
+
+uninstall: ## Remove what install has put there, given the same variables
+	rm -f "$(DESTDIR)$(BINDIR)/hnsw-toolbox$(EXE)" "$(DESTDIR)$(MANDIR)"/man1/hnsw-toolbox*.1 \
+		"$(DESTDIR)$(BASH_COMPLETIONS)/hnsw-toolbox" \
+		"$(DESTDIR)$(FISH_COMPLETIONS)/hnsw-toolbox.fish" \
+		"$(DESTDIR)$(ZSH_COMPLETIONS)/_hnsw-toolbox" \
+		"$(DESTDIR)$(LIBDIR)/$(VERSIONED)" "$(DESTDIR)$(LIBDIR)/$(SONAME)" \
+		"$(DESTDIR)$(LIBDIR)/$(LIBRARY)" "$(DESTDIR)$(LIBDIR)/pkgconfig/hnsw-toolbox.pc" \
+		"$(DESTDIR)$(INCLUDEDIR)/hnsw_toolbox.h"
+
+TARGET_NAME ?= $(shell rustc -vV | sed -n 's/^host: //p')
+ARCHIVE = hnsw-toolbox-$(VERSION)-$(TARGET_NAME)
+
+archive: ## Pack what install installs, for a release: target/archives/hnsw-toolbox-VERSION-TARGET.tar.gz
+	rm -rf target/archives/$(ARCHIVE)
+	$(MAKE) install DESTDIR=target/archives/$(ARCHIVE) PREFIX=
+	install -m 644 CHANGELOG.md LICENSE-APACHE LICENSE-MIT README.md target/archives/$(ARCHIVE)
+	tar -czf target/archives/$(ARCHIVE).tar.gz -C target/archives $(ARCHIVE)
+
+test-install: ## Install into a scratch directory, and run a C and a Go program with that: PROFILE=debug
+	ffi/c/check-install.sh $(PROFILE)
 
 lint: lint-rust api lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows and charts
 

@@ -6,6 +6,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[cfg(target_os = "linux")]
+use object::{
+    elf,
+    read::elf::{Dyn, FileHeader},
+    Endianness,
+};
 use object::{Object, ObjectSymbol};
 
 /// The library, built as this test is: for a test, cargo does not build a library that no Rust
@@ -81,4 +87,39 @@ fn the_library_exports_what_its_header_declares_and_nothing_else() {
             "exported, and not declared: {foreign:?}"
         );
     }
+}
+
+/// Programs look for a library by its SONAME, so that must say which ABI it has.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_soname_is_the_abi_version_and_leads_to_the_library() {
+    let path = library();
+    let bytes = std::fs::read(&path).unwrap();
+    let header = elf::FileHeader64::<Endianness>::parse(bytes.as_slice()).unwrap();
+    let endian = header.endian().unwrap();
+    let sections = header.sections(endian, bytes.as_slice()).unwrap();
+    let (entries, strings) = sections.dynamic(endian, bytes.as_slice()).unwrap().unwrap();
+    let strings = sections.strings(endian, bytes.as_slice(), strings).unwrap();
+    let soname = entries
+        .iter()
+        .find(|entry| entry.tag32(endian) == Some(elf::DT_SONAME))
+        .unwrap()
+        .string(endian, strings)
+        .unwrap();
+    let soname = String::from_utf8_lossy(soname).into_owned();
+
+    let c_header = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/hnsw_toolbox.h");
+    let c_header = std::fs::read_to_string(c_header).unwrap();
+    let version = c_header
+        .lines()
+        .find_map(|line| line.strip_prefix("#define HNSW_TOOLBOX_ABI_VERSION "))
+        .unwrap();
+    assert_eq!(soname, format!("libhnsw_toolbox.so.{version}"));
+    let link = path.with_file_name(soname);
+    assert_eq!(
+        link.canonicalize().unwrap(),
+        path.canonicalize().unwrap(),
+        "{}",
+        link.display()
+    );
 }
