@@ -1,31 +1,85 @@
-// Package hnswtoolbox gets vectors out of Chroma's persisted HNSW directories, and builds new HNSW
-// indexes from Parquet and Arrow IPC files.
+// Package hnswtoolbox extracts vectors from Chroma's on-disk HNSW indexes, builds new HNSW indexes
+// from Parquet or Arrow IPC files, and searches them.
 //
-// It calls the dynamic library of hnsw-toolbox, without cgo. [Init] loads the library: from the
-// path that it is given; or else from the path in the environment variable HNSW_TOOLBOX_LIB; or
-// else from the directory of the running executable, under the platform's usual name
-// (libhnsw_toolbox.so, libhnsw_toolbox.dylib or hnsw_toolbox.dll).
+// It calls the dynamic library of hnsw-toolbox, without cgo. [Init] loads the library, and says
+// where it looks for it. In a clone of the repository, this installs it for the current user on
+// Linux:
 //
-//	if err := hnswtoolbox.Init(""); err != nil {
-//		return err
+//	make install-lib PREFIX="$HOME/.local/share/hnsw-toolbox"
+//
+// This program extracts the vectors of Chroma's index, builds a new index of them, and prints the
+// ten vectors nearest to the origin:
+//
+//	package main
+//
+//	import (
+//		"fmt"
+//		"log"
+//		"os"
+//		"path/filepath"
+//
+//		hnswtoolbox "github.com/amikos-tech/hnsw-toolbox/go"
+//	)
+//
+//	func run(segment, output string) error {
+//		if err := hnswtoolbox.Init(""); err != nil {
+//			return err
+//		}
+//		defer hnswtoolbox.Close()
+//
+//		extracted, err := hnswtoolbox.ExtractIndex(hnswtoolbox.ExtractRequest{
+//			IndexDir:   segment,
+//			OutputPath: filepath.Join(output, "vectors.parquet"),
+//		})
+//		if err != nil {
+//			return err
+//		}
+//		built, err := hnswtoolbox.BuildIndex(hnswtoolbox.BuildRequest{
+//			InputPath:  extracted.OutputPath,
+//			OutputPath: filepath.Join(output, "vectors.hnsw"),
+//			Metric:     hnswtoolbox.DistanceMetricSquaredEuclidean,
+//		})
+//		if err != nil {
+//			return err
+//		}
+//		fmt.Println(built.Summary.Inserted, "vectors of dimension", built.Summary.Dimension)
+//
+//		index, err := hnswtoolbox.OpenIndex(built.OutputPath)
+//		if err != nil {
+//			return err
+//		}
+//		defer index.Close()
+//		query := make([]float32, index.Dimension())
+//		neighbours, err := index.Search(query, 10, 100) // the 10 nearest, of 100 candidates
+//		if err != nil {
+//			return err
+//		}
+//		for _, neighbour := range neighbours {
+//			fmt.Println("label", neighbour.Label, "distance", neighbour.Distance)
+//		}
+//		return nil
 //	}
-//	defer hnswtoolbox.Close()
 //
-//	resp, err := hnswtoolbox.ExtractIndex(hnswtoolbox.ExtractRequest{
-//		IndexDir:   "/path/to/vector-segment-dir",
-//		OutputPath: "/data/rebuilt.parquet",
-//	})
+//	func main() {
+//		if len(os.Args) != 3 {
+//			log.Fatalf("usage: %s SEGMENT_DIR OUTPUT_DIR", os.Args[0])
+//		}
+//		if err := run(os.Args[1], os.Args[2]); err != nil {
+//			log.Fatal(err)
+//		}
+//	}
 //
-// [Records] and [Batches] go over the records of such a directory without a file.
+// [Records] and [Batches] read an index without writing a file. [InspectIndex] reports what an index
+// contains, and [VerifyIndex] whether it is damaged. [ListCollections] and [Export] read whole
+// collections from the directory of a Chroma database, and [RepairIndex] writes a healthy index in
+// the place of a damaged one.
 //
-// [InspectIndex] reports what such a directory holds, and [VerifyIndex] whether it is damaged.
+// All functions may be called from any number of goroutines at once. Functions whose name ends with
+// Context stop when their context ends, and can report progress.
 //
-// Every function may be called from any number of goroutines at once. The functions whose name ends
-// with Context stop when their context ends, and can report progress.
-//
-// A field of a request that is left at its zero value has its documented default. Outputs appear
-// whole or not at all: after an error, a cancellation or a crash an earlier file of that name is as
-// it was.
+// Fields of a request that are left at their zero value have their documented defaults. Output files
+// are replaced atomically: after an error, a cancellation or a crash, an earlier file of that name is
+// unchanged.
 //
 // Errors work with [errors.Is] and the sentinels of this package, such as [ErrCorruptIndex], and
 // with [errors.As] and [Error], whose Code never changes its meaning.

@@ -326,7 +326,16 @@ func WithProgress(report func(Progress)) Option {
 }
 
 // Init loads the library. With an empty path it loads the file that the environment variable
-// HNSW_TOOLBOX_LIB names, or else the one next to the running executable.
+// HNSW_TOOLBOX_LIB names, whatever that is, or else the first of these:
+//
+//   - the library in the directory of the executable, symbolic links followed, or in lib or ../lib
+//     there;
+//   - the library in the user's data directory: $XDG_DATA_HOME/hnsw-toolbox/lib or
+//     ~/.local/share/hnsw-toolbox/lib; on macOS ~/Library/Application Support/hnsw-toolbox/lib; on
+//     Windows %LOCALAPPDATA%\hnsw-toolbox\lib;
+//   - an installed library, where the dynamic linker looks, or on Windows in a directory of PATH.
+//
+// When there is none, the error matches [ErrLibraryNotFound] and lists where it was looked for.
 //
 // Init again with the same library does nothing; with another it fails with
 // [ErrAlreadyInitialized] until [Close] is called. A library that lacks a function, or has another

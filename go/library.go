@@ -5,18 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 	"unsafe"
 )
-
-const libraryVariable = "HNSW_TOOLBOX_LIB"
 
 // current is the library that calls go to.
 var current holder
@@ -27,7 +21,8 @@ var lastError atomic.Pointer[string]
 // library is a loaded library and the calls that are running in it.
 type library struct {
 	symbols
-	path   string
+	name   string // what it was loaded by: its path, or a name that the system looked up
+	path   string // where it lies, symbolic links followed
 	handle uintptr
 	calls  sync.WaitGroup
 
@@ -44,19 +39,19 @@ type holder struct {
 }
 
 func (h *holder) init(path string) error {
-	path, err := findLibrary(path)
+	found, err := locate(path, thisProcess())
 	if err != nil {
 		return err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.lib != nil {
-		if h.lib.path == path {
+		if found.name == h.lib.path || found.name == h.lib.name {
 			return nil
 		}
-		return fmt.Errorf("hnswtoolbox: %s: %w, %s: call Close first", path, ErrAlreadyInitialized, h.lib.path)
+		return fmt.Errorf("hnswtoolbox: %s: %w, %s: call Close first", found.name, ErrAlreadyInitialized, h.lib.path)
 	}
-	lib, err := load(path)
+	lib, err := load(found)
 	if err != nil {
 		return err
 	}
@@ -103,50 +98,22 @@ func (h *holder) acquireOnly(lib *library) error {
 	return nil
 }
 
-func load(path string) (*library, error) {
-	handle, err := openLibrary(path)
-	if err != nil {
-		return nil, fmt.Errorf("hnswtoolbox: %s: cannot load: %w", path, err)
+func load(found location) (*library, error) {
+	handle, err := openLibrary(found.name)
+	if err != nil && found.bare {
+		return nil, found.missing(err)
 	}
-	lib := &library{path: path, handle: handle}
+	if err != nil {
+		return nil, fmt.Errorf("hnswtoolbox: %s: cannot load: %w", found.name, err)
+	}
+	lib := &library{name: found.name, path: found.name, handle: handle}
+	if found.bare {
+		lib.path = loadedPath(handle, found.name)
+	}
 	if err := lib.resolve(handle); err != nil {
-		return nil, fmt.Errorf("hnswtoolbox: %s: %w", path, errors.Join(err, closeLibrary(handle)))
+		return nil, fmt.Errorf("hnswtoolbox: %s: %w", lib.path, errors.Join(err, closeLibrary(handle)))
 	}
 	return lib, nil
-}
-
-// findLibrary returns the absolute path of the library, symbolic links followed.
-func findLibrary(path string) (string, error) {
-	if path == "" {
-		path = os.Getenv(libraryVariable)
-	}
-	if path == "" {
-		executable, err := os.Executable()
-		if err == nil {
-			executable, err = filepath.EvalSymlinks(executable)
-		}
-		if err != nil {
-			return "", fmt.Errorf("hnswtoolbox: cannot find the executable, and %s is not set: %w", libraryVariable, err)
-		}
-		path = filepath.Join(filepath.Dir(executable), libraryName())
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("hnswtoolbox: %w: %s is not set, and there is no %s", ErrLibraryNotFound, libraryVariable, path)
-		}
-	}
-	if strings.ContainsRune(path, 0) {
-		return "", fmt.Errorf("hnswtoolbox: %w: %q has a NUL character in it", ErrLibraryNotFound, path)
-	}
-	absolute, err := filepath.Abs(path)
-	if err == nil {
-		absolute, err = filepath.EvalSymlinks(absolute)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("hnswtoolbox: %w: %w", ErrLibraryNotFound, err)
-	}
-	if err != nil {
-		return "", fmt.Errorf("hnswtoolbox: %s: %w", path, err)
-	}
-	return absolute, nil
 }
 
 // field is a request's field by its JSON name.

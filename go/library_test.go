@@ -94,39 +94,12 @@ func TestInitFailsWithoutALibrary(t *testing.T) {
 	if err := Init(""); !errors.Is(err, ErrLibraryNotFound) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("Init with %s=%s: %v", libraryVariable, missing, err)
 	}
-	t.Setenv(libraryVariable, "")
-	err := Init("")
-	if !errors.Is(err, ErrLibraryNotFound) || !strings.Contains(err.Error(), libraryVariable) || !strings.Contains(err.Error(), libraryName()) {
-		t.Errorf("Init with nothing: %v", err)
-	}
 	notALibrary := filepath.Join(t.TempDir(), "text.so")
 	if err := os.WriteFile(notALibrary, []byte("text"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := Init(notALibrary); err == nil || !strings.Contains(err.Error(), "text.so") {
 		t.Errorf("Init with a file that is not a library: %v", err)
-	}
-}
-
-func TestInitFindsTheLibraryBesideTheExecutable(t *testing.T) {
-	executable, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory := t.TempDir()
-	copied := filepath.Join(directory, "program.test")
-	if err := os.WriteFile(copied, mustRead(t, executable), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(directory, libraryName()), mustRead(t, testLibrary()), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	helper := exec.Command(copied)
-	helper.Env = append(os.Environ(), libraryVariable+"=", helperVariable+"=version")
-	output, err := helper.CombinedOutput()
-	version, _ := Version()
-	if err != nil || strings.TrimSpace(string(output)) != version {
-		t.Errorf("found %q, %v, expected %q", output, err, version)
 	}
 }
 

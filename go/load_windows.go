@@ -2,6 +2,7 @@ package hnswtoolbox
 
 import (
 	"fmt"
+	"path/filepath"
 	"syscall"
 	"unsafe"
 )
@@ -9,6 +10,25 @@ import (
 var getModuleHandleEx = syscall.NewLazyDLL("kernel32.dll").NewProc("GetModuleHandleExW")
 
 func libraryName() string { return "hnsw_toolbox.dll" }
+
+func systemLibraryName() string { return libraryName() }
+
+// systemLibrary returns the library's path in the first directory of PATH that has it. LoadLibrary
+// would look in the current directory, too, where a stranger may have put one.
+func systemLibrary(getenv func(string) string) (path string, bare bool) {
+	for _, directory := range filepath.SplitList(getenv("PATH")) {
+		if !filepath.IsAbs(directory) {
+			continue
+		}
+		if path, err := resolve(filepath.Join(directory, libraryName())); err == nil {
+			return path, false
+		}
+	}
+	return "", false
+}
+
+// loadedPath is for libraries that are loaded by their name alone, which none is here.
+func loadedPath(_ uintptr, name string) string { return name }
 
 func openLibrary(path string) (uintptr, error) {
 	handle, err := syscall.LoadLibrary(path)
