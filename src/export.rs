@@ -250,14 +250,14 @@ pub fn export_collections(
 }
 
 /// Gives the rows of one collection to `sink`, in the record batches that an Arrow IPC file of them
-/// would have.
+/// would have. What the summary says of a file is empty.
 #[cfg(feature = "wire")]
 pub(crate) fn export_collection_to_batches(
     persist_dir: &Path,
     options: &ExportOptions,
     monitor: &Monitor<'_>,
     sink: &mut dyn StreamSink,
-) -> Result<()> {
+) -> Result<ExportSummary> {
     options.validate()?;
     let persist = Persist::open(persist_dir, monitor)?;
     Exporter::new(&persist, options, monitor)?.export_batches(sink)
@@ -386,11 +386,13 @@ impl<'e> Exporter<'e> {
     }
 
     #[cfg(feature = "wire")]
-    fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<()> {
+    fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<ExportSummary> {
         let table = self.table(self.only()?)?;
-        self.transfer(&table, Output::Batches(sink), || ())?;
+        let outcome = self.transfer(&table, Output::Batches(sink), || ())?;
         table.plan.check_unchanged()?;
-        self.persist.database.check_unchanged()
+        self.persist.database.check_unchanged()?;
+        let exported = table.exported(outcome, FileWritten::default());
+        Ok(self.summary(vec![exported]))
     }
 
     /// Looks at a collection.
@@ -466,7 +468,6 @@ impl<'e> Exporter<'e> {
 
     /// Writes a collection to a file that has not its name yet.
     fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
-        let collection = origin.collection;
         let table = self.table(origin)?;
         let mut file = AtomicFile::create(path, self.protected())?;
         let hash = Hash::start(file.open_to_read()?, path)?;
@@ -474,71 +475,13 @@ impl<'e> Exporter<'e> {
         file.flush().map_err(|error| file.write_error(error))?;
         let (bytes, sha256) = hash.finish()?;
         table.plan.check_unchanged()?;
-        let CollectionTable {
-            plan,
-            mut findings,
-            vectors,
-            metadata,
-            ..
-        } = table;
-        for (code, count, message) in [
-            (
-                "record-damaged",
-                outcome.damaged_ids,
-                "records whose id cannot be read are left out",
-            ),
-            (
-                "metadata-damaged",
-                outcome.damaged_texts,
-                "records whose document and metadata cannot be read, or not all of them",
-            ),
-            (
-                "queue-metadata",
-                outcome.damaged_logged_texts,
-                "rows of the log whose metadata cannot be read",
-            ),
-            (
-                "vector-damaged",
-                outcome.damaged_vectors,
-                "records whose vector is in the log, and cannot be read",
-            ),
-        ] {
-            if count > 0 {
-                findings.add(code, count, message.into());
-            }
-        }
-        let file_name = path.file_name().unwrap_or_default();
-        let exported = ExportedFile {
-            file: file_name.to_string_lossy().into_owned(),
+        let name = path.file_name().unwrap_or_default();
+        let written = FileWritten {
+            name: name.to_string_lossy().into_owned(),
             bytes,
             sha256,
-            tenant: collection.tenant.clone(),
-            database: collection.database.clone(),
-            collection: collection.name.clone(),
-            collection_id: collection.id.clone(),
-            segment_id: collection
-                .vector_segment
-                .as_ref()
-                .map(|segment| segment.id.clone()),
-            metric: collection.space.name(),
-            metric_source: collection.space_source.name(),
-            dimension: plan.dimension,
-            vectors,
-            rows: outcome.rows,
-            vectors_from_index: outcome.from_index,
-            vectors_from_log: outcome.from_log,
-            without_vector: outcome.without_vector,
-            first_ids_without_vector: outcome.first_without_vector,
-            watermark: plan.watermark,
-            json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
-            state: state(
-                collection,
-                &plan,
-                outcome.without_vector + outcome.damaged_ids > 0,
-            ),
-            collection_metadata: CollectionMetadata::of(collection),
-            findings: findings.into_vec(),
         };
+        let exported = table.exported(outcome, written);
         Ok((file, exported))
     }
 
@@ -613,6 +556,85 @@ struct CollectionTable<'e> {
     vectors: VectorForm,
     metadata: Option<MetadataColumns>,
     schema: Schema,
+}
+
+/// What is known of a file when it is complete.
+#[derive(Default)]
+struct FileWritten {
+    name: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl CollectionTable<'_> {
+    /// Describes what was written.
+    fn exported(self, outcome: Outcome, file: FileWritten) -> ExportedFile {
+        let collection = self.origin.collection;
+        let Self {
+            plan,
+            mut findings,
+            vectors,
+            metadata,
+            ..
+        } = self;
+        for (code, count, message) in [
+            (
+                "record-damaged",
+                outcome.damaged_ids,
+                "records whose id cannot be read are left out",
+            ),
+            (
+                "metadata-damaged",
+                outcome.damaged_texts,
+                "records whose document and metadata cannot be read, or not all of them",
+            ),
+            (
+                "queue-metadata",
+                outcome.damaged_logged_texts,
+                "rows of the log whose metadata cannot be read",
+            ),
+            (
+                "vector-damaged",
+                outcome.damaged_vectors,
+                "records whose vector is in the log, and cannot be read",
+            ),
+        ] {
+            if count > 0 {
+                findings.add(code, count, message.into());
+            }
+        }
+        ExportedFile {
+            file: file.name,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            tenant: collection.tenant.clone(),
+            database: collection.database.clone(),
+            collection: collection.name.clone(),
+            collection_id: collection.id.clone(),
+            segment_id: collection
+                .vector_segment
+                .as_ref()
+                .map(|segment| segment.id.clone()),
+            metric: collection.space.name(),
+            metric_source: collection.space_source.name(),
+            dimension: plan.dimension,
+            vectors,
+            rows: outcome.rows,
+            vectors_from_index: outcome.from_index,
+            vectors_from_log: outcome.from_log,
+            without_vector: outcome.without_vector,
+            first_ids_without_vector: outcome.first_without_vector,
+            watermark: plan.watermark,
+            json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
+            state: state(
+                collection,
+                &plan,
+                outcome.without_vector + outcome.damaged_ids > 0,
+            ),
+            collection_metadata: CollectionMetadata::of(collection),
+            findings: findings.into_vec(),
+        }
+    }
 }
 
 struct RowWriter<'o, 't> {

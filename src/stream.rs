@@ -48,7 +48,7 @@ impl StreamSource {
             Self::Collection {
                 persist_dir,
                 options,
-            } => export_collection_to_batches(persist_dir, options, monitor, sink),
+            } => export_collection_to_batches(persist_dir, options, monitor, sink).map(drop),
         }
     }
 }

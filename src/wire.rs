@@ -1,15 +1,21 @@
 //! What the C ABI and `--json` answer. No part of the public interface of this crate.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::build::{build_index_from_columnar, BuildOptions, BuildSummary};
+use crate::columnar::arrow_ipc::write::IpcStream;
 use crate::columnar::ColumnarFormat;
 use crate::error::Result;
 #[cfg(feature = "database")]
-use crate::export::{export_collections, ExportOptions, ExportSummary};
-use crate::extract::{extract_index_to_columnar, ColumnarOptions, ExtractSummary};
+use crate::export::{
+    export_collection_to_batches, export_collections, ExportOptions, ExportSummary,
+};
+use crate::extract::{
+    extract_index_to_batches, extract_index_to_columnar, ColumnarOptions, ExtractSummary,
+};
 use crate::graph::distance::Metric;
 use crate::progress::Monitor;
 use crate::repair::{repair_index, RepairOptions, RepairSummary};
@@ -50,6 +56,26 @@ pub fn extract(
         output_format: options.format,
         summary,
     })
+}
+
+/// As [`extract`], but writes an Arrow IPC stream to `output`. Memory is that of a file.
+///
+/// After an error the stream has no mark of its end, but many readers do without one: that an index
+/// changed while it was read is known from the error only.
+///
+/// # Errors
+///
+/// Those of an extraction. Errors of `output` are in [`Error::Callback`](crate::Error::Callback).
+pub fn extract_to_stream(
+    index_dir: &Path,
+    output: impl Write,
+    options: &ColumnarOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExtractSummary> {
+    let mut stream = IpcStream::new(output);
+    let summary = extract_index_to_batches(index_dir, options, monitor, &mut stream)?;
+    stream.finish()?;
+    Ok(summary)
 }
 
 /// The answer to a request to build.
@@ -110,6 +136,24 @@ pub fn export(
         output_format: options.format,
         summary,
     })
+}
+
+/// As [`extract_to_stream`], of one collection. What the summary says of its file is empty.
+///
+/// # Errors
+///
+/// Those of an export of one collection, and those of `output` as there.
+#[cfg(feature = "database")]
+pub fn export_to_stream(
+    persist_dir: &Path,
+    output: impl Write,
+    options: &ExportOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExportSummary> {
+    let mut stream = IpcStream::new(output);
+    let summary = export_collection_to_batches(persist_dir, options, monitor, &mut stream)?;
+    stream.finish()?;
+    Ok(summary)
 }
 
 /// The answer to a request to search.

@@ -78,6 +78,16 @@ fn extracting_a_hundred_thousand_vectors_stays_within_the_budget() {
     assert_within_budget(dir.path(), "parquet", &[]);
     assert_within_budget(dir.path(), "arrow_ipc", &[]);
     assert_within_budget(dir.path(), "parquet", &["--io", "read"]);
+
+    let mut stream = Command::new(BINARY);
+    stream
+        .arg("extract")
+        .arg(dir.path())
+        .args(["-o", "-", "--quiet"]);
+    let (status, peak) = peak_memory(&mut stream);
+    assert_eq!(status, 0);
+    assert!(peak <= BUDGET, "stream: {} KiB", peak / 1024);
+    println!("stream: {} KiB", peak / 1024);
 }
 
 /// A healthy index, but for metadata: each record has 2·m neighbours in random places, so that a

@@ -10,6 +10,8 @@ use hnsw_toolbox::{
     Metric, RecordRange, RepairLinks, SearchOptions, Space, VectorForm,
 };
 
+use super::stdout::is_stdout;
+
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
 #[derive(Debug, Parser)]
 #[command(name = "hnsw-toolbox", version, about)]
@@ -53,12 +55,28 @@ pub(super) enum Command {
     Recall(RecallArguments),
 }
 
+impl Command {
+    /// Whether it writes records to standard output.
+    pub(super) fn streams(&self) -> bool {
+        let output = match self {
+            Self::Extract(arguments) => &arguments.output,
+            #[cfg(feature = "database")]
+            Self::Export(arguments) => &arguments.output,
+            _ => return false,
+        };
+        is_stdout(output)
+    }
+}
+
 #[derive(Args, Debug)]
 pub(super) struct ExtractArguments {
     /// Chroma's vector segment directory (the one with header.bin).
     pub(super) index_dir: PathBuf,
 
-    /// The file to write.
+    /// The file to write. With -, an Arrow IPC stream goes to standard output.
+    ///
+    /// A stream is complete when the exit status is 0, which a shell gives of a pipeline's last
+    /// command only, unless `set -o pipefail` is on.
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 
@@ -248,7 +266,11 @@ pub(super) struct ExportArguments {
     pub(super) persist_dir: PathBuf,
 
     /// The directory to write, which must not exist or be empty; or, with the extension .parquet,
-    /// .arrow, .ipc or .feather, the file for one collection.
+    /// .arrow, .ipc or .feather, the file for one collection. With -, one collection goes to
+    /// standard output, as an Arrow IPC stream.
+    ///
+    /// A stream is complete when the exit status is 0, which a shell gives of a pipeline's last
+    /// command only, unless `set -o pipefail` is on.
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 

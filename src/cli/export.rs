@@ -4,18 +4,27 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use hnsw_toolbox::wire::{self, ExportResponse};
-use hnsw_toolbox::{CancelToken, CollectionFilter, ColumnarFormat, ExportOptions};
+use hnsw_toolbox::{
+    display_path, CancelToken, CollectionFilter, ColumnarFormat, ExportOptions, ExportSummary,
+    ExportedFile,
+};
 
 use super::args::ExportArguments;
 use super::collections::print_findings;
-use super::{answer, check_answerable, work, Failure};
+use super::{answer, check_answerable, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let (persist_dir, output) = (arguments.persist_dir, arguments.output);
-    let format = arguments
-        .format
-        .or_else(|| ColumnarFormat::from_extension(&output))
-        .unwrap_or_default();
+    let streams = stdout::is_stdout(&output);
+    let format = if streams {
+        stdout::check(arguments.format, &arguments.work)?;
+        ColumnarFormat::ArrowIpc
+    } else {
+        arguments
+            .format
+            .or_else(|| ColumnarFormat::from_extension(&output))
+            .unwrap_or_default()
+    };
     let filter = CollectionFilter::default()
         .with_names(arguments.collections)
         .with_database(arguments.database)
@@ -28,6 +37,14 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         .with_index_columns(arguments.index_columns)
         .with_batch_size(arguments.batch_size)
         .with_compression(arguments.compression);
+    if streams {
+        let summary = work("exporting", &arguments.work, cancel, |monitor| {
+            wire::export_to_stream(&persist_dir, stdout::writer(), &options, monitor)
+        })?;
+        // Where nobody listens, the records are written all the same.
+        let _ = print_stream(&summary, arguments.work.quiet);
+        return Ok(ExitCode::SUCCESS);
+    }
     let paths = [("PERSIST_DIR", persist_dir.as_path()), ("OUT", &output)];
     check_answerable(&arguments.work.answer, &paths)?;
     let response = work("exporting", &arguments.work, cancel, |monitor| {
@@ -40,27 +57,43 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
 fn print(response: &ExportResponse) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for file in &response.summary.files {
-        write!(
-            out,
-            "{}: {} rows of {:?}, metric {}",
-            file.file, file.rows, file.collection, file.metric
-        )?;
-        if let Some(dimension) = file.dimension {
-            write!(out, ", dimension {dimension}")?;
-        }
-        writeln!(
-            out,
-            " ({} vectors from the index, {} from the log, {} missing)",
-            file.vectors_from_index, file.vectors_from_log, file.without_vector
-        )?;
+        print_file(&mut out, &file.file, file)?;
         print_findings(&mut out, "  ", &file.findings)?;
     }
     print_findings(&mut out, "", &response.summary.findings)?;
     writeln!(
         out,
         "{}: {} rows of {} collections",
-        response.output_path.display(),
+        display_path(&response.output_path),
         response.summary.rows,
         response.summary.files.len()
     )
+}
+
+fn print_file(out: &mut impl Write, name: &str, file: &ExportedFile) -> io::Result<()> {
+    write!(
+        out,
+        "{name}: {} rows of {:?}, metric {}",
+        file.rows, file.collection, file.metric
+    )?;
+    if let Some(dimension) = file.dimension {
+        write!(out, ", dimension {dimension}")?;
+    }
+    writeln!(
+        out,
+        " ({} vectors from the index, {} from the log, {} missing)",
+        file.vectors_from_index, file.vectors_from_log, file.without_vector
+    )
+}
+
+/// What is wrong with the records is printed to standard error even if it is to be quiet.
+fn print_stream(summary: &ExportSummary, quiet: bool) -> io::Result<()> {
+    let mut out = io::stderr().lock();
+    for file in &summary.files {
+        if !quiet {
+            print_file(&mut out, "standard output", file)?;
+        }
+        print_findings(&mut out, "  ", &file.findings)?;
+    }
+    print_findings(&mut out, "", &summary.findings)
 }

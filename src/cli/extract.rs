@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, ExtractResponse};
+use hnsw_toolbox::wire;
 use hnsw_toolbox::{
-    display_path, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, MetadataFrom,
-    RecordRange, Salvage,
+    display_path, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, ExtractSummary,
+    MetadataFrom, RecordRange, Salvage,
 };
 
 use super::args::ExtractArguments;
-use super::{answer, check_answerable, work, Failure};
+use super::{answer, check_answerable, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let metadata = match arguments.metadata {
@@ -29,37 +29,54 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         .with_vectors(arguments.vectors)
         .with_io(arguments.io)
         .with_salvage(arguments.salvage.then_some(salvage));
+    let streams = stdout::is_stdout(&arguments.output);
+    let format = if streams {
+        stdout::check(arguments.format, &arguments.work)?;
+        ColumnarFormat::ArrowIpc
+    } else {
+        format(arguments.format, &arguments.output, "OUT")?
+    };
     let options = ColumnarOptions::default()
         .with_extract(extract)
-        .with_format(format(arguments.format, &arguments.output, "OUT")?)
+        .with_format(format)
         .with_batch_size(arguments.batch_size)
         .with_compression(arguments.compression)
         .with_row_group_bytes(arguments.row_group_bytes);
     let is_whole = options.extract.records == RecordRange::All;
     let (index_dir, output) = (arguments.index_dir, arguments.output);
+    if streams {
+        let summary = work("extracting", &arguments.work, cancel, |monitor| {
+            wire::extract_to_stream(&index_dir, stdout::writer(), &options, monitor)
+        })?;
+        if !arguments.work.quiet {
+            // Where nobody listens, the records are written all the same.
+            let _ = print(&mut io::stderr(), "standard output", &summary, is_whole);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     check_answerable(&arguments.work.answer, &[("OUT", &output)])?;
     let response = work("extracting", &arguments.work, cancel, |monitor| {
         wire::extract(index_dir, output, &options, monitor)
     })?;
     answer(&arguments.work.answer, &response, |response| {
-        print(response, is_whole)
+        let output = display_path(&response.output_path).to_string();
+        print(&mut io::stdout(), &output, &response.summary, is_whole)
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(response: &ExtractResponse, is_whole: bool) -> io::Result<()> {
-    let summary = &response.summary;
+fn print(
+    out: &mut impl Write,
+    output: &str,
+    summary: &ExtractSummary,
+    is_whole: bool,
+) -> io::Result<()> {
     writeln!(
-        io::stdout(),
-        "{}: {} rows of dimension {} ({} records, {} deleted left out)",
-        display_path(&response.output_path),
-        summary.emitted,
-        summary.dimension,
-        summary.scanned,
-        summary.deleted_skipped,
+        out,
+        "{output}: {} rows of dimension {} ({} records, {} deleted left out)",
+        summary.emitted, summary.dimension, summary.scanned, summary.deleted_skipped,
     )?;
     if let Some(join) = summary.metadata {
-        let mut out = io::stdout();
         write!(out, "{} of the rows have a user id", join.rows_with_user_id)?;
         // The other labels may well belong to records of another part.
         if is_whole {
@@ -70,24 +87,24 @@ fn print(response: &ExtractResponse, is_whole: bool) -> io::Result<()> {
     }
     if let Some(salvage) = &summary.salvage {
         writeln!(
-            io::stdout(),
+            out,
             "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
              that is not finite",
             salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite,
         )?;
         match salvage.counted_records {
             Some(counted) => writeln!(
-                io::stdout(),
+                out,
                 "header.bin counts {counted} records; data_level0.bin has room for {}",
                 salvage.whole_records,
             )?,
             None => writeln!(
-                io::stdout(),
+                out,
                 "without the header, what follows the last record may be among the rows",
             )?,
         }
         if let Some(error) = &salvage.metadata_error {
-            writeln!(io::stdout(), "no user ids: {error}")?;
+            writeln!(out, "no user ids: {error}")?;
         }
     }
     Ok(())

@@ -18,11 +18,13 @@ mod recall;
 mod repair;
 mod search;
 mod signals;
+mod stdout;
 mod verify;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
@@ -30,10 +32,14 @@ use serde::Serialize;
 
 use args::{AnswerArguments, Arguments, Command, WorkArguments};
 use progress::Bar;
+use signals::LastSignal;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const NOT_VERIFIED: u8 = 2;
+
+/// How long a command that is interrupted may wait for whoever reads its standard output.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Runs the command that the process was given.
 pub(crate) fn run() -> ExitCode {
@@ -49,11 +55,22 @@ pub(crate) fn run() -> ExitCode {
         return ExitCode::from(failed);
     }
     let cancel = CancelToken::new();
-    let on_signal = cancel.clone();
-    if let Err(error) = ctrlc::set_handler(move || on_signal.cancel()) {
+    let signal = LastSignal::new();
+    let streams = arguments.command.streams();
+    let (on_signal, last) = (cancel.clone(), signal.clone());
+    let handler = move || {
+        on_signal.cancel();
+        if streams {
+            // Nothing interrupts a write to a pipe that nobody reads.
+            std::thread::sleep(LAST_WRITE);
+            report(&Error::Cancelled.to_string());
+            std::process::exit(i32::from(after_signal(&last)));
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
         report(&format!("cannot install the interrupt handler: {error}"));
     }
-    let signal = signals::last_one();
+    signal.watch();
     if let Err(error) = signals::survive_file_size_limit() {
         report(&format!(
             "cannot install the handler of a limit on file sizes: {error}"
@@ -90,9 +107,14 @@ pub(crate) fn run() -> ExitCode {
         Err(Failure::Work(error)) => {
             report(&error.to_string());
             ExitCode::from(match error {
-                Error::Cancelled => 128 + signal.number(),
+                Error::Cancelled => after_signal(&signal),
                 _ => failed,
             })
+        }
+        // Ctrl-C reaches all commands of a pipeline, and the reader may be the first to end.
+        Err(Failure::Output(_)) if signal.came() || cancel.is_cancelled() => {
+            report(&Error::Cancelled.to_string());
+            ExitCode::from(after_signal(&signal))
         }
         // Whoever read the output has stopped, and needs no more words.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -103,6 +125,11 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(failed)
         }
     }
+}
+
+/// The exit status after a signal.
+fn after_signal(signal: &LastSignal) -> u8 {
+    128 + signal.number()
 }
 
 /// A field as the command line calls it: `batch_size` is `--batch-size` there.
@@ -134,7 +161,14 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Work(error)
+        match error {
+            // All that our callbacks do is to write to standard output.
+            Error::Callback(cause) => match cause.downcast() {
+                Ok(error) => Self::Output(*error),
+                Err(cause) => Self::Work(Error::Callback(cause)),
+            },
+            error => Self::Work(error),
+        }
     }
 }
 

@@ -79,9 +79,8 @@ fn print_answers(
 ) -> Result<ExitCode, Failure> {
     let json = arguments.answer.json;
     let mut out = BufWriter::new(io::stdout().lock());
-    let mut failed = None;
     let mut first = true;
-    let result = work("searching", arguments, cancel, |monitor| {
+    let summary = work("searching", arguments, cancel, |monitor| {
         search_index(&index, &queries, options, monitor, |query, neighbours| {
             let printed = if json {
                 let start = if first { "{\"answers\":[" } else { "," };
@@ -98,17 +97,9 @@ fn print_answers(
                     writeln!(out, "{query}\t{label}\t{distance}")
                 })
             };
-            printed.map_err(|error| {
-                let text = error.to_string();
-                failed = Some(error);
-                text.into()
-            })
+            Ok(printed?)
         })
-    });
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    let summary = result?;
+    })?;
     if json {
         if first {
             out.write_all(b"{\"answers\":[")?;

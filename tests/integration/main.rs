@@ -18,4 +18,5 @@ mod repair;
 mod round_trip;
 mod salvage;
 mod search;
+mod standard_output;
 mod verify;

@@ -1,4 +1,4 @@
-"""What comes out of an Arrow C stream is what is in the file.
+"""What comes out of an Arrow C stream, and of the command line's `-o -`, is what is in the file.
 
     check_stream.py PATH_OF_HNSW_TOOLBOX LIBRARY
 
@@ -32,10 +32,10 @@ def read(path):
         return reader.schema, [reader.get_batch(i) for i in range(reader.num_record_batches)]
 
 
-def same(reader, path):
+def same(reader, path, in_c=True):
     schema, batches = read(path)
     # Names in C end with a NUL: one inside them is escaped.
-    names = [name.replace("\0", "\\0") for name in schema.names]
+    names = [name.replace("\0", "\\0") if in_c else name for name in schema.names]
     schema = pa.schema([field.with_name(name) for field, name in zip(schema, names)], schema.metadata)
     batches = [batch.rename_columns(names).replace_schema_metadata(schema.metadata) for batch in batches]
     assert reader.schema.equals(schema, check_metadata=True), (reader.schema, schema)
@@ -61,13 +61,25 @@ def run(toolbox, *arguments):
     return result.stdout
 
 
+def same_piped(path, toolbox, *arguments):
+    """The same of a stream on standard output, which is read while it is written."""
+    command = [toolbox, *map(str, arguments), "-o", "-", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        with pa.ipc.open_stream(process.stdout) as reader:
+            rows = same(reader, path, in_c=False)
+    assert process.returncode == 0, process.returncode
+    return rows
+
+
 def main(toolbox, library):
     rows = streams = 0
     with tempfile.TemporaryDirectory() as scratch:
         scratch = pathlib.Path(scratch)
         for segment in sorted((FIXTURES / "chroma").glob("*/*/segment")):
             file = scratch / "index.arrow"
-            run(toolbox, "extract", segment, "-o", file, "--include-deleted", "--batch-size", 100, "--quiet")
+            arguments = ["extract", segment, "--include-deleted", "--batch-size", 100]
+            run(toolbox, *arguments, "-o", file, "--quiet")
+            rows += same_piped(file, toolbox, *arguments)
             request = {"index_dir": str(segment), "include_deleted": True, "batch_size": 100}
             if (segment / "index_metadata.pickle").exists():
                 request["metadata_path"] = str(segment / "index_metadata.pickle")
@@ -79,7 +91,7 @@ def main(toolbox, library):
             assert total is None or abs(total - sum(map(sum, table.column("vector").to_pylist()))) <= 1e-6 * (1 + abs(total))
             frame = pl.from_arrow(open_stream(library, **request).read_all())
             assert frame["label"].to_list() == table.column("label").to_pylist()
-            streams += 4
+            streams += 5
         for archive in sorted((FIXTURES / "persist").glob("*.tar.gz")):
             directory = scratch / archive.name
             with tarfile.open(archive) as tar:
@@ -90,12 +102,14 @@ def main(toolbox, library):
                 place = {key: collection[key] for key in ("database", "tenant")}
                 file = scratch / "collection.arrow"
                 form = ["json", "columns"][number % 2]
-                arguments = ["--collection", collection["name"], "--metadata", form, "--index-columns", "--quiet"]
+                arguments = ["export", persist, "--collection", collection["name"]]
                 arguments += ["--database", place["database"], "--tenant", place["tenant"]]
-                run(toolbox, "export", persist, "-o", file, *arguments)
+                arguments += ["--metadata", form, "--index-columns"]
+                run(toolbox, *arguments, "-o", file, "--quiet")
+                rows += same_piped(file, toolbox, *arguments)
                 request = {"collections": [collection["name"]], "metadata": form, "index_columns": True, **place}
                 rows += same(open_stream(library, persist_dir=str(persist), **request), file)
-                streams += 1
+                streams += 2
         for request in [{"index_dir": "/nowhere"}, {"persist_dir": str(persist)}, {"index_dir": 1}, {}]:
             try:
                 open_stream(library, **request)

@@ -7,8 +7,11 @@ use std::path::Path;
 use arrow2::array::{
     Array, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, Utf8Array,
 };
-use arrow2::datatypes::DataType;
-use arrow2::io::ipc::read::{read_file_metadata, FileReader};
+use arrow2::chunk::Chunk;
+use arrow2::datatypes::{DataType, Schema};
+use arrow2::io::ipc::read::{
+    read_file_metadata, read_stream_metadata, FileReader, StreamReader, StreamState,
+};
 use parquet2::encoding::hybrid_rle::HybridRleDecoder;
 use parquet2::metadata::ColumnChunkMetaData;
 use parquet2::page::{split_buffer, Page};
@@ -156,15 +159,32 @@ fn read_chunk(file: &mut File, chunk: &ColumnChunkMetaData, cells: &mut Vec<Cell
 pub fn read_arrow(path: &Path) -> Table {
     let mut file = File::open(path).unwrap();
     let footer = read_file_metadata(&mut file).unwrap();
-    let fields = &footer.schema.fields;
+    let schema = footer.schema.clone();
+    let batches = FileReader::new(file, footer, None, None);
+    arrow_table(&schema, batches.map(Result::unwrap))
+}
+
+/// Reads an Arrow IPC stream.
+pub fn read_arrow_stream(mut bytes: &[u8]) -> Table {
+    let metadata = read_stream_metadata(&mut bytes).unwrap();
+    let schema = metadata.schema.clone();
+    let states = StreamReader::new(bytes, metadata, None);
+    let batches = states.map(|state| match state.unwrap() {
+        StreamState::Some(batch) => batch,
+        StreamState::Waiting => panic!("the stream is cut"),
+    });
+    arrow_table(&schema, batches)
+}
+
+fn arrow_table(schema: &Schema, batches: impl Iterator<Item = Chunk<Box<dyn Array>>>) -> Table {
+    let fields = &schema.fields;
     let mut table = Table {
-        metadata: footer.schema.metadata.clone(),
+        metadata: schema.metadata.clone(),
         names: fields.iter().map(|field| field.name.clone()).collect(),
         cells: vec![Vec::new(); fields.len()],
         groups: Vec::new(),
     };
-    for batch in FileReader::new(file, footer, None, None) {
-        let batch = batch.unwrap();
+    for batch in batches {
         table.groups.push(batch.len());
         for (array, column) in batch.arrays().iter().zip(&mut table.cells) {
             column.extend(cells(array.as_ref()));

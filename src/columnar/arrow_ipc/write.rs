@@ -1,13 +1,24 @@
-//! The Arrow IPC file format.
+//! The Arrow IPC file and stream formats.
+//!
+//! Both hold the same messages: the schema, the record batches and the marker of the end. A file has
+//! a magic number before them and a footer after them, by which a reader can seek.
 
+#[cfg(feature = "wire")]
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use arrow2::datatypes::Schema;
+#[cfg(feature = "wire")]
+use arrow2::io::ipc::write::StreamWriter;
 use arrow2::io::ipc::write::{FileWriter, WriteOptions};
 
+#[cfg(feature = "wire")]
+use crate::columnar::batches::StreamSink;
 use crate::columnar::batches::{Batch, BatchSink};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
+
+const UNCOMPRESSED: WriteOptions = WriteOptions { compression: None };
 
 /// A file that takes record batches.
 pub(crate) struct IpcFile<'o> {
@@ -18,8 +29,7 @@ pub(crate) struct IpcFile<'o> {
 impl<'o> IpcFile<'o> {
     pub(crate) fn new(output: &'o mut AtomicFile, schema: Schema) -> Result<Self> {
         let target = output.target().to_path_buf();
-        let options = WriteOptions { compression: None };
-        let writer = FileWriter::try_new(output, schema, None, options)
+        let writer = FileWriter::try_new(output, schema, None, UNCOMPRESSED)
             .map_err(|error| write_error(&target, error))?;
         Ok(Self { writer, target })
     }
@@ -42,6 +52,51 @@ impl BatchSink for IpcFile<'_> {
 fn write_error(target: &Path, error: arrow2::error::Error) -> Error {
     match error {
         arrow2::error::Error::Io(source) => Error::io(target, "write")(source),
+        other => Error::internal(other),
+    }
+}
+
+/// A stream that takes record batches.
+#[cfg(feature = "wire")]
+pub(crate) struct IpcStream<W: Write> {
+    writer: StreamWriter<W>,
+}
+
+#[cfg(feature = "wire")]
+impl<W: Write> IpcStream<W> {
+    pub(crate) fn new(output: W) -> Self {
+        Self {
+            writer: StreamWriter::new(output, UNCOMPRESSED),
+        }
+    }
+
+    /// Marks the end of the stream. Dropped before that, it remains without a mark.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.writer.finish().map_err(output_error)?;
+        let flushed = self.writer.into_inner().flush();
+        flushed.map_err(|error| Error::Callback(error.into()))
+    }
+}
+
+#[cfg(feature = "wire")]
+impl<W: Write> BatchSink for IpcStream<W> {
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        self.writer.write(&batch, None).map_err(output_error)
+    }
+}
+
+#[cfg(feature = "wire")]
+impl<W: Write> StreamSink for IpcStream<W> {
+    fn begin(&mut self, schema: Schema) -> Result<()> {
+        self.writer.start(&schema, None).map_err(output_error)
+    }
+}
+
+/// The output of a stream is the caller's, and so are its errors.
+#[cfg(feature = "wire")]
+fn output_error(error: arrow2::error::Error) -> Error {
+    match error {
+        arrow2::error::Error::Io(source) => Error::Callback(source.into()),
         other => Error::internal(other),
     }
 }
