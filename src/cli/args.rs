@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 #[cfg(feature = "database")]
 use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
@@ -10,11 +11,16 @@ use hnsw_toolbox::{
     Metric, RecordRange, RepairLinks, SearchOptions, Space, VectorForm,
 };
 
+use super::named::named;
 use super::stdout::is_stdout;
+
+/// The name of the command.
+pub(super) const NAME: &str = "hnsw-toolbox";
 
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
 #[derive(Debug, Parser)]
-#[command(name = "hnsw-toolbox", version, about)]
+// What may be given is in the words of each argument.
+#[command(name = NAME, version, about, hide_possible_values = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -53,6 +59,21 @@ pub(super) enum Command {
     Search(SearchArguments),
     /// Compare searches of a .hnsw index with the exact answers: what share they find, and how fast.
     Recall(RecallArguments),
+    /// Print a script that completes arguments, for a shell to load.
+    ///
+    /// For bash: `hnsw-toolbox completions bash > ~/.local/share/bash-completion/completions/hnsw-toolbox`.
+    /// For zsh, as `_hnsw-toolbox` in a directory of `$fpath`; for fish, as `hnsw-toolbox.fish` in
+    /// ~/.config/fish/completions.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: Shell,
+    },
+    /// Write manual pages to a directory: one of hnsw-toolbox, and one of each command.
+    #[command(hide = true)]
+    Man {
+        /// The directory, which is created if it is missing. Pages in it are replaced.
+        dir: PathBuf,
+    },
 }
 
 impl Command {
@@ -82,7 +103,7 @@ pub(super) struct ExtractArguments {
 
     /// parquet or arrow_ipc. Defaults to the format of OUT's extension: .parquet; .arrow, .ipc,
     /// .feather.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
     /// The pickle with user ids and sequence numbers. Defaults to index_metadata.pickle in
@@ -109,7 +130,7 @@ pub(super) struct ExtractArguments {
 
     /// stored: as they are in the index. original: multiplied by their norm from length.bin, which
     /// in a cosine collection restores what the user stored.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<VectorForm>())]
     pub(super) vectors: VectorForm,
 
     /// Maximum number of rows in a Parquet page or an Arrow record batch.
@@ -121,12 +142,12 @@ pub(super) struct ExtractArguments {
     pub(super) row_group_bytes: u64,
 
     /// Compression of Parquet pages: none, snappy or zstd.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<Compression>())]
     pub(super) compression: Compression,
 
     /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
     /// while it is read.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     /// Save what can be saved of a damaged index: complete records with a unique, non-zero label
@@ -159,7 +180,7 @@ pub(super) struct BuildArguments {
 
     /// parquet or arrow_ipc. Defaults to the format of INPUT's extension: .parquet; .arrow, .arrows,
     /// .ipc, .feather.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
     /// The column of the vectors: vector when not given.
@@ -173,7 +194,7 @@ pub(super) struct BuildArguments {
     /// euclidean, squared_euclidean, cosine, dot_product or manhattan; or as Chroma calls them, l2
     /// for squared_euclidean and ip for dot_product. The file states it; with fast-hnsw, which
     /// does not read that, open it with the same.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<Metric>())]
     pub(super) metric: Metric,
 
     /// Neighbours of a node on the layers above 0: 2 to 256.
@@ -209,12 +230,12 @@ pub(super) struct BuildArguments {
     pub(super) threads: Option<usize>,
 
     /// The code that builds the graph: native, partition or hnsw_rs.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<Engine>())]
     pub(super) engine: Engine,
 
     /// How to read the input: mmap, or read, which survives a file that is truncated while it is
     /// read.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -228,7 +249,7 @@ pub(super) struct InspectArguments {
 
     /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
     /// while it is read.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -242,7 +263,7 @@ pub(super) struct VerifyArguments {
 
     /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
     /// while it is read.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -287,16 +308,16 @@ pub(super) struct ExportArguments {
     pub(super) tenant: Option<String>,
 
     /// parquet or arrow_ipc. Without it the extension of OUT says; parquet for a directory.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
     /// original: as they were given to Chroma; stored: those of cosine collections divided by
     /// their norm, as the index holds them.
-    #[arg(long, default_value_t = VectorForm::Original)]
+    #[arg(long, default_value_t = VectorForm::Original, value_parser = named::<VectorForm>())]
     pub(super) vectors: VectorForm,
 
     /// json: one column with a JSON object for each record; columns: a typed column for each key.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<MetadataForm>())]
     pub(super) metadata: MetadataForm,
 
     /// Write the columns internal_id, label and seq_id, too.
@@ -308,7 +329,7 @@ pub(super) struct ExportArguments {
     pub(super) batch_size: usize,
 
     /// Compression of Parquet pages: none, snappy or zstd.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<Compression>())]
     pub(super) compression: Compression,
 
     #[command(flatten)]
@@ -341,11 +362,11 @@ pub(super) struct RepairArguments {
 
     /// keep: the index's own links, without the records that go; build: those of a new graph.
     /// Without it, keep where the links are sound, else build.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<RepairLinks>())]
     pub(super) links: Option<RepairLinks>,
 
     /// The collection's metric, where no database says it: l2, cosine or ip. A new graph needs it.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<Space>())]
     pub(super) metric: Option<Space>,
 
     /// Implied, and there because extract needs it: what is damaged is left out.
@@ -365,7 +386,7 @@ pub(super) struct RepairArguments {
     pub(super) threads: Option<usize>,
 
     /// How the index is read: mmap, or read, which survives a file that shrinks meanwhile.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -383,7 +404,7 @@ pub(super) struct SearchArguments {
     pub(super) queries: PathBuf,
 
     /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = named::<ColumnarFormat>())]
     pub(super) queries_format: Option<ColumnarFormat>,
 
     /// Nearest vectors for each query.
@@ -395,7 +416,7 @@ pub(super) struct SearchArguments {
     pub(super) ef: usize,
 
     /// The metric that the index was built for. Needed when the file does not state it.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<Metric>())]
     pub(super) metric: Option<Metric>,
 
     /// The file to write, with the columns query, labels and distances.
@@ -403,7 +424,7 @@ pub(super) struct SearchArguments {
     pub(super) output: Option<PathBuf>,
 
     /// Format of OUT: parquet or arrow_ipc. Without it the extension says.
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
     /// Threads that search. All cores when not given.
@@ -412,7 +433,7 @@ pub(super) struct SearchArguments {
 
     /// How the index and the queries are read: mmap, or read, which is slower but survives files
     /// that shrink while they are read.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -434,7 +455,7 @@ pub(super) struct RecallArguments {
     pub(super) queries: Option<PathBuf>,
 
     /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
-    #[arg(long, value_name = "FORMAT", requires = "queries")]
+    #[arg(long, value_name = "FORMAT", requires = "queries", value_parser = named::<ColumnarFormat>())]
     pub(super) queries_format: Option<ColumnarFormat>,
 
     /// Nearest vectors that are looked for.
@@ -446,7 +467,7 @@ pub(super) struct RecallArguments {
     pub(super) ef: Vec<usize>,
 
     /// The metric that the index was built for. Needed when the file does not state it.
-    #[arg(long)]
+    #[arg(long, value_parser = named::<Metric>())]
     pub(super) metric: Option<Metric>,
 
     /// Threads that share the queries. All cores when not given.
@@ -454,7 +475,7 @@ pub(super) struct RecallArguments {
     pub(super) threads: Option<usize>,
 
     /// How the index is read: mmap or read.
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]

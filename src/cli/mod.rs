@@ -11,8 +11,10 @@ mod collections;
 #[cfg(feature = "database")]
 mod export;
 mod extract;
+mod generate;
 mod hnsw;
 mod inspect;
+mod named;
 mod progress;
 mod recall;
 mod repair;
@@ -88,6 +90,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Search(arguments) => search::run(arguments, &cancel),
         Command::Recall(arguments) => recall::run(arguments, &cancel),
         Command::Repair(arguments) => repair::run(arguments, &cancel),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::man(dir),
     };
     match result {
         Ok(status) => status,

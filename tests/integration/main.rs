@@ -10,6 +10,7 @@ mod documentation;
 mod extract_fixtures;
 mod extract_properties;
 mod faults;
+mod generated;
 mod hostile_index;
 #[cfg(feature = "database")]
 mod persist;

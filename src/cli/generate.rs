@@ -1,0 +1,38 @@
+//! `hnsw-toolbox completions` and `man`: what a package installs besides the command.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use hnsw_toolbox::Error;
+
+use super::args::{Arguments, NAME};
+use super::Failure;
+
+pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    // To standard output itself, a write that fails would be a panic.
+    clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
+    let mut script = String::from_utf8(script).map_err(io::Error::other)?;
+    if shell == Shell::Bash {
+        // The arms of the script take the hyphen of the name for the one before a subcommand, and are
+        // never reached: https://github.com/clap-rs/clap/issues/6421.
+        let [arm, name] = ["__subcmd__", "__"].map(|hyphen| NAME.replace('-', hyphen));
+        script = script.replace(&arm, &name);
+    }
+    io::stdout().write_all(script.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn man(dir: PathBuf) -> Result<ExitCode, Failure> {
+    let written = std::fs::create_dir_all(&dir)
+        .and_then(|()| clap_mangen::generate_to(Arguments::command(), &dir));
+    written.map_err(|cause| Error::Io {
+        path: dir,
+        action: "write the manual pages",
+        cause,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,74 @@
+//! Arguments whose values are names, which a shell can complete.
+
+use std::ffi::OsStr;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Command};
+#[cfg(feature = "database")]
+use hnsw_toolbox::MetadataForm;
+use hnsw_toolbox::{
+    ColumnarFormat, Compression, Engine, Error, IoMode, Metric, RepairLinks, Space, VectorForm,
+};
+
+/// A value that has a name.
+pub(super) trait Named: FromStr<Err = Error> + Copy + Send + Sync + 'static {
+    const ALL: &'static [Self];
+
+    fn name(self) -> &'static str;
+}
+
+macro_rules! named {
+    ($($(#[$attribute:meta])* $type:ident,)+) => {
+        $(
+            $(#[$attribute])*
+            impl Named for $type {
+                const ALL: &'static [Self] = Self::ALL;
+
+                fn name(self) -> &'static str {
+                    Self::name(self)
+                }
+            }
+        )+
+    };
+}
+
+named! {
+    ColumnarFormat,
+    Compression,
+    Engine,
+    IoMode,
+    #[cfg(feature = "database")]
+    MetadataForm,
+    Metric,
+    RepairLinks,
+    Space,
+    VectorForm,
+}
+
+/// Parses a name. Second names for the same value parse too, and are not completed.
+pub(super) fn named<T: Named>() -> NameParser<T> {
+    NameParser(PhantomData)
+}
+
+#[derive(Clone)]
+pub(super) struct NameParser<T>(PhantomData<T>);
+
+impl<T: Named> TypedValueParser for NameParser<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        T::from_str.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = T::ALL.iter().map(|value| value.name());
+        Some(Box::new(names.map(PossibleValue::new)))
+    }
+}
