@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
 #[cfg(feature = "database")]
 use hnsw_toolbox::MetadataForm;
@@ -24,6 +24,11 @@ pub(super) const NAME: &str = "hnsw-toolbox";
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// auto, always or never. auto is on a terminal, unless the environment has NO_COLOR.
+    // Looked for before the arguments are parsed.
+    #[arg(long = "color", global = true, value_name = "WHEN", default_value_t)]
+    _color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]

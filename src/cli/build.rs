@@ -7,6 +7,7 @@ use hnsw_toolbox::wire::{self, BuildResponse};
 use hnsw_toolbox::{display_path, BuildOptions, CancelToken, GraphOptions};
 
 use super::args::BuildArguments;
+use super::color::WARNING;
 use super::extract::format;
 use super::{answer, check_answerable, work, Failure};
 
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
     })?;
     for warning in &response.summary.warnings {
         // Where nobody listens, the work is done all the same.
-        let _ = writeln!(io::stderr(), "warning: {warning}");
+        let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {warning}");
     }
     answer(&arguments.work.answer, &response, print)?;
     Ok(ExitCode::SUCCESS)

@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::builder::styling::Style;
 use hnsw_toolbox::{
-    list_collections, CancelToken, CollectionFilter, CollectionFinding, CollectionList, Monitor,
+    list_collections, CancelToken, CollectionFilter, CollectionFinding, CollectionList,
+    CollectionState, Monitor,
 };
 
 use super::args::CollectionsArguments;
+use super::color::{BAD, GOOD, WARNING};
 use super::{answer, check_answerable, Failure};
 
 pub(super) fn run(
@@ -26,11 +29,17 @@ pub(super) fn run(
 }
 
 fn print(list: &CollectionList) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     for collection in &list.collections {
+        let style = match collection.state {
+            CollectionState::Flushed => GOOD,
+            CollectionState::Unsupported => WARNING,
+            CollectionState::Damaged | CollectionState::Incomplete => BAD,
+            _ => Style::new(),
+        };
         writeln!(
             out,
-            "{:?} (database {:?}, tenant {:?}): {}",
+            "{:?} (database {:?}, tenant {:?}): {style}{}{style:#}",
             collection.name, collection.database, collection.tenant, collection.state
         )?;
         let mut field =

@@ -8,6 +8,7 @@ mod args;
 mod build;
 #[cfg(feature = "database")]
 mod collections;
+mod color;
 #[cfg(feature = "database")]
 mod export;
 mod extract;
@@ -32,7 +33,8 @@ use clap::{CommandFactory, Parser};
 use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
 use serde::Serialize;
 
-use args::{AnswerArguments, Arguments, Command, WorkArguments};
+use args::{AnswerArguments, Arguments, Command, WorkArguments, NAME};
+use color::BAD;
 use progress::Bar;
 use signals::LastSignal;
 
@@ -45,6 +47,7 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Runs the command that the process was given.
 pub(crate) fn run() -> ExitCode {
+    color::choose(std::env::args_os().skip(1));
     // Prints wrong usage itself, and exits with 2.
     let arguments = Arguments::parse();
     let failed = match arguments.command {
@@ -184,7 +187,7 @@ impl From<io::Error> for Failure {
 
 fn report(words: &str) {
     // With standard error gone too, the exit status is all that is left to say.
-    let _ = writeln!(io::stderr(), "hnsw-toolbox: {words}");
+    let _ = writeln!(anstream::stderr(), "{BAD}{NAME}:{BAD:#} {words}");
 }
 
 /// Does the work of a command under a progress bar.

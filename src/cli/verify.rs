@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{verify_hnsw, verify_index, CancelToken, VerifyOptions, VerifyReport};
+use clap::builder::styling::Style;
+use hnsw_toolbox::{verify_hnsw, verify_index, CancelToken, Severity, VerifyOptions, VerifyReport};
 
 use super::args::VerifyArguments;
+use super::color::{BAD, GOOD, WARNING};
 use super::hnsw::is_hnsw_file;
 use super::{answer, work, Failure, FAILED};
 
@@ -28,14 +30,24 @@ pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<E
 }
 
 fn print(report: &VerifyReport) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = anstream::stdout().lock();
+    let style = if report.damaged { BAD } else { GOOD };
     writeln!(
         out,
-        "{} ({} live records, {} deleted)",
+        "{style}{}{style:#} ({} live records, {} deleted)",
         report.state, report.live, report.deleted
     )?;
     for finding in &report.findings {
-        write!(out, "{:<8}{}", finding.severity, finding.code)?;
+        let style = match finding.severity {
+            Severity::Error => BAD,
+            Severity::Warning => WARNING,
+            _ => Style::new(),
+        };
+        write!(
+            out,
+            "{style}{:<8}{style:#}{}",
+            finding.severity, finding.code
+        )?;
         write!(out, ": {}: {}", finding.file, finding.message)?;
         if finding.count > 1 {
             write!(out, " ({} times)", finding.count)?;

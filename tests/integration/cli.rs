@@ -450,6 +450,62 @@ fn inspect_prints_every_header_field_by_name() {
     }
 }
 
+/// Runs `command` with `--color`, and says whether each of its outputs has colours.
+fn colours(command: &[&str], options: &[&str]) -> [bool; 2] {
+    let output = Command::new(BINARY).args(command).args(options).output();
+    let output = output.unwrap();
+    [output.stdout, output.stderr].map(|bytes| bytes.contains(&b'\x1b'))
+}
+
+#[test]
+fn there_are_colours_only_where_they_are_asked_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segment = fixture("1.5.9/ip");
+    let [segment, nothing] = [&segment, scratch.path()].map(|path| path.to_str().unwrap());
+    let outputs = [
+        (&["verify", segment][..], [true, false]),
+        (&["verify", nothing], [true, false]),
+        (&["inspect", nothing], [false, true]),
+        (&["frobnicate"], [false, true]),
+        (&["extract", "--help"], [true, false]),
+    ];
+    for (command, always) in outputs {
+        for options in [&[][..], &["--color=auto"], &["--color", "never"]] {
+            assert_eq!(colours(command, options), [false; 2], "{command:?}");
+        }
+        for options in [&["--color=always"][..], &["--color", "always"]] {
+            assert_eq!(colours(command, options), always, "{command:?}");
+        }
+    }
+    let json = ["verify", segment, "--json"];
+    assert_eq!(colours(&json, &["--color=always"]), [false; 2]);
+
+    let error = assert_failure(&run(&[&"inspect", &segment, &"--color=some"]), 2);
+    assert!(error.contains("--color"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_gets_colours_unless_there_are_to_be_none() {
+    use crate::standard_output::in_terminal;
+
+    let verify = format!("verify --quiet '{}'", fixture("1.5.9/ip").display());
+    for (environment, options, coloured) in [
+        (None, "", true),
+        (None, " --color never", false),
+        (Some("NO_COLOR"), "", false),
+        (Some("NO_COLOR"), " --color always", true),
+    ] {
+        let arguments = format!("{verify}{options}");
+        let Some((status, shown)) = in_terminal(&arguments, environment) else {
+            return;
+        };
+        assert_eq!(status, Some(0), "{shown}");
+        assert!(shown.contains("healthy"), "{shown}");
+        assert_eq!(shown.contains('\u{1b}'), coloured, "{arguments}: {shown:?}");
+    }
+}
+
 #[cfg(unix)]
 mod unix {
     use std::os::unix::ffi::OsStrExt;

@@ -259,16 +259,22 @@ mod unix {
     }
 }
 
-/// Runs a command in a terminal, and gives its exit status and all that the terminal shows; or
+/// Runs a command in a terminal, with a variable set, and gives its exit status and all that the terminal shows; or
 /// nothing, where there is no command that gives it one.
 #[cfg(target_os = "linux")]
-pub(crate) fn in_terminal(arguments: &str) -> Option<(Option<i32>, String)> {
-    let output = Command::new("script")
+pub(crate) fn in_terminal(
+    arguments: &str,
+    variable: Option<&str>,
+) -> Option<(Option<i32>, String)> {
+    let mut command = Command::new("script");
+    command.env("TERM", "xterm").env_remove("NO_COLOR");
+    if let Some(variable) = variable {
+        command.env(variable, "1");
+    }
+    let output = command
         .args(["--quiet", "--return", "--command"])
         .arg(format!("'{BINARY}' {arguments}"))
         .arg("/dev/null")
-        .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
         .stdin(std::process::Stdio::null())
         .output()
         .ok()?;
@@ -283,7 +289,7 @@ pub(crate) fn in_terminal(arguments: &str) -> Option<(Option<i32>, String)> {
 fn a_terminal_gets_no_stream() {
     let segment = fixtures_root().join("1.5.9/ip/segment");
     let arguments = format!("extract '{}' -o -", segment.display());
-    let Some((status, shown)) = in_terminal(&arguments) else {
+    let Some((status, shown)) = in_terminal(&arguments, None) else {
         return;
     };
     assert_eq!(status, Some(2), "{shown}");
