@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::builder::styling::Style;
 use hnsw_toolbox::{
     list_collections, CancelToken, CollectionFilter, CollectionFinding, CollectionList,
-    CollectionState, Monitor,
+    CollectionReport, CollectionState, Monitor,
 };
 
 use super::args::CollectionsArguments;
 use super::color::{BAD, GOOD, WARNING};
+use super::table::{self, left, right, Cell};
 use super::{answer, check_answerable, Failure};
 
 pub(super) fn run(
@@ -30,46 +31,82 @@ pub(super) fn run(
 
 fn print(list: &CollectionList) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    for collection in &list.collections {
-        let style = match collection.state {
-            CollectionState::Flushed => GOOD,
-            CollectionState::Unsupported => WARNING,
-            CollectionState::Damaged | CollectionState::Incomplete => BAD,
-            _ => Style::new(),
-        };
-        writeln!(
-            out,
-            "{:?} (database {:?}, tenant {:?}): {style}{}{style:#}",
-            collection.name, collection.database, collection.tenant, collection.state
-        )?;
-        let mut field =
-            |name: &str, value: &dyn std::fmt::Display| writeln!(out, "  {name:<20}{value}");
-        field("id", &collection.id)?;
-        match &collection.segment_dir {
-            Some(directory) => field("segment directory", directory)?,
-            None => field("segment directory", &"none")?,
-        }
-        field(
-            "metric",
-            &format_args!("{} (from {})", collection.metric, collection.metric_source),
-        )?;
-        match collection.dimension {
-            Some(dimension) => field("dimension", &dimension)?,
-            None => field("dimension", &"none yet")?,
-        }
-        field("records", &collection.records)?;
-        field("in the index", &collection.in_index)?;
-        field("waiting in the log", &collection.queued)?;
-        field("without a vector", &collection.without_vector)?;
-        print_findings(&mut out, "  ", &collection.findings)?;
-    }
     if list.collections.is_empty() {
         writeln!(out, "no collections")?;
+    } else {
+        print_table(&mut out, &list.collections)?;
     }
     for directory in &list.orphan_directories {
         writeln!(out, "{directory}: a directory that belongs to no segment")?;
     }
     print_findings(&mut out, "", &list.findings)
+}
+
+/// Prints a line for each collection, and below it what was found.
+fn print_table(out: &mut impl Write, collections: &[CollectionReport]) -> io::Result<()> {
+    // Most persist directories have one database only, the one that Chroma creates.
+    let databases = collections.iter().any(|collection| {
+        collection.database != "default_database" || collection.tenant != "default_tenant"
+    });
+    let mut rows = vec![heading(databases)];
+    rows.extend(
+        collections
+            .iter()
+            .map(|collection| row(collection, databases)),
+    );
+    let mut findings = collections.iter().map(|collection| &collection.findings);
+    for (number, line) in table::lines(&rows).iter().enumerate() {
+        writeln!(out, "{line}")?;
+        if number > 0 {
+            print_findings(out, "  ", findings.next().map_or(&[], Vec::as_slice))?;
+        }
+    }
+    Ok(())
+}
+
+fn heading(databases: bool) -> Vec<Cell> {
+    let mut cells = vec![left("collection")];
+    if databases {
+        cells.extend(["database", "tenant"].map(left));
+    }
+    cells.push(left("state"));
+    cells.extend(["records", "in index", "in log", "no vector", "dimension"].map(right));
+    cells.extend(["metric", "segment directory"].map(left));
+    cells
+}
+
+fn row(collection: &CollectionReport, databases: bool) -> Vec<Cell> {
+    let style = match collection.state {
+        CollectionState::Flushed => GOOD,
+        CollectionState::Unsupported => WARNING,
+        CollectionState::Damaged | CollectionState::Incomplete => BAD,
+        _ => Style::new(),
+    };
+    // In quotes, as a name may hold spaces, and characters that act on a terminal.
+    let name = |name: &String| left(format!("{name:?}"));
+    let mut cells = vec![name(&collection.name)];
+    if databases {
+        cells.extend([name(&collection.database), name(&collection.tenant)]);
+    }
+    cells.push(left(collection.state).with_style(style));
+    cells.extend(
+        [
+            collection.records,
+            collection.in_index,
+            collection.queued,
+            collection.without_vector,
+        ]
+        .map(right),
+    );
+    cells.extend([
+        match collection.dimension {
+            Some(dimension) => right(dimension),
+            None => right("none yet"),
+        },
+        left(collection.metric),
+        left(collection.segment_dir.as_deref().unwrap_or("none")),
+    ]);
+    cells
 }
 
 pub(super) fn print_findings(

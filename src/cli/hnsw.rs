@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use hnsw_toolbox::{is_hnsw, Error, HnswReport, Result};
+use indicatif::HumanBytes;
 
 /// Whether a path is that of a `.hnsw` file rather than of a directory.
 pub(super) fn is_hnsw_file(path: &Path) -> Result<bool> {
@@ -19,6 +20,15 @@ pub(super) fn is_hnsw_file(path: &Path) -> Result<bool> {
         found: "a file of another kind".into(),
         expected: "a vector segment directory or a .hnsw file".into(),
     })
+}
+
+/// A number of bytes, in a larger unit as well if there are many.
+fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        bytes.to_string()
+    } else {
+        format!("{bytes} ({})", HumanBytes(bytes))
+    }
 }
 
 /// Prints what a `.hnsw` file holds.
@@ -52,7 +62,7 @@ pub(super) fn print(report: &HnswReport) -> io::Result<()> {
         field(&format!("{} neighbours", degree.neighbours), &degree.nodes)?;
     }
     field("unreachable", &report.unreachable)?;
-    field("bytes", &report.bytes)?;
-    field("trailing_bytes", &report.trailing_bytes)?;
+    field("bytes", &size(report.bytes))?;
+    field("trailing_bytes", &size(report.trailing_bytes))?;
     field("damaged", &report.damaged)
 }

@@ -3,10 +3,14 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::{inspect_hnsw, inspect_index, CancelToken, IndexReport, InspectOptions};
+use hnsw_toolbox::{
+    inspect_hnsw, inspect_index, CancelToken, FileSize, IndexReport, InspectOptions,
+};
+use indicatif::HumanBytes;
 
 use super::args::InspectArguments;
 use super::hnsw::{self, is_hnsw_file};
+use super::table::{self, left, right, Cell};
 use super::{answer, work, Failure};
 
 pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
@@ -53,19 +57,28 @@ fn print(report: &IndexReport) -> io::Result<()> {
     field("offset_data", &header.offset_data)?;
     field("label_offset", &header.label_offset)?;
     field("size_data_per_element", &header.size_data_per_element)?;
-    for file in &report.files {
-        let size = |bytes: Option<u64>| bytes.map_or("?".to_string(), |bytes| bytes.to_string());
-        match file.apparent_bytes {
-            None => field(file.name, &"absent")?,
-            apparent => field(
-                file.name,
-                &format_args!(
-                    "{} bytes, {} allocated",
-                    size(apparent),
-                    size(file.allocated_bytes)
-                ),
-            )?,
-        }
-    }
-    Ok(())
+    writeln!(out)?;
+    let mut rows = vec![vec![
+        left("file"),
+        right("size"),
+        right("allocated"),
+        right("bytes"),
+    ]];
+    rows.extend(report.files.iter().map(row));
+    table::print(&mut out, &rows)
+}
+
+fn row(file: &FileSize) -> Vec<Cell> {
+    let Some(bytes) = file.apparent_bytes else {
+        return vec![left(file.name), right("absent")];
+    };
+    vec![
+        left(file.name),
+        right(HumanBytes(bytes)),
+        match file.allocated_bytes {
+            Some(allocated) => right(HumanBytes(allocated)),
+            None => right("?"),
+        },
+        right(bytes),
+    ]
 }

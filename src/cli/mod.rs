@@ -22,6 +22,7 @@ mod repair;
 mod search;
 mod signals;
 mod stdout;
+mod table;
 mod verify;
 
 use std::io::{self, Write};

@@ -4,11 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::builder::styling::Style;
-use hnsw_toolbox::{verify_hnsw, verify_index, CancelToken, Severity, VerifyOptions, VerifyReport};
+use hnsw_toolbox::{
+    verify_hnsw, verify_index, CancelToken, Finding, Severity, VerifyOptions, VerifyReport,
+};
 
 use super::args::VerifyArguments;
 use super::color::{BAD, GOOD, WARNING};
 use super::hnsw::is_hnsw_file;
+use super::table::{self, left, Cell};
 use super::{answer, work, Failure, FAILED};
 
 pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
@@ -37,25 +40,27 @@ fn print(report: &VerifyReport) -> io::Result<()> {
         "{style}{}{style:#} ({} live records, {} deleted)",
         report.state, report.live, report.deleted
     )?;
-    for finding in &report.findings {
-        let style = match finding.severity {
-            Severity::Error => BAD,
-            Severity::Warning => WARNING,
-            _ => Style::new(),
-        };
-        write!(
-            out,
-            "{style}{:<8}{style:#}{}",
-            finding.severity, finding.code
-        )?;
-        write!(out, ": {}: {}", finding.file, finding.message)?;
-        if finding.count > 1 {
-            write!(out, " ({} times)", finding.count)?;
-        }
-        match &finding.first {
-            Some(first) => writeln!(out, "; first: {first}")?,
-            None => writeln!(out)?,
-        }
+    let rows: Vec<_> = report.findings.iter().map(row).collect();
+    table::print(&mut out, &rows)
+}
+
+fn row(finding: &Finding) -> Vec<Cell> {
+    let style = match finding.severity {
+        Severity::Error => BAD,
+        Severity::Warning => WARNING,
+        _ => Style::new(),
+    };
+    let mut words = finding.message.to_string();
+    if finding.count > 1 {
+        words.push_str(&format!(" ({} times)", finding.count));
     }
-    Ok(())
+    if let Some(first) = &finding.first {
+        words.push_str(&format!("; first: {first}"));
+    }
+    vec![
+        left(finding.severity).with_style(style),
+        left(finding.code),
+        left(finding.file),
+        left(words),
+    ]
 }

@@ -450,6 +450,44 @@ fn inspect_prints_every_header_field_by_name() {
     }
 }
 
+#[test]
+fn inspect_gives_sizes_of_files_in_units_and_in_bytes() {
+    let dir = Synthetic::new(Word::U64, 4, 4, 10_000).directory();
+    let level0 = dir.path().join("data_level0.bin");
+    assert_eq!(std::fs::metadata(&level0).unwrap().len(), 600_000);
+    let output = run(&[&"inspect", &dir.path()]);
+    assert_silent_success(&output);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let line = |name: &str| printed.lines().find(|line| line.starts_with(name)).unwrap();
+    let words = |name: &str| -> Vec<&str> { line(name).split_whitespace().collect() };
+    let level0 = words("data_level0.bin");
+    assert_eq!(level0[1..3], ["585.94", "KiB"], "{printed}");
+    assert_eq!(level0.last(), Some(&"600000"), "{printed}");
+    assert_eq!(words("index_metadata.pickle")[1..], ["absent"]);
+    // Numbers end where the word above them ends.
+    assert_eq!(line("file ").len(), line("data_level0.bin").len());
+}
+
+#[test]
+fn verify_aligns_what_it_finds() {
+    let dir = Synthetic::new(Word::U64, 4, 4, 10).directory();
+    let output = run(&[&"verify", &dir.path()]);
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let findings: Vec<_> = printed.lines().skip(1).collect();
+    assert!(findings.len() > 1, "{printed}");
+    // Where the second word starts.
+    let code_at = |line: &&str| {
+        let (severity, rest) = line.split_once(' ').unwrap();
+        severity.len() + 1 + (rest.len() - rest.trim_start().len())
+    };
+    let first = code_at(&findings[0]);
+    assert!(
+        findings.iter().all(|line| code_at(line) == first),
+        "{printed}"
+    );
+}
+
 /// Runs `command` with `--color`, and says whether each of its outputs has colours.
 fn colours(command: &[&str], options: &[&str]) -> [bool; 2] {
     let output = Command::new(BINARY).args(command).args(options).output();

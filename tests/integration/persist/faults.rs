@@ -691,10 +691,23 @@ fn the_command_line_lists_and_exports() {
     let (dir, out) = (fixture.dir(), directory.path().join("out"));
     let (status, stdout, stderr) = run(&["collections".as_ref(), dir.as_ref()]);
     assert_eq!((status, stderr.as_str()), (Some(0), ""));
-    assert!(
-        stdout.contains("\"wal_purged\" (database \"default_database\", tenant"),
-        "{stdout}"
-    );
+    let listed: Vec<Vec<&str>> = stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let purged = fixture.collection("wal_purged");
+    let records = purged["records"].as_array().unwrap().len().to_string();
+    let segment = purged["vector_segment"].as_str().unwrap();
+    let expected = [
+        "\"wal_purged\"",
+        "\"default_database\"",
+        "\"default_tenant\"",
+        "queued",
+        &records,
+    ];
+    let line = listed.iter().find(|words| words.starts_with(&expected));
+    let last = line.and_then(|words| words.last());
+    assert_eq!(last, Some(&segment), "{stdout}");
     let (_, stdout, _) = run(&["collections".as_ref(), dir.as_ref(), "--json".as_ref()]);
     let listed: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(listed, serde_json::to_value(list(&dir).unwrap()).unwrap());
