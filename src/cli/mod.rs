@@ -13,6 +13,7 @@ mod color;
 mod export;
 mod extract;
 mod generate;
+mod hint;
 mod hnsw;
 mod inspect;
 mod named;
@@ -35,7 +36,8 @@ use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
 use serde::Serialize;
 
 use args::{AnswerArguments, Arguments, Command, WorkArguments, NAME};
-use color::BAD;
+use color::{BAD, GOOD};
+use hint::Input;
 use progress::Bar;
 use signals::LastSignal;
 
@@ -63,6 +65,7 @@ pub(crate) fn run() -> ExitCode {
     let cancel = CancelToken::new();
     let signal = LastSignal::new();
     let streams = arguments.command.streams();
+    let input = Input::of(&arguments.command);
     let (on_signal, last) = (cancel.clone(), signal.clone());
     let handler = move || {
         on_signal.cancel();
@@ -114,6 +117,9 @@ pub(crate) fn run() -> ExitCode {
         }
         Err(Failure::Work(error)) => {
             report(&error.to_string());
+            if let Some(hint) = input.and_then(|input| input.hint(&error)) {
+                let _ = writeln!(anstream::stderr(), "{GOOD}hint:{GOOD:#} {hint}");
+            }
             ExitCode::from(match error {
                 Error::Cancelled => after_signal(&signal),
                 _ => failed,

@@ -11,6 +11,7 @@ mod extract_fixtures;
 mod extract_properties;
 mod faults;
 mod generated;
+mod hints;
 mod hostile_index;
 #[cfg(feature = "database")]
 mod persist;

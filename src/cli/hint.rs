@@ -1,0 +1,156 @@
+//! What to do after an error: Chroma has two kinds of directory and this crate a file, which are easily
+//! taken for each other.
+
+use std::path::{Path, PathBuf};
+
+use hnsw_toolbox::{display_path, is_hnsw, Error};
+
+use super::args::Command;
+
+const DATABASE: &str = "chroma.sqlite3";
+const HEADER: &str = "header.bin";
+const METADATA: &str = "index_metadata.pickle";
+
+/// What a command was given, and what it wants.
+pub(super) struct Input {
+    path: PathBuf,
+    wanted: Wanted,
+}
+
+enum Wanted {
+    /// A vector segment directory.
+    Segment,
+    /// The same, or a `.hnsw` file.
+    SegmentOrGraph,
+    /// A `.hnsw` file.
+    Graph,
+    /// A Parquet or Arrow IPC file.
+    Columns,
+    /// A persist directory.
+    #[cfg(feature = "database")]
+    Persist,
+}
+
+impl Input {
+    /// The input of a command that has one.
+    pub(super) fn of(command: &Command) -> Option<Self> {
+        let (path, wanted) = match command {
+            Command::Extract(arguments) => (&arguments.index_dir, Wanted::Segment),
+            Command::Build(arguments) => (&arguments.input, Wanted::Columns),
+            Command::Inspect(arguments) => (&arguments.index, Wanted::SegmentOrGraph),
+            Command::Verify(arguments) => (&arguments.index, Wanted::SegmentOrGraph),
+            #[cfg(feature = "database")]
+            Command::Collections(arguments) => (&arguments.persist_dir, Wanted::Persist),
+            #[cfg(feature = "database")]
+            Command::Export(arguments) => (&arguments.persist_dir, Wanted::Persist),
+            #[cfg(feature = "database")]
+            Command::Repair(arguments) if arguments.collection.is_some() => {
+                (&arguments.index_dir, Wanted::Persist)
+            }
+            Command::Repair(arguments) => (&arguments.index_dir, Wanted::Segment),
+            Command::Search(arguments) => (&arguments.index, Wanted::Graph),
+            Command::Recall(arguments) => (&arguments.index, Wanted::Graph),
+            Command::Completions { .. } | Command::Man { .. } => return None,
+        };
+        let path = path.clone();
+        Some(Self { path, wanted })
+    }
+
+    /// What may help after an error, on one line.
+    pub(super) fn hint(&self, error: &Error) -> Option<String> {
+        let path = &*self.path;
+        let shown = quoted(path);
+        match self.wanted {
+            Wanted::Segment | Wanted::SegmentOrGraph if is_persist_dir(path) => {
+                let hint = "shows which directory is that of which collection";
+                cfg!(feature = "database")
+                    .then(|| format!("`hnsw-toolbox collections {shown}` {hint}"))
+            }
+            Wanted::Segment if is_graph(path) => Some(format!(
+                "{shown} is a .hnsw file, which inspect, verify, search and recall take"
+            )),
+            Wanted::Segment | Wanted::SegmentOrGraph if path.is_file() => {
+                let dir = parent(path).filter(|dir| is_segment(dir))?;
+                Some(format!("give the directory of the index, {}", quoted(dir)))
+            }
+            Wanted::Segment => self.without_ids(error),
+            Wanted::SegmentOrGraph => None,
+            Wanted::Columns | Wanted::Graph => {
+                let (what, command) = if is_segment(path) {
+                    ("an index", format!("extract {shown}"))
+                } else if is_persist_dir(path) && cfg!(feature = "database") {
+                    ("a persist", format!("export {shown} --collection NAME"))
+                } else {
+                    return None;
+                };
+                let then = match self.wanted {
+                    Wanted::Graph => ", then `hnsw-toolbox build vectors.parquet -o index.hnsw`",
+                    _ => "",
+                };
+                Some(format!(
+                    "{shown} is {what} directory of Chroma; to take vectors out of it: \
+                     `hnsw-toolbox {command} -o vectors.parquet`{then}"
+                ))
+            }
+            #[cfg(feature = "database")]
+            Wanted::Persist => {
+                let persist = parent(path).filter(|dir| is_persist_dir(dir))?;
+                Some(format!("the persist directory is {}", quoted(persist)))
+            }
+        }
+    }
+
+    /// After a repair that found no ids.
+    fn without_ids(&self, error: &Error) -> Option<String> {
+        let Error::InvalidInput { path, field, .. } = error else {
+            return None;
+        };
+        if field != "ids" || !path.ends_with(METADATA) {
+            return None;
+        }
+        match parent(&self.path).filter(|dir| is_persist_dir(dir)) {
+            Some(persist) if cfg!(feature = "database") => {
+                let persist = quoted(persist);
+                Some(format!(
+                    "`hnsw-toolbox repair {persist} --collection NAME -o NEW_DIR` takes the ids from \
+                     the database; `hnsw-toolbox collections {persist}` shows the name"
+                ))
+            }
+            _ => Some(format!(
+                "`hnsw-toolbox extract {} --salvage -o vectors.parquet` saves the vectors",
+                quoted(&self.path)
+            )),
+        }
+    }
+}
+
+fn is_persist_dir(path: &Path) -> bool {
+    path.join(DATABASE).is_file() && !is_segment(path)
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.join(HEADER).is_file()
+}
+
+fn is_graph(path: &Path) -> bool {
+    path.is_file() && is_hnsw(path).unwrap_or(false)
+}
+
+/// The directory that a path is in.
+fn parent(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    })
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let shown = display_path(path).to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !shown.is_empty() && shown.chars().all(is_plain) {
+        return shown;
+    }
+    format!("'{}'", shown.replace('\'', r"'\''"))
+}
