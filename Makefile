@@ -26,7 +26,7 @@ GRAPHS := benches/graphs/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
-	install install-lib uninstall archive test-install \
+	install install-lib uninstall archive sbom test-install \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
@@ -120,6 +120,15 @@ archive: ## Pack what install installs, for a release: target/archives/hnsw-tool
 	install -m 644 CHANGELOG.md LICENSE-APACHE LICENSE-MIT README.md target/archives/$(ARCHIVE)
 	tar -czf target/archives/$(ARCHIVE).tar.gz -C target/archives $(ARCHIVE)
 
+CYCLONEDX := 0.5.9
+
+sbom: ## List what the binary and the library are made of, as CycloneDX: target/sbom
+	$(CARGO) cyclonedx --version 2>/dev/null | grep -q '$(CYCLONEDX)' || \
+		$(CARGO) install --locked --quiet --version $(CYCLONEDX) cargo-cyclonedx
+	$(CARGO) cyclonedx --format json --manifest-path ffi/Cargo.toml
+	mkdir -p target/sbom
+	mv hnsw-toolbox.cdx.json ffi/hnsw-toolbox-ffi.cdx.json target/sbom
+
 test-install: ## Install into a scratch directory, and run a C and a Go program with that: PROFILE=debug
 	ffi/c/check-install.sh $(PROFILE)
 
@@ -175,7 +184,7 @@ header: ## Generate the C header
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
 
 package: ## Check which files are published, and build from them; record them with make package UPDATE=1
-	UPDATE=$(UPDATE) .ci/package
+	UPDATE=$(UPDATE) VERIFY=$(VERIFY) .ci/package
 
 msrv: ## Check that the oldest Rust which Cargo.toml allows is enough
 	.ci/msrv
