@@ -68,12 +68,10 @@ install: install-lib ## Install everything: make install PREFIX=/usr/local DESTD
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(BASH_COMPLETIONS)" \
 		"$(DESTDIR)$(FISH_COMPLETIONS)" "$(DESTDIR)$(ZSH_COMPLETIONS)"
 	install -m 755 $(BUILT)/hnsw-toolbox$(EXE) "$(DESTDIR)$(BINDIR)"
-	if $(BUILT)/hnsw-toolbox completions bash >/dev/null 2>&1; then \
-		$(BUILT)/hnsw-toolbox man "$(DESTDIR)$(MANDIR)/man1" && \
-		$(BUILT)/hnsw-toolbox completions bash >"$(DESTDIR)$(BASH_COMPLETIONS)/hnsw-toolbox" && \
-		$(BUILT)/hnsw-toolbox completions fish >"$(DESTDIR)$(FISH_COMPLETIONS)/hnsw-toolbox.fish" && \
-		$(BUILT)/hnsw-toolbox completions zsh >"$(DESTDIR)$(ZSH_COMPLETIONS)/_hnsw-toolbox"; \
-	fi
+	$(BUILT)/hnsw-toolbox man "$(DESTDIR)$(MANDIR)/man1"
+	$(BUILT)/hnsw-toolbox completions bash >"$(DESTDIR)$(BASH_COMPLETIONS)/hnsw-toolbox"
+	$(BUILT)/hnsw-toolbox completions fish >"$(DESTDIR)$(FISH_COMPLETIONS)/hnsw-toolbox.fish"
+	$(BUILT)/hnsw-toolbox completions zsh >"$(DESTDIR)$(ZSH_COMPLETIONS)/_hnsw-toolbox"
 
 # The pkg-config file takes the prefix from its own place, so that an installed tree can be moved,
 # unless the library is put somewhere else than in lib.

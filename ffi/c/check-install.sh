@@ -45,12 +45,9 @@ mv "$work/stage/usr/local" "$prefix"
 for suffix in $suffixes; do
     [ -f "$prefix/lib/libhnsw_toolbox$suffix" ] || fail "not installed: libhnsw_toolbox$suffix"
 done
-files="include/hnsw_toolbox.h lib/pkgconfig/hnsw-toolbox.pc"
-if "$prefix/bin/hnsw-toolbox" completions bash >/dev/null 2>&1; then
-    files="$files share/man/man1/hnsw-toolbox.1 share/bash-completion/completions/hnsw-toolbox
-        share/fish/vendor_completions.d/hnsw-toolbox.fish share/zsh/site-functions/_hnsw-toolbox"
-fi
-for file in $files; do
+for file in include/hnsw_toolbox.h lib/pkgconfig/hnsw-toolbox.pc share/man/man1/hnsw-toolbox.1 \
+    share/man/man1/hnsw-toolbox-extract.1 share/bash-completion/completions/hnsw-toolbox \
+    share/fish/vendor_completions.d/hnsw-toolbox.fish share/zsh/site-functions/_hnsw-toolbox; do
     [ -s "$prefix/$file" ] || fail "not installed, or empty: $file"
 done
 [ "$("$prefix/bin/hnsw-toolbox" --version)" = "hnsw-toolbox $version" ]
