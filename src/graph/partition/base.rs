@@ -225,7 +225,10 @@ impl<'s> Steps<'s> {
     }
 
     fn finish(&self) -> Result<()> {
-        self.monitor.advance(self.nodes, self.nodes)
+        // So that a panic of the progress function is an error here as it is during the work.
+        workers::run(&mut [()], |(), _, stop| {
+            stop.check(self.monitor.advance(self.nodes, self.nodes));
+        })
     }
 }
 
