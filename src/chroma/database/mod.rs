@@ -18,7 +18,7 @@ pub(crate) mod records;
 mod scan;
 pub(crate) mod seq_id;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +51,7 @@ pub(crate) struct Database {
     /// The columns of each ordinary table.
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
+    noted_damage: Cell<bool>,
 }
 
 impl Database {
@@ -66,6 +67,7 @@ impl Database {
             files,
             tables: BTreeMap::new(),
             table_records: OnceCell::new(),
+            noted_damage: Cell::new(false),
         };
         database.read_tables()?;
         Ok(database)
@@ -136,21 +138,36 @@ impl Database {
     /// SQLite checks the cells of a page when it reads the page from the file, and says nothing of
     /// them while the page stays in its cache: so the cache is emptied.
     fn is_damage(&self, error: &rusqlite::Error) -> bool {
-        use rusqlite::Error as Sqlite;
-        let is_damage = match error {
-            Sqlite::SqliteFailure(failure, _) => matches!(
-                failure.code,
-                ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::TooBig
-            ),
-            _ => false,
-        };
+        let is_damage = is_damage(error);
         if is_damage {
-            // At worst the cache stays as it is.
-            self.connection
-                .execute_batch("PRAGMA shrink_memory")
-                .unwrap_or_default();
+            self.forget_pages();
         }
         is_damage
+    }
+
+    /// The same while another statement is being read: emptying the cache would make SQLite look for
+    /// its place again, which in a damaged index may be an earlier one, for ever. So that is done by
+    /// [`Database::forget_noted`], later.
+    fn note_damage(&self, error: &rusqlite::Error) -> bool {
+        let is_damage = is_damage(error);
+        if is_damage {
+            self.noted_damage.set(true);
+        }
+        is_damage
+    }
+
+    /// Empties the cache if damage was noted.
+    fn forget_noted(&self) {
+        if self.noted_damage.take() {
+            self.forget_pages();
+        }
+    }
+
+    fn forget_pages(&self) {
+        // At worst the cache stays as it is.
+        self.connection
+            .execute_batch("PRAGMA shrink_memory")
+            .unwrap_or_default();
     }
 
     fn read_tables(&mut self) -> Result<()> {
@@ -257,6 +274,17 @@ fn integer(row: &Row<'_>, column: usize) -> Option<i64> {
     match row.get_ref(column) {
         Ok(ValueRef::Integer(value)) => Some(value),
         _ => None,
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error as Sqlite;
+    match error {
+        Sqlite::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::TooBig
+        ),
+        _ => false,
     }
 }
 

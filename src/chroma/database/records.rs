@@ -1,6 +1,6 @@
 //! `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 
@@ -20,6 +20,9 @@ const HEAD: &str = "SELECT embedding_id, seq_id FROM embeddings";
 
 const VALUES: &str = "embedding_metadata";
 const LISTS: &str = "embedding_metadata_array";
+
+/// Bytes that an entry of the index over the records takes at least, with its place in the page.
+const ENTRY_MIN: u64 = 6;
 
 /// Rows visited between two looks at the cancel token.
 const ROWS_PER_CHECK: u32 = 1024;
@@ -76,6 +79,17 @@ impl Database {
     /// They are in the table and in an index of it. The index is smaller and in use where it says
     /// what the table says: a page of it from before the last writes looks like any other.
     pub(crate) fn record_ids(
+        &self,
+        segment: &str,
+        monitor: &Monitor<'_>,
+        visit: impl FnMut(i64, &str) -> Result<()>,
+    ) -> Result<Damage> {
+        let visited = self.visit_ids(segment, monitor, visit);
+        self.forget_noted();
+        visited
+    }
+
+    fn visit_ids(
         &self,
         segment: &str,
         monitor: &Monitor<'_>,
@@ -139,8 +153,14 @@ impl Database {
             .query([segment])
             .map_err(|error| self.failed(error))?;
         let mut is_whole = true;
+        let mut left = self.files.len() / ENTRY_MIN;
         let mut until_check = 0;
         loop {
+            // Pages that lead back to earlier ones would go on for ever.
+            left = match left.checked_sub(1) {
+                Some(left) => left,
+                None => return Ok(false),
+            };
             if until_check == 0 {
                 monitor.check()?;
                 until_check = ROWS_PER_CHECK;
@@ -189,15 +209,27 @@ impl Database {
         segment: &str,
         monitor: &Monitor<'_>,
     ) -> Result<BTreeMap<i64, String>> {
-        let mut names = BTreeMap::new();
+        let mut rowids = Vec::new();
+        self.record_ids(segment, monitor, |rowid, _| {
+            memory::reserve(&mut rowids, 1, "hold which records there are")?;
+            rowids.push(rowid);
+            Ok(())
+        })?;
+        // Not while they are visited: see `note_damage`.
         let mut row = self.prepare(&format!("{HEAD} WHERE rowid = ?1"))?;
-        self.record_ids(segment, monitor, |rowid, id| {
-            let is_readable = match row.exists([rowid]) {
-                Ok(found) => found,
-                Err(error) if self.is_damage(&error) => false,
+        let mut unreadable = BTreeSet::new();
+        for rowid in rowids {
+            monitor.check()?;
+            match row.exists([rowid]) {
+                Ok(true) => {}
+                Ok(false) => drop(unreadable.insert(rowid)),
+                Err(error) if self.is_damage(&error) => drop(unreadable.insert(rowid)),
                 Err(error) => return Err(self.failed(error)),
-            };
-            if !is_readable {
+            }
+        }
+        let mut names = BTreeMap::new();
+        self.record_ids(segment, monitor, |rowid, id| {
+            if unreadable.contains(&rowid) {
                 names.insert(rowid, id.to_string());
             }
             Ok(())
@@ -358,7 +390,8 @@ impl<'d> SeqIdReader<'d> {
         match read {
             Ok(seq_id) => Ok(seq_id.map(|seq_id| seq_id.value)),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-            Err(error) if self.database.is_damage(&error) => Ok(None),
+            // Records are being visited meanwhile.
+            Err(error) if self.database.note_damage(&error) => Ok(None),
             Err(error) => Err(self.database.failed(error)),
         }
     }
