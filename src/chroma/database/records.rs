@@ -102,12 +102,14 @@ impl Database {
                 indexed.add(rowid, id);
                 Ok(())
             })?;
-            if is_whole && indexed == table.by_segment.get(segment).copied().unwrap_or_default() {
-                self.indexed_ids(segment, monitor, visit)?;
-            } else {
-                self.scan_ids(Some(segment), monitor, |rowid, _, id| visit(rowid, id))?;
+            let expected = table.by_segment.get(segment).copied().unwrap_or_default();
+            if !is_whole || indexed != expected {
+                return self.scan_ids(Some(segment), monitor, |rowid, _, id| visit(rowid, id));
             }
-            return Ok(Damage::default());
+            // What was read a moment ago may fail now.
+            let mut damage = Damage::default();
+            damage.ranges += u64::from(!self.indexed_ids(segment, monitor, visit)?);
+            return Ok(damage);
         }
         let mut known = Vec::new();
         self.scan_ids(Some(segment), monitor, |rowid, _, id| {
@@ -390,7 +392,7 @@ impl<'d> SeqIdReader<'d> {
         match read {
             Ok(seq_id) => Ok(seq_id.map(|seq_id| seq_id.value)),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-            // Records are being visited meanwhile.
+            // Whoever asks is reading the ids of all records at this moment.
             Err(error) if self.database.note_damage(&error) => Ok(None),
             Err(error) => Err(self.database.failed(error)),
         }
