@@ -388,7 +388,7 @@ impl<'e> Exporter<'e> {
     #[cfg(feature = "wire")]
     fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<ExportSummary> {
         let table = self.table(self.only()?)?;
-        let outcome = self.transfer(&table, Output::Batches(sink), || ())?;
+        let outcome = self.transfer(&table, Output::Batches(sink))?;
         table.plan.check_unchanged()?;
         self.persist.database.check_unchanged()?;
         let exported = table.exported(outcome, FileWritten::default());
@@ -427,13 +427,8 @@ impl<'e> Exporter<'e> {
         })
     }
 
-    /// Writes the rows of a collection, and calls `between` now and then.
-    fn transfer(
-        &mut self,
-        table: &CollectionTable<'_>,
-        output: Output<'_>,
-        mut between: impl FnMut(),
-    ) -> Result<Outcome> {
+    /// Writes the rows of a collection.
+    fn transfer(&mut self, table: &CollectionTable<'_>, output: Output<'_>) -> Result<Outcome> {
         let options = WriteOptions {
             format: self.options.format,
             compression: self.options.compression,
@@ -454,7 +449,6 @@ impl<'e> Exporter<'e> {
             writer.push(row)?;
             rows += 1;
             if rows.is_multiple_of(ROWS_PER_REPORT) {
-                between();
                 let done = before + rows;
                 monitor.advance(done, total.max(done))?;
             }
@@ -470,10 +464,11 @@ impl<'e> Exporter<'e> {
     fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
         let table = self.table(origin)?;
         let mut file = AtomicFile::create(path, self.protected())?;
-        let hash = Hash::start(file.open_to_read()?, path)?;
-        let outcome = self.transfer(&table, Output::File(&mut file), || hash.advance())?;
+        let hash = Hash::default();
+        file.write_behind(hash.observer())?;
+        let outcome = self.transfer(&table, Output::File(&mut file))?;
         file.flush().map_err(|error| file.write_error(error))?;
-        let (bytes, sha256) = hash.finish()?;
+        let (bytes, sha256) = hash.finish();
         table.plan.check_unchanged()?;
         let name = path.file_name().unwrap_or_default();
         let written = FileWritten {

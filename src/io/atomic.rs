@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
+use crate::io::behind::WriteBehind;
 use crate::io::file::write_all_at;
 use crate::io::mmap::check_headroom;
 use crate::io::protected::Protected;
@@ -26,11 +27,25 @@ const SYNC_INTERVAL: u64 = 16 << 20;
 /// A file that takes its name only when it is complete. Dropped before that, it is removed.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
-    writer: Option<BufWriter<File>>,
-    early_sync: EarlySync,
+    /// `None` once it is complete, or lost.
+    writer: Option<Writer>,
+    /// Empty once it has its name.
     temporary: PathBuf,
     target: PathBuf,
     protected: Protected,
+}
+
+#[derive(Debug)]
+#[cfg_attr(not(feature = "database"), allow(dead_code))] // only exports write behind
+enum Writer {
+    Here(BufWriter<Growing>),
+    Behind(WriteBehind<Growing>),
+}
+
+impl Writer {
+    fn here(file: Growing) -> Self {
+        Self::Here(BufWriter::with_capacity(BUFFER, file))
+    }
 }
 
 impl AtomicFile {
@@ -45,8 +60,11 @@ impl AtomicFile {
         remove_abandoned(parent);
         let (file, temporary) = create_temporary(parent)?;
         let output = Self {
-            early_sync: EarlySync::default(),
-            writer: Some(BufWriter::with_capacity(BUFFER, file)),
+            writer: Some(Writer::here(Growing {
+                file,
+                early_sync: EarlySync::default(),
+                observe: Observer(None),
+            })),
             temporary,
             target,
             protected,
@@ -68,84 +86,133 @@ impl AtomicFile {
         Error::io(&self.target, "write")(source)
     }
 
+    /// From now on another thread writes, and shows what it has written, in order, to `observe`;
+    /// until the next flush.
+    #[cfg(feature = "database")]
+    pub(crate) fn write_behind(
+        &mut self,
+        observe: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Result<()> {
+        let mut file = self.take_file().map_err(|error| self.write_error(error))?;
+        file.observe = Observer(Some(Box::new(observe)));
+        let behind =
+            WriteBehind::start(file).map_err(Error::io(&self.target, "start a thread to write"))?;
+        self.writer = Some(Writer::Behind(behind));
+        Ok(())
+    }
+
     /// The file itself, with all that was written so far.
     pub(crate) fn file(&mut self) -> Result<&mut File> {
         self.flush().map_err(Error::io(&self.target, "write"))?;
         match &mut self.writer {
-            Some(writer) => Ok(writer.get_mut()),
-            None => Err(Error::internal("the output is already complete")),
+            Some(Writer::Here(writer)) => Ok(&mut writer.get_mut().file),
+            _ => Err(Error::internal("the output is already complete")),
         }
-    }
-
-    /// The file, opened once more to be read while it is written.
-    #[cfg(feature = "database")]
-    pub(crate) fn open_to_read(&self) -> Result<File> {
-        File::open(&self.temporary).map_err(Error::io(&self.target, "open"))
     }
 
     /// Makes the file durable and gives it its name.
     pub(crate) fn commit(mut self) -> Result<()> {
-        let writer = self
-            .writer
-            .take()
-            .ok_or_else(|| Error::internal("the output is already complete"))?;
-        let result = self.finish(writer);
-        if result.is_err() {
-            self.remove();
-        }
-        result
-    }
-
-    fn finish(&mut self, writer: BufWriter<File>) -> Result<()> {
-        let file = writer
-            .into_inner()
-            .map_err(|error| self.write_error(error.into_error()))?;
-        self.early_sync
-            .join()
-            .and_then(|()| file.sync_all())
-            .map_err(Error::io(&self.target, "sync"))?;
+        let mut file = self.take_file().map_err(|error| self.write_error(error))?;
+        let synced = file.early_sync.join().and_then(|()| file.file.sync_all());
+        synced.map_err(Error::io(&self.target, "sync"))?;
         // Another file may have taken the name since.
         self.protected.check(&self.target)?;
         std::fs::rename(&self.temporary, &self.target).map_err(Error::io(
             &self.target,
             "move the finished file to its name",
         ))?;
+        self.temporary = PathBuf::new();
         sync_directory(parent(&self.target));
         Ok(())
     }
 
-    fn remove(&self) {
-        // Nothing better can be done with a failure here than what the next run does.
-        let _ = std::fs::remove_file(&self.temporary);
+    /// Takes the file out, with all that was written.
+    fn take_file(&mut self) -> io::Result<Growing> {
+        self.flush()?;
+        match self.writer.take() {
+            Some(Writer::Here(writer)) => Ok(writer.into_parts().0),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.writer {
-            Some(writer) => {
-                let count = writer.write(bytes)?;
-                self.early_sync.written(writer.get_ref(), count as u64)?;
-                Ok(count)
-            }
+        let written = match &mut self.writer {
+            Some(Writer::Here(writer)) => return writer.write(bytes),
+            Some(Writer::Behind(behind)) => behind.write(bytes),
             None => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        if written.is_err() {
+            // Why the thread has ended.
+            self.flush()?;
         }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.as_mut().map_or(Ok(()), Write::flush)
+        match self.writer.take() {
+            Some(Writer::Here(mut writer)) => {
+                let flushed = writer.flush();
+                self.writer = Some(Writer::Here(writer));
+                flushed
+            }
+            Some(Writer::Behind(behind)) => {
+                let (file, written) = behind.finish();
+                self.writer = file.map(Writer::here);
+                written
+            }
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 }
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        if let Some(writer) = self.writer.take() {
+        match self.writer.take() {
             // Without the flush that dropping it would do: nobody will read the file.
-            drop(writer.into_parts().0);
+            Some(Writer::Here(writer)) => drop(writer.into_parts().0),
             // The thread holds the file open, and must not outlive this call.
-            let _ = self.early_sync.join();
-            self.remove();
+            Some(Writer::Behind(behind)) => behind.abandon(),
+            None => {}
         }
+        if !self.temporary.as_os_str().is_empty() {
+            // Nothing better can be done with a failure here than what the next run does.
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A file that is synced, and shown to an observer, while it is being written.
+#[derive(Debug)]
+struct Growing {
+    file: File,
+    early_sync: EarlySync,
+    observe: Observer,
+}
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        if let (Some(observe), Some(written)) = (&mut self.observe.0, bytes.get(..count)) {
+            observe(written);
+        }
+        self.early_sync.written(&self.file, count as u64)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Observe = dyn FnMut(&[u8]) + Send;
+
+struct Observer(Option<Box<Observe>>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
     }
 }
 

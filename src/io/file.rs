@@ -36,6 +36,9 @@ const LARGE_WINDOW: usize = 1 << 20;
 /// it is small compared with the memory that an extraction may take.
 pub(crate) const WINDOW: usize = 4 << 20;
 
+/// The most that is read ahead of requests that follow one another, in bytes.
+const MAX_AHEAD: usize = 64 << 10;
+
 /// The least that a lookup reads, in bytes: a page of most file systems.
 const LOOKUP_WINDOW: usize = 4 << 10;
 
@@ -253,16 +256,19 @@ impl InputFile {
             file: self,
             mode: self.access.mode,
             size: self.access.window(bytes),
+            reads_ahead: false,
             start: 0,
             held: Held::Nothing,
         }
     }
 
-    /// A window for short ranges in no order, which holds one of them and nothing else, and is read
-    /// in either mode: a map for each would take ten times as long.
+    /// A window for short ranges in any order, which is read in either mode: a map for each would
+    /// take ten times as long. It holds one of them and nothing else, but for ranges that follow one
+    /// another: then it grows.
     pub(crate) fn window_of_reads(&self) -> FileWindow<'_> {
         FileWindow {
             mode: IoMode::Read,
+            reads_ahead: true,
             ..self.window(0)
         }
     }
@@ -337,6 +343,8 @@ pub(crate) struct FileWindow<'f> {
     file: &'f InputFile,
     mode: IoMode,
     size: usize,
+    /// Whether more is read as long as each request begins where the last ones ended.
+    reads_ahead: bool,
     /// Offset in the file of the first byte held.
     start: u64,
     held: Held,
@@ -382,10 +390,24 @@ impl FileWindow<'_> {
             .is_some_and(|end| end <= held)
     }
 
+    /// What to read ahead, in bytes, where a request for `len` at `offset` is not held.
+    fn ahead(&self, offset: u64, len: usize) -> usize {
+        let held = self.held_bytes().len();
+        let follows = offset
+            .checked_sub(self.start)
+            .is_some_and(|distance| distance <= held.saturating_add(len) as u64);
+        if self.reads_ahead && follows {
+            held.saturating_mul(2).min(MAX_AHEAD)
+        } else {
+            0
+        }
+    }
+
     fn load(&mut self, offset: u64, len: usize) -> Result<()> {
         let input = self.file;
         let missing = || outside(offset, len, input.len());
-        let window = u64::try_from(self.size).unwrap_or(u64::MAX);
+        let window = self.size.max(self.ahead(offset, len));
+        let window = u64::try_from(window).unwrap_or(u64::MAX);
         let start = match self.mode {
             _ if window >= input.len() => 0,
             IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
@@ -529,31 +551,54 @@ mod tests {
         fn windows_of_any_size_serve_any_ranges_in_any_order(
             len in 0..300_000_u32,
             window in prop_oneof![0..=4_usize, 5..=200_000_usize, Just(usize::MAX)],
-            requests in prop::collection::vec((0..300_000_u64, 0..100_000_usize), 1..20),
+            requests in prop::collection::vec(
+                (0..300_000_u64, prop_oneof![0..100_000_usize, 0..1000_usize], 1..5_u64),
+                1..20,
+            ),
         ) {
             let content = pattern(len);
             let (_directory, path) = file_of(&content);
+            // Some follow one another.
+            let requests = requests.into_iter().flat_map(|(offset, len, times)| {
+                (0..times).map(move |time| (offset + time * len as u64, len))
+            });
+            let requests: Vec<_> = requests.collect();
             for mode in MODES {
                 let file = InputFile::open(&path, mode).unwrap();
-                let mut view = file.window(window);
-                for &(offset, len) in &requests {
-                    let start = usize::try_from(offset).unwrap();
-                    match (view.bytes(offset, len), content.get(start..start + len)) {
-                        (Ok(bytes), Some(expected)) => {
-                            prop_assert!(bytes == expected, "{offset} + {len}");
-                            let aligned = bytes.as_ptr() as usize % 8 == start % 8;
-                            prop_assert!(aligned || bytes.is_empty());
-                        }
-                        (Ok(bytes), None) => prop_assert!(bytes.is_empty() && len == 0),
-                        (Err(error), expected) => {
-                            prop_assert!(expected.is_none(), "{error}");
-                            let is_internal = matches!(error, Error::Internal { .. });
-                            prop_assert!(is_internal, "{error:?}");
+                for mut view in [file.window(window), file.window_of_reads()] {
+                    for &(offset, len) in &requests {
+                        let start = usize::try_from(offset).unwrap();
+                        match (view.bytes(offset, len), content.get(start..start + len)) {
+                            (Ok(bytes), Some(expected)) => {
+                                prop_assert!(bytes == expected, "{offset} + {len}");
+                                let aligned = bytes.as_ptr() as usize % 8 == start % 8;
+                                prop_assert!(aligned || bytes.is_empty());
+                            }
+                            (Ok(bytes), None) => prop_assert!(bytes.is_empty() && len == 0),
+                            (Err(error), expected) => {
+                                prop_assert!(expected.is_none(), "{error}");
+                                let is_internal = matches!(error, Error::Internal { .. });
+                                prop_assert!(is_internal, "{error:?}");
+                            }
                         }
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn ranges_that_follow_one_another_are_read_ahead_and_others_are_not() {
+        let (_directory, path) = file_of(&pattern(1 << 20));
+        let file = InputFile::open(&path, IoMode::Mmap).unwrap();
+        let held_after = |offsets: &mut dyn Iterator<Item = u64>| {
+            let mut view = file.window_of_reads();
+            offsets.for_each(|offset| assert_eq!(view.bytes(offset, 100).unwrap().len(), 100));
+            view.held_bytes().len()
+        };
+        assert_eq!(held_after(&mut (0..5000).map(|row| row * 104)), MAX_AHEAD);
+        let backwards = held_after(&mut (0..5000).rev().map(|row| row * 104));
+        assert!(backwards < 200, "{backwards}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Bytes in, files out.
 
 pub(crate) mod atomic;
+#[cfg_attr(not(feature = "database"), allow(dead_code))] // only exports write behind
+mod behind;
 pub(crate) mod file;
 pub(crate) mod mmap;
 pub(crate) mod protected;
