@@ -244,9 +244,11 @@ fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> rusqlite::Result<Con
         let cancelled = move || token.is_cancelled();
         connection.progress_handler(STEPS_PER_CHECK, Some(cancelled))?;
     }
+    // One transaction for all: each statement that begins one of its own looks at the first page
+    // again.
     connection.execute_batch(&format!(
         "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
-         PRAGMA cell_size_check = ON; PRAGMA query_only = ON;"
+         PRAGMA cell_size_check = ON; PRAGMA query_only = ON; BEGIN;"
     ))?;
     Ok(connection)
 }
