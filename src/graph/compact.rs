@@ -368,24 +368,39 @@ impl<M: Measure> WithSimd for ChooseIn<'_, '_, '_, M> {
         } = self;
         let first = u32::try_from(kept).unwrap_or(u32::MAX).saturating_add(1);
         let origin = space.origin(0);
+        // Loops, not closures: those are compiled by themselves, without the instructions of `S`.
         order.clear();
-        order.extend((first..space.len()).map(|at| (space.key(simd, &origin, at), at)));
+        for at in first..space.len() {
+            order.push((space.key(simd, &origin, at), at));
+        }
         order.sort_unstable_by(|(a, at), (b, other)| a.total_cmp(b).then(at.cmp(other)));
         chosen.clear();
-        order.retain(|(key, at)| {
+        let mut left_over = 0;
+        for number in 0..order.len() {
+            let Some(&(key, at)) = order.get(number) else {
+                break;
+            };
             if chosen.len() >= free {
-                return false;
+                break;
             }
-            let origin = space.origin(*at);
-            let mut others = (1..first).chain(chosen.iter().copied());
-            let is_shadowed = others.any(|other| space.key(simd, &origin, other) < *key);
+            let origin = space.origin(at);
+            let mut is_shadowed = false;
+            for other in (1..first).chain(chosen.iter().copied()) {
+                if space.key(simd, &origin, other) < key {
+                    is_shadowed = true;
+                    break;
+                }
+            }
             if !is_shadowed {
-                chosen.push(*at);
+                chosen.push(at);
+            } else if let Some(slot) = order.get_mut(left_over) {
+                *slot = (key, at);
+                left_over += 1;
             }
-            is_shadowed
-        });
+        }
         let left = free.saturating_sub(chosen.len());
-        chosen.extend(order.iter().take(left).map(|(_, at)| *at));
+        let left_over = order.iter().take(left_over.min(left));
+        chosen.extend(left_over.map(|(_, at)| *at));
     }
 }
 

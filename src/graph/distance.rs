@@ -151,7 +151,7 @@ pub(crate) trait Term: Copy + Send + Sync + 'static {
 /// Four sums at a time, because an addition takes several cycles to finish but each cycle can
 /// start one.
 #[inline(always)]
-fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let (a_lanes, a_rest) = S::as_simd_f32s(a);
     let (b_lanes, b_rest) = S::as_simd_f32s(b);
     let (a_fours, a_ones) = pulp::as_arrays::<4, _>(a_lanes);
