@@ -24,11 +24,14 @@
 //! Lists depend on the old graph only, never on other new lists. So they can be made in any order
 //! and on any number of threads.
 
+use std::slice;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
 use super::sketch::Sketch;
 use crate::error::Result;
+use crate::io::mmap::prefetch;
 use crate::memory;
 
 /// A graph some of whose nodes are to go, as one thread reads it.
@@ -195,6 +198,8 @@ impl Bridge {
             self.further.clear();
             for node in self.behind.drain(..) {
                 if graph.is_live(node) {
+                    // Looked at when all have been met.
+                    prefetch(slice::from_ref(graph.sketch(node)));
                     self.met.push(node);
                 } else if !self.holes.contains(&node) {
                     let key = sketch_key(self.metric, &own, graph.sketch(node));
