@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 /// Bytes that the thread is given at once.
 const BLOCK: usize = 256 << 10;
 
-/// Blocks that may wait for the thread.
-const WAITING: usize = 3;
+/// Blocks that may wait for the thread: a row group's pages, which come all at once.
+const WAITING: usize = 36;
 
 /// A writer on a thread of its own. What it was given is written after [`WriteBehind::finish`].
 #[derive(Debug)]
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn all_is_written_in_order() {
-        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 20 * BLOCK + 7] {
+        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 50 * BLOCK + 7] {
             let bytes: Vec<u8> = (0..length).map(|byte| (byte / 3) as u8).collect();
             let mut behind = WriteBehind::start(Vec::new()).unwrap();
             for mut part in bytes.chunks(100_001) {
@@ -131,7 +131,7 @@ mod tests {
         for blocks in [0, 1, 9] {
             let mut behind = WriteBehind::start(Full(blocks)).unwrap();
             let mut failed = false;
-            for _ in 0..40 {
+            for _ in 0..2 * WAITING {
                 failed |= behind.write(&[0; BLOCK]).is_err();
             }
             assert!(failed);
