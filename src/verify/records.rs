@@ -60,13 +60,28 @@ pub(crate) fn check(
     Ok(totals)
 }
 
+/// The sum of the squares of all components, which is finite if they are: the largest float's is
+/// 1e77. In lanes, as one sum would wait for each addition.
+fn squares(vector: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let (chunks, rest) = vector.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for (sum, component) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*component) * f64::from(*component);
+        }
+    }
+    let rest = rest.iter().map(|component| f64::from(*component).powi(2));
+    sums.iter().sum::<f64>() + rest.sum::<f64>()
+}
+
 impl Totals {
     fn see_vector(&mut self, id: u64, record: &Level0Record<'_>, findings: &mut Findings) {
-        let not_finite = record
-            .vector
-            .iter()
-            .position(|component| !component.is_finite());
-        if let Some(at) = not_finite {
+        let norm = squares(record.vector).sqrt();
+        if !norm.is_finite() {
+            let components = record.vector.iter();
+            let at = components.take_while(|component| component.is_finite());
+            let at = at.count();
             let kind = if record.links.is_deleted() {
                 &VECTOR_NOT_FINITE_DELETED
             } else {
@@ -78,11 +93,6 @@ impl Totals {
         if record.links.is_deleted() {
             return;
         }
-        let squares = record
-            .vector
-            .iter()
-            .map(|&component| f64::from(component) * f64::from(component));
-        let norm = squares.sum::<f64>().sqrt();
         if (norm - 1.0).abs() <= UNIT_TOLERANCE {
             self.unit += 1;
         } else if norm != 0.0 {
