@@ -1,6 +1,6 @@
 //! Searches of the graph while it is being built.
 
-use pulp::Simd;
+use pulp::{Scalar, Simd, WithSimd};
 
 use super::super::candidate::{ordered, Candidate};
 use super::super::distance::{Measure, Origin, Space};
@@ -47,6 +47,9 @@ impl SearchScratch {
 }
 
 /// The paper's algorithms that read the graph, for one kind of processor and one metric.
+///
+/// Those that are long are functions of their own, which [`Simd::vectorize`] compiles for the
+/// processor: inlined wherever they are called, they took most of the time of compiling the crate.
 #[derive(Clone, Copy)]
 pub(crate) struct Searcher<'s, 'v, S, M> {
     pub(crate) simd: S,
@@ -56,7 +59,7 @@ pub(crate) struct Searcher<'s, 'v, S, M> {
     pub(crate) ef: usize,
 }
 
-impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
+impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
     /// The node where every search starts.
     #[inline(always)]
     pub(crate) fn entry(&self, origin: &Origin<'_>) -> Candidate {
@@ -75,8 +78,73 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
     }
 
     /// Walks to a node that is nearer than all its neighbours on the layer.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn descend(&self, origin: &Origin<'_>, start: Candidate, layer: u8) -> Candidate {
+        self.simd.vectorize(Descend {
+            graph: self.graph(),
+            origin,
+            start,
+            layer,
+        })
+    }
+
+    /// Algorithm 2: leaves the nearest nodes of the layer in the pool, nearest first.
+    ///
+    /// The pool is both the paper's result set and its candidate queue, for a candidate that has
+    /// left the best `ef` would never be expanded. A mark says which have been.
+    #[inline(never)]
+    pub(crate) fn search(
+        &self,
+        scratch: &mut SearchScratch,
+        origin: &Origin<'_>,
+        start: Candidate,
+        layer: u8,
+    ) {
+        self.simd.vectorize(Search {
+            graph: self.graph(),
+            scratch,
+            origin,
+            start,
+            layer,
+        });
+    }
+
+    /// Algorithm 4, without its extensions: of candidates in the order of their distance, chooses
+    /// those that are nearer to the origin than to any chosen before, at most `most`.
+    ///
+    /// With `TRUST`, candidates with a mark are known to be no reason against each other.
+    #[inline(never)]
+    pub(crate) fn choose<const TRUST: bool>(
+        &self,
+        candidates: &[Candidate],
+        most: usize,
+        chosen: &mut Vec<Candidate>,
+    ) {
+        self.simd.vectorize(Choose::<'_, '_, TRUST, M> {
+            graph: self.graph(),
+            candidates,
+            most,
+            chosen,
+        });
+    }
+
+    /// The same for any kind of processor.
+    fn graph(&self) -> Searcher<'s, 'v, Scalar, M> {
+        self.on(Scalar)
+    }
+
+    #[inline(always)]
+    fn on<V: Simd>(&self, simd: V) -> Searcher<'s, 'v, V, M> {
+        Searcher {
+            simd,
+            space: self.space,
+            links: self.links,
+            ef: self.ef,
+        }
+    }
+
+    #[inline(always)]
+    fn descend_inlined(&self, origin: &Origin<'_>, start: Candidate, layer: u8) -> Candidate {
         let mut nearest = start;
         loop {
             let list = self.links.list(nearest.node(), layer);
@@ -95,12 +163,8 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
         }
     }
 
-    /// Algorithm 2: leaves the nearest nodes of the layer in the pool, nearest first.
-    ///
-    /// The pool is both the paper's result set and its candidate queue, for a candidate that has
-    /// left the best `ef` would never be expanded. A mark says which have been.
     #[inline(always)]
-    pub(crate) fn search(
+    fn search_inlined(
         &self,
         scratch: &mut SearchScratch,
         origin: &Origin<'_>,
@@ -166,12 +230,8 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
         }
     }
 
-    /// Algorithm 4, without its extensions: of candidates in the order of their distance, chooses
-    /// those that are nearer to the origin than to any chosen before, at most `most`.
-    ///
-    /// With `TRUST`, candidates with a mark are known to be no reason against each other.
     #[inline(always)]
-    pub(crate) fn choose<const TRUST: bool>(
+    fn choose_inlined<const TRUST: bool>(
         &self,
         candidates: &[Candidate],
         most: usize,
@@ -202,5 +262,57 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
                 chosen.push(*candidate);
             }
         }
+    }
+}
+
+struct Descend<'d, 'v, M> {
+    graph: Searcher<'d, 'v, Scalar, M>,
+    origin: &'d Origin<'d>,
+    start: Candidate,
+    layer: u8,
+}
+
+impl<M: Measure> WithSimd for Descend<'_, '_, M> {
+    type Output = Candidate;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Candidate {
+        let searcher = self.graph.on(simd);
+        searcher.descend_inlined(self.origin, self.start, self.layer)
+    }
+}
+
+struct Search<'d, 'v, M> {
+    graph: Searcher<'d, 'v, Scalar, M>,
+    scratch: &'d mut SearchScratch,
+    origin: &'d Origin<'d>,
+    start: Candidate,
+    layer: u8,
+}
+
+impl<M: Measure> WithSimd for Search<'_, '_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let searcher = self.graph.on(simd);
+        searcher.search_inlined(self.scratch, self.origin, self.start, self.layer);
+    }
+}
+
+struct Choose<'d, 'v, const TRUST: bool, M> {
+    graph: Searcher<'d, 'v, Scalar, M>,
+    candidates: &'d [Candidate],
+    most: usize,
+    chosen: &'d mut Vec<Candidate>,
+}
+
+impl<const TRUST: bool, M: Measure> WithSimd for Choose<'_, '_, TRUST, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let searcher = self.graph.on(simd);
+        searcher.choose_inlined::<TRUST>(self.candidates, self.most, self.chosen);
     }
 }

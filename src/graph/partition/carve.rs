@@ -82,11 +82,12 @@ impl Leaders {
     }
 }
 
-struct Gather<'g, 'v, M> {
-    rows: &'g mut Rows,
-    space: &'g Space<'v, M>,
-    nodes: &'g [u32],
-    centre: Option<u32>,
+/// [Packs](Rows::gather) vectors, in a function of its own: it is too large to be inlined.
+pub(super) struct Gather<'g, 'v, M> {
+    pub(super) rows: &'g mut Rows,
+    pub(super) space: &'g Space<'v, M>,
+    pub(super) nodes: &'g [u32],
+    pub(super) centre: Option<u32>,
 }
 
 impl<M: Measure> WithSimd for Gather<'_, '_, M> {
@@ -119,7 +120,12 @@ impl<M: Measure> WithSimd for Follow<'_, '_, M> {
             .followed
             .chunks_mut(CHUNK.saturating_mul(fan_out.max(1)));
         for (nodes, followed) in self.nodes.chunks(CHUNK).zip(followed) {
-            rows.gather(self.space, nodes, self.leaders.centre)?;
+            simd.vectorize(Gather {
+                rows,
+                space: self.space,
+                nodes,
+                centre: self.leaders.centre,
+            })?;
             multiply::<S, M>(simd, rows, Some(&self.leaders.rows), keys)?;
             for (row, followed) in followed.chunks_mut(fan_out.max(1)).enumerate() {
                 let keys = keys.row_mut(row);

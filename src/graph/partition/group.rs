@@ -9,6 +9,7 @@ use pulp::{Simd, WithSimd};
 
 use super::super::candidate::Candidate;
 use super::super::distance::{Measure, Product, Space, Term};
+use super::carve::Gather;
 use super::pick::{nearest, strike_out};
 use super::product::{Form, Keys, Rows};
 use super::reservoir::Reservoirs;
@@ -60,7 +61,12 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
             picked,
             ends,
         } = scratch;
-        rows.gather(space, nodes, centre::<M>(nodes))?;
+        simd.vectorize(Gather {
+            rows,
+            space,
+            nodes,
+            centre: centre::<M>(nodes),
+        })?;
         let mut precise = !M::Term::EXPANDS;
         if rows.can_multiply() {
             multiply::<S, M>(simd, rows, None, keys)?;

@@ -14,7 +14,9 @@
 //!
 //! The kernel sums any [`Term`]: products for most metrics, absolute differences for Manhattan.
 
-use pulp::Simd;
+use std::marker::PhantomData;
+
+use pulp::{Simd, WithSimd};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::super::distance::{Space, Term};
@@ -312,7 +314,10 @@ impl Keys {
 }
 
 /// The keys of all vectors of a panel to all of another: a line for each of the first.
-#[inline(always)]
+///
+/// A function of its own, which is compiled once for each kind of processor and each term: it is
+/// large, and a call is nothing next to what it does.
+#[inline(never)]
 fn product<S: Simd, T: Term>(
     simd: S,
     a: (&[Line], &Line),
@@ -320,13 +325,39 @@ fn product<S: Simd, T: Term>(
     form: Form,
 ) -> [Line; WIDTH] {
     let mut tile = [Line::ZERO; WIDTH];
-    // As many sums as there are registers for.
-    if S::F32_LANES >= 16 {
-        product_by::<S, T, 8>(simd, a, b, form, &mut tile);
-    } else {
-        product_by::<S, T, 4>(simd, a, b, form, &mut tile);
-    }
+    simd.vectorize(ProductOf {
+        a,
+        b,
+        form,
+        tile: &mut tile,
+        term: PhantomData::<T>,
+    });
     tile
+}
+
+struct ProductOf<'p, T> {
+    a: (&'p [Line], &'p Line),
+    b: (&'p [Line], &'p Line),
+    form: Form,
+    tile: &'p mut [Line; WIDTH],
+    term: PhantomData<T>,
+}
+
+impl<T: Term> WithSimd for ProductOf<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            a, b, form, tile, ..
+        } = self;
+        // As many sums as there are registers for.
+        if S::F32_LANES >= 16 {
+            product_by::<S, T, 8>(simd, a, b, form, tile);
+        } else {
+            product_by::<S, T, 4>(simd, a, b, form, tile);
+        }
+    }
 }
 
 #[inline(always)]
@@ -379,7 +410,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
 
 #[cfg(test)]
 mod tests {
-    use pulp::{Arch, WithSimd};
+    use pulp::Arch;
 
     use super::super::super::distance::{with_space, Measure, Metric, Vectors, WithSpace};
     use super::super::super::random::mix;
