@@ -30,8 +30,10 @@ GRAPHS := benches/graphs/Cargo.toml
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
+# With a test, and so with the features that dependencies have in tests: without it, 26 of them and the
+# library would be compiled once more.
 build: ## Build the library, the command line and the dynamic library, for debugging
-	$(CARGO) build --workspace --locked
+	$(CARGO) build --workspace --locked --lib --bins --test exports
 
 build-release: ## The same, optimised
 	$(CARGO) build --workspace --release --locked

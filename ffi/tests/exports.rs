@@ -15,14 +15,15 @@ use object::{
 use object::{Object, ObjectSymbol};
 
 /// The library, built as this test is: for a test, cargo does not build a library that no Rust
-/// code can link to. The whole workspace is built, as `make build` does, so that the dependencies
-/// have the same features and are not compiled once more.
+/// code can link to. The whole workspace is built, and this test, as `make build` does, so that the
+/// dependencies have the features of tests and are not compiled once more.
 fn library() -> PathBuf {
     let executable = std::env::current_exe().unwrap();
     let profile = executable.ancestors().nth(2).unwrap();
     let mut build = Command::new(env!("CARGO"));
     build
         .args(["build", "--quiet", "--workspace", "--locked"])
+        .args(["--lib", "--bins", "--test", "exports"])
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")
