@@ -26,6 +26,8 @@ pub(super) struct Scratch {
     pub(super) keys: Keys,
     /// Keys of one node, of which some are struck out.
     open: Vec<f32>,
+    /// For each node, a key above which candidates are of no use.
+    bounds: Vec<f32>,
     /// Of all nodes, one after the other.
     picked: Vec<Candidate>,
     /// How many were picked before each node's end.
@@ -58,6 +60,7 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
             rows,
             keys,
             open,
+            bounds,
             picked,
             ends,
         } = scratch;
@@ -83,16 +86,26 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
         let action = "hold the candidates of a group";
         memory::reserve(ends, nodes.len(), action)?;
         memory::reserve(picked, nodes.len().saturating_mul(picks), action)?;
+        memory::reserve(bounds, nodes.len(), action)?;
+        bounds.clear();
+        bounds.extend(nodes.iter().map(|node| reservoirs.bound(*node)));
         if !pick(
             simd,
             (nodes, rows, keys),
-            (picks, precise),
+            (picks, precise, bounds),
             open,
             picked,
             ends,
         ) {
             keys.multiply_with_themselves::<S, M::Term>(simd, rows, sums_of::<M>())?;
-            pick(simd, (nodes, rows, keys), (picks, true), open, picked, ends);
+            pick(
+                simd,
+                (nodes, rows, keys),
+                (picks, true, bounds),
+                open,
+                picked,
+                ends,
+            );
         }
         let mut start = 0;
         for (node, end) in nodes.iter().zip(ends) {
@@ -150,21 +163,28 @@ fn sums_of<M: Measure>() -> Form {
 fn pick<S: Simd>(
     simd: S,
     (nodes, rows, keys): (&[u32], &Rows, &Keys),
-    (picks, precise): (usize, bool),
+    (picks, precise, bounds): (usize, bool, &[f32]),
     open: &mut Vec<f32>,
     picked: &mut Vec<Candidate>,
     ends: &mut Vec<usize>,
 ) -> bool {
     picked.clear();
     ends.clear();
-    for row in 0..nodes.len() {
+    for (row, bound) in bounds.iter().enumerate() {
         open.clear();
         open.extend_from_slice(keys.row(row));
         let mut next = nearest(simd, open);
+        // Where the nearest is precise enough, so are the others, which are no nearer. Nothing that
+        // depends on the other threads, as bounds do, may decide on this.
+        if let Some((key, column)) = next.filter(|_| !precise) {
+            if key < PRECISION * (rows.square(row) + rows.square(column)) {
+                return false;
+            }
+        }
         let mut left = picks;
         while let Some((key, column)) = next {
-            if !precise && key < PRECISION * (rows.square(row) + rows.square(column)) {
-                return false;
+            if key > *bound {
+                break;
             }
             let node = nodes.get(column).copied().unwrap_or_default();
             picked.push(Candidate::new(key, node));

@@ -39,6 +39,17 @@ impl Place {
         high << 32 | middle << 16 | low
     }
 
+    /// The highest key that may be that of this candidate, or of one that sorts before it.
+    #[inline(always)]
+    fn bound(self) -> f32 {
+        if self == Self::EMPTY {
+            return f32::INFINITY;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "17 bits")]
+        let order = (self.bits() >> 31) as u32;
+        Candidate::with_order(order << 15 | 0x7fff, 0).key()
+    }
+
     #[inline(always)]
     pub(super) fn node(self) -> u32 {
         let [low, middle, _] = self.0.map(u32::from);
@@ -84,6 +95,17 @@ impl<'r> Reservoirs<'r> {
                 insert(places, Place::new(*candidate));
             }
         }
+    }
+
+    /// A key above which no candidate of a node is kept. Other threads may only lower it.
+    pub(super) fn bound(&self, node: u32) -> f32 {
+        let node = node as usize;
+        let stripe = self.stripes.get(node / STRIPE).map(lock);
+        let places = stripe.as_ref().and_then(|stripe| {
+            let end = (node % STRIPE).wrapping_add(1).wrapping_mul(self.room);
+            stripe.get(end.wrapping_sub(1))
+        });
+        places.map_or(f32::INFINITY, |last| last.bound())
     }
 
     /// Numbers of the stripes.
@@ -181,6 +203,7 @@ mod tests {
                 for part in candidates.chunks(7) {
                     reservoirs.offer(0, part);
                 }
+                let bound = reservoirs.bound(0);
                 let mut stripe = reservoirs.lock(0).unwrap();
                 let kept: Vec<_> = stripe
                     .iter()
@@ -192,6 +215,15 @@ mod tests {
                 stripe.clear();
                 assert!(stripe.iter().all(|(_, candidates)| candidates.is_empty()));
                 assert!(kept.len() == 1 && kept[0].0 == 0);
+                let is_kept = |candidate: &&Candidate| kept[0].1.contains(&candidate.node());
+                // A node may be kept for the sake of its other, lower key.
+                let keys = candidates.iter().filter(is_kept).map(|kept| (kept.node(), kept.key()));
+                let mut lowest = std::collections::HashMap::new();
+                for (node, key) in keys {
+                    let known: &mut f32 = lowest.entry(node).or_insert(key);
+                    *known = known.min(key);
+                }
+                assert!(lowest.values().all(|key| *key <= bound));
                 kept[0].1.clone()
             };
             let mut sorted = candidates.clone();
