@@ -7,7 +7,7 @@
 //!
 //! Both grow with it and never fall. Many groups come in rounds, each with leaders of its own, so
 //! that the memory of one round is enough. A group that is too large is carved again, which puts
-//! its nodes into more.
+//! its nodes into more. Insertions into the layers above 0 keep half of `ef_construction`.
 
 /// Effort for each group that a node is in.
 const EF_PER_GROUP: usize = 16;
@@ -66,6 +66,12 @@ impl Effort {
                 .max(m0),
         }
     }
+}
+
+/// The `ef_construction` of insertions into the layers above 0. They only lead a search near its end,
+/// and with more they lead it no nearer.
+pub(super) fn above(ef_construction: usize, m: usize) -> usize {
+    (ef_construction / 2).max(m).min(ef_construction)
 }
 
 #[cfg(test)]

@@ -66,7 +66,11 @@ impl WithSpace for Partition<'_> {
             return native.build(space, &equals);
         }
         let links = Links::new(space.len(), native.m, native.m0, native.seed, &equals)?;
-        native.insert(space, &links, &equals, 1, &|_, _| Ok(()))?;
+        let above = Native {
+            ef_construction: effort::above(native.ef_construction, native.m),
+            ..native
+        };
+        above.insert(space, &links, &equals, 1, &|_, _| Ok(()))?;
         Base {
             links: &links,
             nodes: &nodes,
