@@ -2,11 +2,12 @@
 """What the order of the rows, and rows that are equal, do to a graph.
 
     python3 benches/graphs/order.py [--sets line,walk,...] [--orders "in order,shuffled,reversed"]
+                                  [--engines native,partition,hnswlib]
 
-Each data set is built by hnsw-toolbox and by hnswlib 0.8.0, m 16 and ef_construction 200, from the
+Each data set is built by two engines of hnsw-toolbox and by hnswlib 0.8.0, m 16 and ef_construction 200, from the
 same rows in the same order, and searched with 500 queries near its rows. Recall is by distance: a
 neighbour counts when it is no farther than the tenth nearest, so that equal rows stand for each
-other. Columns: recall@10 at ef 50 / 100 of both, and the nodes that no walk on layer 0 finds.
+other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on layer 0 finds.
 """
 
 import argparse
@@ -140,12 +141,13 @@ def recall(found, distances):
     return float((reached <= farthest[:, None] + 1e-6 * (1 + np.abs(farthest[:, None]))).mean())
 
 
-def measure_toolbox(metric, rows, queries, distances, folder):
+def measure_toolbox(engine, metric, rows, queries, distances, folder):
     for name, vectors in [("rows", rows), ("queries", queries)]:
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         pq.write_table(pa.table({"vector": column}), folder / f"{name}.parquet")
     index, answers = folder / "index.hnsw", folder / "answers.parquet"
-    command = [TOOLBOX, "build", folder / "rows.parquet", "-o", index, "--metric", metric, "--quiet"]
+    command = [TOOLBOX, "build", folder / "rows.parquet", "-o", index, "--metric", metric, "--engine", engine,
+               "--quiet"]
     subprocess.run([*command, "--m", str(M), "--ef-construction", str(EF_CONSTRUCTION)],
                    check=True, stdout=subprocess.DEVNULL)
     recalls = []
@@ -178,9 +180,11 @@ def main():
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--orders", default="in order,reversed,shuffled")
     parser.add_argument("--metrics", default="euclidean,cosine")
+    parser.add_argument("--engines", default="native,partition,hnswlib")
     options = parser.parse_args()
-    print("data                                      metric     order      hnsw-toolbox     unreachable"
-          "  hnswlib          unreachable", flush=True)
+    engines = options.engines.split(",")
+    columns = "".join(f"  {engine:<16} unreachable" for engine in engines)
+    print(f"{'data':<41} {'metric':<10} {'order':<9}{columns}", flush=True)
     for name in options.sets.split(","):
         generate, title = SETS[name]
         for metric in options.metrics.split(","):
@@ -197,11 +201,16 @@ def main():
                 }[order]
                 arranged = np.ascontiguousarray(arranged)
                 distances = exact(metric, queries, arranged)
-                with tempfile.TemporaryDirectory() as folder:
-                    ours, lost = measure_toolbox(metric, arranged, queries, distances, Path(folder))
-                theirs, theirs_lost = measure_hnswlib(metric, arranged, queries, distances)
-                print(f"{title:41} {metric:10} {order:9}  {ours[0]:.4f} / {ours[1]:.4f}  {lost:11}"
-                      f"  {theirs[0]:.4f} / {theirs[1]:.4f}  {theirs_lost:11}", flush=True)
+                line = f"{title:<41} {metric:<10} {order:<9}"
+                for engine in engines:
+                    if engine == "hnswlib":
+                        recalls, unreachable = measure_hnswlib(metric, arranged, queries, distances)
+                    else:
+                        with tempfile.TemporaryDirectory() as folder:
+                            recalls, unreachable = measure_toolbox(
+                                engine, metric, arranged, queries, distances, Path(folder))
+                    line += f"  {recalls[0]:.4f} / {recalls[1]:.4f}  {unreachable:11}"
+                print(line, flush=True)
 
 
 if __name__ == "__main__":
