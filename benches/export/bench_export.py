@@ -1,11 +1,12 @@
 """How long an export takes, beside Chroma's own `get()` and beside `cp -r`, and how much memory.
 
-    bench_export.py PATH_OF_HNSW_TOOLBOX [RECORDS [DIMENSION]]
+    bench_export.py PATH_OF_HNSW_TOOLBOX [--record]
 
-Chroma 1.5 makes a persist directory of RECORDS × DIMENSION (100,000 × 384) with documents of 500 bytes and metadata.
-Then, three times in turn: `cp -r` of it; the export of it; and `get(include=[embeddings, documents, metadatas])`, paged
+Chroma 1.5 makes a persist directory of 100,000 × 384 with documents of 500 bytes and metadata.
+Then, five times in turn: `cp -r` of it; the export of it; and `get(include=[embeddings, documents, metadatas])`, paged
 through, each in a process of its own. The median of each is shown, and the peak of resident memory. A larger directory
-is synthetic, of 1,000,000 × 384, and shows memory only; HNSW_TOOLBOX_BENCH_LARGE=0 leaves it out.
+is synthetic, of 1,000,000 × 384, and shows memory only; HNSW_TOOLBOX_BENCH_LARGE=0 leaves it out. With --record the
+figures go into benches/results.json.
 """
 
 import os
@@ -18,8 +19,12 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from report import record  # noqa: E402
+
 PAGE = 5000
-ROUNDS = 3
+RECORDS, DIMENSION = 100_000, 384
+ROUNDS = 5
 
 WRITE = """
 import sys, random, os
@@ -74,13 +79,13 @@ def show(name, runs, base=None):
     wall, processor, memory = (statistics.median(values) for values in zip(*runs))
     ratio = f", {wall / base:.2f} x cp -r" if base else ""
     print(f"{name:<22}{wall:8.2f} s{processor:8.2f} s of processor{memory:8.0f} MiB{ratio}")
-    return wall
+    return {"seconds": round(wall, 2), "processor": round(processor, 2), "mebibytes": round(memory)}
 
 
-def compare(toolbox, directory, records, dimension):
+def compare(toolbox, directory, recorded):
     persist = directory / "persist"
-    subprocess.run([sys.executable, "-c", WRITE, persist, str(records), str(dimension)], check=True)
-    print(f"{records} x {dimension}, {size(persist) / 2**20:.0f} MiB")
+    subprocess.run([sys.executable, "-c", WRITE, persist, str(RECORDS), str(DIMENSION)], check=True)
+    print(f"{RECORDS} x {DIMENSION}, {size(persist) / 2**20:.0f} MiB")
     copies, exports, gets = [], [], []
     for _ in range(ROUNDS):
         copies.append(timed(["cp", "-r", persist, directory / "copy"]))
@@ -88,10 +93,21 @@ def compare(toolbox, directory, records, dimension):
         exports.append(timed([toolbox, "export", persist, "-o", directory / "out", "--quiet"]))
         shutil.rmtree(directory / "out")
         gets.append(timed([sys.executable, "-c", GET, persist, str(PAGE)]))
-    base = show("cp -r", copies)
-    export = show("export", exports, base)
-    get = show("get(), paged", gets, base)
-    print(f"the export takes 1/{get / export:.0f} of the time of get()")
+    copy = show("cp -r", copies)
+    export = show("export", exports, copy["seconds"])
+    get = show("get(), paged", gets, copy["seconds"])
+    print(f"the export takes 1/{get['seconds'] / export['seconds']:.1f} of the time of get()")
+    if recorded:
+        record(
+            "export",
+            f"Export a collection of {RECORDS:,} × {DIMENSION} with documents and metadata: wall time",
+            "make bench-export",
+            [
+                {"name": "hnsw-toolbox export", "ours": True, **export},
+                {"name": "Chroma's get(), paged", **get},
+                {"name": "cp -r", **copy},
+            ],
+        )
 
 
 def large(toolbox, directory):
@@ -104,10 +120,10 @@ def large(toolbox, directory):
     print(f"{records} x {dimension}, {size(persist) / 2**20:.0f} MiB: {memory:.0f} MiB at most, of {limit:.0f} that it may take")
 
 
-def main(toolbox, records=100_000, dimension=384):
+def main(toolbox, *options):
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
-        compare(toolbox, directory, int(records), int(dimension))
+        compare(toolbox, directory, "--record" in options)
         if os.environ.get("HNSW_TOOLBOX_BENCH_LARGE") != "0":
             large(toolbox, directory)
 
