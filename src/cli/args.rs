@@ -1,6 +1,6 @@
 //! The arguments, and how each is explained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
@@ -12,10 +12,14 @@ use hnsw_toolbox::{
 };
 
 use super::named::named;
-use super::stdout::is_stdout;
 
 /// The name of the command.
 pub(super) const NAME: &str = "hnsw-toolbox";
+
+/// Whether an output path stands for standard output. A file of that name is `./-`.
+pub(super) fn is_stdout(output: &Path) -> bool {
+    output.as_os_str() == "-"
+}
 
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
 #[derive(Debug, Parser)]

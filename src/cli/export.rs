@@ -9,13 +9,13 @@ use hnsw_toolbox::{
     ExportedFile,
 };
 
-use super::args::ExportArguments;
+use super::args::{is_stdout, ExportArguments};
 use super::collections::print_findings;
 use super::{answer, check_answerable, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let (persist_dir, output) = (arguments.persist_dir, arguments.output);
-    let streams = stdout::is_stdout(&output);
+    let streams = is_stdout(&output);
     let format = if streams {
         stdout::check(arguments.format, &arguments.work)?;
         ColumnarFormat::ArrowIpc

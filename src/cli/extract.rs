@@ -10,7 +10,7 @@ use hnsw_toolbox::{
     MetadataFrom, RecordRange, Salvage,
 };
 
-use super::args::ExtractArguments;
+use super::args::{is_stdout, ExtractArguments};
 use super::{answer, check_answerable, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         .with_vectors(arguments.vectors)
         .with_io(arguments.io)
         .with_salvage(arguments.salvage.then_some(salvage));
-    let streams = stdout::is_stdout(&arguments.output);
+    let streams = is_stdout(&arguments.output);
     let format = if streams {
         stdout::check(arguments.format, &arguments.work)?;
         ColumnarFormat::ArrowIpc

@@ -1,7 +1,6 @@
 //! `-o -`: records on standard output, as an Arrow IPC stream.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
 
 use hnsw_toolbox::ColumnarFormat;
 
@@ -10,11 +9,6 @@ use super::Failure;
 
 /// Record batches are larger and pass through; this gathers what is between them.
 const BUFFER: usize = 64 << 10;
-
-/// Whether an output path stands for standard output. A file of that name is `./-`.
-pub(super) fn is_stdout(output: &Path) -> bool {
-    output.as_os_str() == "-"
-}
 
 /// Checks, before the work, that a stream is what was asked for, and that standard output can take
 /// it.

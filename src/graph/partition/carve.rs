@@ -11,7 +11,7 @@ use super::super::distance::{Measure, Space};
 use super::super::random::{mix, Random};
 use super::group::{centre, multiply, Scratch};
 use super::pick::nearest;
-use super::product::{Rows, WIDTH};
+use super::product::{Gather, Rows, WIDTH};
 use crate::error::Result;
 use crate::memory;
 
@@ -79,23 +79,6 @@ impl Leaders {
 
     pub(super) fn len(&self) -> usize {
         self.rows.len()
-    }
-}
-
-/// [Packs](Rows::gather) vectors, in a function of its own: it is too large to be inlined.
-pub(super) struct Gather<'g, 'v, M> {
-    pub(super) rows: &'g mut Rows,
-    pub(super) space: &'g Space<'v, M>,
-    pub(super) nodes: &'g [u32],
-    pub(super) centre: Option<u32>,
-}
-
-impl<M: Measure> WithSimd for Gather<'_, '_, M> {
-    type Output = Result<()>;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Result<()> {
-        self.rows.gather(self.space, self.nodes, self.centre)
     }
 }
 

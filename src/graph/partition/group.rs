@@ -9,9 +9,8 @@ use pulp::{Simd, WithSimd};
 
 use super::super::candidate::Candidate;
 use super::super::distance::{Measure, Product, Space, Term};
-use super::carve::Gather;
 use super::pick::{nearest, strike_out};
-use super::product::{Form, Keys, Rows};
+use super::product::{Form, Gather, Keys, Rows};
 use super::reservoir::Reservoirs;
 use crate::error::Result;
 use crate::memory;

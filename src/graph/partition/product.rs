@@ -143,6 +143,23 @@ impl Rows {
     }
 }
 
+/// [Packs](Rows::gather) vectors, in a function of its own: it is too large to be inlined.
+pub(super) struct Gather<'g, 'v, M> {
+    pub(super) rows: &'g mut Rows,
+    pub(super) space: &'g Space<'v, M>,
+    pub(super) nodes: &'g [u32],
+    pub(super) centre: Option<u32>,
+}
+
+impl<M: super::Measure> WithSimd for Gather<'_, '_, M> {
+    type Output = Result<()>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Result<()> {
+        self.rows.gather(self.space, self.nodes, self.centre)
+    }
+}
+
 /// Packs vectors into a panel. Those that are empty leave their places as they are.
 #[inline(always)]
 fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
