@@ -39,7 +39,7 @@ impl Place {
         high << 32 | middle << 16 | low
     }
 
-    /// The highest key that may be that of this candidate, or of one that sorts before it.
+    /// The candidate's key, rounded up, since a place drops its last bits.
     #[inline(always)]
     fn bound(self) -> f32 {
         if self == Self::EMPTY {
