@@ -248,11 +248,22 @@ impl Term for Product {
     }
 }
 
-fn dot_in_f64(a: &[f32], b: &[f32]) -> f64 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum()
+/// In lanes, as one sum would wait for each addition. Finite where all elements are: the product of
+/// the largest floats is 1e77.
+pub(crate) fn dot_in_f64(a: &[f32], b: &[f32]) -> f64 {
+    const LANES: usize = 16;
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += f64::from(*a) * f64::from(*b);
+        }
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum += f64::from(*a) * f64::from(*b);
+    }
+    sums.iter().sum()
 }
 
 #[expect(

@@ -15,7 +15,7 @@ use crate::bits::Bits;
 use crate::chroma::LabelRange;
 use crate::error::{Error, Result};
 use crate::graph::candidate::Candidate;
-use crate::graph::distance::Metric;
+use crate::graph::distance::{dot_in_f64, Metric};
 use crate::graph::exact::measure;
 use crate::graph::file::layout::Connection;
 use crate::graph::file::read::{Layout, List, View};
@@ -545,10 +545,7 @@ impl Checker<'_> {
 
 /// The size of the numbers that cancel each other out in a distance.
 fn scale(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
-    let length = |vector: &[f32]| {
-        let squared = vector.iter().map(|value| f64::from(*value).powi(2));
-        squared.sum::<f64>().sqrt()
-    };
+    let length = |vector: &[f32]| dot_in_f64(vector, vector).sqrt();
     match metric {
         Metric::Cosine => 1.0,
         Metric::DotProduct => 1.0 + length(a) * length(b),

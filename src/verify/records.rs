@@ -11,6 +11,7 @@ use crate::chroma::file_name::{LEVEL0, NORMS};
 use crate::chroma::record::{Level0, Level0Record};
 use crate::chroma::IndexHeader;
 use crate::error::Result;
+use crate::graph::distance::dot_in_f64;
 use crate::io::source::Source;
 use crate::progress::Monitor;
 
@@ -60,28 +61,12 @@ pub(crate) fn check(
     Ok(totals)
 }
 
-/// The sum of the squares of all components, which is finite if they are: the largest float's is
-/// 1e77. In lanes, as one sum would wait for each addition.
-fn squares(vector: &[f32]) -> f64 {
-    const LANES: usize = 16;
-    let (chunks, rest) = vector.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for chunk in chunks {
-        for (sum, component) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(*component) * f64::from(*component);
-        }
-    }
-    let rest = rest.iter().map(|component| f64::from(*component).powi(2));
-    sums.iter().sum::<f64>() + rest.sum::<f64>()
-}
-
 impl Totals {
     fn see_vector(&mut self, id: u64, record: &Level0Record<'_>, findings: &mut Findings) {
-        let norm = squares(record.vector).sqrt();
+        let norm = dot_in_f64(record.vector, record.vector).sqrt();
         if !norm.is_finite() {
-            let components = record.vector.iter();
-            let at = components.take_while(|component| component.is_finite());
-            let at = at.count();
+            let finite = record.vector.iter().take_while(|one| one.is_finite());
+            let at = finite.count();
             let kind = if record.links.is_deleted() {
                 &VECTOR_NOT_FINITE_DELETED
             } else {
