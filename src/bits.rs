@@ -54,6 +54,15 @@ impl Bits {
         before
     }
 
+    pub(crate) fn remove(&mut self, at: u64) {
+        let word = usize::try_from(at / 64)
+            .ok()
+            .and_then(|word| self.0.get_mut(word));
+        if let Some(word) = word {
+            *word &= !(1 << (at % 64));
+        }
+    }
+
     /// Number of bits that are set.
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()

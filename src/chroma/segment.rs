@@ -363,10 +363,11 @@ impl Segment {
         self.files.read_level0(self.layout, self.count)
     }
 
-    /// Reads records in no order: holds little more than one of them.
+    /// Reads records in no order of which neighbours are asked for at about the same time.
     #[cfg(feature = "database")]
-    pub(crate) fn level0_for_lookups(&self) -> Result<Level0<FileWindow<'_>>> {
-        self.files.read_level0_for_lookups(self.layout, self.count)
+    pub(crate) fn level0_for_neighbours(&self) -> Result<Level0<FileWindow<'_>>> {
+        let window = self.files.level0.require()?.window_for_neighbours()?;
+        self.files.level0_in(window, self.layout, self.count)
     }
 
     /// Reads norms. Fails when there is not one for each record.

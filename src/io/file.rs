@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use zerocopy::IntoBytes;
 
+use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::io::mmap::{check_headroom, Map};
 use crate::io::source::{outside, Source};
@@ -36,8 +37,11 @@ const LARGE_WINDOW: usize = 1 << 20;
 /// it is small compared with the memory that an extraction may take.
 pub(crate) const WINDOW: usize = 4 << 20;
 
-/// The most that is read ahead of requests that follow one another, in bytes.
-const MAX_AHEAD: usize = 64 << 10;
+/// What a system makes resident of a map around the page that is asked for, in bytes.
+const TOUCHED: u64 = 64 << 10;
+
+/// The most that a window for neighbours makes resident, in such parts: 16 MiB.
+const MOST_TOUCHED: usize = 256;
 
 /// The least that a lookup reads, in bytes: a page of most file systems.
 const LOOKUP_WINDOW: usize = 4 << 10;
@@ -256,20 +260,31 @@ impl InputFile {
             file: self,
             mode: self.access.mode,
             size: self.access.window(bytes),
-            reads_ahead: false,
+            touched: None,
             start: 0,
             held: Held::Nothing,
         }
     }
 
-    /// A window for short ranges in any order, which is read in either mode: a map for each would
-    /// take ten times as long. It holds one of them and nothing else, but for ranges that follow one
-    /// another: then it grows.
+    /// A window for short ranges far from one another, which is read in either mode: a map for each
+    /// would take ten times as long. It holds one of them and nothing else.
     pub(crate) fn window_of_reads(&self) -> FileWindow<'_> {
         FileWindow {
             mode: IoMode::Read,
-            reads_ahead: true,
             ..self.window(0)
+        }
+    }
+
+    /// A window for short ranges in no order of which those that are asked for at about the same
+    /// time are near one another: a map of the whole file, given back whenever 16 MiB are resident.
+    #[cfg(any(test, feature = "database"))]
+    pub(crate) fn window_for_neighbours(&self) -> Result<FileWindow<'_>> {
+        match self.access.mode {
+            IoMode::Mmap => Ok(FileWindow {
+                touched: Some(Touched::of(self.len())?),
+                ..self.window(usize::MAX)
+            }),
+            IoMode::Read => Ok(self.window_of_reads()),
         }
     }
 
@@ -326,6 +341,44 @@ impl InputFile {
     }
 }
 
+/// The parts of a map that were asked for.
+#[derive(Debug)]
+struct Touched {
+    parts: Bits,
+    /// The same.
+    list: Vec<u64>,
+}
+
+impl Touched {
+    #[cfg(any(test, feature = "database"))]
+    fn of(len: u64) -> Result<Self> {
+        Ok(Self {
+            parts: Bits::with_len(len.div_ceil(TOUCHED))?,
+            list: memory::with_capacity(MOST_TOUCHED, "count the parts of a map")?,
+        })
+    }
+
+    /// Notes that a range is asked for. Returns false when the map has to be given back for it.
+    fn has_room(&mut self, offset: u64, len: usize) -> bool {
+        let end = offset.saturating_add(len as u64);
+        let mut has_room = true;
+        for part in offset / TOUCHED..end.div_ceil(TOUCHED) {
+            if self.parts.insert(part) {
+                continue;
+            }
+            if self.list.len() == MOST_TOUCHED {
+                for part in self.list.drain(..) {
+                    self.parts.remove(part);
+                }
+                has_room = false;
+                self.parts.insert(part);
+            }
+            self.list.push(part);
+        }
+        has_room
+    }
+}
+
 #[derive(Debug)]
 enum Held {
     Nothing,
@@ -343,8 +396,8 @@ pub(crate) struct FileWindow<'f> {
     file: &'f InputFile,
     mode: IoMode,
     size: usize,
-    /// Whether more is read as long as each request begins where the last ones ended.
-    reads_ahead: bool,
+    /// What of a map is resident, where that is bounded.
+    touched: Option<Touched>,
     /// Offset in the file of the first byte held.
     start: u64,
     held: Held,
@@ -358,6 +411,11 @@ impl Source for FileWindow<'_> {
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         if len == 0 {
             return Ok(&[]);
+        }
+        if let Some(touched) = &mut self.touched {
+            if !touched.has_room(offset, len) {
+                self.held = Held::Nothing;
+            }
         }
         if !self.holds(offset, len) {
             self.load(offset, len)?;
@@ -390,24 +448,10 @@ impl FileWindow<'_> {
             .is_some_and(|end| end <= held)
     }
 
-    /// What to read ahead, in bytes, where a request for `len` at `offset` is not held.
-    fn ahead(&self, offset: u64, len: usize) -> usize {
-        let held = self.held_bytes().len();
-        let follows = offset
-            .checked_sub(self.start)
-            .is_some_and(|distance| distance <= held.saturating_add(len) as u64);
-        if self.reads_ahead && follows {
-            held.saturating_mul(2).min(MAX_AHEAD)
-        } else {
-            0
-        }
-    }
-
     fn load(&mut self, offset: u64, len: usize) -> Result<()> {
         let input = self.file;
         let missing = || outside(offset, len, input.len());
-        let window = self.size.max(self.ahead(offset, len));
-        let window = u64::try_from(window).unwrap_or(u64::MAX);
+        let window = u64::try_from(self.size).unwrap_or(u64::MAX);
         let start = match self.mode {
             _ if window >= input.len() => 0,
             IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
@@ -565,7 +609,12 @@ mod tests {
             let requests: Vec<_> = requests.collect();
             for mode in MODES {
                 let file = InputFile::open(&path, mode).unwrap();
-                for mut view in [file.window(window), file.window_of_reads()] {
+                let views = [
+                    file.window(window),
+                    file.window_of_reads(),
+                    file.window_for_neighbours().unwrap(),
+                ];
+                for mut view in views {
                     for &(offset, len) in &requests {
                         let start = usize::try_from(offset).unwrap();
                         match (view.bytes(offset, len), content.get(start..start + len)) {
@@ -588,17 +637,28 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_follow_one_another_are_read_ahead_and_others_are_not() {
-        let (_directory, path) = file_of(&pattern(1 << 20));
+    fn a_map_for_neighbours_is_given_back_when_much_of_it_was_asked_for() {
+        let length = 2 * MOST_TOUCHED as u64 * TOUCHED;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        File::create(&path).unwrap().set_len(length).unwrap();
         let file = InputFile::open(&path, IoMode::Mmap).unwrap();
-        let held_after = |offsets: &mut dyn Iterator<Item = u64>| {
-            let mut view = file.window_of_reads();
-            offsets.for_each(|offset| assert_eq!(view.bytes(offset, 100).unwrap().len(), 100));
-            view.held_bytes().len()
-        };
-        assert_eq!(held_after(&mut (0..5000).map(|row| row * 104)), MAX_AHEAD);
-        let backwards = held_after(&mut (0..5000).rev().map(|row| row * 104));
-        assert!(backwards < 200, "{backwards}");
+        let mut view = file.window_for_neighbours().unwrap();
+        let touched = |view: &FileWindow<'_>| view.touched.as_ref().unwrap().list.len();
+        let mut most = 0;
+        for part in (0..length / TOUCHED).flat_map(|part| [part, part]) {
+            view.bytes(part * TOUCHED, 8).unwrap();
+            most = most.max(touched(&view));
+        }
+        assert_eq!(most, MOST_TOUCHED);
+        // From one part into the next, the first of which was asked for.
+        view.bytes(0, 8).unwrap();
+        assert_eq!(touched(&view), 1);
+        view.bytes(TOUCHED - 4, 8).unwrap();
+        assert_eq!(touched(&view), 2);
+        let all = usize::try_from(length).unwrap();
+        assert_eq!(view.bytes(0, all).unwrap().len(), all);
+        assert!(touched(&view) <= MOST_TOUCHED);
     }
 
     #[test]

@@ -277,8 +277,9 @@ pub(crate) struct VectorReader<'b> {
 impl<'b> VectorReader<'b> {
     pub(crate) fn new(records: &'b Records, multiply: bool) -> Result<Self> {
         Ok(Self {
-            // Chroma's own order is that of neither the ids nor the database.
-            level0: records.segment.level0_for_lookups()?,
+            // Records that were added together are near one another in the index as they are in the
+            // database, but not in its order.
+            level0: records.segment.level0_for_neighbours()?,
             norms: match multiply {
                 true => records.segment.files().read_norms()?,
                 false => None,
