@@ -6,7 +6,7 @@ use super::base::VectorReader;
 use super::{Index, Location, Origin, Packed, Plan};
 use crate::chroma::database::catalog::Space;
 use crate::chroma::database::queue::{Operation, QueueReader, Stored};
-use crate::chroma::database::records::{Record, RecordReader};
+use crate::chroma::database::records::{Record, RecordReader, RECORDS_AT_ONCE};
 use crate::chroma::metadata::Texts;
 use crate::error::Result;
 use crate::progress::Monitor;
@@ -108,24 +108,27 @@ impl Plan {
 
         if let Some(mut reader) = RecordReader::new(origin.database)? {
             let mut names = None;
-            for row in &self.rows {
-                monitor.check()?;
-                if !reader.read(row.rowid, &mut record, monitor)? {
-                    let names = match &mut names {
-                        Some(names) => names,
-                        None => names.insert(unreadable_ids(origin, monitor)?),
-                    };
-                    let Some(name) = names.remove(&row.rowid) else {
-                        outcome.damaged_ids += 1;
-                        continue;
-                    };
-                    record.id = name;
+            for rows in self.rows.chunks(RECORDS_AT_ONCE) {
+                reader.read_ahead(rows.iter().map(|row| row.rowid))?;
+                for row in rows {
+                    monitor.check()?;
+                    if !reader.read(row.rowid, &mut record, monitor)? {
+                        let names = match &mut names {
+                            Some(names) => names,
+                            None => names.insert(unreadable_ids(origin, monitor)?),
+                        };
+                        let Some(name) = names.remove(&row.rowid) else {
+                            outcome.damaged_ids += 1;
+                            continue;
+                        };
+                        record.id = name;
+                    }
+                    if !self.lag.is_empty() {
+                        let fingerprint = self.fingerprinter.of(&record.id);
+                        texts.apply(self.lag.group(fingerprint), 0, &mut record)?;
+                    }
+                    emit(&record, row.vector, &mut outcome)?;
                 }
-                if !self.lag.is_empty() {
-                    let fingerprint = self.fingerprinter.of(&record.id);
-                    texts.apply(self.lag.group(fingerprint), 0, &mut record)?;
-                }
-                emit(&record, row.vector, &mut outcome)?;
             }
             outcome.damaged_texts = reader.damaged_texts;
         }

@@ -315,7 +315,7 @@ impl Reader<'_> {
         let mut all = BTreeMap::<String, Map>::new();
         self.each(table, &columns, |row| {
             if let (Some(owner), Some(key), Some(value)) =
-                (text(row, 1), text(row, 2), super::records::value(row, 3))
+                (text(row, 1), text(row, 2), super::values::value(row, 3))
             {
                 all.entry(owner).or_default().insert(key, value);
             }

@@ -17,6 +17,7 @@ pub(crate) mod queue;
 pub(crate) mod records;
 mod scan;
 pub(crate) mod seq_id;
+mod values;
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;

@@ -1,13 +1,13 @@
 //! `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 
-use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
 use super::seq_id::SeqId;
+use super::values::{ValueReader, BYTES_AHEAD};
 use super::{text, text_ref, Damage, Database};
 use crate::chroma::metadata::{Texts, Value};
 use crate::error::Result;
@@ -26,28 +26,6 @@ const ENTRY_MIN: u64 = 6;
 
 /// Rows visited between two looks at the cancel token.
 const ROWS_PER_CHECK: u32 = 1024;
-
-/// The first of the columns for strings, integers, floats and booleans that is not NULL.
-pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
-    if let Some(text) = text(row, first_column) {
-        return Some(Value::Text(text));
-    }
-    let mut numbers = [first_column + 1, first_column + 2, first_column + 3]
-        .into_iter()
-        .map(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
-    let (int, float, bool) = (numbers.next()?, numbers.next()?, numbers.next()?);
-    match (int, float, bool) {
-        (ValueRef::Integer(value), ..) => Some(Value::Int(value)),
-        (_, ValueRef::Real(value), _) => Some(Value::Float(value)),
-        // A float without a fraction may be kept as an integer in the file; SQLite turns it back.
-        (_, ValueRef::Integer(value), _) => {
-            #[allow(clippy::cast_precision_loss)] // the column is declared REAL
-            Some(Value::Float(value as f64))
-        }
-        (_, _, ValueRef::Integer(value)) => Some(Value::Bool(value != 0)),
-        _ => None,
-    }
-}
 
 /// Records of each metadata segment, from the table.
 #[derive(Debug, Default)]
@@ -297,15 +275,40 @@ impl Record {
     }
 }
 
+/// Records that are read with one statement, where they are not large.
+pub(crate) const RECORDS_AT_ONCE: usize = 64;
+
+/// Rowids among which one record is looked for by reading them all.
+const SPARSE: usize = 4;
+
 /// Reads records by rowid.
 #[derive(Debug)]
 pub(crate) struct RecordReader<'d> {
     database: &'d Database,
     head: Statement<'d>,
+    heads: Statement<'d>,
+    /// By rowid, of records that will be asked for.
+    ahead: VecDeque<(i64, Head)>,
     values: Option<ValueReader<'d>>,
     lists: Option<ValueReader<'d>>,
     /// Records whose document and metadata cannot be read, or not all of them.
     pub(crate) damaged_texts: u64,
+}
+
+#[derive(Debug)]
+struct Head {
+    id: String,
+    seq_id: Option<u64>,
+}
+
+impl Head {
+    /// From the columns of [`HEAD`].
+    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: text(row, 0).unwrap_or_default(),
+            seq_id: SeqId::decode(row.get_ref(1)?).map(|seq_id| seq_id.value),
+        })
+    }
 }
 
 impl<'d> RecordReader<'d> {
@@ -317,6 +320,11 @@ impl<'d> RecordReader<'d> {
         Ok(Some(Self {
             database,
             head: database.prepare(&format!("{HEAD} WHERE rowid = ?1"))?,
+            heads: database.prepare(&format!(
+                "SELECT embedding_id, seq_id, rowid FROM {TABLE} \
+                 WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid"
+            ))?,
+            ahead: VecDeque::new(),
             values: ValueReader::new(database, VALUES)?,
             lists: match database.is_empty(LISTS)? {
                 true => None,
@@ -324,6 +332,63 @@ impl<'d> RecordReader<'d> {
             },
             damaged_texts: 0,
         }))
+    }
+
+    /// Reads records that will be asked for next, in this order, which is that of the rowids: a
+    /// statement for each takes longer.
+    pub(crate) fn read_ahead(
+        &mut self,
+        mut rowids: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator,
+    ) -> Result<()> {
+        self.ahead.clear();
+        let most = rowids.len().saturating_mul(SPARSE) as u64;
+        let (Some(first), Some(last)) = (rowids.next(), rowids.next_back()) else {
+            return Ok(());
+        };
+        if last.abs_diff(first) >= most {
+            return Ok(());
+        }
+        let database = self.database;
+        let mut rows = self
+            .heads
+            .query([first, last])
+            .map_err(|error| database.failed(error))?;
+        let mut bytes = 0;
+        while bytes < BYTES_AHEAD {
+            match rows.next() {
+                Ok(Some(row)) => {
+                    let head = Head::of(row).map_err(|error| database.failed(error))?;
+                    bytes += head.id.len();
+                    if let Some(rowid) = super::integer(row, 2) {
+                        self.ahead.push_back((rowid, head));
+                    }
+                }
+                Ok(None) => break,
+                // A record that is asked for in vain is looked for by itself.
+                Err(error) if database.is_damage(&error) => break,
+                Err(error) => return Err(database.failed(error)),
+            }
+        }
+        for values in [&mut self.values, &mut self.lists].into_iter().flatten() {
+            values.read_ahead(first, last)?;
+        }
+        Ok(())
+    }
+
+    /// The head of a record, unless it cannot be read.
+    fn head(&mut self, rowid: i64) -> Result<Option<Head>> {
+        while self.ahead.front().is_some_and(|head| head.0 <= rowid) {
+            match self.ahead.pop_front() {
+                Some((of, head)) if of == rowid => return Ok(Some(head)),
+                _ => {}
+            }
+        }
+        match self.head.query_row([rowid], Head::of) {
+            Ok(head) => Ok(Some(head)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(error) if self.database.is_damage(&error) => Ok(None),
+            Err(error) => Err(self.database.failed(error)),
+        }
     }
 
     /// Reads a record into `record`; says whether its id could be read.
@@ -334,19 +399,12 @@ impl<'d> RecordReader<'d> {
         monitor: &Monitor<'_>,
     ) -> Result<bool> {
         record.clear();
-        let head = self.head.query_row([rowid], |row| {
-            if let ValueRef::Text(id) = row.get_ref(0)? {
-                record.id.push_str(&super::utf8(id));
-            }
-            record.seq_id = SeqId::decode(row.get_ref(1)?).map(|seq_id| seq_id.value);
-            Ok(())
-        });
-        let has_id = match head {
-            Ok(()) => true,
-            Err(rusqlite::Error::QueryReturnedNoRows) => false,
-            Err(error) if self.database.is_damage(&error) => false,
-            Err(error) => return Err(self.database.failed(error)),
-        };
+        let head = self.head(rowid)?;
+        let has_id = head.is_some();
+        if let Some(head) = head {
+            record.id = head.id;
+            record.seq_id = head.seq_id;
+        }
         let texts = &mut record.texts;
         let mut is_whole = true;
         if let Some(values) = &mut self.values {
@@ -395,163 +453,6 @@ impl<'d> SeqIdReader<'d> {
             // Whoever asks is reading the ids of all records at this moment.
             Err(error) if self.database.note_damage(&error) => Ok(None),
             Err(error) => Err(self.database.failed(error)),
-        }
-    }
-}
-
-/// Reads the rows of a record in a table of values.
-#[derive(Debug)]
-struct ValueReader<'d> {
-    database: &'d Database,
-    table: &'static str,
-    by_id: Statement<'d>,
-    by_rowid: Statement<'d>,
-    /// The rows of one record, in memory that the next one uses again.
-    found: Vec<(String, Option<Value>)>,
-    /// Whether the table's index can be used.
-    has_index: bool,
-    /// Read when the table's index is damaged or turns out to be: 16 bytes for each row.
-    rowids: Option<Rowids>,
-}
-
-/// Where the rows of each record are, from the table itself.
-#[derive(Debug)]
-struct Rowids {
-    /// The record's rowid, and the row's, in order.
-    pairs: Vec<(i64, i64)>,
-    damage: Damage,
-}
-
-impl<'d> ValueReader<'d> {
-    fn new(database: &'d Database, table: &'static str) -> Result<Option<Self>> {
-        if !database.has_table(table) {
-            return Ok(None);
-        }
-        let bool_value = database.column_or_null(table, "bool_value");
-        let columns = format!("key, string_value, int_value, float_value, {bool_value}");
-        let select = format!("SELECT {columns} FROM {table}");
-        Ok(Some(Self {
-            database,
-            table,
-            // The order of the index over both tables, in which a list keeps its own.
-            by_id: database.prepare(&format!("{select} WHERE id = ?1 ORDER BY key, rowid"))?,
-            by_rowid: database.prepare(&format!("{select} WHERE rowid = ?1"))?,
-            found: Vec::new(),
-            rowids: None,
-            has_index: database.index_has_all(table)?,
-        }))
-    }
-
-    /// Visits the keys and values of a record. Returns whether all could be read.
-    fn each(
-        &mut self,
-        record: i64,
-        monitor: &Monitor<'_>,
-        mut visit: impl FnMut(String, Option<Value>),
-    ) -> Result<bool> {
-        let database = self.database;
-        // Kept until all are there, so that after a damaged page none is visited twice.
-        let found = &mut self.found;
-        if self.has_index && read_values(database, &mut self.by_id, record, found)? {
-            for (key, value) in found.drain(..) {
-                visit(key, value);
-            }
-            return Ok(true);
-        }
-        found.clear();
-        let rowids = match &mut self.rowids {
-            Some(rowids) => rowids,
-            None => {
-                let rowids = Rowids::read(database, self.table, monitor)?;
-                self.rowids.insert(rowids)
-            }
-        };
-        let first = rowids.pairs.partition_point(|pair| pair.0 < record);
-        let pairs = rowids.pairs.get(first..).unwrap_or_default();
-        let mut is_whole = rowids.damage.is_none();
-        for (_, rowid) in pairs.iter().take_while(|pair| pair.0 == record) {
-            is_whole &= read_values(database, &mut self.by_rowid, *rowid, found)?;
-        }
-        for (key, value) in found.drain(..) {
-            visit(key, value);
-        }
-        Ok(is_whole)
-    }
-}
-
-/// Appends the rows that a statement gives. Returns whether all could be read.
-fn read_values(
-    database: &Database,
-    statement: &mut Statement<'_>,
-    argument: i64,
-    found: &mut Vec<(String, Option<Value>)>,
-) -> Result<bool> {
-    let mut rows = statement
-        .query([argument])
-        .map_err(|error| database.failed(error))?;
-    loop {
-        match rows.next() {
-            Ok(Some(row)) => {
-                if let Some(key) = text_ref(row, 0) {
-                    found.push((key.into_owned(), value(row, 1)));
-                }
-            }
-            Ok(None) => return Ok(true),
-            Err(error) if database.is_damage(&error) => return Ok(false),
-            Err(error) => return Err(database.failed(error)),
-        }
-    }
-}
-
-impl Rowids {
-    fn read(database: &Database, table: &'static str, monitor: &Monitor<'_>) -> Result<Self> {
-        let mut pairs = Vec::new();
-        let all = (i64::MIN, i64::MAX);
-        let damage = database.scan(table, "id", all, monitor, |rowid, row| {
-            if let Some(record) = super::integer(row, 1) {
-                memory::reserve(
-                    &mut pairs,
-                    1,
-                    "hold where the values of a damaged table are",
-                )?;
-                pairs.push((record, rowid));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        pairs.sort_unstable();
-        Ok(Self { pairs, damage })
-    }
-}
-
-impl Database {
-    /// Whether the index of a table has as many rows as the table, where both can be read.
-    fn index_has_all(&self, table: &str) -> Result<bool> {
-        let count = |how: &str| -> Result<Option<i64>> {
-            // The index is smaller, so that SQLite counts there unless it is told not to.
-            let mut statement = self.prepare(&format!("SELECT count(*) FROM {table} {how}"))?;
-            match statement.query_row([], |row| row.get(0)) {
-                Ok(count) => Ok(Some(count)),
-                Err(error) if self.is_damage(&error) => Ok(None),
-                Err(error) => Err(self.failed(error)),
-            }
-        };
-        Ok(match (count("")?, count("NOT INDEXED")?) {
-            (Some(indexed), Some(rows)) => indexed == rows,
-            (indexed, _) => indexed.is_some(),
-        })
-    }
-
-    fn is_empty(&self, table: &str) -> Result<bool> {
-        if !self.has_table(table) {
-            return Ok(true);
-        }
-        let exists = self
-            .prepare(&format!("SELECT 1 FROM {table} LIMIT 1"))?
-            .exists([]);
-        match exists {
-            Ok(exists) => Ok(!exists),
-            Err(error) if self.is_damage(&error) => Ok(false),
-            Err(error) => Err(self.failed(error)),
         }
     }
 }

@@ -94,6 +94,50 @@ fn poisoned_watermarks_are_repaired_and_reported() {
     }
 }
 
+/// Several records are read with one statement where their rowids are near one another.
+#[test]
+fn records_are_read_wherever_they_are_and_however_large() {
+    for name in PERSIST_FIXTURES {
+        let fixture = PersistFixture::unpack(name);
+        let (_, before) = export(&fixture.dir(), "articles");
+        let database = open(&fixture);
+        database.pragma_update(None, "foreign_keys", "off").unwrap();
+        let records = database
+            .query_row("SELECT max(id) FROM embeddings", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .unwrap();
+        // Near one another at first, far from one another then.
+        let update = |table: &str| {
+            let moved = format!("UPDATE {table} SET id = -(id * id + {records})");
+            database.execute(&moved, []).unwrap();
+            let back = format!("UPDATE {table} SET id = -id");
+            database.execute(&back, []).unwrap();
+        };
+        update("embeddings");
+        update("embedding_metadata");
+        if name.starts_with("1.5") {
+            update("embedding_metadata_array");
+        }
+        let (_, moved) = export(&fixture.dir(), "articles");
+        assert_eq!(moved, before, "{name}");
+
+        let set = "UPDATE embedding_metadata SET string_value = ?1 \
+                   WHERE key = 'chroma:document' AND id % 3 = ?2";
+        for (remainder, bytes) in [(0, 100_000), (1, 300_000)] {
+            let text = "ä".repeat(bytes / 2);
+            database.execute(set, params![text, remainder]).unwrap();
+        }
+        let (_, large) = export(&fixture.dir(), "articles");
+        let is_large = |cell: &Cell| matches!(cell, Cell::Utf8(text) if text.len() >= 100_000);
+        let documents = large.column("document");
+        assert!(documents.iter().filter(|cell| is_large(cell)).count() > 20);
+        for column in ["id", "vector", "metadata"] {
+            assert_eq!(large.column(column), before.column(column), "{name}");
+        }
+    }
+}
+
 #[test]
 fn sequence_numbers_of_both_forms_may_be_in_one_column() {
     for name in PERSIST_FIXTURES {

@@ -1,0 +1,291 @@
+//! `embedding_metadata` and `embedding_metadata_array`: the keys and values of records.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, Statement};
+
+use super::{text, Damage, Database};
+use crate::chroma::metadata::Value;
+use crate::error::Result;
+use crate::memory;
+use crate::progress::Monitor;
+
+/// The first of the columns for strings, integers, floats and booleans that is not NULL.
+pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
+    if let Some(text) = text(row, first_column) {
+        return Some(Value::Text(text));
+    }
+    let number = |column| row.get_ref(first_column + column).ok();
+    if let Some(ValueRef::Integer(value)) = number(1) {
+        return Some(Value::Int(value));
+    }
+    match number(2) {
+        Some(ValueRef::Real(value)) => return Some(Value::Float(value)),
+        // A float without a fraction may be kept as an integer in the file; SQLite turns it back.
+        Some(ValueRef::Integer(value)) => {
+            #[allow(clippy::cast_precision_loss)] // the column is declared REAL
+            return Some(Value::Float(value as f64));
+        }
+        _ => {}
+    }
+    match number(3) {
+        Some(ValueRef::Integer(value)) => Some(Value::Bool(value != 0)),
+        _ => None,
+    }
+}
+
+/// Where the statement over several records has the record's rowid.
+const RECORD: usize = 5;
+
+/// Bytes of texts after which no further record is read ahead.
+pub(super) const BYTES_AHEAD: usize = 256 << 10;
+
+/// Reads the rows of a record in a table of values.
+#[derive(Debug)]
+pub(super) struct ValueReader<'d> {
+    database: &'d Database,
+    table: &'static str,
+    by_id: Statement<'d>,
+    by_ids: Statement<'d>,
+    ahead: Ahead,
+    by_rowid: Statement<'d>,
+    /// The rows of one record, in memory that the next one uses again.
+    found: Vec<(String, Option<Value>)>,
+    /// Whether the table's index can be used.
+    has_index: bool,
+    /// Read when the table's index is damaged or turns out to be: 16 bytes for each row.
+    rowids: Option<Rowids>,
+}
+
+/// The rows of several records, read with one statement.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// The first and the last record of which all rows are there.
+    records: Option<(i64, i64)>,
+    /// The record, the key and the value of each, by record.
+    rows: VecDeque<(i64, String, Option<Value>)>,
+}
+
+/// Where the rows of each record are, from the table itself.
+#[derive(Debug)]
+struct Rowids {
+    /// The record's rowid, and the row's, in order.
+    pairs: Vec<(i64, i64)>,
+    damage: Damage,
+}
+
+impl<'d> ValueReader<'d> {
+    pub(super) fn new(database: &'d Database, table: &'static str) -> Result<Option<Self>> {
+        if !database.has_table(table) {
+            return Ok(None);
+        }
+        let bool_value = database.column_or_null(table, "bool_value");
+        let columns = format!("key, string_value, int_value, float_value, {bool_value}");
+        let select = format!("SELECT {columns} FROM {table}");
+        Ok(Some(Self {
+            database,
+            table,
+            // The order of the index over both tables, in which a list keeps its own.
+            by_id: database.prepare(&format!("{select} WHERE id = ?1 ORDER BY key, rowid"))?,
+            by_ids: database.prepare(&format!(
+                "SELECT {columns}, id FROM {table} WHERE id BETWEEN ?1 AND ?2 \
+                 ORDER BY id, key, rowid"
+            ))?,
+            ahead: Ahead::default(),
+            by_rowid: database.prepare(&format!("{select} WHERE rowid = ?1"))?,
+            found: Vec::new(),
+            rowids: None,
+            has_index: database.index_has_all(table)?,
+        }))
+    }
+
+    /// Reads the rows of the records from `first` to `last`, or of the first of them if they are
+    /// large. Where that fails, each record's rows are looked for when it is asked for.
+    pub(super) fn read_ahead(&mut self, first: i64, last: i64) -> Result<()> {
+        self.ahead.clear();
+        if !self.has_index {
+            return Ok(());
+        }
+        match self.read_range(first, last)? {
+            Some(end) => self.ahead.records = Some((first, end)),
+            None => self.ahead.clear(),
+        }
+        Ok(())
+    }
+
+    /// Returns the last record of which all rows are there, or nothing for a damaged table.
+    fn read_range(&mut self, first: i64, last: i64) -> Result<Option<i64>> {
+        let database = self.database;
+        let mut rows = self
+            .by_ids
+            .query([first, last])
+            .map_err(|error| database.failed(error))?;
+        let mut bytes = 0;
+        let mut current = first;
+        loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(Some(last)),
+                Err(error) if database.is_damage(&error) => return Ok(None),
+                Err(error) => return Err(database.failed(error)),
+            };
+            match super::integer(row, RECORD) {
+                Some(record) if record > current && bytes >= BYTES_AHEAD => {
+                    return Ok(Some(current));
+                }
+                Some(record) if record >= current => current = record,
+                _ => return Ok(None),
+            }
+            if let Some((key, value)) = key_and_value(row) {
+                bytes += key.len();
+                if let Some(Value::Text(text)) = &value {
+                    bytes += text.len();
+                }
+                self.ahead.rows.push_back((current, key, value));
+            }
+        }
+    }
+
+    /// Visits the keys and values of a record. Returns whether all could be read.
+    pub(super) fn each(
+        &mut self,
+        record: i64,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(String, Option<Value>),
+    ) -> Result<bool> {
+        if self.ahead.take(record, &mut visit) {
+            return Ok(true);
+        }
+        let database = self.database;
+        // Kept until all are there, so that after a damaged page none is visited twice.
+        let found = &mut self.found;
+        if self.has_index && read_values(database, &mut self.by_id, record, found)? {
+            for (key, value) in found.drain(..) {
+                visit(key, value);
+            }
+            return Ok(true);
+        }
+        found.clear();
+        let rowids = match &mut self.rowids {
+            Some(rowids) => rowids,
+            None => {
+                let rowids = Rowids::read(database, self.table, monitor)?;
+                self.rowids.insert(rowids)
+            }
+        };
+        let first = rowids.pairs.partition_point(|pair| pair.0 < record);
+        let pairs = rowids.pairs.get(first..).unwrap_or_default();
+        let mut is_whole = rowids.damage.is_none();
+        for (_, rowid) in pairs.iter().take_while(|pair| pair.0 == record) {
+            is_whole &= read_values(database, &mut self.by_rowid, *rowid, found)?;
+        }
+        for (key, value) in found.drain(..) {
+            visit(key, value);
+        }
+        Ok(is_whole)
+    }
+}
+
+/// Appends the rows that a statement gives. Returns whether all could be read.
+fn read_values(
+    database: &Database,
+    statement: &mut Statement<'_>,
+    argument: i64,
+    found: &mut Vec<(String, Option<Value>)>,
+) -> Result<bool> {
+    let mut rows = statement
+        .query([argument])
+        .map_err(|error| database.failed(error))?;
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => found.extend(key_and_value(row)),
+            Ok(None) => return Ok(true),
+            Err(error) if database.is_damage(&error) => return Ok(false),
+            Err(error) => return Err(database.failed(error)),
+        }
+    }
+}
+
+impl Ahead {
+    fn clear(&mut self) {
+        self.records = None;
+        self.rows.clear();
+    }
+
+    /// Visits the rows of a record, and forgets those of it and of the records before it. Returns
+    /// false where they are not there.
+    fn take(&mut self, record: i64, visit: &mut impl FnMut(String, Option<Value>)) -> bool {
+        let end = match self.records {
+            Some((first, end)) if (first..=end).contains(&record) => end,
+            _ => return false,
+        };
+        self.records = record.checked_add(1).map(|next| (next, end));
+        while self.rows.front().is_some_and(|row| row.0 <= record) {
+            match self.rows.pop_front() {
+                Some((of, key, value)) if of == record => visit(key, value),
+                _ => {}
+            }
+        }
+        true
+    }
+}
+
+/// Of a row of a table of values that begins with its key.
+fn key_and_value(row: &Row<'_>) -> Option<(String, Option<Value>)> {
+    text(row, 0).map(|key| (key, value(row, 1)))
+}
+
+impl Rowids {
+    fn read(database: &Database, table: &'static str, monitor: &Monitor<'_>) -> Result<Self> {
+        let mut pairs = Vec::new();
+        let all = (i64::MIN, i64::MAX);
+        let damage = database.scan(table, "id", all, monitor, |rowid, row| {
+            if let Some(record) = super::integer(row, 1) {
+                memory::reserve(
+                    &mut pairs,
+                    1,
+                    "hold where the values of a damaged table are",
+                )?;
+                pairs.push((record, rowid));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        pairs.sort_unstable();
+        Ok(Self { pairs, damage })
+    }
+}
+
+impl Database {
+    /// Whether the index of a table has as many rows as the table, where both can be read.
+    fn index_has_all(&self, table: &str) -> Result<bool> {
+        let count = |how: &str| -> Result<Option<i64>> {
+            // The index is smaller, so that SQLite counts there unless it is told not to.
+            let mut statement = self.prepare(&format!("SELECT count(*) FROM {table} {how}"))?;
+            match statement.query_row([], |row| row.get(0)) {
+                Ok(count) => Ok(Some(count)),
+                Err(error) if self.is_damage(&error) => Ok(None),
+                Err(error) => Err(self.failed(error)),
+            }
+        };
+        Ok(match (count("")?, count("NOT INDEXED")?) {
+            (Some(indexed), Some(rows)) => indexed == rows,
+            (indexed, _) => indexed.is_some(),
+        })
+    }
+
+    pub(super) fn is_empty(&self, table: &str) -> Result<bool> {
+        if !self.has_table(table) {
+            return Ok(true);
+        }
+        let exists = self
+            .prepare(&format!("SELECT 1 FROM {table} LIMIT 1"))?
+            .exists([]);
+        match exists {
+            Ok(exists) => Ok(!exists),
+            Err(error) if self.is_damage(&error) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
