@@ -365,9 +365,10 @@ impl WithSimd for InverseLengths<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let vectors = self.vectors;
-        let all = (0..vectors.len()).map(|node| inverse_length(simd, vectors.get(node)));
-        self.lengths.extend(all);
+        for node in 0..self.vectors.len() {
+            self.lengths
+                .push(inverse_length(simd, self.vectors.get(node)));
+        }
     }
 }
 

@@ -120,18 +120,19 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
             if M::SCALED {
                 let vectors = tile.chunks_exact(dimension);
                 memory::reserve(&mut inverses, vectors.len(), "hold the lengths of vectors")?;
-                inverses.extend(vectors.map(|vector| inverse_length(simd, vector)));
+                for vector in vectors {
+                    inverses.push(inverse_length(simd, vector));
+                }
             }
             let queries = exact.queries.chunks(group);
             for (queries, nearest) in queries.zip(exact.nearest.chunks_mut(QUERIES_AT_ONCE)) {
                 let queries = Group::new(queries, dimension);
-                let inverse_lengths = queries.0.map(|query| {
-                    if M::SCALED {
-                        inverse_length(simd, query)
-                    } else {
-                        1.0
+                let mut inverse_lengths = [1.0; QUERIES_AT_ONCE];
+                if M::SCALED {
+                    for (inverse, query) in inverse_lengths.iter_mut().zip(queries.0) {
+                        *inverse = inverse_length(simd, query);
                     }
-                });
+                }
                 let mut row = 0u32;
                 for pair in tile.chunks(VECTORS_AT_ONCE.saturating_mul(dimension)) {
                     let vectors = Pair::new(pair, dimension);
@@ -269,38 +270,56 @@ impl<'p> Pair<'p> {
     }
 }
 
+/// The sums of each query with each vector.
+type Sums<T> = [[T; VECTORS_AT_ONCE]; QUERIES_AT_ONCE];
+
 /// The sum of each query with each vector, all of one length.
+///
+/// There is no closure in it: one would be compiled without the instructions of `simd`.
 #[inline(always)]
 fn sums_of<S: Simd, T: Term>(
     simd: S,
     queries: [&[f32]; QUERIES_AT_ONCE],
     vectors: [&[f32]; VECTORS_AT_ONCE],
-) -> [[f32; VECTORS_AT_ONCE]; QUERIES_AT_ONCE] {
-    let zero = simd.splat_f32s(0.0);
-    let mut sums = [[zero; VECTORS_AT_ONCE]; QUERIES_AT_ONCE];
+) -> Sums<f32> {
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS_AT_ONCE]; QUERIES_AT_ONCE];
     let [a, b, c, d] = queries.map(S::as_simd_f32s);
     let [x, y] = vectors.map(S::as_simd_f32s);
-    let add = |sums: &mut [[S::f32s; VECTORS_AT_ONCE]; QUERIES_AT_ONCE], queries, vectors| {
-        let vectors: [S::f32s; VECTORS_AT_ONCE] = vectors;
-        let queries: [S::f32s; QUERIES_AT_ONCE] = queries;
-        for (sums, query) in sums.iter_mut().zip(queries) {
-            for (sum, vector) in sums.iter_mut().zip(vectors) {
-                *sum = T::add(simd, *sum, query, vector);
-            }
-        }
-    };
     let queries = a.0.iter().zip(b.0).zip(c.0.iter().zip(d.0));
     let vectors = x.0.iter().zip(y.0);
     for (((a, b), (c, d)), (x, y)) in queries.zip(vectors) {
-        add(&mut sums, [*a, *b, *c, *d], [*x, *y]);
+        add::<S, T>(simd, &mut sums, [*a, *b, *c, *d], [*x, *y]);
     }
     if !x.1.is_empty() {
-        let load = |rest| simd.partial_load_f32s(rest);
-        add(
-            &mut sums,
-            [a.1, b.1, c.1, d.1].map(load),
-            [x.1, y.1].map(load),
-        );
+        let [a, b, c, d] = [a.1, b.1, c.1, d.1];
+        let queries = [
+            simd.partial_load_f32s(a),
+            simd.partial_load_f32s(b),
+            simd.partial_load_f32s(c),
+            simd.partial_load_f32s(d),
+        ];
+        let vectors = [simd.partial_load_f32s(x.1), simd.partial_load_f32s(y.1)];
+        add::<S, T>(simd, &mut sums, queries, vectors);
     }
-    sums.map(|sums| sums.map(|sum| simd.reduce_sum_f32s(sum)))
+    let mut totals = [[0.0; VECTORS_AT_ONCE]; QUERIES_AT_ONCE];
+    for (totals, sums) in totals.iter_mut().zip(sums) {
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            *total = simd.reduce_sum_f32s(sum);
+        }
+    }
+    totals
+}
+
+#[inline(always)]
+fn add<S: Simd, T: Term>(
+    simd: S,
+    sums: &mut Sums<S::f32s>,
+    queries: [S::f32s; QUERIES_AT_ONCE],
+    vectors: [S::f32s; VECTORS_AT_ONCE],
+) {
+    for (sums, query) in sums.iter_mut().zip(queries) {
+        for (sum, vector) in sums.iter_mut().zip(vectors) {
+            *sum = T::add(simd, *sum, query, vector);
+        }
+    }
 }
