@@ -20,8 +20,9 @@ use crate::io::mmap::prefetch;
 use crate::io::source::Source;
 use crate::memory;
 
-/// Bounds the bytes of vectors that are on their way into the caches at a time.
-const PREFETCHED: usize = 64 << 10;
+/// Bounds the bytes of vectors that are on their way into the caches at a time. With 64 KiB, requests
+/// wait for one another: searches took 7 % longer on a Xeon.
+const PREFETCHED: usize = 12 << 10;
 
 /// Connections that are read at once. A list of a sound file has fewer.
 const CONNECTIONS_AT_ONCE: usize = 1024;
