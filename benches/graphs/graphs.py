@@ -21,7 +21,7 @@ Unreachable: nodes that no walk on layer 0 from the entry point finds.
 With --record the figures of each table go into benches/results.json, which `make bench-report` draws.
 
 With --search, searches are measured instead: this library's of the file that native has built, with a
-map; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
+map and loaded; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
 values of ef, turn by turn, and for the recall that hnswlib has at each of its own the queries a second
 are interpolated. Queries a second are those of the processor time that a thread takes, which other
 work on the machine changes less than the time that passes; the latter is printed too.
@@ -284,7 +284,8 @@ def compare_searches(options):
                 run(program, "build", "native", metric, "2", str(dimension), folder / "base.f32", index)
             for threads in map(int, options.threads.split(",")):
                 efs = [str(ef) for ef in SEARCH_EFS]
-                searchers = ["toolbox", "hnswlib"] + ["fast_hnsw"] * (threads == 1)
+                ours, others = ["toolbox", "loaded"], ["hnswlib"] + ["fast_hnsw"] * (threads == 1)
+                searchers = ours + others
                 curves = {searcher: {} for searcher in searchers}
                 for _ in range(options.repeat):
                     for searcher in searchers:
@@ -312,13 +313,13 @@ def compare_searches(options):
                         f"  {1e6 / curves[searcher][ef]['cpu_micros'] * threads:>10.0f}"
                         f"  {1e6 / curves[searcher][ef]['micros']:>12.0f}"
                         for searcher in searchers))
-                for other in searchers[1:]:
+                for own, other in ((own, other) for other in others for own in ours):
                     ratios = []
                     for point in curves[other].values():
-                        own = interpolated(curves["toolbox"], point["recall"], "cpu_micros")
-                        if own is not None and point["recall"] > 0.8:
-                            ratios.append((point["recall"], point["cpu_micros"] / own))
-                    print(f"queries a second at equal recall, toolbox : {other}  "
+                        time = interpolated(curves[own], point["recall"], "cpu_micros")
+                        if time is not None and point["recall"] > 0.8:
+                            ratios.append((point["recall"], point["cpu_micros"] / time))
+                    print(f"queries a second at equal recall, {own} : {other}  "
                           + "  ".join(f"{ratio:.2f} at {recall:.4f}" for recall, ratio in sorted(ratios)),
                           flush=True)
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! ENGINE is native, partition, hnsw_rs or fast_hnsw; METRIC one of the library's five; always m 16 and
-//! ef_construction 200. SEARCHER is toolbox, which maps the file and knows the truth itself, or
+//! ef_construction 200. SEARCHER is toolbox, which maps the file, loaded, which reads it into memory, or
 //! fast_hnsw, which loads it and uses one thread. TRUTH holds the ten nearest of each query.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -75,8 +75,18 @@ fn main() {
             Path::new(out),
             seed.first().map(|seed| seed.parse().unwrap()),
         ),
-        ["search", "toolbox", metric, threads, _, index, queries, _, efs @ ..] => {
-            search_mapped(metric, threads.parse().unwrap(), index, &read(queries), efs);
+        ["search", searcher @ ("toolbox" | "loaded"), metric, threads, _, index, queries, _, efs @ ..] =>
+        {
+            let options = OpenOptions::default()
+                .with_metric(metric.parse::<Metric>().unwrap())
+                .with_load(*searcher == "loaded");
+            search_file(
+                &options,
+                threads.parse().unwrap(),
+                index,
+                &read(queries),
+                efs,
+            );
         }
         ["search", "fast_hnsw", metric, "1", dimension, index, queries, truth, efs @ ..] => {
             let dimension = dimension.parse().unwrap();
@@ -165,16 +175,22 @@ fn build_fast_hnsw<D: Distance>(metric: D, dimension: usize, base: &[f32], out: 
     graph
 }
 
-fn search_mapped(metric: &str, threads: usize, index: &str, queries: &[f32], efs: &[&str]) {
+fn search_file(options: &OpenOptions, threads: usize, index: &str, queries: &[f32], efs: &[&str]) {
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let start = Instant::now();
-    let options = OpenOptions::default().with_metric(metric.parse::<Metric>().unwrap());
-    let index = HnswIndex::open(index, &options).unwrap();
+    let index = HnswIndex::open(index, options).unwrap();
     let open = start.elapsed().as_secs_f64();
     let mut fields = vec![format!("\"open\": {open:.6}")];
-    for ef in efs {
-        let ef = ef.parse().unwrap();
+    let efs: Vec<usize> = efs.iter().map(|ef| ef.parse().unwrap()).collect();
+    let recall_options = RecallOptions::default()
+        .with_k(K)
+        .with_efs(efs)
+        .with_threads(threads);
+    let sample = RecallQueries::Vectors(queries);
+    let report = measure_recall(&index, &sample, &recall_options, &Monitor::default()).unwrap();
+    for row in report.rows {
+        let ef = row.ef;
         // The searches alone, for their processor time, which is counted in hundredths of a second.
         let search = || index.search_batch(queries, K, ef, Some(threads)).unwrap();
         search();
@@ -186,14 +202,6 @@ fn search_mapped(metric: &str, threads: usize, index: &str, queries: &[f32], efs
         }
         let cpu = (cpu_seconds() - before) / turns;
         let wall = start.elapsed().as_secs_f64() / turns;
-        let recall_options = RecallOptions::default()
-            .with_k(K)
-            .with_efs([ef])
-            .with_threads(threads);
-        let queries = RecallQueries::Vectors(queries);
-        let report =
-            measure_recall(&index, &queries, &recall_options, &Monitor::default()).unwrap();
-        let row = report.rows[0];
         fields.push(result(
             ef,
             row.recall,
