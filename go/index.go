@@ -29,6 +29,7 @@ type openRequest struct {
 	IndexPath string         `json:"index_path"`
 	Metric    DistanceMetric `json:"metric,omitempty"`
 	IO        IOMode         `json:"io,omitempty"`
+	Load      bool           `json:"load,omitempty"`
 }
 
 // WithMetric gives the metric that the index was built for. It is needed when the file does not
@@ -42,7 +43,15 @@ func WithIO(mode IOMode) OpenOption {
 	return func(r *openRequest) { r.IO = mode }
 }
 
-// OpenIndex opens a .hnsw index for searching. It takes a moment, however large the index is.
+// WithLoad reads the whole file into memory when it is opened. That takes as much memory as the file
+// has bytes, and a moment for each gigabyte. Searches are faster then, and whatever happens to the
+// file does not matter.
+func WithLoad() OpenOption {
+	return func(r *openRequest) { r.Load = true }
+}
+
+// OpenIndex opens a .hnsw index for searching. Unless it is to be loaded, that takes a moment,
+// however large the index is.
 //
 // The index is of use until its Close, or the library's: [Close] closes all indexes.
 func OpenIndex(path string, opts ...OpenOption) (_ *Index, err error) {

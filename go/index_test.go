@@ -43,8 +43,8 @@ func buildIndex(t testing.TB, metric DistanceMetric) (string, map[uint64][]float
 
 func TestEveryVectorIsFoundUnderItsOwnLabel(t *testing.T) {
 	path, vectors := buildIndex(t, DistanceMetricEuclidean)
-	for _, mode := range []IOMode{IOModeMmap, IOModeRead} {
-		index, err := OpenIndex(path, WithIO(mode), WithMetric(DistanceMetricEuclidean))
+	for way, how := range []OpenOption{WithIO(IOModeMmap), WithIO(IOModeRead), WithLoad()} {
+		index, err := OpenIndex(path, how, WithMetric(DistanceMetricEuclidean))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestEveryVectorIsFoundUnderItsOwnLabel(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(found) != 2 || found[0].Label != label || found[0].Distance != 0 || found[1].Distance < 0 {
-				t.Fatalf("%s: label %d: found %v", mode, label, found)
+				t.Fatalf("opened in way %d: label %d: found %v", way, label, found)
 			}
 			queries, labels = append(queries, vector), append(labels, label)
 		}
@@ -69,7 +69,7 @@ func TestEveryVectorIsFoundUnderItsOwnLabel(t *testing.T) {
 		}
 		for i, found := range batch {
 			if len(found) != 2 || found[0].Label != labels[i] {
-				t.Fatalf("%s: label %d: found %v", mode, labels[i], found)
+				t.Fatalf("opened in way %d: label %d: found %v", way, labels[i], found)
 			}
 		}
 		// As many as there are, however many are asked for.

@@ -1,7 +1,8 @@
 //! Searching a `.hnsw` index.
 //!
-//! An index is opened in a time that does not depend on its size, and nothing of it is copied: a
-//! search reads the pages that it walks over, from a map or with positioned reads. What it needs
+//! An index is opened in a time that does not depend on its size, and nothing of it is copied unless
+//! that is asked for: a search reads the pages that it walks over, from a map or with positioned
+//! reads. What it needs
 //! in addition, a byte a node and a few candidates, is kept for the next search. Any number of
 //! threads may search one index at once.
 
@@ -38,11 +39,16 @@ pub struct OpenOptions {
     pub metric: Option<Metric>,
     /// How the file is read. A map is several times as fast.
     pub io: IoMode,
+    /// Read the whole file into memory when it is opened, however it would be read otherwise. That
+    /// takes as much memory as the file has bytes, and a moment for each gigabyte. Searches are
+    /// faster then, by an eighth on Linux, and whatever happens to the file does not matter.
+    pub load: bool,
 }
 
 setters!(OpenOptions {
     with_metric(metric: impl Into<Option<Metric>>),
     with_io(io: IoMode),
+    with_load(load: bool),
 });
 
 /// A vector of the index, and how far it is from a query.
@@ -59,7 +65,8 @@ pub struct Neighbour {
 /// An open `.hnsw` index.
 ///
 /// The file may be renamed, replaced or deleted while it is open, but not written to or, when it is
-/// mapped, truncated: the operating system then kills the process (see [`IoMode`]).
+/// mapped, truncated: the operating system then kills the process (see [`IoMode`]). What was
+/// [loaded](OpenOptions::load) needs the file no more.
 #[derive(Debug)]
 pub struct HnswIndex {
     file: InputFile,
@@ -85,8 +92,10 @@ impl HnswIndex {
         let path = path.as_ref();
         let file = InputFile::open(path, options.io)?;
         let map = match options.io {
-            IoMode::Mmap if file.len() > 0 => Some(file.map()?),
-            _ => None,
+            _ if file.len() == 0 => None,
+            _ if options.load => Some(file.load()?),
+            IoMode::Mmap => Some(file.map()?),
+            IoMode::Read => None,
         };
         let layout = match &map {
             Some(map) => Layout::read(&mut &**map, path)?,

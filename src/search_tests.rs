@@ -72,8 +72,13 @@ fn build(data: &[f32], dimension: usize, engine: Engine, metric: Metric) -> Buil
     }
 }
 
-fn modes() -> [OpenOptions; 2] {
-    [IoMode::Mmap, IoMode::Read].map(|io| OpenOptions::default().with_io(io))
+fn modes() -> [OpenOptions; 3] {
+    let mapped = OpenOptions::default();
+    [
+        mapped.clone(),
+        mapped.clone().with_io(IoMode::Read),
+        mapped.with_load(true),
+    ]
 }
 
 /// Smooth data, noise, and noise of few different vectors.

@@ -382,12 +382,13 @@ pub extern "C" fn hnsw_toolbox_token_free(token: u64) -> bool {
     boundary!(false, token::release(token))
 }
 
-/// Opens a .hnsw index for searching. Nothing of it is loaded: it takes a moment, however large the
-/// index is.
+/// Opens a .hnsw index for searching. Unless that is asked for, nothing of it is loaded: it takes a
+/// moment, however large the index is.
 ///
 ///     {"index_path": "/data/index.hnsw",               required
 ///      "metric": null,                                 needed when the file does not state it
-///      "io": "mmap"}                                   or "read"
+///      "io": "mmap",                                   or "read"
+///      "load": false}                                  read all of it into memory now: faster searches
 ///
 /// Returns its number, which is never 0 and never used again; or 0, and
 /// hnsw_toolbox_get_last_error on the same thread says why. The string is as for

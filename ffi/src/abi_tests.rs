@@ -778,8 +778,9 @@ fn open_index(directory: &TempDir, more: &Value) -> u64 {
 #[test]
 fn an_open_index_is_searched_into_the_arrays_of_the_caller() {
     let directory = TempDir::new().unwrap();
-    for io in ["mmap", "read"] {
-        let index = open_index(&directory, &json!({"io": io, "metric": "euclidean"}));
+    for (io, load) in [("mmap", false), ("read", false), ("read", true)] {
+        let options = json!({"io": io, "load": load, "metric": "euclidean"});
+        let index = open_index(&directory, &options);
         assert_ne!(index, 0, "{:?}", last_error());
         let (mut vectors, mut dimension) = (0, 0);
         assert!(unsafe { hnsw_toolbox_index_shape(index, &raw mut vectors, &raw mut dimension) });

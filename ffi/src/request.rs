@@ -308,11 +308,12 @@ pub(crate) fn repair(request: &str) -> Result<String> {
 
 /// Opens the index of a request, and returns its number.
 pub(crate) fn open_index(request: &str) -> Result<u64> {
-    let fields = Fields::parse(request, &["index_path", "metric", "io"])?;
+    let fields = Fields::parse(request, &["index_path", "metric", "io", "load"])?;
     let path = fields.path("index_path")?;
     let mut options = OpenOptions::default();
     fields.optional_name("metric", &mut options.metric)?;
     fields.name("io", &mut options.io)?;
+    fields.flag("load", &mut options.load)?;
     Ok(index::register(HnswIndex::open(path, &options)?))
 }
 

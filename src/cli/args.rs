@@ -445,6 +445,10 @@ pub(super) struct SearchArguments {
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
+    /// Read the whole index into memory first: faster searches, for as much memory as it has bytes.
+    #[arg(long)]
+    pub(super) load: bool,
+
     #[command(flatten)]
     pub(super) work: WorkArguments,
 }
@@ -486,6 +490,10 @@ pub(super) struct RecallArguments {
     /// How the index is read: mmap or read.
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
+
+    /// Read the whole index into memory first: faster searches, for as much memory as it has bytes.
+    #[arg(long)]
+    pub(super) load: bool,
 
     #[command(flatten)]
     pub(super) work: WorkArguments,

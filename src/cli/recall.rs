@@ -21,7 +21,8 @@ pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<Ex
     };
     let open = OpenOptions::default()
         .with_metric(arguments.metric)
-        .with_io(arguments.io);
+        .with_io(arguments.io)
+        .with_load(arguments.load);
     let options = RecallOptions::default()
         .with_k(arguments.k)
         .with_efs(arguments.ef)

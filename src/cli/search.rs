@@ -25,7 +25,8 @@ pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<Ex
         .with_metric(arguments.metric)
         .with_queries_format(format(arguments.queries_format, &queries, "--queries")?)
         .with_threads(arguments.threads)
-        .with_io(arguments.io);
+        .with_io(arguments.io)
+        .with_load(arguments.load);
     let mut paths = vec![("INDEX", &*index), ("--queries", &*queries)];
     paths.extend(output.as_deref().map(|output| ("OUT", output)));
     check_answerable(&arguments.work.answer, &paths)?;

@@ -303,6 +303,12 @@ impl InputFile {
         Map::new(&self.file, 0, len).map_err(Error::io(&self.path, "map into memory"))
     }
 
+    /// All of the file, in memory of its own: what happens to the file afterwards does not matter.
+    pub(crate) fn load(&self) -> Result<Map> {
+        let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
+        Map::filled(len, |bytes| self.read_at(bytes, 0)).map_err(|error| error.in_file(&self.path))
+    }
+
     /// Reads `bytes.len()` bytes at `offset`, whatever the access: for many short ranges in no
     /// order, of which a map would hold ever more.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {

@@ -45,6 +45,8 @@ pub struct SearchOptions {
     pub threads: Option<usize>,
     /// How the index and the queries are read.
     pub io: IoMode,
+    /// Read the whole index into memory first: see [`OpenOptions::load`].
+    pub load: bool,
 }
 
 impl Default for SearchOptions {
@@ -58,6 +60,7 @@ impl Default for SearchOptions {
             batch_size: 1024,
             threads: None,
             io: IoMode::default(),
+            load: false,
         }
     }
 }
@@ -71,6 +74,7 @@ setters!(SearchOptions {
     with_batch_size(batch_size: usize),
     with_threads(threads: impl Into<Option<usize>>),
     with_io(io: IoMode),
+    with_load(load: bool),
 });
 
 /// What was searched for, and how much was found.
@@ -177,7 +181,8 @@ fn search_each(
     check_batch_size(options.batch_size)?;
     let open = OpenOptions::default()
         .with_metric(options.metric)
-        .with_io(options.io);
+        .with_io(options.io)
+        .with_load(options.load);
     let index = HnswIndex::open(path, &open)?;
     let read = ReadOptions {
         format: options.queries_format,
