@@ -161,14 +161,20 @@ impl<M: super::Measure> WithSimd for Gather<'_, '_, M> {
 }
 
 /// Packs vectors into a panel. Those that are empty leave their places as they are.
+///
+/// Like what it calls, without closures: one that is not inlined is compiled without the
+/// instructions of the processor.
 #[inline(always)]
 fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
     for (block, eight) in vectors.as_chunks::<TILE>().0.iter().enumerate() {
-        let parts = eight.map(<[f32]>::as_chunks::<TILE>);
+        let mut wholes: [&[[f32; TILE]]; TILE] = [&[]; TILE];
+        let mut rests: [&[f32]; TILE] = [&[]; TILE];
+        for ((vector, whole), rest) in eight.iter().zip(&mut wholes).zip(&mut rests) {
+            (*whole, *rest) = vector.as_chunks::<TILE>();
+        }
         let (whole, rest) = panel.as_chunks_mut::<TILE>();
         for (number, lines) in whole.iter_mut().enumerate() {
-            let tile = parts.map(|(whole, _)| whole.get(number).copied().unwrap_or_default());
-            for (line, column) in lines.iter_mut().zip(transposed(&tile)) {
+            for (line, column) in lines.iter_mut().zip(transposed(&wholes, number)) {
                 if let Some(slots) = line.0.as_chunks_mut::<TILE>().0.get_mut(block) {
                     *slots = column;
                 }
@@ -176,18 +182,30 @@ fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
         }
         for (at, line) in rest.iter_mut().enumerate() {
             if let Some(slots) = line.0.as_chunks_mut::<TILE>().0.get_mut(block) {
-                *slots = parts.map(|(_, rest)| rest.get(at).copied().unwrap_or_default());
+                for (slot, rest) in slots.iter_mut().zip(rests) {
+                    *slot = rest.get(at).copied().unwrap_or_default();
+                }
             }
         }
     }
 }
 
+/// Eight columns of eight rows, of which `number` counts.
 #[inline(always)]
-fn transposed(tile: &[[f32; TILE]; TILE]) -> [[f32; TILE]; TILE] {
-    std::array::from_fn(|column| {
-        tile.each_ref()
-            .map(|row| row.get(column).copied().unwrap_or_default())
-    })
+fn transposed(rows: &[&[[f32; TILE]]; TILE], number: usize) -> [[f32; TILE]; TILE] {
+    let mut tile = [[0.0; TILE]; TILE];
+    for (slots, row) in tile.iter_mut().zip(rows) {
+        if let Some(elements) = row.get(number) {
+            *slots = *elements;
+        }
+    }
+    let mut columns = [[0.0; TILE]; TILE];
+    for (at, column) in columns.iter_mut().enumerate() {
+        for (slot, row) in column.iter_mut().zip(&tile) {
+            *slot = row.get(at).copied().unwrap_or_default();
+        }
+    }
+    columns
 }
 
 /// The keys of some vectors to others: a row of each of the first, padded with infinity.
@@ -299,11 +317,13 @@ impl Keys {
             return;
         };
         for (block, rows) in tile.as_chunks::<TILE>().0.iter().enumerate() {
-            let rows = rows.each_ref().map(|Line(row)| row.as_chunks::<TILE>().0);
+            let mut parts: [&[[f32; TILE]]; TILE] = [&[]; TILE];
+            for (part, Line(row)) in parts.iter_mut().zip(rows) {
+                *part = row.as_chunks::<TILE>().0;
+            }
             let mut lines = lines.iter_mut().skip(column).step_by(self.width.max(1));
             for number in 0..WIDTH / TILE {
-                let small = rows.map(|row| row.get(number).copied().unwrap_or_default());
-                for (keys, line) in transposed(&small).into_iter().zip(&mut lines) {
+                for (keys, line) in transposed(&parts, number).into_iter().zip(&mut lines) {
                     if let Some(slots) = line.0.as_chunks_mut::<TILE>().0.get_mut(block) {
                         *slots = keys;
                     }
