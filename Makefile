@@ -32,8 +32,8 @@ GRAPHS := benches/graphs/Cargo.toml
 
 # With a test, and so with the features that dependencies have in tests: without it, 26 of them and the
 # library would be compiled once more.
-build: ## Build the library, the command line and the dynamic library, for debugging
-	$(CARGO) build --workspace --locked --lib --bins --test exports
+build: ## Build the library, the command line and the dynamic library, as tests use them
+	$(CARGO) build --workspace --profile test --locked --lib --bins --test exports
 
 build-release: ## The same, optimised
 	$(CARGO) build --workspace --release --locked

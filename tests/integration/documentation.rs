@@ -65,7 +65,7 @@ fn run_commands(page: &str) {
     let mut commands = 0;
     for line in blocks(&read(page), "sh").into_iter().flatten() {
         let line = line.split(" #").next().unwrap().trim();
-        let ours = ["hnsw-toolbox ", "cargo run --release -- "];
+        let ours = ["hnsw-toolbox ", "cargo run -- "];
         match ours.iter().find_map(|prefix| line.strip_prefix(prefix)) {
             Some(arguments) => run(arguments),
             None => assert!(["", "make test"].contains(&line), "{page}: {line}"),
