@@ -54,13 +54,8 @@ impl Bits {
         before
     }
 
-    pub(crate) fn remove(&mut self, at: u64) {
-        let word = usize::try_from(at / 64)
-            .ok()
-            .and_then(|word| self.0.get_mut(word));
-        if let Some(word) = word {
-            *word &= !(1 << (at % 64));
-        }
+    pub(crate) fn clear(&mut self) {
+        self.0.fill(0);
     }
 
     /// Number of bits that are set.

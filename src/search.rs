@@ -2,9 +2,8 @@
 //!
 //! An index is opened in a time that does not depend on its size, and nothing of it is copied unless
 //! that is asked for: a search reads the pages that it walks over, from a map or with positioned
-//! reads. What it needs
-//! in addition, a byte a node and a few candidates, is kept for the next search. Any number of
-//! threads may search one index at once.
+//! reads. What it needs in addition, a byte a node and a few candidates, is kept for the next search.
+//! Any number of threads may search one index at once.
 
 #[cfg(test)]
 #[path = "search_tests.rs"]

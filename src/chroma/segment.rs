@@ -363,7 +363,7 @@ impl Segment {
         self.files.read_level0(self.layout, self.count)
     }
 
-    /// Reads records in no order of which neighbours are asked for at about the same time.
+    /// Reads records in any order, as long as neighbours are asked for close in time.
     #[cfg(feature = "database")]
     pub(crate) fn level0_for_neighbours(&self) -> Result<Level0<FileWindow<'_>>> {
         let window = self.files.level0.require()?.window_for_neighbours()?;

@@ -275,8 +275,8 @@ impl InputFile {
         }
     }
 
-    /// A window for short ranges in no order of which those that are asked for at about the same
-    /// time are near one another: a map of the whole file, given back whenever 16 MiB are resident.
+    /// A window for short ranges in any order, as long as ranges close in the file are asked for close
+    /// in time: a map of the whole file, given back whenever 16 MiB of it are resident.
     #[cfg(any(test, feature = "database"))]
     pub(crate) fn window_for_neighbours(&self) -> Result<FileWindow<'_>> {
         match self.access.mode {
@@ -351,8 +351,7 @@ impl InputFile {
 #[derive(Debug)]
 struct Touched {
     parts: Bits,
-    /// The same.
-    list: Vec<u64>,
+    count: usize,
 }
 
 impl Touched {
@@ -360,7 +359,7 @@ impl Touched {
     fn of(len: u64) -> Result<Self> {
         Ok(Self {
             parts: Bits::with_len(len.div_ceil(TOUCHED))?,
-            list: memory::with_capacity(MOST_TOUCHED, "count the parts of a map")?,
+            count: 0,
         })
     }
 
@@ -372,14 +371,13 @@ impl Touched {
             if self.parts.insert(part) {
                 continue;
             }
-            if self.list.len() == MOST_TOUCHED {
-                for part in self.list.drain(..) {
-                    self.parts.remove(part);
-                }
-                has_room = false;
+            if self.count == MOST_TOUCHED {
+                self.parts.clear();
                 self.parts.insert(part);
+                self.count = 0;
+                has_room = false;
             }
-            self.list.push(part);
+            self.count += 1;
         }
         has_room
     }
@@ -650,14 +648,14 @@ mod tests {
         File::create(&path).unwrap().set_len(length).unwrap();
         let file = InputFile::open(&path, IoMode::Mmap).unwrap();
         let mut view = file.window_for_neighbours().unwrap();
-        let touched = |view: &FileWindow<'_>| view.touched.as_ref().unwrap().list.len();
+        let touched = |view: &FileWindow<'_>| view.touched.as_ref().unwrap().count;
         let mut most = 0;
         for part in (0..length / TOUCHED).flat_map(|part| [part, part]) {
             view.bytes(part * TOUCHED, 8).unwrap();
             most = most.max(touched(&view));
         }
         assert_eq!(most, MOST_TOUCHED);
-        // From one part into the next, the first of which was asked for.
+        // A range that crosses from a part already touched into the next.
         view.bytes(0, 8).unwrap();
         assert_eq!(touched(&view), 1);
         view.bytes(TOUCHED - 4, 8).unwrap();

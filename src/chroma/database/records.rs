@@ -334,8 +334,8 @@ impl<'d> RecordReader<'d> {
         }))
     }
 
-    /// Reads records that will be asked for next, in this order, which is that of the rowids: a
-    /// statement for each takes longer.
+    /// Reads ahead the records that will be asked for next, in ascending order of their rowids. One
+    /// statement for all of them is faster than one each.
     pub(crate) fn read_ahead(
         &mut self,
         mut rowids: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator,

@@ -62,7 +62,7 @@ pub(super) struct ValueReader<'d> {
 /// The rows of several records, read with one statement.
 #[derive(Debug, Default)]
 struct Ahead {
-    /// The first and the last record of which all rows are there.
+    /// The first and the last record whose rows are complete.
     records: Option<(i64, i64)>,
     /// The record, the key and the value of each, by record.
     rows: VecDeque<(i64, String, Option<Value>)>,
@@ -115,7 +115,7 @@ impl<'d> ValueReader<'d> {
         Ok(())
     }
 
-    /// Returns the last record of which all rows are there, or nothing for a damaged table.
+    /// Returns the last record whose rows are complete, or `None` if the table is damaged.
     fn read_range(&mut self, first: i64, last: i64) -> Result<Option<i64>> {
         let database = self.database;
         let mut rows = self

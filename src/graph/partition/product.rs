@@ -190,7 +190,7 @@ fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
     }
 }
 
-/// Eight columns of eight rows, of which `number` counts.
+/// The columns of tile `number` of eight rows.
 #[inline(always)]
 fn transposed(rows: &[&[[f32; TILE]]; TILE], number: usize) -> [[f32; TILE]; TILE] {
     let mut tile = [[0.0; TILE]; TILE];
