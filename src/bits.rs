@@ -54,6 +54,13 @@ impl Bits {
         before
     }
 
+    /// Sets all bits that are set in a set of the same length.
+    pub(crate) fn unite(&mut self, other: &Self) {
+        for (word, more) in self.0.iter_mut().zip(&other.0) {
+            *word |= more;
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.fill(0);
     }
@@ -165,6 +172,11 @@ mod tests {
         }
         assert!(!bits.insert(u64::MAX));
         assert!(!bits.contains(u64::MAX));
+        let mut other = Bits::with_len(130).unwrap();
+        other.insert(64);
+        other.insert(100);
+        other.unite(&bits);
+        assert_eq!(other.count(), 5);
         assert_eq!(bits.count(), 4);
         assert_eq!(bits.first_absent(130), Some(1));
         for at in 0..130 {

@@ -175,6 +175,19 @@ impl SegmentFiles {
         self.level0_in(self.level0.require()?.window(WINDOW), layout, count)
     }
 
+    /// The same, so many bytes of them at a time.
+    pub(crate) fn read_level0_in(
+        &self,
+        bytes: usize,
+        layout: RecordLayout,
+        count: u64,
+    ) -> Result<Level0<FileWindow<'_>>> {
+        let window = self.level0.require()?.window(bytes);
+        let level0 = self.level0_in(window, layout, count)?;
+        let block = bytes.saturating_sub(WINDOW - BLOCK_BYTES);
+        Ok(level0.with_blocks_of(self.access.window(block)))
+    }
+
     /// The same for records in no order: holds little more than one of them.
     pub(crate) fn read_level0_for_lookups(
         &self,
@@ -207,6 +220,16 @@ impl SegmentFiles {
     ) -> Result<Option<LinkLists<FileWindow<'_>>>> {
         let file = self.link_lists.get()?;
         file.map(|file| LinkLists::new(file.window(link_lists::WINDOW), header))
+            .transpose()
+    }
+
+    /// The same for lists in no order: holds little more than one of them.
+    pub(crate) fn read_link_lists_for_lookups(
+        &self,
+        header: &IndexHeader,
+    ) -> Result<Option<LinkLists<FileWindow<'_>>>> {
+        let file = self.link_lists.get()?;
+        file.map(|file| LinkLists::new(file.window_of_reads(), header))
             .transpose()
     }
 

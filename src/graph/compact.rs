@@ -63,13 +63,16 @@ const MOST_EFFORT: usize = 8;
 
 /// Many go when there is one for so many that stay: then what lies behind the live ones competes,
 /// too, and vectors are read.
-const MANY_GO: usize = 4;
+const MANY_GO: usize = 3;
 
 /// Candidates whose vectors are read, for each free slot.
 const READ_PER_FREE: usize = 2;
 
 /// Bytes of vectors that are compared at a time.
 const VECTORS_BYTES: usize = 512 << 10;
+
+/// What the memory is for.
+const ACTION: &str = "find other neighbours";
 
 /// The fewest vectors that are compared at a time, whatever they take.
 const VECTORS_LEAST: usize = 4;
@@ -80,16 +83,22 @@ pub(crate) struct Bridge {
     metric: Metric,
     dimension: usize,
     effort: usize,
+    /// The node, and all that were seen from it.
+    seen: Seen,
     /// Neighbours that stay.
     kept: Vec<u32>,
-    /// Deleted nodes in the order in which they are seen.
+    /// Deleted nodes in the order in which they are gone through.
     holes: Vec<u32>,
-    /// Nodes behind others: first as they come, then each once.
+    /// Nodes behind one of those, as they come.
     behind: Vec<u32>,
+    /// Live nodes that are not neighbours, each once.
     met: Vec<u32>,
     /// Deleted nodes behind others.
-    further: Vec<(i32, u32)>,
+    further: Vec<u32>,
+    by_key: Vec<(i32, u32)>,
     by_sketch: Vec<(i32, u32)>,
+    sketches: Vec<Sketch>,
+    keys: Vec<i32>,
     /// The node's own vector, those of neighbours that stay, and those of candidates.
     vectors: Vec<f32>,
     order: Vec<(f32, u32)>,
@@ -103,12 +112,16 @@ impl Bridge {
             metric,
             dimension,
             effort: effort.min(MOST_EFFORT),
+            seen: Seen::default(),
             kept: Vec::new(),
             holes: Vec::new(),
             behind: Vec::new(),
             met: Vec::new(),
             further: Vec::new(),
+            by_key: Vec::new(),
             by_sketch: Vec::new(),
+            sketches: Vec::new(),
+            keys: Vec::new(),
             vectors: Vec::new(),
             order: Vec::new(),
             chosen: Vec::new(),
@@ -130,13 +143,14 @@ impl Bridge {
     ) -> Result<()> {
         self.kept.clear();
         self.holes.clear();
+        self.seen.clear();
+        self.seen.insert(node)?;
         for &neighbour in old {
-            let known = match graph.is_live(neighbour) {
-                true => &mut self.kept,
-                false => &mut self.holes,
-            };
-            if neighbour != node && !known.contains(&neighbour) {
-                known.push(neighbour);
+            if self.seen.insert(neighbour)? {
+                match graph.is_live(neighbour) {
+                    true => self.kept.push(neighbour),
+                    false => self.holes.push(neighbour),
+                }
             }
         }
         self.kept.truncate(slots);
@@ -148,18 +162,14 @@ impl Bridge {
         }
         let many_go = self.holes.len().saturating_mul(MANY_GO) >= self.kept.len();
         self.meet(graph, (node, layer), slots, many_go)?;
-        let kept = &self.kept;
-        self.met.sort_unstable();
-        self.met.dedup();
-        self.met
-            .retain(|candidate| *candidate != node && !kept.contains(candidate));
         if self.met.len() > free {
             match many_go {
                 true => self.choose(graph, node, vector, free)?,
-                false => self.choose_by_sketch(graph, node, free),
+                false => self.choose_by_sketch(graph, node, free)?,
             }
             list.extend_from_slice(&self.chosen);
         } else {
+            self.met.sort_unstable();
             list.extend_from_slice(&self.met);
         }
         Ok(())
@@ -186,32 +196,37 @@ impl Bridge {
         let most = slots
             .saturating_mul(HOLES_PER_SLOT)
             .saturating_mul(self.effort);
+        let own = *graph.sketch(node);
         let mut expanded = 0;
         loop {
             while let Some(hole) = self.holes.get(expanded) {
                 graph.add_neighbours(*hole, layer, &mut self.behind)?;
                 expanded += 1;
             }
-            self.behind.sort_unstable();
-            self.behind.dedup();
-            let own = *graph.sketch(node);
             self.further.clear();
             for node in self.behind.drain(..) {
+                if !self.seen.insert(node)? {
+                    continue;
+                }
                 if graph.is_live(node) {
                     // Looked at when all have been met.
                     prefetch(slice::from_ref(graph.sketch(node)));
                     self.met.push(node);
-                } else if !self.holes.contains(&node) {
-                    let key = sketch_key(self.metric, &own, graph.sketch(node));
-                    self.further.push((key, node));
+                } else {
+                    self.further.push(node);
                 }
             }
             let more = most.saturating_sub(self.holes.len());
             if self.met.len() >= enough || self.further.is_empty() || more == 0 {
                 return Ok(());
             }
-            take_least(&mut self.further, more);
-            self.holes.extend(self.further.iter().map(|(_, node)| node));
+            self.by_key.clear();
+            for node in &self.further {
+                let key = own.key(self.metric, graph.sketch(*node));
+                self.by_key.push((key, *node));
+            }
+            take_least(&mut self.by_key, more);
+            self.holes.extend(self.by_key.iter().map(|(_, node)| node));
         }
     }
 
@@ -228,7 +243,7 @@ impl Bridge {
             .saturating_sub(1);
         let most = free.saturating_mul(READ_PER_FREE).saturating_add(4);
         let most = most.min(room.max(1));
-        self.order_by_sketch(graph, node, most.max(free));
+        self.order_by_sketch(graph, node, most.max(free))?;
         // Where vectors are so large that few are compared, the sketches alone choose the others.
         let kept = self.kept.len();
         let kept = if kept.saturating_add(most) <= room {
@@ -274,54 +289,127 @@ impl Bridge {
     }
 
     /// The same without reading a vector: nearly as good, and enough where few neighbours go.
-    fn choose_by_sketch(&mut self, graph: &impl Holed, node: u32, free: usize) {
-        self.order_by_sketch(graph, node, free.saturating_mul(READ_PER_FREE));
+    fn choose_by_sketch(&mut self, graph: &impl Holed, node: u32, free: usize) -> Result<()> {
+        self.order_by_sketch(graph, node, free.saturating_mul(READ_PER_FREE))?;
         let Self {
             metric,
             kept,
             by_sketch,
+            sketches,
             chosen,
             ..
         } = self;
+        // Of those that stay, and then of those that are chosen.
+        sketches.clear();
+        memory::reserve(sketches, kept.len().saturating_add(free), ACTION)?;
+        sketches.extend(kept.iter().map(|kept| graph.sketch(*kept)));
         chosen.clear();
         by_sketch.retain(|(key, candidate)| {
             if chosen.len() >= free {
                 return false;
             }
             let own = graph.sketch(*candidate);
-            let mut others = kept.iter().chain(chosen.iter());
-            let is_shadowed =
-                others.any(|other| sketch_key(*metric, own, graph.sketch(*other)) < *key);
+            let is_shadowed = own.is_any_nearer(*metric, sketches, *key);
             if !is_shadowed {
                 chosen.push(*candidate);
+                sketches.push(*own);
             }
             is_shadowed
         });
         let left = free.saturating_sub(chosen.len());
         chosen.extend(by_sketch.iter().take(left).map(|(_, node)| *node));
+        Ok(())
     }
 
     /// Puts into `by_sketch` the nearest of the nodes that were met, in an order that depends on
     /// nothing else.
-    fn order_by_sketch(&mut self, graph: &impl Holed, node: u32, most: usize) {
-        let own = *graph.sketch(node);
-        let metric = self.metric;
+    fn order_by_sketch(&mut self, graph: &impl Holed, node: u32, most: usize) -> Result<()> {
+        self.sketches.clear();
+        memory::reserve(&mut self.sketches, self.met.len(), ACTION)?;
+        let met = self.met.iter();
+        self.sketches.extend(met.map(|node| graph.sketch(*node)));
+        if self.keys.len() < self.met.len() {
+            memory::reserve(&mut self.keys, self.met.len(), ACTION)?;
+            self.keys.resize(self.met.len(), 0);
+        }
+        let own = graph.sketch(node);
+        own.keys(self.metric, &self.sketches, &mut self.keys);
         self.by_sketch.clear();
-        self.by_sketch.extend(self.met.iter().map(|candidate| {
-            let other = graph.sketch(*candidate);
-            (sketch_key(metric, &own, other), *candidate)
-        }));
+        memory::reserve(&mut self.by_sketch, self.met.len(), ACTION)?;
+        let keyed = self.keys.iter().copied().zip(self.met.iter().copied());
+        self.by_sketch.extend(keyed);
         take_least(&mut self.by_sketch, most);
         self.by_sketch.sort_unstable();
+        Ok(())
     }
 }
 
-/// Orders as the distance does, nearly.
-fn sketch_key(metric: Metric, a: &Sketch, b: &Sketch) -> i32 {
-    match metric {
-        Metric::DotProduct => a.negative_dot(b),
-        _ => a.squared_difference(b),
+/// A set of nodes that is filled and emptied for each list.
+///
+/// A table with open addressing, of which at most half is in use. Each entry says in which round it
+/// was made, so that emptying takes no time.
+#[derive(Debug, Default)]
+struct Seen {
+    /// A power of two of entries (round, node), or none.
+    entries: Vec<(u32, u32)>,
+    len: usize,
+    round: u32,
+}
+
+/// The least that a set has room for, in entries.
+const SEEN_LEAST: usize = 512;
+
+impl Seen {
+    fn clear(&mut self) {
+        self.len = 0;
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.entries.fill((0, 0));
+            self.round = 1;
+        }
     }
+
+    /// Says whether the node was not there.
+    #[inline]
+    fn insert(&mut self, node: u32) -> Result<bool> {
+        if self.len.saturating_mul(2) >= self.entries.len() {
+            self.grow()?;
+        }
+        let is_new = place(&mut self.entries, (self.round, node));
+        self.len += usize::from(is_new);
+        Ok(is_new)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Result<()> {
+        let size = self.entries.len().saturating_mul(2).max(SEEN_LEAST);
+        let entries = memory::filled(size, (0, 0), ACTION)?;
+        let old = std::mem::replace(&mut self.entries, entries);
+        for entry in old.into_iter().filter(|entry| entry.0 == self.round) {
+            place(&mut self.entries, entry);
+        }
+        Ok(())
+    }
+}
+
+/// Puts an entry of this round where it belongs; says whether it was not there.
+#[inline(always)]
+fn place(entries: &mut [(u32, u32)], entry: (u32, u32)) -> bool {
+    let mask = entries.len().wrapping_sub(1);
+    // The golden ratio, as a fraction of 2⁶⁴, spreads what follows a pattern.
+    let hash = u64::from(entry.1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let mut at = usize::try_from(hash).unwrap_or_default() & mask;
+    while let Some(slot) = entries.get_mut(at) {
+        if slot.0 != entry.0 {
+            *slot = entry;
+            return true;
+        }
+        if *slot == entry {
+            return false;
+        }
+        at = at.wrapping_add(1) & mask;
+    }
+    false
 }
 
 /// Leaves the least, at most so many.

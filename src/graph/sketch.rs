@@ -8,8 +8,9 @@
 //! and these are what neighbours differ in.
 
 use pulp::{Arch, Simd, WithSimd};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::distance::{sum_of, Product};
+use super::distance::{sum_of, Metric, Product};
 use crate::error::Result;
 use crate::memory;
 
@@ -23,32 +24,89 @@ const ITERATIONS: usize = 3;
 const RANGE: f32 = 4.0;
 
 /// A vector, roughly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
 pub(crate) struct Sketch([i8; COMPONENTS]);
 
 impl Sketch {
     pub(crate) const NONE: Self = Self([0; COMPONENTS]);
 
-    /// Orders as ‖a−b‖² does, nearly.
-    #[inline]
-    pub(crate) fn squared_difference(&self, other: &Self) -> i32 {
-        let pairs = self.0.iter().zip(&other.0);
-        pairs
-            .map(|(a, b)| {
-                // In 16 bits first, as processors multiply those and add pairs at once.
-                let difference = i16::from(*a) - i16::from(*b);
-                i32::from(difference) * i32::from(difference)
-            })
-            .sum()
+    /// Orders as the distance does, nearly.
+    // A loop, not a closure: that would be compiled by itself, without the instructions of a caller
+    // that is dispatched.
+    #[inline(always)]
+    pub(crate) fn key(&self, metric: Metric, other: &Self) -> i32 {
+        let mut sum = 0;
+        let is_dot = metric == Metric::DotProduct;
+        for (a, b) in self.0.iter().zip(&other.0) {
+            // In 16 bits first, as processors multiply those and add pairs at once.
+            let (a, b) = (i16::from(*a), i16::from(*b));
+            sum += if is_dot {
+                -(i32::from(a) * i32::from(b))
+            } else {
+                i32::from(a - b) * i32::from(a - b)
+            };
+        }
+        sum
     }
 
-    /// Orders as −a·b does, nearly.
-    #[inline]
-    pub(crate) fn negative_dot(&self, other: &Self) -> i32 {
-        let pairs = self.0.iter().zip(&other.0);
-        -pairs
-            .map(|(a, b)| i32::from(i16::from(*a)) * i32::from(i16::from(*b)))
-            .sum::<i32>()
+    /// Puts into `keys` the [`key`](Self::key) of each of `others`.
+    pub(crate) fn keys(&self, metric: Metric, others: &[Self], keys: &mut [i32]) {
+        Arch::new().dispatch(Keys {
+            own: self,
+            metric,
+            others,
+            keys,
+        });
+    }
+
+    /// Whether the [`key`](Self::key) of any of `others` is less than `key`.
+    pub(crate) fn is_any_nearer(&self, metric: Metric, others: &[Self], key: i32) -> bool {
+        Arch::new().dispatch(IsAnyNearer {
+            own: self,
+            metric,
+            others,
+            key,
+        })
+    }
+}
+
+struct Keys<'k> {
+    own: &'k Sketch,
+    metric: Metric,
+    others: &'k [Sketch],
+    keys: &'k mut [i32],
+}
+
+impl WithSimd for Keys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        for (key, other) in self.keys.iter_mut().zip(self.others) {
+            *key = self.own.key(self.metric, other);
+        }
+    }
+}
+
+struct IsAnyNearer<'k> {
+    own: &'k Sketch,
+    metric: Metric,
+    others: &'k [Sketch],
+    key: i32,
+}
+
+impl WithSimd for IsAnyNearer<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> bool {
+        for other in self.others {
+            if self.own.key(self.metric, other) < self.key {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -242,7 +300,8 @@ mod tests {
             };
             let near = order(&|other| squared(&points[at], &points[other]));
             #[allow(clippy::cast_precision_loss)]
-            let guess = order(&|other| sketches[at].squared_difference(&sketches[other]) as f32);
+            let guess =
+                order(&|other| sketches[at].key(Metric::SquaredEuclidean, &sketches[other]) as f32);
             found += near.iter().filter(|id| guess.contains(id)).count();
             all += near.len();
         }
@@ -256,7 +315,7 @@ mod tests {
                 let sample = vec![value; 5 * dimension];
                 let directions = Directions::of_sample(&sample, dimension).unwrap();
                 let sketch = directions.sketch(&vec![value; dimension]);
-                assert_eq!(sketch.squared_difference(&sketch), 0);
+                assert_eq!(sketch.key(Metric::SquaredEuclidean, &sketch), 0);
             }
         }
         let none = Directions::of_sample(&[], 3).unwrap().sketch(&[1.0; 3]);

@@ -3,22 +3,17 @@
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-use zerocopy::little_endian::U32;
-use zerocopy::{FromBytes, IntoBytes};
-
+use super::old::{Held, OldGraph};
 use super::records::Chosen;
 use super::threads::{self, Blocks};
 use super::written::{UpperLevels, WrittenLevel0};
-use crate::bits::Ranks;
-use crate::chroma::layout::LinksHeader;
-use crate::chroma::link_lists::{LinkLists, UpperElements};
+use crate::chroma::link_lists::UpperElements;
 use crate::chroma::record::{Level0, RecordLayout};
 use crate::chroma::segment::Segment;
 use crate::chroma::write::{EntryPoint, Shape};
 use crate::error::{Error, Result};
 use crate::graph::compact::{Bridge, Holed};
 use crate::graph::distance::Metric;
-use crate::graph::sketch::{Directions, Sketch};
 use crate::io::atomic::DirectoryFile;
 use crate::io::file::{FileWindow, InputFile};
 use crate::memory;
@@ -26,12 +21,6 @@ use crate::progress::Monitor;
 
 /// Bytes of records that a thread has in hand.
 const BLOCK: usize = 512 << 10;
-
-/// Bytes of vectors that the directions of sketches are found with.
-const SAMPLE: usize = 2 << 20;
-
-/// Vectors that they are found with, at most.
-const SAMPLE_VECTORS: u32 = 1024;
 
 /// Lists of upper levels that a thread has in hand.
 const LISTS: usize = 256;
@@ -77,7 +66,7 @@ impl Keep<'_> {
             });
         let mut upper = UpperLevels::new(self.shape.m(), stay)?;
         let silent = monitor.without_progress();
-        let sketches = self.sketches(&silent)?;
+        let held = Held::read(self.segment, live, BLOCK, self.threads, &silent)?;
         let file = files.level0.require()?;
         let graph = || -> Result<OldGraph<'_>> {
             Ok(OldGraph {
@@ -85,9 +74,10 @@ impl Keep<'_> {
                 layout: self.segment.layout(),
                 count: self.segment.count(),
                 live,
-                sketches: &sketches,
+                held: &held,
+                sketches: held.sketches()?,
                 upper: &old_upper,
-                lists: files.read_link_lists(header)?,
+                lists: files.read_link_lists_for_lookups(header)?,
                 bytes: Vec::new(),
             })
         };
@@ -104,63 +94,6 @@ impl Keep<'_> {
             entry_point,
             bridged,
         })
-    }
-
-    /// The sketches of all records, those that go included. None where no record goes.
-    fn sketches(&self, monitor: &Monitor<'_>) -> Result<Vec<Sketch>> {
-        let live = self.chosen.ranks();
-        let count = live.count();
-        if u64::from(count) == self.segment.count() {
-            return Ok(Vec::new());
-        }
-        let dimension = self.shape.dimension();
-        let most = SAMPLE / dimension.max(1).saturating_mul(size_of::<f32>());
-        let most = u32::try_from(most)
-            .unwrap_or(u32::MAX)
-            .clamp(1, SAMPLE_VECTORS);
-        let step = count.div_ceil(most).max(1);
-        let mut sample = Vec::new();
-        let ids = live.iter().step_by(step as usize).map(u64::from);
-        let layout = self.segment.layout();
-        let mut lookup = self
-            .segment
-            .files()
-            .read_level0_for_lookups(layout, self.segment.count())?;
-        for id in ids {
-            memory::reserve(&mut sample, dimension, "hold a sample of the vectors")?;
-            sample.extend_from_slice(lookup.record(id)?.vector);
-        }
-        let directions = Directions::of_sample(&sample, dimension)?;
-        drop(sample);
-
-        let all = usize::try_from(self.segment.count()).map_err(Error::internal)?;
-        let mut sketches = memory::filled(all, Sketch::NONE, "hold a sketch of each record")?;
-        let block = self.records_at_once(layout);
-        let runs: Vec<_> = sketches.chunks_mut(block).map(Mutex::new).collect();
-        let file = self.segment.files().level0.require()?;
-        let mut states: Vec<_> = (0..self.threads.get())
-            .map(|_| self.level0_of(file))
-            .collect();
-        let blocks = Blocks {
-            total: self.segment.count(),
-            size: block as u64,
-        };
-        threads::for_each_block(&mut states, blocks, monitor, |level0, number| {
-            let first = number.saturating_mul(block as u64);
-            let run = usize::try_from(number)
-                .ok()
-                .and_then(|number| runs.get(number));
-            let mut run = run
-                .and_then(|run| run.lock().ok())
-                .ok_or_else(|| Error::internal("a run beyond the records"))?;
-            let block = level0.block(first, block as u64)?;
-            for (record, slot) in block.iter().zip(run.iter_mut()) {
-                *slot = directions.sketch(record?.1.vector);
-            }
-            Ok(())
-        })?;
-        drop(runs);
-        Ok(sketches)
     }
 
     fn level0_of<'f>(&self, file: &'f InputFile) -> Level0<FileWindow<'f>> {
@@ -326,72 +259,6 @@ struct UpperState<'f> {
     vector: Vec<f32>,
     old: Vec<u32>,
     list: Vec<u32>,
-}
-
-/// The graph of the index, read in no order.
-struct OldGraph<'f> {
-    file: &'f InputFile,
-    layout: RecordLayout,
-    count: u64,
-    live: &'f Ranks,
-    sketches: &'f [Sketch],
-    upper: &'f UpperElements,
-    lists: Option<LinkLists<FileWindow<'f>>>,
-    bytes: Vec<u8>,
-}
-
-impl OldGraph<'_> {
-    fn offset(&self, node: u32) -> u64 {
-        (self.layout.size() as u64).saturating_mul(node.into())
-    }
-
-    /// Bytes of a record before the vector.
-    fn list_size(&self) -> usize {
-        size_of::<LinksHeader>().saturating_add(self.layout.max_m0().saturating_mul(4))
-    }
-}
-
-impl Holed for OldGraph<'_> {
-    fn is_live(&self, node: u32) -> bool {
-        self.live.contains(node)
-    }
-
-    fn add_neighbours(&mut self, node: u32, layer: u8, neighbours: &mut Vec<u32>) -> Result<()> {
-        if u64::from(node) >= self.count {
-            return Ok(());
-        }
-        let count = self.count;
-        let mut add = |used: u16, slots: &[U32]| {
-            let ids = slots.iter().take(used.into()).map(|id| id.get());
-            neighbours.extend(ids.filter(|id| u64::from(*id) < count));
-        };
-        if layer == 0 {
-            let (size, offset) = (self.list_size(), self.offset(node));
-            self.bytes.resize(size, 0);
-            self.file.read_at(&mut self.bytes, offset)?;
-            let (links, slots) = LinksHeader::read_from_prefix(&self.bytes)
-                .map_err(|_| Error::internal("a short list"))?;
-            add(
-                links.count.get(),
-                <[U32]>::ref_from_bytes(slots).map_err(Error::internal)?,
-            );
-        } else if let (Some(lists), Some(element)) = (&mut self.lists, self.upper.get(node)) {
-            if element.level >= layer.into() {
-                let (used, slots) = lists.list(element, layer.into())?;
-                add(used, slots);
-            }
-        }
-        Ok(())
-    }
-
-    fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()> {
-        let offset = self.offset(node).saturating_add(self.list_size() as u64);
-        self.file.read_at(vector.as_mut_bytes(), offset)
-    }
-
-    fn sketch(&self, node: u32) -> &Sketch {
-        self.sketches.get(node as usize).unwrap_or(&Sketch::NONE)
-    }
 }
 
 /// Makes every record of the new graph reachable, on level 0 and, from the entry point, on those

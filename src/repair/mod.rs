@@ -18,6 +18,7 @@
 
 mod build;
 mod keep;
+mod old;
 #[cfg(feature = "database")]
 mod persist;
 mod records;
@@ -277,15 +278,15 @@ fn repair_segment(
     refuse_inside(new_dir, index_dir)?;
     let output = AtomicDirectory::create(new_dir)?;
     let silent = monitor.without_progress();
-    let report = verify::examine(&files, &silent)?;
-
-    let segment = open(files, &report, shape)?;
     // Read in windows whatever the mode: ids are looked up in the order of the file.
     let metadata_files = SegmentFiles::new(index_dir, IoMode::Read)?;
     let mut metadata = match metadata_files.read_metadata(&silent) {
         Ok(metadata) => metadata,
         Err(error) => return Err(no_ids(error, &metadata_files)),
     };
+    let report = verify::examine(&files, Some(metadata.table()), threads, &silent)?;
+
+    let segment = open(files, &report, shape)?;
     let is_damaged = report.state < IndexState::RunawayLinks;
     let extract = ExtractOptions::default()
         .with_io(options.io)
@@ -321,7 +322,7 @@ fn repair_segment(
     segment.files().check_unchanged()?;
     metadata_files.check_unchanged()?;
     drop(metadata);
-    check_written(output.temporary(), count, &silent)?;
+    check_written(output.temporary(), count, threads, &silent)?;
     let summary = RepairSummary {
         state_before: Some(report.state),
         scanned: segment.count(),
@@ -696,9 +697,14 @@ fn write_link_lists(
 }
 
 /// Fails unless the new directory is healthy.
-fn check_written(dir: &Path, count: u32, monitor: &Monitor<'_>) -> Result<()> {
+fn check_written(
+    dir: &Path,
+    count: u32,
+    threads: NonZeroUsize,
+    monitor: &Monitor<'_>,
+) -> Result<()> {
     let files = SegmentFiles::new(dir, IoMode::Read)?;
-    let report = verify::examine(&files, monitor)?;
+    let report = verify::examine(&files, None, threads, monitor)?;
     if report.state == IndexState::Healthy && report.live == u64::from(count) {
         return Ok(());
     }

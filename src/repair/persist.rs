@@ -126,6 +126,8 @@ pub(super) fn repair(
         true => (
             Some(verify::examine(
                 &SegmentFiles::new(&index_dir, options.io)?,
+                None,
+                threads,
                 &silent,
             )?),
             Known::read(&index_dir, &silent)?,
@@ -202,7 +204,7 @@ pub(super) fn repair(
         segment.files().check_unchanged()?;
     }
     persist.database.check_unchanged()?;
-    check_written(output.temporary(), count, &silent)?;
+    check_written(output.temporary(), count, threads, &silent)?;
     let statements = statements(collection);
     let mut next = steps(&index_dir, new_dir, exists);
     let database = quoted(&persist_dir.join(file_name::DATABASE));

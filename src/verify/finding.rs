@@ -361,11 +361,7 @@ impl Findings {
             return;
         }
         self.state = self.state.min(kind.state);
-        let known = self
-            .findings
-            .iter_mut()
-            .find(|finding| finding.code == kind.code && finding.file == file);
-        match known {
+        match self.known(kind.code, file) {
             Some(finding) => finding.count = finding.count.saturating_add(count),
             None => self.findings.push(Finding {
                 code: kind.code,
@@ -376,6 +372,23 @@ impl Findings {
                 message: kind.message,
             }),
         }
+    }
+
+    /// Adds the findings of a later part.
+    pub(crate) fn absorb(&mut self, later: Self) {
+        self.state = self.state.min(later.state);
+        for finding in later.findings {
+            match self.known(finding.code, finding.file) {
+                Some(known) => known.count = known.count.saturating_add(finding.count),
+                None => self.findings.push(finding),
+            }
+        }
+    }
+
+    fn known(&mut self, code: &str, file: &str) -> Option<&mut Finding> {
+        self.findings
+            .iter_mut()
+            .find(|finding| finding.code == code && finding.file == file)
     }
 
     /// The findings, worst first and then in the order of the files, and the state.

@@ -6,62 +6,92 @@ use super::finding::{
 };
 use crate::bits::Bits;
 use crate::chroma::file_name::METADATA;
+use crate::chroma::pickle::Metadata;
 use crate::chroma::segment::{SegmentFiles, SegmentMetadata};
 use crate::chroma::IndexHeader;
 use crate::error::{Error, Result};
 use crate::progress::Monitor;
 
-/// The metadata, if it can be read, and which of its labels were seen.
-#[derive(Debug)]
-pub(crate) struct MetadataCheck<'f>(Option<(SegmentMetadata<'f>, Bits)>);
+/// The metadata, if it can be read.
+pub(crate) fn read<'f>(
+    files: &'f SegmentFiles,
+    header: &IndexHeader,
+    findings: &mut Findings,
+    monitor: &Monitor<'_>,
+) -> Result<Option<SegmentMetadata<'f>>> {
+    if files.metadata.get()?.is_none() {
+        if header.cur_element_count > 0 {
+            findings.note(&METADATA_MISSING, METADATA, || {
+                format!("{} records are counted", header.cur_element_count)
+            });
+        }
+        return Ok(None);
+    }
+    match files.read_metadata(monitor) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(Error::CorruptMetadata {
+            position,
+            found,
+            expected,
+            ..
+        }) => {
+            findings.note(&METADATA_UNREADABLE, METADATA, || {
+                format!("byte {position}: found {found}, expected {expected}")
+            });
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
 
-impl<'f> MetadataCheck<'f> {
-    pub(crate) fn read(
-        files: &'f SegmentFiles,
+/// The metadata, if there is any, and which of its labels were seen.
+#[derive(Debug)]
+pub(crate) struct MetadataCheck<'m>(Option<(&'m Metadata, Bits)>);
+
+impl<'m> MetadataCheck<'m> {
+    pub(crate) fn new(
+        table: Option<&'m Metadata>,
         header: &IndexHeader,
         findings: &mut Findings,
-        monitor: &Monitor<'_>,
     ) -> Result<Self> {
-        if files.metadata.get()?.is_none() {
-            if header.cur_element_count > 0 {
-                findings.note(&METADATA_MISSING, METADATA, || {
-                    format!("{} records are counted", header.cur_element_count)
-                });
-            }
-            return Ok(Self(None));
-        }
-        let metadata = match files.read_metadata(monitor) {
-            Ok(metadata) => metadata,
-            Err(Error::CorruptMetadata {
-                position,
-                found,
-                expected,
-                ..
-            }) => {
-                findings.note(&METADATA_UNREADABLE, METADATA, || {
-                    format!("byte {position}: found {found}, expected {expected}")
-                });
-                return Ok(Self(None));
-            }
-            Err(error) => return Err(error),
-        };
         let dimension = u64::try_from(header.dimension()).map_err(Error::internal)?;
-        let table = metadata.table();
-        if let Some(found) = table.dimensionality().filter(|found| *found != dimension) {
+        let found = table.and_then(Metadata::dimensionality);
+        if let Some(found) = found.filter(|found| *found != dimension) {
             findings.note(&METADATA_DIMENSION, METADATA, || {
                 format!("dimensionality {found}, in header.bin {dimension}")
             });
         }
-        let seen = Bits::with_len(table.len() as u64)?;
-        Ok(Self(Some((metadata, seen))))
+        Self(table.map(|table| (table, Bits::default()))).part()
+    }
+
+    /// The same metadata, no label of which was seen.
+    pub(crate) fn part(&self) -> Result<Self> {
+        Ok(Self(match &self.0 {
+            Some((table, _)) => Some((*table, Bits::with_len(table.len() as u64)?)),
+            None => None,
+        }))
+    }
+
+    /// Adds what was seen of a part.
+    pub(crate) fn absorb(&mut self, part: &Self) {
+        if let (Some((_, seen)), Some((_, more))) = (&mut self.0, &part.0) {
+            seen.unite(more);
+        }
+    }
+
+    /// Whether so many live records were seen, each with a label that no other one has.
+    pub(crate) fn has_seen_different(&self, live: u64) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|(_, seen)| seen.count() == live)
     }
 
     /// Looks up the label of a live record.
     pub(crate) fn see(&mut self, id: u64, label: u64, findings: &mut Findings) {
-        let Some((metadata, seen)) = &mut self.0 else {
+        let Some((table, seen)) = &mut self.0 else {
             return;
         };
-        match metadata.table().find(label) {
+        match table.find(label) {
             Some(entry) => {
                 seen.insert(entry.slot as u64);
             }
@@ -73,10 +103,9 @@ impl<'f> MetadataCheck<'f> {
 
     /// What only shows when all records were seen.
     pub(crate) fn finish(self, findings: &mut Findings) {
-        let Some((metadata, seen)) = self.0 else {
+        let Some((table, seen)) = self.0 else {
             return;
         };
-        let table = metadata.table();
         let total = table.total_elements_added();
         for entry in table.iter() {
             if !seen.contains(entry.slot as u64) {

@@ -1,8 +1,9 @@
 //! Checks an index directory for damage.
 //!
 //! One pass over the records checks their links, labels and vectors, and compares them with the
-//! metadata. Another one looks for duplicate labels, a third checks the links of the upper levels,
-//! and a breadth-first walk over the graph finds what cannot be reached from the entry point.
+//! metadata. Unless that shows that all labels differ, another one looks for duplicates. The links of
+//! the upper levels are checked, and a breadth-first walk over the graph finds what cannot be reached
+//! from the entry point.
 
 mod finding;
 mod header;
@@ -13,6 +14,7 @@ mod norms;
 mod reach;
 mod records;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use serde::Serialize;
@@ -22,11 +24,14 @@ pub use hnsw::verify_hnsw;
 
 pub(crate) use self::finding::Findings;
 use self::metadata::MetadataCheck;
+use self::records::Part;
 use crate::chroma::file_name::LEVEL0;
 use crate::chroma::labels::Labels;
-use crate::chroma::segment::SegmentFiles;
-use crate::error::Result;
-use crate::io::file::{InputFile, IoMode, WINDOW};
+use crate::chroma::pickle::Metadata;
+use crate::chroma::record::RecordLayout;
+use crate::chroma::segment::{SegmentFiles, SegmentMetadata};
+use crate::error::{Error, Result};
+use crate::io::file::{FileWindow, InputFile, IoMode, WINDOW};
 use crate::progress::Monitor;
 
 named_enum! {
@@ -117,18 +122,37 @@ pub fn verify_index(
 
 /// Checks everything that the files of a segment promise.
 pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Result<VerifyReport> {
-    verify_with(files, true, monitor)
+    verify_with(files, &Extent::All, monitor)
 }
 
-/// The same, without a walk over the graph.
-pub(crate) fn examine(files: &SegmentFiles, monitor: &Monitor<'_>) -> Result<VerifyReport> {
-    verify_with(files, false, monitor)
+/// The same on several threads, without a walk over the graph. `metadata` is that of the segment,
+/// where it was read already.
+pub(crate) fn examine(
+    files: &SegmentFiles,
+    metadata: Option<&Metadata>,
+    threads: NonZeroUsize,
+    monitor: &Monitor<'_>,
+) -> Result<VerifyReport> {
+    verify_with(files, &Extent::Examined { metadata, threads }, monitor)
 }
 
-fn verify_with(files: &SegmentFiles, walk: bool, monitor: &Monitor<'_>) -> Result<VerifyReport> {
+/// What is checked.
+enum Extent<'m> {
+    All,
+    Examined {
+        metadata: Option<&'m Metadata>,
+        threads: NonZeroUsize,
+    },
+}
+
+fn verify_with(
+    files: &SegmentFiles,
+    extent: &Extent<'_>,
+    monitor: &Monitor<'_>,
+) -> Result<VerifyReport> {
     files.open_all()?;
     let mut findings = Findings::new();
-    let (live, deleted, is_empty) = verify_files(files, walk, &mut findings, monitor)?;
+    let (live, deleted, is_empty) = verify_files(files, extent, &mut findings, monitor)?;
     files.check_unchanged()?;
     let (findings, found) = findings.finish();
     let state = match found {
@@ -147,7 +171,7 @@ fn verify_with(files: &SegmentFiles, walk: bool, monitor: &Monitor<'_>) -> Resul
 /// Returns the numbers of live and deleted records, and whether the header counts none.
 fn verify_files(
     files: &SegmentFiles,
-    walk: bool,
+    extent: &Extent<'_>,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<(u64, u64, bool)> {
@@ -175,7 +199,16 @@ fn verify_files(
             });
         }
     }
-    let mut metadata = MetadataCheck::read(files, &header, findings, monitor)?;
+    let (known, threads) = match extent {
+        Extent::All => (None, NonZeroUsize::MIN),
+        Extent::Examined { metadata, threads } => (*metadata, *threads),
+    };
+    let read = match known {
+        Some(_) => None,
+        None => metadata::read(files, &header, findings, monitor)?,
+    };
+    let table = known.or(read.as_ref().map(SegmentMetadata::table));
+    let mut metadata = MetadataCheck::new(table, &header, findings)?;
 
     let mut totals = records::Totals::default();
     let mut level0 = match level0_len {
@@ -183,13 +216,16 @@ fn verify_files(
         None => None,
     };
     if let Some(level0) = &mut level0 {
-        totals = records::check(level0, &header, &mut metadata, findings, monitor)?;
-        let silent = monitor.without_progress();
-        let labels = Labels::read(level0, &silent, |record| !record.links.is_deleted())?;
-        if let Some((id, label)) = labels.first_duplicate {
-            findings.note_many(&finding::LABEL_DUPLICATE, LEVEL0, labels.duplicates, || {
-                format!("record {id}, label {label}")
-            });
+        let parts = parts_of(files, layout, level0.count(), threads)?;
+        totals = records::check(parts, &header, &mut metadata, findings, monitor)?;
+        if !metadata.has_seen_different(totals.live) {
+            let silent = monitor.without_progress();
+            let labels = Labels::read(level0, &silent, |record| !record.links.is_deleted())?;
+            if let Some((id, label)) = labels.first_duplicate {
+                findings.note_many(&finding::LABEL_DUPLICATE, LEVEL0, labels.duplicates, || {
+                    format!("record {id}, label {label}")
+                });
+            }
         }
     }
     metadata.finish(findings);
@@ -198,11 +234,35 @@ fn verify_files(
 
     let mut links = files.read_link_lists(&header)?;
     let upper = links::check(links.as_mut(), &header, findings, monitor)?;
-    if let Some(level0) = level0.as_mut().filter(|_| walk) {
+    if let (Extent::All, Some(level0)) = (extent, &mut level0) {
         let mut sparse = files.read_level0_for_lookups(layout, level0.count())?;
         let links = links.as_mut().map(|links| (links, &upper));
         let entry_point = header.enterpoint_node;
         reach::check(level0, &mut sparse, links, entry_point, findings, monitor)?;
     }
     Ok((totals.live, totals.deleted, count == 0))
+}
+
+/// The records in as many parts as there are threads, if they are worth a thread each.
+fn parts_of(
+    files: &SegmentFiles,
+    layout: RecordLayout,
+    count: u64,
+    threads: NonZeroUsize,
+) -> Result<Vec<Part<FileWindow<'_>>>> {
+    let size = count.saturating_mul(layout.size() as u64);
+    let parts = size.div_ceil(WINDOW as u64).min(threads.get() as u64);
+    let len = count.div_ceil(parts.max(1)).max(1);
+    let window = WINDOW / usize::try_from(parts.max(1)).map_err(Error::internal)?;
+    let mut all = Vec::new();
+    let mut start = 0;
+    while start < count {
+        let end = start.saturating_add(len).min(count);
+        all.push(Part {
+            level0: files.read_level0_in(window, layout, count)?,
+            range: start..end,
+        });
+        start = end;
+    }
+    Ok(all)
 }

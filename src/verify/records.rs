@@ -1,5 +1,8 @@
 //! `data_level0.bin`: links on level 0, labels and vectors.
 
+use std::ops::Range;
+use std::sync::Mutex;
+
 use super::finding::{
     Findings, LABEL_ZERO, LEVEL0_FLAGS, METRIC_COSINE, METRIC_NOT_COSINE, VECTOR_NOT_FINITE,
     VECTOR_NOT_FINITE_DELETED,
@@ -14,6 +17,7 @@ use crate::error::Result;
 use crate::graph::distance::dot_in_f64;
 use crate::io::source::Source;
 use crate::progress::Monitor;
+use crate::threads::{self, lock};
 
 /// How far the norm of a vector that was divided by its norm in f32 may be from 1.
 const UNIT_TOLERANCE: f64 = 1e-4;
@@ -30,38 +34,111 @@ pub(crate) struct Totals {
     first_other: Option<(u64, f64)>,
 }
 
-/// Checks each record by itself and against the metadata.
-pub(crate) fn check(
-    level0: &mut Level0<impl Source>,
+/// Some of the records, in their order.
+#[derive(Debug)]
+pub(crate) struct Part<S> {
+    pub(crate) level0: Level0<S>,
+    /// Internal ids.
+    pub(crate) range: Range<u64>,
+}
+
+/// What was found in a part.
+struct Found<'m> {
+    findings: Findings,
+    metadata: MetadataCheck<'m>,
+    totals: Totals,
+}
+
+/// Checks each record by itself and against the metadata, each of the parts on a thread of its own.
+pub(crate) fn check<S: Source + Send>(
+    parts: Vec<Part<S>>,
     header: &IndexHeader,
     metadata: &mut MetadataCheck<'_>,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<Totals> {
+    let mut works = Vec::with_capacity(parts.len());
+    for part in parts {
+        let found = Found {
+            findings: Findings::new(),
+            metadata: metadata.part()?,
+            totals: Totals::default(),
+        };
+        works.push((part, found));
+    }
+    let progress = Mutex::new(0);
+    threads::share(
+        works.len(),
+        "hnsw-toolbox-verify",
+        works.iter_mut(),
+        |(part, found)| found.check(part, header, &progress, monitor),
+    )?;
     let mut totals = Totals::default();
-    let mut lists = ListCheck::new(LEVEL0, header.cur_element_count);
-    level0.for_each(monitor, |id, record| {
-        let links = record.links;
-        if links.has_unknown_flags() {
-            findings.note(&LEVEL0_FLAGS, LEVEL0, || format!("record {id}"));
-        }
-        lists.check(id, 0, links.count.get(), record.neighbours, findings);
-        if record.label == 0 {
-            findings.note(&LABEL_ZERO, LEVEL0, || format!("record {id}"));
-        }
-        if links.is_deleted() {
-            totals.deleted += 1;
-        } else {
-            totals.live += 1;
-            metadata.see(id, record.label, findings);
-        }
-        totals.see_vector(id, &record, findings);
-        Ok(())
-    })?;
+    for (_, found) in works {
+        findings.absorb(found.findings);
+        metadata.absorb(&found.metadata);
+        totals.absorb(&found.totals);
+    }
     Ok(totals)
 }
 
+impl Found<'_> {
+    /// `progress` counts the records of all parts that were checked.
+    fn check(
+        &mut self,
+        part: &mut Part<impl Source>,
+        header: &IndexHeader,
+        progress: &Mutex<u64>,
+        monitor: &Monitor<'_>,
+    ) -> Result<()> {
+        let Self {
+            findings,
+            metadata,
+            totals,
+        } = self;
+        let count = part.level0.count();
+        let mut lists = ListCheck::new(LEVEL0, header.cur_element_count);
+        let Range { mut start, end } = part.range;
+        while start < end {
+            let before = start;
+            for record in part.level0.block(start, end - start)?.iter() {
+                let (id, record) = record?;
+                let links = record.links;
+                if links.has_unknown_flags() {
+                    findings.note(&LEVEL0_FLAGS, LEVEL0, || format!("record {id}"));
+                }
+                lists.check(id, 0, links.count.get(), record.neighbours, findings);
+                if record.label == 0 {
+                    findings.note(&LABEL_ZERO, LEVEL0, || format!("record {id}"));
+                }
+                if links.is_deleted() {
+                    totals.deleted += 1;
+                } else {
+                    totals.live += 1;
+                    metadata.see(id, record.label, findings);
+                }
+                totals.see_vector(id, &record, findings);
+                start = id + 1;
+            }
+            // Reported under the lock, so that it never goes back.
+            let mut done = lock(progress);
+            *done += start - before;
+            monitor.advance(*done, count)?;
+        }
+        Ok(())
+    }
+}
+
 impl Totals {
+    /// Adds those of a later part.
+    fn absorb(&mut self, later: &Self) {
+        self.live += later.live;
+        self.deleted += later.deleted;
+        self.unit += later.unit;
+        self.other += later.other;
+        self.first_other = self.first_other.or(later.first_other);
+    }
+
     fn see_vector(&mut self, id: u64, record: &Level0Record<'_>, findings: &mut Findings) {
         let norm = dot_in_f64(record.vector, record.vector).sqrt();
         if !norm.is_finite() {
