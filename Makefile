@@ -132,7 +132,7 @@ sbom: ## List what the binary and the library are made of, as CycloneDX: target/
 test-install: ## Install into a scratch directory, and run a C and a Go program with that: PROFILE=debug
 	ffi/c/check-install.sh $(PROFILE)
 
-lint: lint-rust api lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows and charts
+lint: lint-rust api lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows, tables and charts
 
 lint-rust:
 	$(CARGO) fmt --all --check
@@ -210,7 +210,7 @@ bench-export: build-release ## Measure exporting collections, next to Chroma's g
 	tests/interop/venv
 	$${CARGO_TARGET_DIR:-target}/interop-venv/bin/python benches/export/bench_export.py target/release/hnsw-toolbox
 
-bench-report: ## Draw the charts in docs/charts from benches/results.json
+bench-report: ## Write the tables and draw the charts of the documentation from benches/results.json
 	python3 benches/report.py
 
 FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi

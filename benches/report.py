@@ -1,23 +1,30 @@
 #!/usr/bin/env python3
-"""Draws the charts in docs/charts from benches/results.json.
+"""Writes the tables and draws the charts of the documentation from benches/results.json.
 
-    python3 benches/report.py            draws them
-    python3 benches/report.py --check    fails when one that is there is not what would be drawn
+    python3 benches/report.py            writes and draws them
+    python3 benches/report.py --check    fails, and names the files that are not what results.json gives
 
-Benchmarks with an option --record put what they have measured into that file by `record`, with the machine, the date
-and the command; the others' figures are copied from what they print.
+In a document, `<!-- table: NAME NAME ... -->` begins a table of the rows of those measurements, with the columns that
+COLUMNS has for them. `<!-- figure: NAME -->` begins the first figure of a measurement. `<!-- end -->` ends both.
+
+Benchmarks with an option --record put what they have measured into results.json by `record`, with the machine, the
+date and the command. The figures of the others are copied by hand from what they print; a row is a line.
 """
 
 import datetime
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-CHARTS = HERE.parent / "docs" / "charts"
+ROOT = HERE.parent
+CHARTS = ROOT / "docs" / "charts"
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "BENCHMARKS.md", ROOT / "docs" / "scale.md"]
+MARK = re.compile(r"(<!-- (table|figure): ([^>]+) -->).*?(<!-- end -->)", re.DOTALL)
 
 WIDTH = 840
 BAR, GAP, TITLE, NAMES = 18, 6, 46, 210
@@ -33,6 +40,16 @@ def machine():
     return "unknown"
 
 
+def save(results):
+    """A row a line, so that it can be changed by hand."""
+    measured = []
+    for name, result in sorted(results.items()):
+        words = [f'  "{key}": {json.dumps(result[key], ensure_ascii=False)},\n' for key in sorted({*result} - {"rows"})]
+        rows = ",\n".join("   " + json.dumps(row, ensure_ascii=False) for row in result["rows"])
+        measured.append(f' "{name}": {{\n{"".join(words)}  "rows": [\n{rows}\n  ]\n }}')
+    RESULTS.write_text("{\n" + ",\n".join(measured) + "\n}\n")
+
+
 def record(name, title, command, rows):
     """Puts a measurement into the file, in the place of the last one of that name."""
     results = json.loads(RESULTS.read_text())
@@ -43,7 +60,7 @@ def record(name, title, command, rows):
         "date": datetime.date.today().isoformat(),
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    save(results)
 
 
 def text(x, y, words, size=13, anchor="start", fill=TEXT, weight="normal"):
@@ -91,8 +108,142 @@ def group(results, name, value, label, title=None):
     return title or result["title"], f"{result['command']}, {result['machine']}, {result['date']}", rows
 
 
-def draw():
-    results = json.loads(RESULTS.read_text())
+def short(value):
+    """With two or three digits."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2g}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def field(name):
+    return lambda row: row[name]
+
+
+def measured(name, unit):
+    return lambda row: f"{short(row[name])} {unit}" if name in row else ""
+
+
+def span(name):
+    return lambda row: f"{row[f'{name}_low']} – {row[f'{name}_high']}" if f"{name}_low" in row else ""
+
+
+def value(row):
+    """One number or two that it lies between, as they are recorded, and the unit."""
+    number = str(row["value"]) if "value" in row else span("value")(row)
+    return f"{number} {row.get('unit', '')}".strip()
+
+
+def recall(name, digits=".3f"):
+    """At ef 50 and at ef 100."""
+    return lambda row: f"{row[f'{name}_50']:{digits}} / {row[f'{name}_100']:{digits}}" if f"{name}_50" in row else ""
+
+
+WALL, PROCESSOR, MEMORY = measured("seconds", "s"), measured("processor", "s"), measured("mebibytes", "MiB")
+
+# The columns of a table, by the name of its first measurement; the first that fits counts.
+COLUMNS = {
+    "export|export-again": {
+        "": field("name"),
+        "wall time": WALL,
+        "ratio": lambda row: short(row["seconds"] / row["first"]["seconds"]),
+        "processor time": PROCESSOR,
+        "peak memory": MEMORY,
+    },
+    r"build-\d.*": {
+        "": field("title"),
+        "program": field("name"),
+        "wall time": WALL,
+        "processor time": PROCESSOR,
+        "recall": recall("recall"),
+        "memory": measured("heap_megabytes", "MB"),
+    },
+    r"amd-build-.*": {"": field("title"), "program": field("name"), "wall time": WALL, "recall": recall("recall")},
+    "build-order": {
+        "processor time": field("name"),
+        "scattered": measured("scattered", "s"),
+        "in the order of the rows": measured("in_order", "s"),
+        "more": lambda row: f"{row['scattered'] / row['in_order'] - 1:.0%}".replace("%", " %"),
+    },
+    r"search-\d.*": {
+        "": field("title"),
+        "compared with": field("name"),
+        "mapped": span("mapped"),
+        "loaded": span("loaded"),
+    },
+    "order": {
+        "data": field("name"),
+        "native": recall("native"),
+        "partition": recall("partition"),
+        "hnswlib": recall("hnswlib"),
+        "unreachable there": lambda row: f"{row['hnswlib_unreachable']:,}",
+    },
+    "repair-recall": {
+        "": field("name"),
+        "deleted": measured("deleted", "%"),
+        "`keep` less the index": recall("keep", "+z.4f"),
+        "`build` less the index": recall("build", "+z.4f"),
+        "the index": recall("index"),
+    },
+    "repair-cost": {
+        "deleted": measured("deleted", "%"),
+        "`cp -r`": measured("copy", "s"),
+        "`keep`": WALL,
+        "ratio": lambda row: short(row["seconds"] / row["copy"]),
+        "processor time": PROCESSOR,
+        "peak memory": MEMORY,
+    },
+    ".*": {"": field("name"), " ": value},
+}
+
+
+def table(head, rows):
+    """What a row repeats of the one above in its first cell is left out."""
+    lines, above = [head, ["---"] * len(head)], None
+    for first, *others in rows:
+        lines.append(["" if first == above else first, *others])
+        above = first
+    return "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def measurements(results, names):
+    """A table of their rows, below how they were made."""
+    columns = next(columns for pattern, columns in COLUMNS.items() if re.fullmatch(pattern, names[0]))
+    rows, made = [], {}
+    for result in (results[name] for name in names):
+        made.setdefault(f"`{result['command']}`, {result['machine']}", set()).add(result["date"])
+        context = {"title": result["title"], "first": result["rows"][0]}
+        rows += [[cell(context | row) for cell in columns.values()] for row in result["rows"]]
+    how = "; ".join(f"{how}, {' and '.join(sorted(dates))}" for how, dates in made.items())
+    return f"\n{how}:\n{table(list(columns), rows)}"
+
+
+def scale(results):
+    """What many exports take, as products of what one takes."""
+    export, large = results["export"]["rows"][0], results["export-memory"]["rows"][0]
+    gibibytes_of_one = results["export-input"]["rows"][0]["value"] / 1024
+    rows = []
+    for name, vectors, memory in [
+        ("10,000 tenants of 10,000 vectors", 1e8, measured("mebibytes", "MiB")(export)),
+        ("a billion vectors in collections of a million", 1e9, value(large)),
+    ]:
+        # One export was of 100,000.
+        seconds, gibibytes = (of_one * vectors / 1e5 for of_one in (export["processor"], gibibytes_of_one))
+        on_16 = f"{short(seconds / 16)} s, reading {short(gibibytes / (seconds / 16))} GiB/s"
+        rows.append([name, f"{short(gibibytes)} GiB", f"{short(seconds)} s", on_16, memory])
+    return table(["", "input", "processor time", "on 16 cores", "memory of a process"], rows)
+
+
+def document(results, path):
+    def content(mark):
+        begin, kind, names, end = mark.groups()
+        if kind == "figure":
+            return begin + value(results[names]["rows"][0]) + end
+        return begin + (scale(results) if names == "scale" else measurements(results, names.split())) + end
+
+    return path, MARK.sub(content, path.read_text())
+
+
+def draw(results):
     ratio = lambda row: f"{row['processor']:.2f}"
     seconds = lambda row: f"{row['seconds']:.2f} s"
     built = lambda row: f"{row['seconds']:.1f} s, recall {row['recall_50']:.3f} / {row['recall_100']:.3f}"
@@ -103,20 +254,22 @@ def draw():
     )
     large = group(results, "build-100000x384-euclidean-2", "seconds", built)
     yield chart("overview", [extract, export, memory, large])
-    builds = sorted(name for name in results if name.startswith("build-"))
+    builds = [name for name in results if re.match(r"build-\d", name)]
+    builds.sort(key=lambda name: max(row["seconds"] for row in results[name]["rows"]))
     yield chart("build", [group(results, name, "seconds", built) for name in builds])
 
 
 def main():
     CHARTS.mkdir(exist_ok=True)
+    results = json.loads(RESULTS.read_text())
     stale = []
-    for path, drawn in draw():
+    for path, content in [*draw(results), *(document(results, path) for path in DOCUMENTS)]:
         if sys.argv[1:] != ["--check"]:
-            path.write_text(drawn)
-        elif not path.exists() or path.read_text() != drawn:
-            stale.append(path.name)
+            path.write_text(content)
+        elif not path.exists() or path.read_text() != content:
+            stale.append(str(path.relative_to(ROOT)))
     if stale:
-        sys.exit(f"{', '.join(stale)}: not what benches/results.json says; run `make bench-report`")
+        sys.exit(f"{', '.join(stale)}: not what benches/results.json gives; run `make bench-report`")
 
 
 if __name__ == "__main__":
