@@ -85,7 +85,8 @@ def show(name, runs, base=None):
 def compare(toolbox, directory, recorded):
     persist = directory / "persist"
     subprocess.run([sys.executable, "-c", WRITE, persist, str(RECORDS), str(DIMENSION)], check=True)
-    print(f"{RECORDS} x {DIMENSION}, {size(persist) / 2**20:.0f} MiB")
+    mebibytes = round(size(persist) / 2**20)
+    print(f"{RECORDS} x {DIMENSION}, {mebibytes} MiB")
     copies, exports, gets = [], [], []
     for _ in range(ROUNDS):
         copies.append(timed(["cp", "-r", persist, directory / "copy"]))
@@ -98,6 +99,8 @@ def compare(toolbox, directory, recorded):
     get = show("get(), paged", gets, copy["seconds"])
     print(f"the export takes 1/{get['seconds'] / export['seconds']:.1f} of the time of get()")
     if recorded:
+        read = [{"name": "the persist directory", "value": mebibytes, "unit": "MiB"}]
+        record("export-input", "What an export reads", "make bench-export", read)
         record(
             "export",
             f"Export a collection of {RECORDS:,} × {DIMENSION} with documents and metadata: wall time",
@@ -110,7 +113,7 @@ def compare(toolbox, directory, recorded):
         )
 
 
-def large(toolbox, directory):
+def large(toolbox, directory, recorded):
     records, dimension = 1_000_000, 384
     persist = directory / "large"
     subprocess.run([sys.executable, HERE / "synthetic_persist.py", persist, str(records), str(dimension)], check=True)
@@ -118,14 +121,29 @@ def large(toolbox, directory):
     _, _, memory = timed([toolbox, "export", persist, "-o", directory / "out", "--quiet"])
     limit = 64 + (48 * records + pickle) / 2**20
     print(f"{records} x {dimension}, {size(persist) / 2**20:.0f} MiB: {memory:.0f} MiB at most, of {limit:.0f} that it may take")
+    if recorded:
+        record(
+            "export-memory",
+            f"Peak resident memory of an export of {records:,} records",
+            "make bench-export",
+            [
+                {
+                    "name": f"peak memory, {records:,} × {dimension}, documents of 500 bytes, ids of 36",
+                    "value": round(memory),
+                    "unit": "MiB",
+                },
+                {"name": "of which is the mapped pickle", "value": round(pickle / 2**20), "unit": "MiB"},
+            ],
+        )
 
 
 def main(toolbox, *options):
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
-        compare(toolbox, directory, "--record" in options)
+        recorded = "--record" in options
+        compare(toolbox, directory, recorded)
         if os.environ.get("HNSW_TOOLBOX_BENCH_LARGE") != "0":
-            large(toolbox, directory)
+            large(toolbox, directory, recorded)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ writing and syncing the file), seconds of all threads' processor time, recall@10
 searched by this library, fast_hnsw by fast-hnsw, hnswlib and usearch by their own, all on one thread.
 Unreachable: nodes that no walk on layer 0 from the entry point finds.
 
-With --record the figures of each table go into benches/results.json, which `make bench-report` draws.
+With --record the figures of each table go into benches/results.json, of which `make bench-report` makes the
+documentation's tables and charts. So do the ratios of searches.
 
 With --search, searches are measured instead: this library's of the file that native has built, with a
 map and loaded; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
@@ -39,6 +40,7 @@ sys.path.insert(0, str(HERE.parent))
 from report import record  # noqa: E402
 
 TARGET = HERE / "target"
+SIZES = "50000x128,100000x384"
 VENV = TARGET / "venv"
 M, EF_CONSTRUCTION, K, QUERIES = 16, 200, 10, 1000
 EFS = [50, 100]
@@ -282,6 +284,7 @@ def compare_searches(options):
             index = folder / f"native-{metric}.hnsw"
             if not index.exists():
                 run(program, "build", "native", metric, "2", str(dimension), folder / "base.f32", index)
+            rows = []
             for threads in map(int, options.threads.split(",")):
                 efs = [str(ef) for ef in SEARCH_EFS]
                 ours, others = ["toolbox", "loaded"], ["hnswlib"] + ["fast_hnsw"] * (threads == 1)
@@ -313,15 +316,25 @@ def compare_searches(options):
                         f"  {1e6 / curves[searcher][ef]['cpu_micros'] * threads:>10.0f}"
                         f"  {1e6 / curves[searcher][ef]['micros']:>12.0f}"
                         for searcher in searchers))
-                for own, other in ((own, other) for other in others for own in ours):
-                    ratios = []
-                    for point in curves[other].values():
-                        time = interpolated(curves[own], point["recall"], "cpu_micros")
-                        if time is not None and point["recall"] > 0.8:
-                            ratios.append((point["recall"], point["cpu_micros"] / time))
-                    print(f"queries a second at equal recall, {own} : {other}  "
-                          + "  ".join(f"{ratio:.2f} at {recall:.4f}" for recall, ratio in sorted(ratios)),
-                          flush=True)
+                for other in others:
+                    row = {"name": f"{other.replace('_', '-')}, {threads} thread{'s' * (threads > 1)}"}
+                    for own, name in zip(ours, ["mapped", "loaded"]):
+                        ratios = []
+                        for point in curves[other].values():
+                            time = interpolated(curves[own], point["recall"], "cpu_micros")
+                            # Several values of ef may find all there is to find: then there is no time for it.
+                            if time is not None and 0.8 < point["recall"] < 1:
+                                ratios.append((point["recall"], point["cpu_micros"] / time))
+                        print(f"queries a second at equal recall, {own} : {other}  "
+                              + "  ".join(f"{ratio:.2f} at {recall:.4f}" for recall, ratio in sorted(ratios)),
+                              flush=True)
+                        if ratios:
+                            values = [round(ratio, 2) for _, ratio in ratios]
+                            row |= {f"{name}_low": min(values), f"{name}_high": max(values)}
+                    rows.append(row)
+            if options.record:
+                title = f"{count:,} × {dimension}, {metric}"
+                record(f"search-{size}-{metric}", title, "make bench-search", rows)
 
 
 def main():
@@ -335,7 +348,7 @@ def main():
         return
     enter_venv()
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sizes", default="50000x128,100000x384")
+    parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--metrics", default="euclidean,cosine")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--engines", default="native,partition,hnsw_rs,fast_hnsw,hnswlib,usearch")
@@ -395,10 +408,11 @@ def main():
                         "heap_megabytes": round(best["heap"] / 1e6, 1),
                     })
                 if options.record:
+                    usual = size in SIZES.split(",")
                     record(
                         f"build-{size}-{metric}-{threads}",
                         f"Build {count:,} × {dimension}, {metric}, {threads} thread{'s' * (threads > 1)}",
-                        "make bench-peers",
+                        "make bench-peers" if usual else f"python3 benches/graphs/graphs.py --sizes {size}",
                         rows,
                     )
 

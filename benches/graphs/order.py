@@ -2,12 +2,13 @@
 """What the order of the rows, and rows that are equal, do to a graph.
 
     python3 benches/graphs/order.py [--sets line,walk,...] [--orders "in order,shuffled,reversed"]
-                                  [--engines native,partition,hnswlib]
+                                  [--engines native,partition,hnswlib] [--record]
 
 Each data set is built by two engines of hnsw-toolbox and by hnswlib 0.8.0, m 16 and ef_construction 200, from the
 same rows in the same order, and searched with 500 queries near its rows. Recall is by distance: a
 neighbour counts when it is no farther than the tenth nearest, so that equal rows stand for each
-other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on layer 0 finds.
+other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on layer 0 finds. With --record the worst
+of the orders and metrics go into benches/results.json.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from graphs import EF_CONSTRUCTION, EFS, K, M, enter_venv, unreachable_of_hnsw_file, unreachable_of_hnswlib
+from graphs import EF_CONSTRUCTION, EFS, K, M, enter_venv, record, unreachable_of_hnsw_file, unreachable_of_hnswlib
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLBOX = ROOT / "target/release/hnsw-toolbox"
@@ -181,12 +182,15 @@ def main():
     parser.add_argument("--orders", default="in order,reversed,shuffled")
     parser.add_argument("--metrics", default="euclidean,cosine")
     parser.add_argument("--engines", default="native,partition,hnswlib")
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
+    worsts = []
     engines = options.engines.split(",")
     columns = "".join(f"  {engine:<16} unreachable" for engine in engines)
     print(f"{'data':<41} {'metric':<10} {'order':<9}{columns}", flush=True)
     for name in options.sets.split(","):
         generate, title = SETS[name]
+        worst = {"name": title}
         for metric in options.metrics.split(","):
             random = np.random.default_rng(5)
             rows, noise = generate(random)
@@ -210,7 +214,15 @@ def main():
                             recalls, unreachable = measure_toolbox(
                                 engine, metric, arranged, queries, distances, Path(folder))
                     line += f"  {recalls[0]:.4f} / {recalls[1]:.4f}  {unreachable:11}"
+                    for ef, found in zip(EFS, recalls):
+                        key = f"{engine}_{ef}"
+                        worst[key] = min(worst.get(key, 1.0), round(found, 4))
+                    key = f"{engine}_unreachable"
+                    worst[key] = max(worst.get(key, 0), unreachable)
                 print(line, flush=True)
+        worsts.append(worst)
+    if options.record:
+        record("order", "The order of rows, and equal rows", "make bench-order", worsts)
 
 
 if __name__ == "__main__":

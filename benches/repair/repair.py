@@ -2,8 +2,8 @@
 """Recall of repaired indexes, and the time and memory that a repair takes.
 
     python3 benches/repair/repair.py recall [--sizes 20000x64,50000x128] [--spaces l2,cosine,ip]
-                                            [--deleted 0,10,50,90] [--latent 24]
-    python3 benches/repair/repair.py cost [--count 1000000] [--dimension 384] [--deleted 0,10,50,90]
+                                            [--deleted 0,10,50,90] [--latent 24] [--record]
+    python3 benches/repair/repair.py cost [--count 1000000] [--dimension 384] [--deleted 0,10,50,90] [--record]
 
 It makes a virtual environment in target/bench-repair/venv with numpy and chroma-hnswlib, which is
 Chroma's own, and takes target/release/hnsw-toolbox.
@@ -15,6 +15,8 @@ deleted. What `keep` and `build` may lose to the index itself is 0.005 and 0.002
 
 cost: an index of random vectors whose links lead to random records, which is the worst for reading
 them, is copied by `cp -r` and repaired, each three times in turns; of each the fastest is shown.
+
+With --record the figures, of recall the worst of the spaces, go into benches/results.json.
 """
 
 import argparse
@@ -28,6 +30,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benches"))
+from report import record  # noqa: E402
+
 WORK = ROOT / "target" / "bench-repair"
 VENV = WORK / "venv"
 M, EF_CONSTRUCTION, K, QUERIES = 16, 100, 10, 500
@@ -100,12 +105,19 @@ def recalls(index, queries, truth, live):
     return found
 
 
+def keep_lowest(row, name, values):
+    for ef, value in zip(EFS, values):
+        key = f"{name}_{ef}"
+        row[key] = min(row.get(key, 1.0), round(value, 4))
+
+
 def recall(arguments):
     import hnswlib
 
-    failed = False
+    failed, rows = False, []
     for size in arguments.sizes.split(","):
         count, dimension = map(int, size.split("x"))
+        worst = {}
         base, queries = points(count, dimension, arguments.latent)
         for space in arguments.spaces.split(","):
             made = WORK / "made"
@@ -127,6 +139,8 @@ def recall(arguments):
                 write_pickle(made / "index_metadata.pickle", live, dimension)
                 truth = true_neighbours(space, base[live - 1], queries)
                 before = recalls(index, queries, truth, live)
+                row = worst.setdefault(deleted, {"name": f"{count:,} × {dimension}", "deleted": deleted})
+                keep_lowest(row, "index", before)
                 line = f"{size} {space} {deleted:2} % deleted: index " + " ".join(f"{r:.4f}" for r in before)
                 for links, allowed in ALLOWED.items():
                     new = WORK / "new"
@@ -136,10 +150,14 @@ def recall(arguments):
                     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                     after = recalls(load(new, space, dimension, count), queries, truth, live)
                     line += f", {links} " + " ".join(f"{r:.4f}" for r in after)
+                    keep_lowest(row, links, [a - b for a, b in zip(after, before)])
                     if any(round(b - a, 6) > allowed for b, a in zip(before, after)):
                         line += " (too low)"
                         failed = True
                 print(line, flush=True)
+        rows += worst.values()
+    if arguments.record:
+        record("repair-recall", "Recall of what repair makes of an index", "make bench-repair", rows)
     return failed
 
 
@@ -208,6 +226,7 @@ def cost(arguments):
     count, dimension = arguments.count, arguments.dimension
     # Of which 48 bytes an id are the metadata's.
     limit = 32 + count * (32 + 48) / 2**20
+    rows = []
     for deleted in map(int, arguments.deleted.split(",")):
         made, new = WORK / "cost", WORK / "cost-new"
         shutil.rmtree(made, ignore_errors=True)
@@ -227,6 +246,16 @@ def cost(arguments):
             f"peak {peak:.0f} MiB of {limit:.0f}",
             flush=True,
         )
+        rows.append({
+            "deleted": deleted,
+            "copy": round(copy[0], 2),
+            "seconds": round(repair[0], 2),
+            "processor": round(repair[1], 2),
+            "mebibytes": round(peak),
+        })
+    if arguments.record:
+        title = f"Repair {count:,} × {dimension} whose links lead to random records"
+        record("repair-cost", title, "make bench-repair", rows)
     return False
 
 
@@ -241,6 +270,7 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--record", action="store_true")
     enter_venv()
     import numpy as np
 
