@@ -10,7 +10,7 @@ use crate::io::mmap::prefetch;
 use crate::memory;
 
 /// Bounds the bytes of vectors that are on their way into the caches at a time.
-const PREFETCHED: usize = 64 << 10;
+const PREFETCHED: usize = 12 << 10;
 
 /// What one thread reuses from search to search.
 #[derive(Debug)]

@@ -42,7 +42,7 @@ use super::native::Native;
 use crate::error::Result;
 use crate::memory;
 use base::Base;
-use check::{Check, FOUND_MIN};
+use check::{Check, LOST_MAX};
 use effort::Effort;
 
 /// Fewer nodes are inserted.
@@ -86,8 +86,8 @@ impl WithSpace for Partition<'_> {
             seed: native.seed,
             monitor: native.monitor,
         };
-        let found = check.run(space, &links)?;
-        if found >= FOUND_MIN {
+        let lost = check.run(space, &links)?;
+        if lost <= LOST_MAX {
             return Ok(links);
         }
         // Next to what the groups took, another graph takes no more memory.
@@ -97,7 +97,7 @@ impl WithSpace for Partition<'_> {
             ..native
         }
         .build(space, &equals)?;
-        Ok(match check.run(space, &inserted)? > found {
+        Ok(match check.run(space, &inserted)? < lost {
             true => inserted,
             false => links,
         })
