@@ -197,7 +197,7 @@ bench-repair: build-release ## Measure what repair keeps of an index's recall, i
 	python3 benches/repair/repair.py recall
 	python3 benches/repair/repair.py cost
 
-bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib and usearch
+bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib, faiss, usearch and VSAG
 	python3 benches/graphs/graphs.py
 
 bench-order: build-release ## Measure what the order of rows and equal rows do to a graph

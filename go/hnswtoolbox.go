@@ -69,8 +69,8 @@ type Engine string
 
 // The engines.
 const (
-	EngineNative    Engine = "native"    // this library's own
-	EnginePartition Engine = "partition" // this library's own: a fraction of the time, more memory
+	EnginePartition Engine = "partition" // this library's own, and the default
+	EngineNative    Engine = "native"    // this library's own: less memory, several times as long
 	EngineHNSWRS    Engine = "hnsw_rs"   // the hnsw_rs crate
 )
 

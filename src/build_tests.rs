@@ -996,7 +996,7 @@ fn options_out_of_range_are_refused_by_name() {
                 o.graph.engine = Engine::HnswRs;
             }),
             "m0: found 33, expected 2·m, which is 32: the engine hnsw_rs can do nothing else \
-             (the engine native can)",
+             (the others can)",
         ),
         (
             refused(|o| o.graph.ef_construction = 15),
@@ -1075,7 +1075,7 @@ fn names_of_metrics_and_engines_are_read_back() {
     );
     assert_eq!(
         "faiss".parse::<Engine>().unwrap_err().to_string(),
-        "engine: found faiss, expected native, partition or hnsw_rs"
+        "engine: found faiss, expected partition, native or hnsw_rs"
     );
 }
 

@@ -3,10 +3,10 @@
 
     python3 benches/graphs/graphs.py [--sizes 50000x128,100000x384] [--metrics euclidean,cosine]
                                    [--threads 1,2] [--engines native,hnsw_rs,...] [--repeat 1]
-                                   [--latent 24] [--search] [--record]
+                                   [--effort 50,100,...] [--latent 24] [--search] [--record]
 
-It makes a virtual environment in benches/graphs/target/venv with numpy, usearch and hnswlib 0.8.0,
-the latter compiled on this machine, and builds the Rust program next to it. The data are points of
+It makes a virtual environment in benches/graphs/target/venv with numpy, faiss, usearch, VSAG and
+hnswlib 0.8.0, the latter compiled on this machine, and builds the Rust program next to it. The data are points of
 a smooth surface, with a little noise: latent dimensions through a random layer with tanh. The more
 latent dimensions, the harder they are to search.
 
@@ -15,11 +15,14 @@ Metrics are the library's five names; a library that lacks one is left out of it
 Columns: seconds for the graph alone (the best of the repetitions), seconds in all (ours: with
 writing and syncing the file), seconds of all threads' processor time, recall@10 and microseconds a query at ef 50 and 100, peak heap
 (Rust) or growth of peak resident memory (Python) in MB. native, partition and hnsw_rs are
-searched by this library, fast_hnsw by fast-hnsw, hnswlib and usearch by their own, all on one thread.
+searched by this library, fast_hnsw by fast-hnsw, the others by their own, all on one thread. VSAG's
+HGraph compares bytes (sq8) and then the nearest once more, exactly.
 Unreachable: nodes that no walk on layer 0 from the entry point finds.
 
 With --record the figures of each table go into benches/results.json, of which `make bench-report` makes the
 documentation's tables and charts. So do the ratios of searches.
+
+With --effort each engine is measured with each value of ef_construction, which is 200 otherwise.
 
 With --search, searches are measured instead: this library's of the file that native has built, with a
 map and loaded; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
@@ -49,6 +52,8 @@ SEARCH_EFS = [10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320]
 PEERS = {
     "hnswlib": {"euclidean": "l2", "squared_euclidean": "l2", "cosine": "cosine", "dot_product": "ip"},
     "usearch": {"euclidean": "l2sq", "squared_euclidean": "l2sq", "cosine": "cos", "dot_product": "ip"},
+    "faiss": {"euclidean": "l2", "squared_euclidean": "l2", "dot_product": "ip"},
+    "vsag": {"euclidean": "l2", "squared_euclidean": "l2", "cosine": "cosine", "dot_product": "ip"},
 }
 
 
@@ -57,7 +62,8 @@ def enter_venv():
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "numpy", "pybind11", "setuptools", "wheel", "usearch", "pyarrow"], check=True)
+        subprocess.run([*pip, "numpy", "pybind11", "setuptools", "wheel", "faiss-cpu", "usearch", "pyvsag",
+                        "pyarrow"], check=True)
         subprocess.run([*pip, "--no-binary", "hnswlib", "hnswlib==0.8.0"], check=True)
     if Path(sys.prefix).resolve() != VENV.resolve():
         os.execv(python, [python, *sys.argv])
@@ -153,6 +159,94 @@ def peak_resident():
     return 0
 
 
+def engine_and_effort(engine):
+    name, _, effort = engine.partition("@")
+    return name, int(effort or EF_CONSTRUCTION)
+
+
+def of_hnswlib(metric, base, threads, effort):
+    """What builds an index, and what searches it. What is imported is not measured."""
+    import hnswlib
+
+    index = hnswlib.Index(metric, base.shape[1])
+    index.init_index(len(base), M=M, ef_construction=effort)
+
+    def build():
+        index.add_items(base, num_threads=threads)
+        return index
+
+    def search(queries, ef):
+        index.set_ef(ef)
+        return index.knn_query(queries, K, num_threads=1)[0]
+
+    return build, search
+
+
+def of_usearch(metric, base, threads, effort):
+    import numpy as np
+    from usearch.index import Index
+
+    index = Index(ndim=base.shape[1], metric=metric, dtype="f32", connectivity=M, expansion_add=effort)
+    keys = np.arange(len(base))
+
+    def build():
+        index.add(keys, base, threads=threads)
+
+    def search(queries, ef):
+        index.expansion_search = ef
+        return index.search(queries, K, threads=1).keys
+
+    return build, search
+
+
+def of_faiss(metric, base, threads, effort):
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexHNSWFlat(base.shape[1], M, {"l2": faiss.METRIC_L2, "ip": faiss.METRIC_INNER_PRODUCT}[metric])
+    index.hnsw.efConstruction = effort
+
+    def build():
+        index.add(base)
+
+    def search(queries, ef):
+        faiss.omp_set_num_threads(1)
+        index.hnsw.efSearch = ef
+        return index.search(queries, K)[1]
+
+    return build, search
+
+
+def of_vsag(metric, base, threads, effort):
+    import numpy as np
+    import pyvsag
+
+    parameters = {
+        "dtype": "float32",
+        "metric_type": metric,
+        "dim": base.shape[1],
+        "index_param": {
+            "base_quantization_type": "sq8",
+            "use_reorder": True,
+            "precise_quantization_type": "fp32",
+            "max_degree": 2 * M,
+            "ef_construction": effort,
+            "build_thread_count": threads,
+        },
+    }
+    index = pyvsag.Index("hgraph", json.dumps(parameters))
+    ids = np.arange(len(base))
+
+    def build():
+        index.build(vectors=base.ravel(), ids=ids, num_elements=len(base), dim=base.shape[1])
+
+    def search(queries, ef):
+        words = json.dumps({"hgraph": {"ef_search": ef}})
+        return np.stack([index.knn_search(vector=query, k=K, parameters=words)[0] for query in queries])
+
+    return build, search
+
+
 def measure_python(engine, metric, threads, count, dimension, folder):
     """In a process of its own, for the sake of its peak memory."""
     import time
@@ -163,40 +257,20 @@ def measure_python(engine, metric, threads, count, dimension, folder):
     queries = np.fromfile(folder / "queries.f32", np.float32).reshape(-1, dimension)
     truth = np.fromfile(folder / f"truth-{metric}.u32", np.uint32).reshape(-1, K)
     before = peak_resident()
-    if engine == "hnswlib":
-        import hnswlib
-
-        index = hnswlib.Index(PEERS[engine][metric], dimension)
-        index.init_index(count, M=M, ef_construction=EF_CONSTRUCTION)
-        start, cpu = time.perf_counter(), time.process_time()
-        index.add_items(base, num_threads=threads)
-    else:
-        from usearch.index import Index
-
-        index = Index(
-            ndim=dimension,
-            metric=PEERS[engine][metric],
-            dtype="f32",
-            connectivity=M,
-            expansion_add=EF_CONSTRUCTION,
-        )
-        keys = np.arange(count)
-        start, cpu = time.perf_counter(), time.process_time()
-        index.add(keys, base, threads=threads)
+    name, effort = engine_and_effort(engine)
+    build, search = {"hnswlib": of_hnswlib, "usearch": of_usearch, "faiss": of_faiss, "vsag": of_vsag}[name](
+        PEERS[name][metric], base, threads, effort)
+    start, cpu = time.perf_counter(), time.process_time()
+    index = build()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     result = {"graph": seconds, "total": seconds, "cpu": cpu, "heap": peak_resident() - before}
     for ef in EFS:
         start = time.perf_counter()
-        if engine == "hnswlib":
-            index.set_ef(ef)
-            found = index.knn_query(queries, K, num_threads=1)[0]
-        else:
-            index.expansion_search = ef
-            found = index.search(queries, K, threads=1).keys
+        found = search(queries, ef)
         micros = 1e6 * (time.perf_counter() - start) / len(queries)
         hits = sum(len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist()))
         result[str(ef)] = {"recall": hits / truth.size, "micros": micros}
-    if engine == "hnswlib":
+    if name == "hnswlib":
         result["unreachable"] = unreachable_of_hnswlib(index)
     print(json.dumps(result))
 
@@ -206,7 +280,7 @@ def run(*command):
 
 
 def measure(engine, metric, threads, count, dimension, folder):
-    if engine in PEERS:
+    if engine.partition("@")[0] in PEERS:
         arguments = [engine, metric, threads, count, dimension, folder]
         return run(sys.executable, __file__, "--measure", *map(str, arguments))
     program, _, seed = str(TARGET / "release/hnsw-toolbox-graphs"), *engine.partition("+seed")[1:]
@@ -351,7 +425,8 @@ def main():
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--metrics", default="euclidean,cosine")
     parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--engines", default="native,partition,hnsw_rs,fast_hnsw,hnswlib,usearch")
+    parser.add_argument("--engines", default="native,partition,hnsw_rs,fast_hnsw,hnswlib,faiss,usearch,vsag")
+    parser.add_argument("--effort")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--latent", type=int, default=24)
     parser.add_argument("--search", action="store_true")
@@ -374,14 +449,16 @@ def main():
         for metric in metrics:
             for threads in map(int, options.threads.split(",")):
                 engines = options.engines.split(",")
+                if options.effort:
+                    engines = [f"{engine}@{effort}" for engine in engines for effort in options.effort.split(",")]
                 rows = []
                 results = {engine: [] for engine in engines}
                 # Turn by turn, so that what else the machine does meets all of them.
                 for _ in range(options.repeat):
                     for engine in engines:
-                        if engine == "fast_hnsw" and threads > 1:
+                        if engine.startswith("fast_hnsw") and threads > 1:
                             continue
-                        if metric not in PEERS.get(engine, [metric]):
+                        if metric not in PEERS.get(engine.partition("@")[0], [metric]):
                             continue
                         results[engine].append(
                             measure(engine, metric, threads, count, dimension, folder)
@@ -398,21 +475,24 @@ def main():
                         f"   {best['heap'] / 1e6:7.1f}  {best.get('unreachable', '-'):>11}",
                         flush=True,
                     )
+                    name, effort = engine_and_effort(engine)
+                    ours = name not in PEERS and name != "fast_hnsw"
                     rows.append({
-                        "name": engine if engine in PEERS or engine == "fast_hnsw" else f"hnsw-toolbox, {engine}",
-                        "ours": engine not in PEERS and engine != "fast_hnsw",
+                        "name": f"hnsw-toolbox, {name}" if ours else name,
+                        "ours": ours,
                         "seconds": round(best["total"], 2),
                         "processor": round(best["cpu"], 2),
                         "recall_50": low["recall"],
                         "recall_100": high["recall"],
                         "heap_megabytes": round(best["heap"] / 1e6, 1),
-                    })
+                    } | ({"ef_construction": effort} if options.effort else {}))
                 if options.record:
-                    usual = size in SIZES.split(",")
+                    usual = size in SIZES.split(",") and not options.effort
+                    more = f" --effort {options.effort}" if options.effort else ""
                     record(
-                        f"build-{size}-{metric}-{threads}",
+                        f"{'effort' if options.effort else 'build'}-{size}-{metric}-{threads}",
                         f"Build {count:,} × {dimension}, {metric}, {threads} thread{'s' * (threads > 1)}",
-                        "make bench-peers" if usual else f"python3 benches/graphs/graphs.py --sizes {size}",
+                        "make bench-peers" if usual else f"python3 benches/graphs/graphs.py --sizes {size}{more}",
                         rows,
                     )
 

@@ -154,7 +154,7 @@ char *hnsw_toolbox_extract_index(const char *request_json);
       "capacity": null,                               the most vectors there may be
       "seed": null,                                   of the random levels
       "threads": null,                                to build with
-      "engine": "native",                             or "partition", "hnsw_rs"
+      "engine": "partition",                          or "native", "hnsw_rs"
       "io": "mmap",                                   or "read"
       "token": null}                                  from hnsw_toolbox_token_new
 

@@ -99,7 +99,7 @@ pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char)
 ///      "capacity": null,                               the most vectors there may be
 ///      "seed": null,                                   of the random levels
 ///      "threads": null,                                to build with
-///      "engine": "native",                             or "partition", "hnsw_rs"
+///      "engine": "partition",                          or "native", "hnsw_rs"
 ///      "io": "mmap",                                   or "read"
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///

@@ -238,7 +238,7 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// The code that builds the graph: native, partition or hnsw_rs.
+    /// The code that builds the graph: partition, native or hnsw_rs.
     #[arg(long, default_value_t, value_parser = named::<Engine>())]
     pub(super) engine: Engine,
 

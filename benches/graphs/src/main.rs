@@ -5,8 +5,8 @@
 //! hnsw-toolbox-graphs search SEARCHER METRIC THREADS DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
 //! ```
 //!
-//! ENGINE is native, partition, hnsw_rs or fast_hnsw; METRIC one of the library's five; always m 16 and
-//! ef_construction 200. SEARCHER is toolbox, which maps the file, loaded, which reads it into memory, or
+//! ENGINE is native, partition, hnsw_rs or fast_hnsw, with @ and ef_construction where that is not 200;
+//! METRIC one of the library's five; always m 16. SEARCHER is toolbox, which maps the file, loaded, which reads it into memory, or
 //! fast_hnsw, which loads it and uses one thread. TRUTH holds the ten nearest of each query.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -120,12 +120,14 @@ fn build(
     let cpu_before = cpu_seconds();
     PEAK.store(before, Ordering::Relaxed);
     let start = Instant::now();
+    let (engine, ef_construction) = engine.split_once('@').unwrap_or((engine, "200"));
     let graph = match engine {
         "fast_hnsw" => with_metric!(metric, build_fast_hnsw(dimension, &base, out)),
         _ => {
             let options = GraphOptions::default()
                 .with_engine(engine.parse().unwrap())
                 .with_metric(metric.parse().unwrap())
+                .with_ef_construction(ef_construction.parse().unwrap())
                 .with_threads(threads)
                 .with_seed(seed);
             let times = Mutex::new((None, start));

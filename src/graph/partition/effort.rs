@@ -1,16 +1,21 @@
 //! What `ef_construction` means here.
 //!
-//! | ef_construction | 50 | 100 | 200 | 400 | 1600 and more |
-//! |---|---|---|---|---|---|
-//! | groups that a node is in | 3 | 6 | 12 | 28 | 64 |
-//! | candidates that a node keeps | 26 | 32 | 34 | 34 | 34 |
+//! | ef_construction | 16 | 50 | 100 | 200 | 400 | 1024 and more |
+//! |---|---|---|---|---|---|---|
+//! | groups that a node is in | 5 | 8 | 10 | 12 | 28 | 64 |
+//! | candidates that a node keeps | 30 | 34 | 34 | 34 | 34 | 34 |
 //!
-//! Both grow with it and never fall. Many groups come in rounds, each with leaders of its own, so
+//! Both grow with it and never fall. Up to 200 there are two more groups for twice the effort: these
+//! have the recall that native has with the same `ef_construction`. Many groups come in rounds, each with leaders of its own, so
 //! that the memory of one round is enough. A group that is too large is carved again, which puts
 //! its nodes into more. Insertions into the layers above 0 keep half of `ef_construction`.
 
-/// Effort for each group that a node is in.
+/// Effort for each group that a node is in, where there are many.
 const EF_PER_GROUP: usize = 16;
+
+/// What the logarithm of the square of the effort, to base 2, is more than the number of groups where
+/// they are few.
+const LOGARITHM_LESS: u32 = 3;
 
 const GROUPS_MIN: usize = 2;
 const GROUPS_MAX: usize = 64;
@@ -48,7 +53,9 @@ pub(super) struct Effort {
 
 impl Effort {
     pub(super) fn new(ef_construction: usize, m: usize, m0: usize) -> Self {
-        let groups = ef_construction / EF_PER_GROUP;
+        let square = ef_construction.saturating_mul(ef_construction);
+        let few = square.max(1).ilog2().saturating_sub(LOGARITHM_LESS) as usize;
+        let groups = few.max(ef_construction / EF_PER_GROUP);
         let groups = groups.clamp(GROUPS_MIN, GROUPS_MAX);
         let rounds = if groups <= FAN_OUT_MAX {
             1
