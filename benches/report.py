@@ -13,6 +13,7 @@ date and the command. The figures of the others are copied by hand from what the
 
 import datetime
 import json
+import math
 import os
 import re
 import sys
@@ -92,6 +93,10 @@ def chart(name, groups):
     for group in groups:
         more, y = bars(*group, y)
         parts += more
+    return picture(name, parts, y)
+
+
+def picture(name, parts, y):
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y - 10}" '
         f'font-family="system-ui, sans-serif">',
@@ -99,6 +104,36 @@ def chart(name, groups):
         "</svg>",
     ]
     return CHARTS / f"{name}.svg", "\n".join(lines) + "\n"
+
+
+def curves(title, subtitle, series):
+    """A chart of recall against time: series are (name, points (seconds, recall, label), ours)."""
+    left, top, right, bottom = 60, TITLE + 10, WIDTH - 110, 340
+    points = [point for _, points, _ in series for point in points]
+    low, high = (math.log(pick(seconds for seconds, _, _ in points)) for pick in (min, max))
+    least = min(recall for _, recall, _ in points)
+    least, most = math.floor(least * 100) / 100, math.ceil(max(recall for _, recall, _ in points) * 100) / 100
+    x = lambda seconds: left + (right - left) * (math.log(seconds) - low) / (high - low)
+    y = lambda recall: bottom - (bottom - top) * (recall - least) / (most - least)
+    parts = [text(0, 15, title, 15, weight="bold"), text(0, 33, subtitle, 12, fill=FAINT)]
+    for step in range(round(least * 100), round(most * 100) + 1):
+        height = y(step / 100)
+        parts.append(f'<path d="M{left} {height:.1f}H{right}" stroke="{FAINT}" stroke-opacity="0.3"/>')
+        parts.append(text(left - 8, height + 4, f"{step / 100:.2f}", 12, "end", FAINT))
+    seconds = 2 ** math.ceil(low / math.log(2))
+    while math.log(seconds) <= high:
+        parts.append(text(x(seconds), bottom + 20, f"{seconds} s", 12, "middle", FAINT))
+        seconds *= 2
+    for name, points, ours in series:
+        color = OURS if ours else THEIRS
+        path = "L".join(f"{x(seconds):.1f} {y(recall):.1f}" for seconds, recall, _ in points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        for seconds, recall, label in points:
+            parts.append(f'<circle cx="{x(seconds):.1f}" cy="{y(recall):.1f}" r="3.5" fill="{color}"/>')
+            parts.append(text(x(seconds), y(recall) + 17, label, 11, "middle", FAINT))
+        seconds, recall, _ = points[-1]
+        parts.append(text(x(seconds) + 8, y(recall) - 6, name, weight="bold" if ours else "normal"))
+    return parts, bottom + 40
 
 
 def group(results, name, value, label, title=None):
@@ -138,6 +173,10 @@ def recall(name, digits=".3f"):
     return lambda row: f"{row[f'{name}_50']:{digits}} / {row[f'{name}_100']:{digits}}" if f"{name}_50" in row else ""
 
 
+def vectors(row):
+    return int(re.search(r"Build ([\d,]+) ", row["title"])[1].replace(",", ""))
+
+
 WALL, PROCESSOR, MEMORY = measured("seconds", "s"), measured("processor", "s"), measured("mebibytes", "MiB")
 
 # The columns of a table, by the name of its first measurement; the first that fits counts.
@@ -148,6 +187,22 @@ COLUMNS = {
         "ratio": lambda row: short(row["seconds"] / row["first"]["seconds"]),
         "processor time": PROCESSOR,
         "peak memory": MEMORY,
+    },
+    r"build-\d+x32-.*": {
+        "": field("title"),
+        "wall time": WALL,
+        "processor time": PROCESSOR,
+        "processor time of a vector": lambda row: f"{1e6 * row['processor'] / vectors(row):.0f} µs",
+        "recall": recall("recall"),
+        "memory": measured("heap_megabytes", "MB"),
+        "memory of a vector": lambda row: f"{1e6 * row['heap_megabytes'] / vectors(row):.0f} bytes",
+    },
+    "effort-.*": {
+        "": field("name"),
+        "ef_construction": lambda row: str(row["ef_construction"]),
+        "wall time": WALL,
+        "processor time": PROCESSOR,
+        "recall": recall("recall"),
     },
     r"build-\d.*": {
         "": field("title"),
@@ -254,9 +309,20 @@ def draw(results):
     )
     large = group(results, "build-100000x384-euclidean-2", "seconds", built)
     yield chart("overview", [extract, export, memory, large])
-    builds = [name for name in results if re.match(r"build-\d", name)]
+    builds = [name for name in results if re.match(r"build-\d", name) and len(results[name]["rows"]) > 1]
     builds.sort(key=lambda name: max(row["seconds"] for row in results[name]["rows"]))
     yield chart("build", [group(results, name, "seconds", built) for name in builds])
+    yield effort(results["effort-100000x384-euclidean-2"])
+
+
+def effort(result):
+    series = {}
+    for row in result["rows"]:
+        point = row["processor"], row["recall_50"], str(row["ef_construction"])
+        series.setdefault(row["name"].removeprefix("hnsw-toolbox, "), []).append(point)
+    subtitle = "recall@10 at ef 50 against processor time; the numbers are ef_construction"
+    series = [(name, points, name == "partition") for name, points in series.items()]
+    return picture("effort", *curves(result["title"], subtitle, series))
 
 
 def main():

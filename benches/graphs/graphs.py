@@ -100,7 +100,8 @@ def make_data(count, dimension, latents, metrics):
         truth = folder / f"truth-{metric}.u32"
         if not truth.exists():
             nearest = [
-                np.argpartition(distances(metric, part, base), K, axis=1)[:, :K]
+                # A copy, which does not keep the rest.
+                np.argpartition(distances(metric, part, base), K, axis=1)[:, :K].copy()
                 for part in np.array_split(queries, 20)
             ]
             np.concatenate(nearest).astype(np.uint32).tofile(truth)
