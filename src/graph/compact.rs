@@ -584,6 +584,25 @@ mod tests {
         assert_eq!(all, [2, 3, 4]);
     }
 
+    #[test]
+    fn a_set_tells_what_is_new_however_much_it_holds() {
+        for round in [0, u32::MAX - 2] {
+            let mut seen = Seen {
+                round,
+                ..Seen::default()
+            };
+            for count in [3, 700, 5000] {
+                seen.clear();
+                let mut expected = HashSet::new();
+                // Some come twice, and many are multiples of the table's size.
+                for node in (0..count).map(|number| number / 2 * 512) {
+                    assert_eq!(seen.insert(node).unwrap(), expected.insert(node), "{node}");
+                }
+                assert!(seen.entries.len() >= 2 * seen.len);
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
