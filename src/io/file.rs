@@ -306,7 +306,8 @@ impl InputFile {
     /// All of the file, in memory of its own: what happens to the file afterwards does not matter.
     pub(crate) fn load(&self) -> Result<Map> {
         let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
-        Map::filled(len, |bytes| self.read_at(bytes, 0)).map_err(|error| error.in_file(&self.path))
+        Map::filled(len, "hold all of it", |bytes| self.read_at(bytes, 0))
+            .map_err(|error| error.in_file(&self.path))
     }
 
     /// Reads `bytes.len()` bytes at `offset`, whatever the access: for many short ranges in no

@@ -36,8 +36,12 @@ impl Map {
 
     /// `len` bytes of memory that belong to no file, zeroed and then filled, in large pages where the
     /// system has them.
-    pub(crate) fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<Self> {
-        let failed = |_| Error::out_of_memory("hold all of it", len as u64);
+    pub(crate) fn filled(
+        len: usize,
+        action: &'static str,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Self> {
+        let failed = |_| Error::out_of_memory(action, len as u64);
         let mut map = MmapOptions::new().len(len).map_anon().map_err(failed)?;
         // Only a hint: memory serves in small pages as well.
         #[cfg(target_os = "linux")]

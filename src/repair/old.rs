@@ -76,7 +76,8 @@ impl Held {
             total: count,
             size: stride as u64,
         };
-        let sketches = Map::filled(all.saturating_mul(size_of::<Sketch>()), |bytes| {
+        let size = all.saturating_mul(size_of::<Sketch>());
+        let sketches = Map::filled(size, "hold a sketch of each record", |bytes| {
             let sketches = <[Sketch]>::mut_from_bytes(bytes).map_err(Error::internal)?;
             let mut runs = Vec::new();
             let mut rest = lists.as_mut_slice();
