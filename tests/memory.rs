@@ -14,8 +14,8 @@ use support::*;
 
 const MIB: u64 = 1 << 20;
 
-/// Mapped pages included, of which those of a program that is hardly optimised are half.
-const BUDGET: u64 = 20 * MIB;
+/// Mapped pages included.
+const BUDGET: u64 = 16 * MIB;
 
 /// Runs a command, and gives its exit status (as `wait` does) and its peak resident memory in
 /// bytes, as the kernel counted it.
