@@ -346,8 +346,8 @@ impl Bridge {
 
 /// A set of nodes that is filled and emptied for each list.
 ///
-/// A table with open addressing, of which at most half is in use. Each entry says in which round it
-/// was made, so that emptying takes no time.
+/// A hash table with open addressing that is at most half full. Each entry holds the round in which it
+/// was inserted, so clearing the table takes constant time.
 #[derive(Debug, Default)]
 struct Seen {
     /// A power of two of entries (round, node), or none.

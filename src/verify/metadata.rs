@@ -64,7 +64,7 @@ impl<'m> MetadataCheck<'m> {
         Self(table.map(|table| (table, Bits::default()))).part()
     }
 
-    /// The same metadata, no label of which was seen.
+    /// A check of the same metadata that has not seen any label yet.
     pub(crate) fn part(&self) -> Result<Self> {
         Ok(Self(match &self.0 {
             Some((table, _)) => Some((*table, Bits::with_len(table.len() as u64)?)),

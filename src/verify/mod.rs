@@ -125,8 +125,8 @@ pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Res
     verify_with(files, &Extent::All, monitor)
 }
 
-/// The same on several threads, without a walk over the graph. `metadata` is that of the segment,
-/// where it was read already.
+/// The same checks on several threads, but without walking the graph. `metadata` is the segment's, if
+/// it has already been read.
 pub(crate) fn examine(
     files: &SegmentFiles,
     metadata: Option<&Metadata>,
