@@ -172,10 +172,10 @@ impl SegmentFiles {
         layout: RecordLayout,
         count: u64,
     ) -> Result<Level0<FileWindow<'_>>> {
-        self.level0_in(self.level0.require()?.window(WINDOW), layout, count)
+        self.read_level0_in(WINDOW, layout, count)
     }
 
-    /// The same, so many bytes of them at a time.
+    /// The same, with at most `bytes` of them in memory at a time.
     pub(crate) fn read_level0_in(
         &self,
         bytes: usize,

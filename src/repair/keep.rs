@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-use super::old::{Held, OldGraph};
+use super::old::{existing, Held, OldGraph};
 use super::records::Chosen;
 use super::threads::{self, Blocks};
 use super::written::{UpperLevels, WrittenLevel0};
@@ -156,13 +156,9 @@ impl Keep<'_> {
                     continue;
                 };
                 state.old.clear();
-                let used = record
-                    .neighbours
-                    .iter()
-                    .take(record.links.count.get().into());
-                let own = used.map(|neighbour| neighbour.get());
-                let inside = own.filter(|id| u64::from(*id) < self.segment.count());
-                state.old.extend(inside);
+                let used = record.links.count.get();
+                let own = existing(used, record.neighbours, self.segment.count());
+                state.old.extend(own);
                 let goes = state.old.iter().any(|id| !live.contains(*id));
                 state.bridged += u64::from(goes);
                 state.bridge.neighbours(

@@ -7,6 +7,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::threads::{self, Blocks};
+use super::written::NONE;
 use crate::bits::Ranks;
 use crate::chroma::layout::LinksHeader;
 use crate::chroma::link_lists::{LinkLists, UpperElements};
@@ -29,9 +30,6 @@ const SAMPLE_VECTORS: u32 = 1024;
 /// Bytes of lists that are held, at most. What goes is asked for by all that it was a neighbour of,
 /// and each time would be a read.
 const LISTS_BYTES: usize = 16 << 20;
-
-/// Ends a list that is not full.
-const NONE: u32 = u32::MAX;
 
 /// What is held in memory of the old graph. Nothing where no record goes.
 ///
@@ -108,7 +106,7 @@ impl Held {
                     if u32::try_from(id).is_ok_and(|id| live.contains(id)) {
                         continue;
                     }
-                    let neighbours = used(record.links, record.neighbours, count);
+                    let neighbours = existing(record.links.count.get(), record.neighbours, count);
                     let list = lists.next().into_iter().flatten();
                     list.zip(neighbours).for_each(|(slot, id)| *slot = id);
                 }
@@ -143,9 +141,10 @@ fn gone_before(live: &Ranks, id: usize) -> usize {
     id.saturating_sub(rank as usize)
 }
 
-/// The neighbours in use that exist.
-fn used(links: LinksHeader, slots: &[U32], count: u64) -> impl Iterator<Item = u32> + '_ {
-    let used = slots.iter().take(links.count.get().into());
+/// The ids in the first `used` slots of a list, except those that an index of `count` records does
+/// not have.
+pub(super) fn existing(used: u16, slots: &[U32], count: u64) -> impl Iterator<Item = u32> + '_ {
+    let used = slots.iter().take(used.into());
     used.map(|id| id.get())
         .filter(move |id| u64::from(*id) < count)
 }
@@ -217,12 +216,11 @@ impl Holed for OldGraph<'_> {
             let (links, slots) = LinksHeader::read_from_prefix(&self.bytes)
                 .map_err(|_| Error::internal("a short list"))?;
             let slots = <[U32]>::ref_from_bytes(slots).map_err(Error::internal)?;
-            neighbours.extend(used(links, slots, self.count));
+            neighbours.extend(existing(links.count.get(), slots, self.count));
         } else if let (Some(lists), Some(element)) = (&mut self.lists, self.upper.get(node)) {
             if element.level >= layer.into() {
-                let (links, slots) = lists.list(element, layer.into())?;
-                let ids = slots.iter().take(links.into()).map(|id| id.get());
-                neighbours.extend(ids.filter(|id| u64::from(*id) < self.count));
+                let (used, slots) = lists.list(element, layer.into())?;
+                neighbours.extend(existing(used, slots, self.count));
             }
         }
         Ok(())

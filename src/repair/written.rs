@@ -12,7 +12,7 @@ use crate::io::file::read_exact_at;
 use crate::memory;
 
 /// Ends a list that is not full.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 
 /// The records of the new `data_level0.bin`, of which the links can be changed.
 #[derive(Debug)]
