@@ -23,6 +23,7 @@ ABI := $(shell sed -n 's/^\#define HNSW_TOOLBOX_ABI_VERSION //p' ffi/include/hns
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
+INTERFACE := tests/interface/Cargo.toml
 
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
@@ -132,20 +133,20 @@ sbom: ## List what the binary and the library are made of, as CycloneDX: target/
 test-install: ## Install into a scratch directory, and run a C and a Go program with that: PROFILE=debug
 	ffi/c/check-install.sh $(PROFILE)
 
-lint: lint-rust api lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows, tables and charts
+lint: lint-rust api header lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows, tables and charts
 
 lint-rust:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	for manifest in $(PEERS) $(GRAPHS); do \
+	for manifest in $(PEERS) $(GRAPHS) $(INTERFACE); do \
 		$(CARGO) fmt --manifest-path $$manifest --check && \
-		$(CARGO) clippy --manifest-path $$manifest --target-dir target/peers --locked -- -D warnings || exit 1; \
+		$(CARGO) clippy --manifest-path $$manifest --all-targets --target-dir target/peers --locked -- \
+			-D warnings || exit 1; \
 	done
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	CUSTOM_LIBFUZZER_PATH=./unused $(CARGO) clippy --manifest-path fuzz/Cargo.toml \
 		--target-dir target/fuzz --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
-	$(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
 
 lint-go:
 	cd go && test -z "$$(gofmt -l . | tee /dev/stderr)"
@@ -172,16 +173,19 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path $(PEERS)
 	$(CARGO) fmt --manifest-path $(GRAPHS)
+	$(CARGO) fmt --manifest-path $(INTERFACE)
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 	cd go && gofmt -w .
 
 api: ## Check the list of the public Rust API; record it with make api UPDATE=1
 	RUSTDOC=$(CURDIR)/.ci/rustdoc $(CARGO) rustdoc --package hnsw-toolbox --lib --locked --quiet -- \
 		-Z unstable-options --output-format json
-	UPDATE_API=$(UPDATE) $(CARGO) test --quiet --package hnsw-toolbox --test public_api --locked
+	UPDATE_API=$(UPDATE) $(CARGO) test --quiet --manifest-path $(INTERFACE) --target-dir target/peers --locked \
+		--test public_api
 
-header: ## Generate the C header
-	UPDATE_HEADER=1 $(CARGO) test --quiet --package hnsw-toolbox-ffi --test header --locked
+header: ## Check the C header; generate it with make header UPDATE=1
+	UPDATE_HEADER=$(UPDATE) $(CARGO) test --quiet --manifest-path $(INTERFACE) --target-dir target/peers --locked \
+		--test c_header
 
 package: ## Check which files are published, and build from them; record them with make package UPDATE=1
 	UPDATE=$(UPDATE) VERIFY=$(VERIFY) .ci/package

@@ -1,6 +1,6 @@
 //! Extraction through the Rust API, of a small synthetic index that stays in the page cache.
 //!
-//! `benches/peers` measures the command line beside others, at sizes that matter.
+//! The programs of this package measure the command line beside others, at sizes that matter.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -10,10 +10,7 @@ use hnsw_toolbox::{
     extract_index, extract_index_to_columnar, ColumnarFormat, ColumnarOptions, ExtractOptions,
     Monitor,
 };
-
-// The crate in peers/ uses it as well, as a public module.
-#[path = "support/synthetic_index.rs"]
-mod synthetic_index;
+use hnsw_toolbox_peers::synthetic_index;
 
 const SHAPE: synthetic_index::Shape = synthetic_index::Shape {
     count: 10_000,

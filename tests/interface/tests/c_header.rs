@@ -1,11 +1,11 @@
-//! The committed header is the one that the source generates.
+//! The committed header is the one that the source generates: `make header`.
 
 use std::path::Path;
 
 /// With `UPDATE_HEADER=1` the header is written instead.
 #[test]
 fn committed_header_is_the_generated_one() {
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crate_dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ffi"));
     let config = cbindgen::Config::from_file(crate_dir.join("cbindgen.toml")).unwrap();
     let mut generated = Vec::new();
     cbindgen::Builder::new()
@@ -17,13 +17,14 @@ fn committed_header_is_the_generated_one() {
     let generated = String::from_utf8(generated).unwrap();
 
     let path = crate_dir.join("include/hnsw_toolbox.h");
-    if std::env::var_os("UPDATE_HEADER").is_some() {
+    if std::env::var_os("UPDATE_HEADER").is_some_and(|value| value == "1") {
         std::fs::write(&path, &generated).unwrap();
+        return;
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == generated,
-        "{} is out of date: run the tests of this package with UPDATE_HEADER=1",
+        "{} is out of date: make header UPDATE=1",
         path.display()
     );
 }
