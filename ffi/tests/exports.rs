@@ -28,9 +28,8 @@ fn library() -> PathBuf {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")
         .arg(profile.parent().unwrap());
-    if profile.ends_with("release") {
-        build.arg("--release");
-    }
+    let is_release = profile.ends_with("release");
+    build.args(["--profile", if is_release { "release" } else { "test" }]);
     assert!(build.status().unwrap().success());
     profile.join(if cfg!(windows) {
         "hnsw_toolbox.dll"
