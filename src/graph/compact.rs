@@ -18,8 +18,9 @@
 //! everything else. So [sketches](super::sketch) say which nodes are near, and, where many
 //! neighbours go, which vectors are read. Of these, ones nearer to the node than to any neighbour
 //! are taken first (the heuristic of HNSW, which keeps neighbours from all pointing the same way),
-//! then the nearest of the others, until the list is full: a search of an index with deleted nodes
-//! looks at more nodes than `ef` says, and full lists make up for that.
+//! then, where vectors are read, ones that are hardly nearer to a neighbour, then the nearest of the
+//! others, until the list is full: a search of an index with deleted nodes looks at more nodes than
+//! `ef` says, and full lists make up for that.
 //!
 //! Lists depend on the old graph only, never on other new lists. So they can be made in any order
 //! and on any number of threads.
@@ -67,6 +68,10 @@ const MANY_GO: usize = 3;
 
 /// Candidates whose vectors are read, for each free slot.
 const READ_PER_FREE: usize = 2;
+
+/// What part of its distance to the node a candidate may be nearer to a neighbour, and still be taken
+/// before those that are nearer yet. Recall rises by 0.002 to 0.004 where half of the nodes go.
+const SLACK: f32 = 0.125;
 
 /// Bytes of vectors that are compared at a time.
 const VECTORS_BYTES: usize = 512 << 10;
@@ -468,32 +473,35 @@ impl<M: Measure> WithSimd for ChooseIn<'_, '_, '_, M> {
         }
         order.sort_unstable_by(|(a, at), (b, other)| a.total_cmp(b).then(at.cmp(other)));
         chosen.clear();
-        let mut left_over = 0;
-        for number in 0..order.len() {
-            let Some(&(key, at)) = order.get(number) else {
-                break;
-            };
-            if chosen.len() >= free {
-                break;
-            }
-            let origin = space.origin(at);
-            let mut is_shadowed = false;
-            for other in (1..first).chain(chosen.iter().copied()) {
-                if space.key(simd, &origin, other) < key {
-                    is_shadowed = true;
+        for slack in [0.0, SLACK] {
+            let mut left_over = 0;
+            for number in 0..order.len() {
+                let Some(&(key, at)) = order.get(number) else {
                     break;
+                };
+                let mut is_shadowed = chosen.len() >= free;
+                if !is_shadowed {
+                    let origin = space.origin(at);
+                    // Keys of the dot product are often negative.
+                    let most = key - key.abs() * slack;
+                    for other in (1..first).chain(chosen.iter().copied()) {
+                        if space.key(simd, &origin, other) < most {
+                            is_shadowed = true;
+                            break;
+                        }
+                    }
+                }
+                if !is_shadowed {
+                    chosen.push(at);
+                } else if let Some(slot) = order.get_mut(left_over) {
+                    *slot = (key, at);
+                    left_over += 1;
                 }
             }
-            if !is_shadowed {
-                chosen.push(at);
-            } else if let Some(slot) = order.get_mut(left_over) {
-                *slot = (key, at);
-                left_over += 1;
-            }
+            order.truncate(left_over);
         }
         let left = free.saturating_sub(chosen.len());
-        let left_over = order.iter().take(left_over.min(left));
-        chosen.extend(left_over.map(|(_, at)| *at));
+        chosen.extend(order.iter().take(left).map(|(_, at)| *at));
     }
 }
 
