@@ -6,9 +6,10 @@
 //! | candidates that a node keeps | 30 | 34 | 34 | 34 | 34 | 34 |
 //!
 //! Both grow with it and never fall. Up to 200 there are two more groups for twice the effort: these
-//! have the recall that native has with the same `ef_construction`. Many groups come in rounds, each with leaders of its own, so
-//! that the memory of one round is enough. A group that is too large is carved again, which puts
-//! its nodes into more. Insertions into the layers above 0 keep half of `ef_construction`.
+//! have the recall that native has with the same `ef_construction`. Many groups come in rounds, each
+//! with leaders of its own, so that the memory of one round is enough. A group that is too large is
+//! carved again, which puts its nodes into more. Insertions into the layers above 0 keep half of
+//! `ef_construction`.
 
 /// Effort for each group that a node is in, where there are many.
 const EF_PER_GROUP: usize = 16;
