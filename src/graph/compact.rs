@@ -479,16 +479,17 @@ impl<M: Measure> WithSimd for ChooseIn<'_, '_, '_, M> {
                 let Some(&(key, at)) = order.get(number) else {
                     break;
                 };
-                let mut is_shadowed = chosen.len() >= free;
-                if !is_shadowed {
-                    let origin = space.origin(at);
-                    // Keys of the dot product are often negative.
-                    let most = key - key.abs() * slack;
-                    for other in (1..first).chain(chosen.iter().copied()) {
-                        if space.key(simd, &origin, other) < most {
-                            is_shadowed = true;
-                            break;
-                        }
+                if chosen.len() >= free {
+                    break;
+                }
+                let origin = space.origin(at);
+                // Keys of the dot product are often negative.
+                let most = key - key.abs() * slack;
+                let mut is_shadowed = false;
+                for other in (1..first).chain(chosen.iter().copied()) {
+                    if space.key(simd, &origin, other) < most {
+                        is_shadowed = true;
+                        break;
                     }
                 }
                 if !is_shadowed {
