@@ -1,7 +1,7 @@
 //! Time to read metadata pickles, beside serde-pickle, in one run.
 //!
-//! `cargo bench --manifest-path benches/peers/Cargo.toml --bench metadata [-- IDS …]`. Both read from a file in the page cache; serde-pickle
-//! through its fastest way, from a slice into typed maps.
+//! `cargo bench --manifest-path benches/peers/Cargo.toml --bench metadata [-- IDS …]`. Both read from
+//! a file in the page cache; serde-pickle through its fastest way, from a slice into typed maps.
 
 #[path = "../../../tests/support/metadata_pickles.rs"]
 mod metadata_pickles;
