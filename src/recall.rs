@@ -314,9 +314,9 @@ impl Measurement<'_> {
             let (number, (queries, cases)) = part;
             let count = self.options.k.saturating_add(1);
             let metric = self.index.metric();
-            let mut exact = Exact::new(metric, queries, dimension, count)?;
+            let mut exact = Exact::new(queries, dimension, count)?;
             self.index.for_each_block(|first, vectors| {
-                exact.compare(first, vectors)?;
+                exact.compare(metric, first, vectors)?;
                 let done = u64::from(first).saturating_add((vectors.len() / dimension) as u64);
                 // One of the threads speaks for all.
                 if number > 0 {

@@ -31,7 +31,6 @@ const VECTORS_AT_ONCE: usize = 2;
 /// The nearest nodes so far of each of some queries.
 #[derive(Debug)]
 pub(crate) struct Exact<'q> {
-    metric: Metric,
     queries: &'q [f32],
     dimension: usize,
     keep: usize,
@@ -43,15 +42,9 @@ impl<'q> Exact<'q> {
     /// Looks for the `count` nearest nodes of each query, and for some more.
     ///
     /// `dimension` is not 0, and `queries` holds whole ones.
-    pub(crate) fn new(
-        metric: Metric,
-        queries: &'q [f32],
-        dimension: usize,
-        count: usize,
-    ) -> Result<Self> {
+    pub(crate) fn new(queries: &'q [f32], dimension: usize, count: usize) -> Result<Self> {
         let number = queries.len().checked_div(dimension).unwrap_or_default();
         Ok(Self {
-            metric,
             queries,
             dimension,
             keep: count.saturating_add(SPARE),
@@ -60,8 +53,7 @@ impl<'q> Exact<'q> {
     }
 
     /// Compares all queries with some vectors, whose first is that of node `first`.
-    pub(crate) fn compare(&mut self, first: u32, vectors: &[f32]) -> Result<()> {
-        let metric = self.metric;
+    pub(crate) fn compare(&mut self, metric: Metric, first: u32, vectors: &[f32]) -> Result<()> {
         with_measure(
             metric,
             Compare {
@@ -70,6 +62,16 @@ impl<'q> Exact<'q> {
                 vectors,
             },
         )
+    }
+
+    /// The same, where the metric is known.
+    pub(crate) fn compare_by<M: Measure>(&mut self, first: u32, vectors: &[f32]) -> Result<()> {
+        Arch::new().dispatch(CompareBy {
+            exact: self,
+            first,
+            vectors,
+            measure: PhantomData::<M>,
+        })
     }
 
     /// For each query, the nearest nodes, nearest first as blocks compare them.
@@ -88,15 +90,14 @@ impl WithMeasure for Compare<'_, '_> {
     type Output = Result<()>;
 
     fn run<M: Measure>(self) -> Result<()> {
-        Arch::new().dispatch(CompareBy {
-            compare: self,
-            measure: PhantomData::<M>,
-        })
+        self.exact.compare_by::<M>(self.first, self.vectors)
     }
 }
 
 struct CompareBy<'c, 'q, M> {
-    compare: Compare<'c, 'q>,
+    exact: &'c mut Exact<'q>,
+    first: u32,
+    vectors: &'c [f32],
     measure: PhantomData<M>,
 }
 
@@ -105,11 +106,12 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Result<()> {
-        let Compare {
+        let Self {
             exact,
             first,
             vectors,
-        } = self.compare;
+            ..
+        } = self;
         let dimension = exact.dimension.max(1);
         let group = QUERIES_AT_ONCE.saturating_mul(dimension);
         let rows = (TILE / dimension / size_of::<f32>()).max(VECTORS_AT_ONCE);
