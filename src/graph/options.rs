@@ -42,7 +42,8 @@ pub struct GraphOptions {
     pub m0: Option<usize>,
     /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536. With the
     /// engine `partition` it says how many groups each node is in: 8 for 50, 12 for 200, 64 from
-    /// 1024 on; with as much, both have about the same recall.
+    /// 1024 on, and 16 more for vectors that are hard to group; with as much, both have about the
+    /// same recall.
     pub ef_construction: usize,
     /// The most vectors that are expected. More of them are an error.
     pub capacity: Option<usize>,

@@ -236,7 +236,9 @@ impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
                 planned,
                 ..
             } = scratch;
-            self.searcher.write_own(lists, node, layer, pool);
+            // All of m0 would leave no room for the links back: fewer make the better graph.
+            let most = usize::midpoint(links.m(), links.list(node, layer).len());
+            self.searcher.write_own(lists, node, layer, pool, most);
             for candidate in &lists.chosen {
                 let target = candidate.node();
                 let group = target as usize % planned.len().max(1);

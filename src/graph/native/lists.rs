@@ -32,7 +32,8 @@ impl ListScratch {
 }
 
 impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
-    /// Chooses a node's neighbours on a layer among candidates, nearest first, and writes its list.
+    /// Chooses `most` of a node's neighbours on a layer among candidates, nearest first, and writes
+    /// its list, with more of the candidates where it has room.
     #[inline(always)]
     pub(crate) fn write_own(
         &self,
@@ -40,12 +41,11 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
         node: u32,
         layer: u8,
         candidates: &[Candidate],
+        most: usize,
     ) {
         let links = self.links;
         let ListScratch { chosen, spare, .. } = scratch;
         let list = links.list(node, layer);
-        // All of m0 would leave no room for the links back: fewer make the better graph.
-        let most = usize::midpoint(links.m(), list.len());
         self.choose::<false>(candidates, most, chosen);
         write_list(list, candidates, chosen, spare);
         if layer == 0 {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Mutex;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -13,9 +14,10 @@ use super::super::native::search::Searcher;
 use super::super::random::mix;
 use super::super::workers;
 use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, GROUP_MAX};
-use super::effort::Effort;
+use super::cover::{self, Count, Cover};
+use super::effort::{Effort, FAN_OUT_OF_ROUNDS, ROUNDS_MORE};
 use super::group::{Group, Scratch};
-use super::reservoir::{self, Place, Reservoirs};
+use super::reservoir::{self, Held, Reservoirs};
 use crate::error::Result;
 use crate::memory;
 use crate::progress::Monitor;
@@ -35,23 +37,23 @@ impl Base<'_> {
     pub(super) fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<()> {
         let mut threads = Vec::new();
         for number in 0..self.threads.get() {
-            threads.push(Thread {
-                number,
-                groups: Scratch::default(),
-                lists: ListScratch::new(self.links.m0())?,
-                candidates: memory::with_capacity(self.effort.room, "choose neighbours")?,
-            });
+            threads.push(self.thread(number)?);
         }
-        let steps = Steps::new(&self, space.len());
+        let mut steps = Steps::new(&self, space.len());
         let room = self.effort.room;
         // The first round's groups are held together with the candidates, so they come first.
         let first = self.buckets(space, 0, &mut threads, &steps)?;
         let mut places = reservoir::allocate(space.len(), room)?;
-        let reservoirs = Reservoirs::new(&mut places, room)?;
+        let reservoirs = Reservoirs::new(&mut places, space.len(), room)?;
         let mut buckets = first;
+        let mut rounds = self.rounds();
         for round in 1.. {
             self.compare(space, &buckets, round, &reservoirs, &mut threads, &steps)?;
-            if round >= self.rounds() {
+            if round == self.rounds() && self.needs_more(space, &reservoirs, &mut threads)? {
+                rounds = rounds.saturating_add(ROUNDS_MORE);
+                steps.add(self.carved(ROUNDS_MORE, FAN_OUT_OF_ROUNDS));
+            }
+            if round >= rounds {
                 break;
             }
             drop(buckets);
@@ -62,6 +64,15 @@ impl Base<'_> {
         steps.finish()
     }
 
+    fn thread(&self, number: usize) -> Result<Thread> {
+        Ok(Thread {
+            number,
+            groups: Scratch::default(),
+            lists: ListScratch::new(self.links.m0())?,
+            candidates: memory::with_capacity(self.effort.room, "choose neighbours")?,
+        })
+    }
+
     /// Nodes that are one group are that in every round.
     fn rounds(&self) -> usize {
         if self.nodes.len() <= GROUP_MAX {
@@ -69,6 +80,40 @@ impl Base<'_> {
         } else {
             self.effort.rounds
         }
+    }
+
+    /// Steps of carving nodes: followed leaders, and members of groups.
+    fn carved(&self, rounds: usize, fan_out: usize) -> u64 {
+        let each = rounds.saturating_mul(fan_out.saturating_add(1));
+        self.nodes.len().saturating_mul(each) as u64
+    }
+
+    /// Whether the groups were too few for these vectors, though enough for others.
+    fn needs_more<M: Measure>(
+        &self,
+        space: &Space<'_, M>,
+        reservoirs: &Reservoirs<'_>,
+        threads: &mut [Thread],
+    ) -> Result<bool> {
+        if self.nodes.len() <= GROUP_MAX || !self.effort.is_checked() {
+            return Ok(false);
+        }
+        let all = Mutex::new(Count::default());
+        let cover = Cover {
+            space,
+            links: self.links,
+            nodes: self.nodes,
+            reservoirs,
+            monitor: self.monitor,
+        };
+        let sample = cover::sample(self.nodes, self.seed);
+        workers::for_each(threads, sample, |_, part| {
+            let count = cover.count(&part)?;
+            workers::lock(&all).add(count);
+            Ok(())
+        })?;
+        let all = *workers::lock(&all);
+        Ok(!all.is_enough())
     }
 
     fn seed(&self, round: usize) -> u64 {
@@ -89,7 +134,7 @@ impl Base<'_> {
             let followed = memory::filled(nodes.len(), 0, action)?;
             return Buckets::new(nodes, &followed, 1);
         }
-        let fan_out = self.effort.fan_out;
+        let fan_out = self.effort.fan_out(round);
         let leaders = Leaders::choose(space, nodes, fan_out, self.seed(round))?;
         let count = nodes.len().saturating_mul(fan_out);
         let mut followed = memory::filled(count, 0_u16, action)?;
@@ -197,11 +242,8 @@ struct Steps<'s> {
 
 impl<'s> Steps<'s> {
     fn new(base: &Base<'s>, nodes: u32) -> Self {
-        // Followed leaders, members of groups, and the passes that link.
-        let rounds = base
-            .rounds()
-            .saturating_mul(base.effort.fan_out.wrapping_add(1));
-        let carved = base.nodes.len().saturating_mul(rounds) as u64;
+        let carved = base.carved(base.rounds(), base.effort.fan_out);
+        // In three passes.
         let linked = u64::from(nodes).saturating_mul(3);
         Self {
             monitor: base.monitor,
@@ -209,6 +251,18 @@ impl<'s> Steps<'s> {
             all: carved.saturating_add(linked).max(1),
             done: AtomicU64::new(0),
         }
+    }
+
+    /// Adds work that no one knew of. What is done stays the same part of all.
+    fn add(&mut self, steps: u64) {
+        let done = self.done.get_mut();
+        let left = self.all.saturating_sub(*done).max(1);
+        let grown = |steps_so_far: u64| {
+            let steps_so_far = u128::from(steps_so_far);
+            let grown = steps_so_far * u128::from(left.saturating_add(steps)) / u128::from(left);
+            u64::try_from(grown).unwrap_or(u64::MAX)
+        };
+        (self.all, *done) = (grown(self.all), grown(*done));
     }
 
     /// Reports on the first thread only, which is the caller's.
@@ -260,20 +314,20 @@ fn measure<S: Simd, M: Measure>(
     simd: S,
     space: &Space<'_, M>,
     node: u32,
-    places: &[Place],
+    held: Held<'_>,
     candidates: &mut Vec<Candidate>,
 ) {
     /// Vectors that are on their way into the caches.
     const AHEAD: usize = 4;
     let origin = space.origin(node);
     candidates.clear();
-    for (number, place) in places.iter().enumerate() {
-        if let Some(later) = places.get(number.wrapping_add(AHEAD)) {
-            space.prefetch(later.node());
+    for (number, near) in held.iter().enumerate() {
+        if let Some(later) = held.get(number.wrapping_add(AHEAD)) {
+            space.prefetch(later);
         }
-        let key = space.key(simd, &origin, place.node());
+        let key = space.key(simd, &origin, near);
         // Within its capacity, the room of a node.
-        candidates.push(Candidate::new(key, place.node()));
+        candidates.push(Candidate::new(key, near));
     }
     candidates.sort_unstable();
 }
@@ -301,9 +355,10 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
         match pass {
             Pass::Own => {
                 if let Some(mut stripe) = reservoirs.lock(stripe) {
-                    for (node, places) in stripe.iter() {
-                        measure(simd, space, node, places, candidates);
-                        searcher.write_own(lists, node, 0, candidates);
+                    for (node, held) in stripe.iter() {
+                        measure(simd, space, node, held, candidates);
+                        // Room for the links back makes no better graph here.
+                        searcher.write_own(lists, node, 0, candidates, links.m0());
                     }
                     stripe.clear();
                 }
@@ -321,14 +376,70 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
             }
             Pass::Back => {
                 if let Some(stripe) = reservoirs.lock(stripe) {
-                    for (node, places) in stripe.iter().filter(|(_, places)| !places.is_empty()) {
-                        let is_added = |id| places.iter().any(|place| place.node() == id);
-                        retain(links.list(node, 0), |id| !is_added(id));
-                        measure(simd, space, node, places, candidates);
+                    for (node, held) in stripe.iter() {
+                        if held.get(0).is_none() {
+                            continue;
+                        }
+                        retain(links.list(node, 0), |id| {
+                            held.iter().all(|added| added != id)
+                        });
+                        measure(simd, space, node, held, candidates);
                         searcher.add_back(lists, node, 0, candidates.iter().copied());
                     }
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::distance::{SquaredDifference, SumOf, Vectors};
+    use super::super::super::equal::Equals;
+    use super::super::super::random::Random;
+    use super::*;
+
+    #[test]
+    fn rounds_are_added_where_groups_have_offered_too_little() {
+        let mut random = Random::new(3);
+        let data: Vec<f32> = (0..3 * 1500).map(|_| random.below(9999) as f32).collect();
+        let space =
+            Space::<SumOf<SquaredDifference>>::new(Vectors::new(&data, 3).unwrap()).unwrap();
+        let links = Links::new(space.len(), 4, 8, 7, &Equals::find(&space).unwrap()).unwrap();
+        let nodes: Vec<u32> = (0..space.len()).collect();
+        let needs_more = |effort: usize, nodes: &[u32]| {
+            let monitor = Monitor::default();
+            let base = Base {
+                links: &links,
+                nodes,
+                effort: Effort::new(effort, 4, 8),
+                seed: 5,
+                threads: NonZeroUsize::MIN,
+                monitor: &monitor,
+            };
+            let mut threads = vec![base.thread(0).unwrap()];
+            let room = base.effort.room;
+            let mut places = reservoir::allocate(space.len(), room).unwrap();
+            let reservoirs = Reservoirs::new(&mut places, space.len(), room).unwrap();
+            let before = base.needs_more(&space, &reservoirs, &mut threads).unwrap();
+            let mut steps = Steps::new(&base, space.len());
+            let buckets = base.buckets(&space, 0, &mut threads, &steps).unwrap();
+            base.compare(&space, &buckets, 1, &reservoirs, &mut threads, &steps)
+                .unwrap();
+            let (done, all) = (*steps.done.get_mut(), steps.all);
+            steps.add(1000);
+            let (more_done, more_all) = (*steps.done.get_mut(), steps.all);
+            assert_eq!(more_all - more_done, all - done + 1000);
+            let part = |done: u64, all: u64| done as f64 / all as f64;
+            assert!((part(done, all) - part(more_done, more_all)).abs() < 1e-3);
+            (
+                before,
+                base.needs_more(&space, &reservoirs, &mut threads).unwrap(),
+            )
+        };
+        assert_eq!(needs_more(200, &nodes), (true, false));
+        // Little effort is asked for, or there is one group.
+        assert_eq!(needs_more(50, &nodes), (false, false));
+        assert_eq!(needs_more(200, &nodes[..1000]), (false, false));
     }
 }

@@ -3,12 +3,13 @@
 //! | ef_construction | 16 | 50 | 100 | 200 | 400 | 1024 and more |
 //! |---|---|---|---|---|---|---|
 //! | groups that a node is in | 5 | 8 | 10 | 12 | 28 | 64 |
-//! | candidates that a node keeps | 30 | 34 | 34 | 34 | 34 | 34 |
+//! | candidates that a node keeps | 34 | 40 | 40 | 40 | 40 | 40 |
 //!
 //! Both grow with it and never fall. Up to 200 there are two more groups for twice the effort: these
 //! have the recall that native has with the same `ef_construction`. Many groups come in rounds, each
 //! with leaders of its own, so that the memory of one round is enough. A group that is too large is
-//! carved again, which puts its nodes into more. Insertions into the layers above 0 keep half of
+//! carved again, which puts its nodes into more. Where ten groups and more turn out to be
+//! [not enough](super::cover), there are sixteen more. Insertions into the layers above 0 keep half of
 //! `ef_construction`.
 
 /// Effort for each group that a node is in, where there are many.
@@ -26,15 +27,21 @@ const FAN_OUT_MAX: usize = 12;
 
 /// Groups of a node in each of several rounds. They take 6 bytes each, for they are found while
 /// candidates are held.
-const FAN_OUT_OF_ROUNDS: usize = 8;
+pub(super) const FAN_OUT_OF_ROUNDS: usize = 8;
 
-/// Candidates that a node keeps, of 6 bytes each: with the groups, no more than 256 bytes for each
-/// node. More hardly make a better graph, unless its lists are longer than usual: then it is as
-/// many as a list has room for.
-const ROOM_MAX: usize = 34;
+/// Rounds that are added where the groups were [not enough](super::cover).
+pub(super) const ROUNDS_MORE: usize = 2;
+
+/// With fewer groups for each node, none are added: who asks for that little effort wants it to be
+/// little, and insertions with as little make a worse graph of any vectors.
+const GROUPS_CHECKED: usize = 10;
+
+/// Candidates that a node keeps, of 5 bytes each: with the groups, no more than 256 bytes for each
+/// node. Where lists are longer than usual, it is as many as a list has room for.
+const ROOM_MAX: usize = 40;
 
 /// Candidates that a node keeps however few groups it is in.
-const ROOM_MIN: usize = 20;
+const ROOM_MIN: usize = 24;
 
 /// Candidates that a node gets from one group at most, unless m is more.
 const PICKS: usize = 16;
@@ -44,7 +51,7 @@ const PICKS: usize = 16;
 pub(super) struct Effort {
     /// Times that all nodes are carved into groups.
     pub(super) rounds: usize,
-    /// Leaders that each node follows.
+    /// Leaders that each node follows in one of them.
     pub(super) fan_out: usize,
     /// The most candidates that a node gets from one group.
     pub(super) picks: usize,
@@ -74,6 +81,20 @@ impl Effort {
                 .max(m0),
         }
     }
+
+    /// Whether rounds may be added.
+    pub(super) fn is_checked(self) -> bool {
+        self.rounds.saturating_mul(self.fan_out) >= GROUPS_CHECKED
+    }
+
+    /// Leaders that each node follows in a round, which may be one of those that are added.
+    pub(super) fn fan_out(self, round: usize) -> usize {
+        if round < self.rounds {
+            self.fan_out
+        } else {
+            FAN_OUT_OF_ROUNDS
+        }
+    }
 }
 
 /// The `ef_construction` of insertions into the layers above 0. They only lead a search near its end,
@@ -95,7 +116,8 @@ mod tests {
             assert!(effort.rounds >= before.rounds && effort.room >= before.room);
             // With its groups and its own number.
             let of_groups = if effort.rounds > 1 { 6 } else { 4 };
-            assert!(6 * effort.room + of_groups * effort.fan_out + 4 <= 256);
+            assert!(5 * effort.room + of_groups * effort.fan_out + 4 <= 256);
+            assert!(5 * effort.room + 6 * FAN_OUT_OF_ROUNDS + 4 <= 256);
             before = effort;
         }
         assert!(before.rounds * before.fan_out >= GROUPS_MAX);

@@ -11,14 +11,18 @@
 //! above 0 are native's, of insertions of the nodes that are on them, one of m: they lead any search
 //! near its end, from where layer 0 goes on. Copies and nodes out of reach are native's, too.
 //!
+//! Where distances differ little, a node's nearest are in more groups than it is in itself. So for a
+//! sample it is [counted](cover) how many of their nearest the groups have offered, and if they are too
+//! few, there are more groups.
+//!
 //! Where vectors are in many tight clusters, that is not enough. So a sample of the nodes is
 //! [looked for](check) in the end, and if too many are not found, all are inserted after all, and the
 //! better of the two graphs is taken.
 //!
 //! # Memory
 //!
-//! Next to the links, at most 256 bytes for each node where m0 is 34 or less: candidates of 6 bytes,
-//! the groups that it is in, and its number. Beyond that, 6 bytes for each further slot of m0. A
+//! Next to the links, at most 256 bytes for each node where m0 is 40 or less: candidates of 5 bytes,
+//! the groups that it is in, and its number. Beyond that, 5 bytes for each further slot of m0. A
 //! thread takes the vectors of one group and their keys, in addition to what insertion takes.
 //!
 //! # Determinism
@@ -29,6 +33,7 @@
 mod base;
 mod carve;
 mod check;
+mod cover;
 mod effort;
 mod group;
 mod pick;

@@ -3,8 +3,9 @@
 //! A node's candidates come from many groups, on many threads. Of each candidate the lowest key
 //! stays, and of all candidates the lowest: that does not depend on the order in which they come.
 //!
-//! A candidate takes 6 bytes, because its key is rounded to 17 bits: that is enough to tell which
-//! ones to keep. Whoever chooses among them computes the keys again.
+//! A candidate takes 5 bytes: the bits of its node, as many as the number of nodes has, and as many of
+//! its key as are left, 20 of them where there are a million nodes. That is enough to tell which ones to
+//! keep. Whoever chooses among them computes the keys again.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,43 +18,119 @@ use crate::memory;
 /// the locks take no room.
 const STRIPE: usize = 64;
 
-/// A candidate in 48 bits that sort by key, then by node: the highest 17 of
-/// [`Candidate::order`] and the node's 31. The lowest bits come first.
+/// A candidate in 40 bits that sort by key, then by node. The lowest bits come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place([u16; 3]);
+pub(super) struct Place([u8; 5]);
 
 impl Place {
     /// Sorts behind all candidates.
-    const EMPTY: Self = Self([u16::MAX; 3]);
+    const EMPTY: Self = Self([u8::MAX; 5]);
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "16 bits each")]
-    fn new(candidate: Candidate) -> Self {
-        let bits = u64::from(candidate.order() >> 15) << 31 | u64::from(candidate.node());
-        Self([bits as u16, (bits >> 16) as u16, (bits >> 32) as u16])
+    fn new(bits: u64) -> Self {
+        let [a, b, c, d, e, ..] = bits.to_le_bytes();
+        Self([a, b, c, d, e])
     }
 
     #[inline(always)]
     fn bits(self) -> u64 {
-        let [low, middle, high] = self.0.map(u64::from);
-        high << 32 | middle << 16 | low
+        let [a, b, c, d, e] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])
+    }
+}
+
+/// How candidates are packed.
+#[derive(Clone, Copy, Debug)]
+struct Packing {
+    /// Bits of a node: at least 8, so that a key is one of 32 at most.
+    node_bits: u32,
+}
+
+impl Packing {
+    /// For nodes below `nodes`. None of them has all its bits set, as [`Place::EMPTY`] does.
+    fn new(nodes: u32) -> Self {
+        Self {
+            node_bits: (u32::BITS.wrapping_sub(nodes.leading_zeros())).max(8),
+        }
     }
 
-    /// The candidate's key, rounded up, since a place drops its last bits.
+    /// Bits of a key that are dropped.
     #[inline(always)]
-    fn bound(self) -> f32 {
-        if self == Self::EMPTY {
+    fn dropped(self) -> u32 {
+        self.node_bits.wrapping_sub(8)
+    }
+
+    #[inline(always)]
+    fn pack(self, candidate: Candidate) -> Place {
+        let key = u64::from(candidate.order() >> self.dropped());
+        Place::new(key << self.node_bits | u64::from(candidate.node()))
+    }
+
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a node has 32 bits at most"
+    )]
+    fn node(self, place: Place) -> u32 {
+        (place.bits() & !(u64::MAX << self.node_bits)) as u32
+    }
+
+    /// The candidate's key, rounded up, since its last bits were dropped.
+    #[inline(always)]
+    fn bound(self, place: Place) -> f32 {
+        if place == Place::EMPTY {
             return f32::INFINITY;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "17 bits")]
-        let order = (self.bits() >> 31) as u32;
-        Candidate::with_order(order << 15 | 0x7fff, 0).key()
+        #[expect(clippy::cast_possible_truncation, reason = "a key has 32 bits at most")]
+        let key = (place.bits() >> self.node_bits) as u32;
+        let dropped = !(u32::MAX << self.dropped());
+        Candidate::with_order(key << self.dropped() | dropped, 0).key()
+    }
+
+    /// Keeps the lowest candidates, in order, and of each node one.
+    fn insert(self, places: &mut [Place], candidate: Place) {
+        let bits = candidate.bits();
+        if places.last().is_none_or(|worst| bits >= worst.bits()) {
+            return;
+        }
+        let at = places.partition_point(|place| place.bits() < bits);
+        let Some((nearer, others)) = places.split_at_mut_checked(at) else {
+            return;
+        };
+        let is_same = |place: &Place| self.node(*place) == self.node(candidate);
+        if nearer.iter().any(is_same) {
+            return;
+        }
+        let same = others.iter().position(is_same);
+        let last = same.unwrap_or(others.len().wrapping_sub(1));
+        if let Some(moved) = others.get_mut(..=last) {
+            moved.copy_within(..moved.len().wrapping_sub(1), 1);
+        }
+        if let Some(place) = others.first_mut() {
+            *place = candidate;
+        }
+    }
+}
+
+/// The candidates of a node, roughly nearest first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held<'h> {
+    places: &'h [Place],
+    packing: Packing,
+}
+
+impl<'h> Held<'h> {
+    #[inline(always)]
+    pub(super) fn get(self, number: usize) -> Option<u32> {
+        let place = self.places.get(number)?;
+        Some(self.packing.node(*place))
     }
 
     #[inline(always)]
-    pub(super) fn node(self) -> u32 {
-        let [low, middle, _] = self.0.map(u32::from);
-        (middle << 16 | low) & Candidate::NODES_MAX
+    pub(super) fn iter(self) -> impl ExactSizeIterator<Item = u32> + use<'h> {
+        self.places
+            .iter()
+            .map(move |place| self.packing.node(*place))
     }
 }
 
@@ -61,6 +138,7 @@ impl Place {
 pub(super) struct Reservoirs<'r> {
     stripes: Vec<Mutex<&'r mut [Place]>>,
     room: usize,
+    packing: Packing,
 }
 
 /// Room for `room` candidates of each of `nodes`.
@@ -70,8 +148,9 @@ pub(super) fn allocate(nodes: u32, room: usize) -> Result<Vec<Place>> {
 }
 
 impl<'r> Reservoirs<'r> {
-    /// `places` is what [`allocate`] has made for as much `room`, which is not 0.
-    pub(super) fn new(places: &'r mut [Place], room: usize) -> Result<Self> {
+    /// `places` is what [`allocate`] has made for as much `room`, which is not 0. Candidates are below
+    /// `nodes`.
+    pub(super) fn new(places: &'r mut [Place], nodes: u32, room: usize) -> Result<Self> {
         let stripes = places.chunks_mut(STRIPE.saturating_mul(room.max(1)));
         let action = "hold the candidates of each node";
         let mut locked = memory::with_capacity(stripes.len(), action)?;
@@ -79,6 +158,7 @@ impl<'r> Reservoirs<'r> {
         Ok(Self {
             stripes: locked,
             room,
+            packing: Packing::new(nodes),
         })
     }
 
@@ -92,7 +172,7 @@ impl<'r> Reservoirs<'r> {
         let mut places = stripe.chunks_exact_mut(self.room.max(1));
         if let Some(places) = places.nth(node % STRIPE) {
             for candidate in candidates {
-                insert(places, Place::new(*candidate));
+                self.packing.insert(places, self.packing.pack(*candidate));
             }
         }
     }
@@ -105,7 +185,21 @@ impl<'r> Reservoirs<'r> {
             let end = (node % STRIPE).wrapping_add(1).wrapping_mul(self.room);
             stripe.get(end.wrapping_sub(1))
         });
-        places.map_or(f32::INFINITY, |last| last.bound())
+        places.map_or(f32::INFINITY, |last| self.packing.bound(*last))
+    }
+
+    /// The candidates of a node.
+    pub(super) fn candidates(&self, node: u32) -> Result<Vec<u32>> {
+        let mut candidates = memory::with_capacity(self.room, "hold the candidates of a node")?;
+        let node = node as usize;
+        let stripe = self.lock(node / STRIPE);
+        if let Some((_, held)) = stripe
+            .as_ref()
+            .and_then(|stripe| stripe.iter().nth(node % STRIPE))
+        {
+            candidates.extend(held.iter());
+        }
+        Ok(candidates)
     }
 
     /// Numbers of the stripes.
@@ -119,6 +213,7 @@ impl<'r> Reservoirs<'r> {
             places: lock(self.stripes.get(stripe)?),
             first: stripe.wrapping_mul(STRIPE),
             room: self.room,
+            packing: self.packing,
         })
     }
 
@@ -137,16 +232,22 @@ pub(super) struct Stripe<'s, 'r> {
     places: MutexGuard<'s, &'r mut [Place]>,
     first: usize,
     room: usize,
+    packing: Packing,
 }
 
 impl Stripe<'_, '_> {
-    /// Each node and its candidates, roughly nearest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[Place])> {
+    /// Each node and its candidates.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Held<'_>)> {
+        let packing = self.packing;
         let places = self.places.chunks_exact(self.room.max(1));
-        (self.first..).zip(places).map(|(node, places)| {
+        (self.first..).zip(places).map(move |(node, places)| {
             let count = places.partition_point(|place| *place != Place::EMPTY);
             let node = u32::try_from(node).unwrap_or(u32::MAX);
-            (node, places.get(..count).unwrap_or_default())
+            let held = Held {
+                places: places.get(..count).unwrap_or_default(),
+                packing,
+            };
+            (node, held)
         })
     }
 
@@ -156,78 +257,50 @@ impl Stripe<'_, '_> {
     }
 }
 
-/// Keeps the lowest candidates, in order, and of each node one.
-fn insert(places: &mut [Place], candidate: Place) {
-    let bits = candidate.bits();
-    if places.last().is_none_or(|worst| bits >= worst.bits()) {
-        return;
-    }
-    let at = places.partition_point(|place| place.bits() < bits);
-    let Some((nearer, others)) = places.split_at_mut_checked(at) else {
-        return;
-    };
-    let node = candidate.node();
-    if nearer.iter().any(|place| place.node() == node) {
-        return;
-    }
-    let same = others.iter().position(|place| place.node() == node);
-    let last = same.unwrap_or(others.len().wrapping_sub(1));
-    if let Some(moved) = others.get_mut(..=last) {
-        moved.copy_within(..moved.len().wrapping_sub(1), 1);
-    }
-    if let Some(place) = others.first_mut() {
-        *place = candidate;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    /// As many nodes as leave their keys 32, 19 and 9 bits.
+    const NODES: [u32; 3] = [20, 1 << 20, (1 << 31) - 1];
+
     proptest! {
         #[test]
         fn the_order_of_offers_does_not_matter(
             offers in prop::collection::vec((0..20_u32, 0..6_u8), 1..60),
             room in 1..12_usize,
+            nodes in prop::sample::select(NODES.to_vec()),
             turned in any::<prop::sample::Index>(),
         ) {
+            let last = nodes - 1;
             let candidates: Vec<Candidate> = offers
                 .iter()
-                .map(|(node, key)| Candidate::new(f32::from(*key), *node))
+                .map(|(node, key)| Candidate::new(f32::from(*key), last - node))
                 .collect();
             let kept = |candidates: &[Candidate]| {
                 let mut places = allocate(1, room).unwrap();
-                let reservoirs = Reservoirs::new(&mut places, room).unwrap();
+                let reservoirs = Reservoirs::new(&mut places, nodes, room).unwrap();
                 for part in candidates.chunks(7) {
                     reservoirs.offer(0, part);
                 }
                 let bound = reservoirs.bound(0);
+                let kept = reservoirs.candidates(0).unwrap();
                 let mut stripe = reservoirs.lock(0).unwrap();
-                let kept: Vec<_> = stripe
-                    .iter()
-                    .map(|(node, places)| {
-                        let nodes: Vec<u32> = places.iter().map(|place| place.node()).collect();
-                        (node, nodes)
-                    })
-                    .collect();
+                assert!(stripe.iter().map(|(node, held)| (node, held.iter().len())).eq([(0, kept.len())]));
                 stripe.clear();
-                assert!(stripe.iter().all(|(_, candidates)| candidates.is_empty()));
-                assert!(kept.len() == 1 && kept[0].0 == 0);
-                let is_kept = |candidate: &&Candidate| kept[0].1.contains(&candidate.node());
+                assert!(stripe.iter().all(|(_, held)| held.get(0).is_none()));
                 // A node may be kept for the sake of its other, lower key.
-                let keys = candidates.iter().filter(is_kept).map(|kept| (kept.node(), kept.key()));
-                let mut lowest = std::collections::HashMap::new();
-                for (node, key) in keys {
-                    let known: &mut f32 = lowest.entry(node).or_insert(key);
-                    *known = known.min(key);
+                for node in &kept {
+                    let keys = candidates.iter().filter(|candidate| candidate.node() == *node);
+                    assert!(keys.map(|candidate| candidate.key()).any(|key| key <= bound));
                 }
-                assert!(lowest.values().all(|key| *key <= bound));
-                kept[0].1.clone()
+                kept
             };
+            let packing = Packing::new(nodes);
             let mut sorted = candidates.clone();
-            sorted.sort_unstable();
+            sorted.sort_by_key(|candidate| (candidate.order() >> packing.dropped(), candidate.node()));
             let mut seen = std::collections::HashSet::new();
             sorted.retain(|candidate| seen.insert(candidate.node()));
             sorted.truncate(room);
