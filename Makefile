@@ -204,8 +204,9 @@ bench-repair: build-release ## Measure what repair keeps of an index's recall, i
 bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib, faiss, usearch and VSAG
 	python3 benches/graphs/graphs.py
 
-bench-order: build-release ## Measure what the order of rows and equal rows do to a graph
+bench-order: build-release ## Measure what the order of rows, equal rows and hard ones do to a graph
 	python3 benches/graphs/order.py
+	python3 benches/graphs/order.py --hard
 
 bench-search: ## Measure searching, compared with hnswlib and fast-hnsw
 	python3 benches/graphs/graphs.py --search --sizes 100000x384,1000000x96

@@ -232,6 +232,12 @@ COLUMNS = {
         "hnswlib": recall("hnswlib"),
         "unreachable there": lambda row: f"{row['hnswlib_unreachable']:,}",
     },
+    "hard": {
+        "data": field("name"),
+        "native": recall("native"),
+        "partition": recall("partition"),
+        "hnswlib": recall("hnswlib"),
+    },
     "repair-recall": {
         "": field("name"),
         "deleted": measured("deleted", "%"),

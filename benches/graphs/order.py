@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""What the order of the rows, and rows that are equal, do to a graph.
+"""What the order of the rows, rows that are equal, and rows that are hard to group do to a graph.
 
-    python3 benches/graphs/order.py [--sets line,walk,...] [--orders "in order,shuffled,reversed"]
+    python3 benches/graphs/order.py [--hard] [--sets line,walk,...] [--orders "in order,shuffled,reversed"]
                                   [--engines native,partition,hnswlib] [--record]
 
 Each data set is built by two engines of hnsw-toolbox and by hnswlib 0.8.0, m 16 and ef_construction 200, from the
 same rows in the same order, and searched with 500 queries near its rows. Recall is by distance: a
 neighbour counts when it is no farther than the tenth nearest, so that equal rows stand for each
-other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on layer 0 finds. With --record the worst
-of the orders and metrics go into benches/results.json.
+other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on layer 0 finds. With --hard the sets are
+those whose order does not matter, with rows of the same kind as queries. With --record the worst of the orders and
+metrics go into benches/results.json.
 """
 
 import argparse
@@ -126,6 +127,49 @@ SETS = {
 }
 
 
+def uniform(count, dimension):
+    return lambda random: (random.random((count + QUERIES, dimension)), None)
+
+
+def gaussian(count, dimension):
+    return lambda random: (random.standard_normal((count + QUERIES, dimension)), None)
+
+
+def many_clusters(deviation, count, dimension):
+    def generate(random):
+        centres = random.standard_normal((1000, dimension))[random.integers(0, 1000, count + QUERIES)]
+        return centres + deviation * random.standard_normal(centres.shape), None
+
+    return generate
+
+
+def integers(random):
+    return random.integers(0, 4, (20000 + QUERIES, 16)), None
+
+
+def lognormal(random):
+    return np.exp(random.standard_normal((20000 + QUERIES, 32))), None
+
+
+def wide(random):
+    return smooth(random, 10000 + QUERIES, 4096, 24), None
+
+
+# A random order is as good as any other.
+HARD_SETS = {
+    "uniform": (uniform(100000, 64), "uniform, 100,000 × 64"),
+    "two": (uniform(30000, 2), "uniform, 30,000 × 2"),
+    "three": (uniform(30000, 3), "uniform, 30,000 × 3"),
+    "gaussian": (gaussian(10000, 4096), "Gaussian, 10,000 × 4096"),
+    "gaussian32": (gaussian(50000, 32), "Gaussian, 50,000 × 32"),
+    "wide": (wide, "a smooth surface, 10,000 × 4096"),
+    "tight": (many_clusters(0.01, 20000, 64), "1,000 clusters, σ 0.01, 20,000 × 64"),
+    "loose": (many_clusters(0.3, 20000, 32), "1,000 clusters, σ 0.3, 20,000 × 32"),
+    "integers": (integers, "integers from 0 to 3, 20,000 × 16"),
+    "lognormal": (lognormal, "log-normal, 20,000 × 32"),
+}
+
+
 def exact(metric, queries, rows):
     """Each query's distance to each row, in float64."""
     queries, rows = queries.astype(np.float64), rows.astype(np.float64)
@@ -178,26 +222,32 @@ def measure_hnswlib(metric, rows, queries, distances):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--orders", default="in order,reversed,shuffled")
+    parser.add_argument("--hard", action="store_true")
+    parser.add_argument("--sets")
+    parser.add_argument("--orders")
     parser.add_argument("--metrics", default="euclidean,cosine")
     parser.add_argument("--engines", default="native,partition,hnswlib")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
+    sets = HARD_SETS if options.hard else SETS
+    orders = options.orders or ("in order" if options.hard else "in order,reversed,shuffled")
     worsts = []
     engines = options.engines.split(",")
     columns = "".join(f"  {engine:<16} unreachable" for engine in engines)
     print(f"{'data':<41} {'metric':<10} {'order':<9}{columns}", flush=True)
-    for name in options.sets.split(","):
-        generate, title = SETS[name]
+    for name in options.sets.split(",") if options.sets else sets:
+        generate, title = sets[name]
         worst = {"name": title}
         for metric in options.metrics.split(","):
             random = np.random.default_rng(5)
             rows, noise = generate(random)
             rows = rows.astype(np.float32)
-            queries = rows[random.integers(0, len(rows), QUERIES)]
-            queries = (queries + noise * random.standard_normal(queries.shape)).astype(np.float32)
-            for order in options.orders.split(","):
+            if noise is None:
+                rows, queries = rows[:-QUERIES], rows[-QUERIES:]
+            else:
+                queries = rows[random.integers(0, len(rows), QUERIES)]
+                queries = (queries + noise * random.standard_normal(queries.shape)).astype(np.float32)
+            for order in orders.split(","):
                 arranged = {
                     "in order": rows,
                     "reversed": rows[::-1],
@@ -222,7 +272,10 @@ def main():
                 print(line, flush=True)
         worsts.append(worst)
     if options.record:
-        record("order", "The order of rows, and equal rows", "make bench-order", worsts)
+        if options.hard:
+            record("hard", "Rows that are hard to group", "make bench-order", worsts)
+        else:
+            record("order", "The order of rows, and equal rows", "make bench-order", worsts)
 
 
 if __name__ == "__main__":
