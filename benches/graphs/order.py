@@ -155,7 +155,7 @@ def wide(random):
     return smooth(random, 10000 + QUERIES, 4096, 24), None
 
 
-# A random order is as good as any other.
+# Their rows are in no order, and the last of them are the queries.
 HARD_SETS = {
     "uniform": (uniform(100000, 64), "uniform, 100,000 × 64"),
     "two": (uniform(30000, 2), "uniform, 30,000 × 2"),
@@ -272,10 +272,8 @@ def main():
                 print(line, flush=True)
         worsts.append(worst)
     if options.record:
-        if options.hard:
-            record("hard", "Rows that are hard to group", "make bench-order", worsts)
-        else:
-            record("order", "The order of rows, and equal rows", "make bench-order", worsts)
+        title = "Rows that are hard to group" if options.hard else "The order of rows, and equal rows"
+        record("hard" if options.hard else "order", title, "make bench-order", worsts)
 
 
 if __name__ == "__main__":

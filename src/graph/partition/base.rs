@@ -17,7 +17,7 @@ use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, GROUP_MAX};
 use super::cover::{self, Count, Cover};
 use super::effort::{Effort, FAN_OUT_OF_ROUNDS, ROUNDS_MORE};
 use super::group::{Group, Scratch};
-use super::reservoir::{self, Held, Reservoirs};
+use super::reservoir::{self, Reservoirs};
 use crate::error::Result;
 use crate::memory;
 use crate::progress::Monitor;
@@ -308,26 +308,27 @@ struct LinkStripe<'l, 'r, 'v, M> {
     candidates: &'l mut Vec<Candidate>,
 }
 
-/// Puts into `candidates` those of a node, nearest first.
+/// Puts into `candidates` some nodes, by their distance from `node`, nearest first.
 #[inline(always)]
-fn measure<S: Simd, M: Measure>(
+pub(super) fn measure<S: Simd, M: Measure>(
     simd: S,
     space: &Space<'_, M>,
     node: u32,
-    held: Held<'_>,
+    others: impl Iterator<Item = u32> + Clone,
     candidates: &mut Vec<Candidate>,
 ) {
     /// Vectors that are on their way into the caches.
     const AHEAD: usize = 4;
     let origin = space.origin(node);
+    let mut ahead = others.clone().skip(AHEAD);
     candidates.clear();
-    for (number, near) in held.iter().enumerate() {
-        if let Some(later) = held.get(number.wrapping_add(AHEAD)) {
+    for other in others {
+        if let Some(later) = ahead.next() {
             space.prefetch(later);
         }
-        let key = space.key(simd, &origin, near);
+        let key = space.key(simd, &origin, other);
         // Within its capacity, the room of a node.
-        candidates.push(Candidate::new(key, near));
+        candidates.push(Candidate::new(key, other));
     }
     candidates.sort_unstable();
 }
@@ -356,7 +357,7 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
             Pass::Own => {
                 if let Some(mut stripe) = reservoirs.lock(stripe) {
                     for (node, held) in stripe.iter() {
-                        measure(simd, space, node, held, candidates);
+                        measure(simd, space, node, held.iter(), candidates);
                         // Room for the links back makes no better graph here.
                         searcher.write_own(lists, node, 0, candidates, links.m0());
                     }
@@ -377,13 +378,13 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
             Pass::Back => {
                 if let Some(stripe) = reservoirs.lock(stripe) {
                     for (node, held) in stripe.iter() {
-                        if held.get(0).is_none() {
+                        if held.iter().len() == 0 {
                             continue;
                         }
                         retain(links.list(node, 0), |id| {
                             held.iter().all(|added| added != id)
                         });
-                        measure(simd, space, node, held, candidates);
+                        measure(simd, space, node, held.iter(), candidates);
                         searcher.add_back(lists, node, 0, candidates.iter().copied());
                     }
                 }

@@ -12,6 +12,7 @@ use super::super::exact::Exact;
 use super::super::links::Links;
 use super::super::native::search::Searcher;
 use super::super::random::Random;
+use super::base::measure;
 use super::reservoir::Reservoirs;
 use crate::error::Result;
 use crate::memory;
@@ -93,6 +94,7 @@ impl<M: Measure> Cover<'_, '_, '_, M> {
         }
         let mut count = Count::default();
         let mut nearest = memory::with_capacity(NEAREST, action)?;
+        let mut candidates = memory::with_capacity(NEAREST, action)?;
         let mut chosen = memory::with_capacity(NEAREST, action)?;
         for (own, found) in part.iter().zip(exact.into_nearest()) {
             let others = found.iter().filter(|found| found.node() != *own);
@@ -105,6 +107,7 @@ impl<M: Measure> Cover<'_, '_, '_, M> {
                 links: self.links,
                 node,
                 nearest: &nearest,
+                candidates: &mut candidates,
                 chosen: &mut chosen,
             });
             let offered = self.reservoirs.candidates(node)?;
@@ -130,6 +133,7 @@ struct Choose<'w, 'v, M> {
     links: &'w Links,
     node: u32,
     nearest: &'w [u32],
+    candidates: &'w mut Vec<Candidate>,
     chosen: &'w mut Vec<Candidate>,
 }
 
@@ -139,22 +143,15 @@ impl<M: Measure> WithSimd for Choose<'_, '_, M> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { space, links, .. } = self;
-        let origin = space.origin(self.node);
-        let mut candidates = [Candidate::new(f32::INFINITY, 0); NEAREST];
-        let mut count = 0usize;
-        for (candidate, node) in candidates.iter_mut().zip(self.nearest) {
-            *candidate = Candidate::new(space.key(simd, &origin, *node), *node);
-            count = count.wrapping_add(1);
-        }
-        let candidates = candidates.get_mut(..count).unwrap_or_default();
-        candidates.sort_unstable();
+        let nearest = self.nearest.iter().copied();
+        measure(simd, space, self.node, nearest, self.candidates);
         let searcher = Searcher {
             simd,
             space,
             links,
             ef: 0,
         };
-        searcher.choose::<false>(candidates, NEAREST, self.chosen);
+        searcher.choose::<false>(self.candidates, NEAREST, self.chosen);
     }
 }
 
