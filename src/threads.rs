@@ -72,6 +72,35 @@ pub(crate) fn share<I: Send>(
     }
 }
 
+/// Does two things at once, the second on a thread of its own; where the system gives none, one after
+/// the other. Of two errors the first one's is returned.
+pub(crate) fn both<A, B: Send>(
+    name: &'static str,
+    first: impl FnOnce() -> Result<A>,
+    second: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    let second = Mutex::new(Some(second));
+    // The lock is let go of before the work begins.
+    let take = || lock(&second).take();
+    let (first, second) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(name.into());
+        let thread = thread.spawn_scoped(scope, || take().map(|work| work()));
+        let first = first();
+        let second = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|_| {
+                let error = Error::internal(format!("the thread {name} panicked"));
+                Some(Err(error))
+            }),
+            Err(_) if first.is_ok() => take().map(|work| work()),
+            Err(_) => None,
+        };
+        (first, second)
+    });
+    let first = first?;
+    let second = second.ok_or_else(|| Error::internal(format!("no work for {name}")))?;
+    Ok((first, second?))
+}
+
 /// For what no panic can leave halfway changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,6 +123,38 @@ mod tests {
             .unwrap();
             assert_eq!(done, [1; 100]);
         }
+    }
+
+    #[test]
+    fn both_are_done_and_the_error_of_the_first_comes_first() {
+        let (first, second) = both("test", || Ok(1), || Ok("two")).unwrap();
+        assert_eq!((first, second), (1, "two"));
+        let fail = |what: &'static str| move || Err::<u8, _>(Error::internal(what));
+        for (first, second, expected) in [
+            ("one", Some("two"), "internal error: one"),
+            ("", Some("two"), "internal error: two"),
+            ("one", None, "internal error: one"),
+        ] {
+            let result = both(
+                "test",
+                || {
+                    if first.is_empty() {
+                        Ok(1)
+                    } else {
+                        fail(first)()
+                    }
+                },
+                || second.map_or(Ok(2), |what| fail(what)()),
+            );
+            assert_eq!(result.unwrap_err().to_string(), expected);
+        }
+        let error = both(
+            "test",
+            || Ok(1),
+            || -> Result<u8> { panic!("as it does here") },
+        );
+        let error = error.unwrap_err().to_string();
+        assert_eq!(error, "internal error: the thread test panicked");
     }
 
     #[test]

@@ -272,6 +272,10 @@ impl SegmentMetadata<'_> {
         &self.metadata
     }
 
+    pub(crate) fn into_table(self) -> Metadata {
+        self.metadata
+    }
+
     /// The id of an entry of the [table](Self::table).
     pub(crate) fn user_id(&mut self, entry: Entry) -> Result<&str> {
         let found = self

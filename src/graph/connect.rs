@@ -10,19 +10,28 @@
 //! and one of them is tried next, the nearest; and so on down to a leaf, no link of which is part
 //! of the tree.
 //!
-//! Memory: 4 bytes for each node, and as many again for those at one distance from the entry point.
+//! The nodes at one distance from the entry point are gone on from on several threads. Of those from
+//! which a node can be reached, the one with the lowest number is its parent, so that the tree does
+//! not depend on which thread comes first.
+//!
+//! Memory: 4 bytes and a bit for each node, and 8 for each of those at one distance from the entry
+//! point.
 
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
+use super::workers;
+use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::Monitor;
 
 /// One layer of a graph, whose lists can be changed.
-pub(crate) trait Layer {
+pub(crate) trait Layer: Sync {
     /// Number of nodes.
     fn len(&self) -> u32;
 
@@ -30,17 +39,17 @@ pub(crate) trait Layer {
     fn slots(&self) -> usize;
 
     /// Puts a node's neighbours into `list`. Each is another node of the layer.
-    fn read(&mut self, node: u32, list: &mut Vec<u32>) -> Result<()>;
+    fn read(&self, node: u32, list: &mut Vec<u32>) -> Result<()>;
 
     /// Replaces a node's neighbours.
     fn write(&mut self, node: u32, list: &[u32]) -> Result<()>;
 
     /// Reads the vector of a node.
-    fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()>;
+    fn read_vector(&self, node: u32, vector: &mut [f32]) -> Result<()>;
 }
 
-/// Nodes between two looks at whether the work was cancelled.
-const CHECK_INTERVAL: usize = 1024;
+/// Nodes that a thread goes on from before it looks whether the work was cancelled.
+const STEP: usize = 1024;
 
 /// The parent of a node that was not reached.
 const NONE: u32 = u32::MAX;
@@ -60,15 +69,22 @@ pub(crate) fn connect(
     layer: &mut impl Layer,
     entry_point: u32,
     (metric, dimension): (Metric, usize),
+    threads: NonZeroUsize,
     monitor: &Monitor<'_>,
 ) -> Result<u64> {
     let len = layer.len();
+    let mut parents = memory::with_capacity(len as usize, ACTION)?;
+    parents.resize_with(len as usize, || AtomicU32::new(NONE));
+    let mut steps = Vec::new();
+    steps.resize_with(threads.get(), Step::default);
     let mut walk = Walk {
-        parents: memory::filled(len as usize, NONE, "walk over the graph")?,
+        parents,
+        settled: Bits::with_len(len.into())?,
         layer,
         entry_point,
         to_entry_point: NONE,
         next: Vec::new(),
+        steps,
         vectors: Compared {
             metric,
             dimension,
@@ -103,19 +119,37 @@ pub(crate) fn connect(
 struct Walk<'w, L> {
     layer: &'w mut L,
     /// For each node, the one from which it was reached. The entry point was reached from itself.
-    parents: Vec<u32>,
+    parents: Vec<AtomicU32>,
+    /// Nodes whose parent does not change any more.
+    settled: Bits,
     entry_point: u32,
     /// The node whose link to the entry point stays.
     to_entry_point: u32,
     /// Nodes that were reached and not yet gone on from.
     next: Vec<u32>,
+    /// What each thread finds.
+    steps: Vec<Step>,
     vectors: Compared,
     monitor: &'w Monitor<'w>,
 }
 
+/// What a thread finds from the nodes that it goes on from.
+#[derive(Default)]
+struct Step {
+    /// Nodes that it was the first to reach.
+    reached: Vec<u32>,
+    /// Those of the nodes that have a link to the entry point.
+    to_entry_point: Option<u32>,
+    list: Vec<u32>,
+}
+
+/// What the memory is for.
+const ACTION: &str = "walk over the graph";
+
 impl<L: Layer> Walk<'_, L> {
     fn parent(&self, node: u32) -> u32 {
-        self.parents.get(node as usize).copied().unwrap_or(NONE)
+        let parent = self.parents.get(node as usize);
+        parent.map_or(NONE, |parent| parent.load(Relaxed))
     }
 
     fn is_reached(&self, node: u32) -> bool {
@@ -123,9 +157,8 @@ impl<L: Layer> Walk<'_, L> {
     }
 
     fn reach(&mut self, node: u32, from: u32) -> Result<()> {
-        let parent = self.parents.get_mut(node as usize);
-        *parent.ok_or_else(|| Error::internal("a link out of the graph"))? = from;
-        memory::reserve(&mut self.next, 1, "walk over the graph")?;
+        parent_of(&self.parents, node)?.store(from, Relaxed);
+        memory::reserve(&mut self.next, 1, ACTION)?;
         self.next.push(node);
         Ok(())
     }
@@ -141,28 +174,59 @@ impl<L: Layer> Walk<'_, L> {
 
     /// Goes on from the nodes that were reached until there is no further one.
     fn go_on(&mut self) -> Result<()> {
-        let (mut frontier, mut list) = (Vec::new(), Vec::new());
+        let mut frontier = Vec::new();
         while !self.next.is_empty() {
             frontier.clear();
             std::mem::swap(&mut frontier, &mut self.next);
             frontier.sort_unstable();
-            for (at, node) in frontier.iter().enumerate() {
-                if at % CHECK_INTERVAL == 0 {
-                    self.monitor.check()?;
-                }
-                self.layer.read(*node, &mut list)?;
-                for neighbour in &list {
-                    match self.parent(*neighbour) {
-                        NONE => self.reach(*neighbour, *node)?,
-                        _ if *neighbour == self.entry_point && self.to_entry_point == NONE => {
-                            self.to_entry_point = *node;
-                        }
-                        _ => {}
-                    }
-                }
+            for node in &frontier {
+                self.settled.insert((*node).into());
+            }
+            self.go_on_from(&frontier)?;
+            let mut to_entry_point = None;
+            for step in &mut self.steps {
+                memory::reserve(&mut self.next, step.reached.len(), ACTION)?;
+                self.next.append(&mut step.reached);
+                let own = step.to_entry_point.take();
+                to_entry_point = to_entry_point.into_iter().chain(own).min();
+            }
+            if self.to_entry_point == NONE {
+                self.to_entry_point = to_entry_point.unwrap_or(NONE);
             }
         }
         Ok(())
+    }
+
+    /// Finds what can be reached from some nodes and was not before.
+    fn go_on_from(&mut self, frontier: &[u32]) -> Result<()> {
+        let parts = frontier.chunks(STEP);
+        // No more threads than there are parts.
+        let threads = parts.len().min(self.steps.len());
+        let steps = self.steps.get_mut(..threads).unwrap_or_default();
+        let (layer, monitor) = (&*self.layer, self.monitor);
+        let (parents, settled) = (self.parents.as_slice(), &self.settled);
+        let entry_point = self.entry_point;
+        workers::for_each(steps, parts, |step, nodes| {
+            monitor.check()?;
+            for node in nodes {
+                layer.read(*node, &mut step.list)?;
+                for neighbour in &step.list {
+                    if *neighbour == entry_point {
+                        let known = step.to_entry_point;
+                        step.to_entry_point = known.into_iter().chain([*node]).min();
+                    }
+                    if settled.contains((*neighbour).into()) {
+                        continue;
+                    }
+                    let parent = parent_of(parents, *neighbour)?;
+                    if parent.fetch_min(*node, Relaxed) == NONE {
+                        memory::reserve(&mut step.reached, 1, ACTION)?;
+                        step.reached.push(*neighbour);
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     /// A node near `node` that was reached.
@@ -202,7 +266,7 @@ impl<L: Layer> Walk<'_, L> {
         } = self;
         let is_reached = |node: u32| {
             let parent = parents.get(node as usize);
-            parent.is_some_and(|parent| *parent != NONE)
+            parent.is_some_and(|parent| parent.load(Relaxed) != NONE)
         };
         let beam = vectors.search(*layer, *entry_point, node, BEAM, is_reached)?;
         Ok(beam.first().map_or(*entry_point, |(_, node)| *node))
@@ -241,6 +305,11 @@ impl<L: Layer> Walk<'_, L> {
         }
         Err(Error::internal("a tree without a leaf"))
     }
+}
+
+fn parent_of(parents: &[AtomicU32], node: u32) -> Result<&AtomicU32> {
+    let parent = parents.get(node as usize);
+    parent.ok_or_else(|| Error::internal("a link out of the graph"))
 }
 
 /// Gives neighbours to the nodes from `first` on, to which nothing links yet: the nearest that a
@@ -452,7 +521,7 @@ mod tests {
             self.slots
         }
 
-        fn read(&mut self, node: u32, list: &mut Vec<u32>) -> Result<()> {
+        fn read(&self, node: u32, list: &mut Vec<u32>) -> Result<()> {
             list.clone_from(&self.lists[node as usize]);
             Ok(())
         }
@@ -463,7 +532,7 @@ mod tests {
             Ok(())
         }
 
-        fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()> {
+        fn read_vector(&self, node: u32, vector: &mut [f32]) -> Result<()> {
             vector.fill(f32::from(u16::try_from(node).unwrap()));
             Ok(())
         }
@@ -482,11 +551,16 @@ mod tests {
         reached
     }
 
+    fn made_by(layer: &mut Listed, entry_point: u32, threads: usize) -> u64 {
+        let space = (Metric::SquaredEuclidean, 2);
+        let threads = NonZeroUsize::new(threads).unwrap();
+        connect(layer, entry_point, space, threads, &Monitor::default()).unwrap()
+    }
+
     fn check(mut layer: Listed, entry_point: u32) {
         let before = reached(&layer.lists, entry_point);
         let lists = layer.lists.clone();
-        let space = (Metric::SquaredEuclidean, 2);
-        let made = connect(&mut layer, entry_point, space, &Monitor::default()).unwrap();
+        let made = made_by(&mut layer, entry_point, 1);
         let after = &layer.lists;
         assert_eq!(reached(after, entry_point).len(), after.len());
         let missing = (after.len() - before.len()) as u64;
@@ -545,6 +619,29 @@ mod tests {
     }
 
     #[test]
+    fn threads_leave_the_same_links() {
+        // Twenty nodes that nobody links to among many that are reached in a few steps.
+        let count = 50_000_u32;
+        let lists: Vec<Vec<u32>> = (0..count)
+            .map(|node| {
+                let far = (0..6_u32).map(|at| node.wrapping_mul(31 + at).wrapping_add(at) % count);
+                far.filter(|other| *other != node && other % 2500 != 7)
+                    .collect::<std::collections::BTreeSet<_>>()
+                    .into_iter()
+                    .collect()
+            })
+            .collect();
+        let after = [1, 2, 5].map(|threads| {
+            let lists = lists.clone();
+            let mut layer = Listed { slots: 6, lists };
+            assert!(made_by(&mut layer, 1, threads) >= 20);
+            layer.lists
+        });
+        assert_eq!(after[0], after[1]);
+        assert_eq!(after[0], after[2]);
+    }
+
+    #[test]
     fn nodes_that_are_inserted_are_next_to_their_neighbours() {
         // A line of which every node knows the next ones on both sides.
         let count = 60_u32;
@@ -563,7 +660,7 @@ mod tests {
             assert!(list.len() <= 4 && list.iter().all(|other| *other != node));
             assert!(layer.lists[node as usize - 1].contains(&node));
         }
-        connect(&mut layer, 0, space, &Monitor::default()).unwrap();
+        made_by(&mut layer, 0, 1);
         assert_eq!(reached(&layer.lists, 0).len(), count as usize);
     }
 

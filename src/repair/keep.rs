@@ -264,6 +264,7 @@ pub(super) fn connect(
     upper: &mut UpperLevels,
     entry_point: EntryPoint,
     metric: Metric,
+    threads: NonZeroUsize,
     monitor: &Monitor<'_>,
 ) -> Result<u64> {
     let space = (metric, level0.shape.dimension());
@@ -272,8 +273,8 @@ pub(super) fn connect(
         for level in 1..=entry_point.level {
             let mut level = upper.level(level, level0)?;
             let start = level.node(entry_point.id)?;
-            crate::graph::connect::connect(&mut level, start, space, monitor)?;
+            crate::graph::connect::connect(&mut level, start, space, threads, monitor)?;
         }
     }
-    crate::graph::connect::connect(level0, entry_point.id, space, monitor)
+    crate::graph::connect::connect(level0, entry_point.id, space, threads, monitor)
 }

@@ -38,6 +38,7 @@ use self::steps::steps;
 use self::written::{UpperLevels, WrittenLevel0};
 use crate::chroma::file_name;
 use crate::chroma::pickle::write::{self as pickle, Ids, Totals};
+use crate::chroma::pickle::Metadata;
 use crate::chroma::segment::{Segment, SegmentFiles};
 use crate::chroma::write::{EntryPoint, Shape};
 #[cfg(feature = "database")]
@@ -51,6 +52,7 @@ use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, Director
 use crate::io::file::IoMode;
 use crate::io::mmap::check_headroom_and;
 use crate::progress::Monitor;
+use crate::threads::both;
 use crate::verify::{self, Severity, VerifyReport};
 use crate::IndexState;
 
@@ -230,10 +232,10 @@ pub struct RepairedCollection {
 /// write; what only the log knows gets new labels. The new directory appears whole or not at all,
 /// and only once it is found to be healthy. `dir` is only read.
 ///
-/// Memory: beside what reading the metadata takes (24 bytes for each id, up to 48 at the start),
-/// 25 bytes for each record of the index and, for each list of upper levels (one for m records), 16 and 4·m. A
-/// new graph takes what building one takes, and its vectors are mapped. A collection takes what
-/// exporting it does, and 12 bytes for each record.
+/// Memory: beside what the metadata take (24 bytes for each id, and up to 48 while they, or those that
+/// were written, are read), 25 bytes for each record of the index and, for each list of upper levels
+/// (one for m records), 16 and 4·m. A new graph takes what building one takes, and its vectors are
+/// mapped. A collection takes what exporting it does, and 12 bytes for each record.
 ///
 /// # Errors
 ///
@@ -307,7 +309,6 @@ fn repair_segment(
         links: choose_links(options.links, space, Some(&report), true)?,
         threads,
     };
-    let written = work.write(&output, |_| Ok(Vec::new()), monitor)?;
     let table = metadata.table();
     let totals = Totals {
         dimensionality: work.shape.dimension() as u64,
@@ -318,11 +319,15 @@ fn repair_segment(
         max_seq_id: table.max_seq_id(),
     };
     let ids_without_record = (table.len() as u64).saturating_sub(count.into());
-    write_metadata(&output, totals, &mut chosen.ids(&mut metadata)?, &silent)?;
+    let metadata_of = |output: &AtomicDirectory| {
+        write_metadata(output, totals, &mut chosen.ids(&mut metadata)?, &silent)?;
+        // Before those that were written are read.
+        drop(metadata);
+        metadata_files.check_unchanged()
+    };
+    let append = |_: &DirectoryFile| Ok(Vec::new());
+    let written = work.write(&output, append, metadata_of, monitor)?;
     segment.files().check_unchanged()?;
-    metadata_files.check_unchanged()?;
-    drop(metadata);
-    check_written(output.temporary(), count, threads, &silent)?;
     let summary = RepairSummary {
         state_before: Some(report.state),
         scanned: segment.count(),
@@ -368,9 +373,32 @@ impl Work<'_> {
         self.space.map_or(Metric::SquaredEuclidean, Space::metric)
     }
 
-    /// Writes every file but the metadata. `append` writes the records that do not come from the
-    /// index, after the others and without links, and gives their norms.
+    /// Writes every file, and fails unless they are a healthy index. `append` writes the records
+    /// that do not come from the index, after the others and without links, and gives their norms.
+    /// `metadata_of` writes the metadata, at the same time.
     fn write(
+        &self,
+        output: &AtomicDirectory,
+        append: impl FnOnce(&DirectoryFile) -> Result<Vec<f32>>,
+        metadata_of: impl FnOnce(&AtomicDirectory) -> Result<()> + Send,
+        monitor: &Monitor<'_>,
+    ) -> Result<Written> {
+        let silent = monitor.without_progress();
+        let (written, metadata) = both(
+            "hnsw-toolbox-metadata",
+            || self.write_index(output, append, monitor),
+            || {
+                metadata_of(output)?;
+                let files = SegmentFiles::new(output.temporary(), IoMode::Read)?;
+                Ok(files.read_metadata(&silent)?.into_table())
+            },
+        )?;
+        self.check_written(output.temporary(), &metadata, &silent)?;
+        Ok(written)
+    }
+
+    /// Writes every file but the metadata.
+    fn write_index(
         &self,
         output: &AtomicDirectory,
         append: impl FnOnce(&DirectoryFile) -> Result<Vec<f32>>,
@@ -417,9 +445,16 @@ impl Work<'_> {
                 (upper, entry_point, 0, norms)
             }
         };
-        let links_added = keep::connect(&mut written, &mut upper, entry_point, metric, &silent)?;
+        let links_added = keep::connect(
+            &mut written,
+            &mut upper,
+            entry_point,
+            metric,
+            self.threads,
+            &silent,
+        )?;
         level0.finish()?;
-        write_link_lists(output, &shape, &mut upper, count, &silent)?;
+        write_link_lists(output, &shape, &upper, count, &silent)?;
         write_header(output, &shape, count, entry_point)?;
         let norms_lost = self.write_norms(output, &norms, &silent)?;
         Ok(Written {
@@ -471,6 +506,23 @@ impl Work<'_> {
             .map_err(|error| failed(error.into_error()))?;
         file.finish()?;
         Ok(lost)
+    }
+
+    /// Fails unless the new directory is healthy.
+    fn check_written(&self, dir: &Path, metadata: &Metadata, monitor: &Monitor<'_>) -> Result<()> {
+        let files = SegmentFiles::new(dir, IoMode::Read)?;
+        let report = verify::examine(&files, Some(metadata), self.threads, monitor)?;
+        let count = self.count();
+        if report.state == IndexState::Healthy && report.live == u64::from(count) {
+            return Ok(());
+        }
+        let finding = report.findings.first().map(|finding| finding.code);
+        Err(Error::internal(format!(
+            "the new index is {} ({}), with {} of {count} records",
+            report.state,
+            finding.unwrap_or("without a finding"),
+            report.live
+        )))
     }
 
     /// The parts of a summary that are known here.
@@ -671,7 +723,7 @@ fn write_header(
 fn write_link_lists(
     output: &AtomicDirectory,
     shape: &Shape,
-    upper: &mut UpperLevels,
+    upper: &UpperLevels,
     count: u32,
     monitor: &Monitor<'_>,
 ) -> Result<()> {
@@ -694,25 +746,4 @@ fn write_link_lists(
         .into_inner()
         .map_err(|error| failed(error.into_error()))?;
     file.finish()
-}
-
-/// Fails unless the new directory is healthy.
-fn check_written(
-    dir: &Path,
-    count: u32,
-    threads: NonZeroUsize,
-    monitor: &Monitor<'_>,
-) -> Result<()> {
-    let files = SegmentFiles::new(dir, IoMode::Read)?;
-    let report = verify::examine(&files, None, threads, monitor)?;
-    if report.state == IndexState::Healthy && report.live == u64::from(count) {
-        return Ok(());
-    }
-    let finding = report.findings.first().map(|finding| finding.code);
-    Err(Error::internal(format!(
-        "the new index is {} ({}), with {} of {count} records",
-        report.state,
-        finding.unwrap_or("without a finding"),
-        report.live
-    )))
 }

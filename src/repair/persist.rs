@@ -8,9 +8,8 @@ use std::path::Path;
 use super::records::Chosen;
 use super::steps::{quoted, steps};
 use super::{
-    check_written, choose_links, open, threads, write_metadata, written_shape, MetricSource,
-    RepairOptions, RepairSummary, RepairedCollection, Space, Work, DEFAULT_EF_CONSTRUCTION,
-    EF_CONSTRUCTION_MAX,
+    choose_links, open, threads, write_metadata, written_shape, MetricSource, RepairOptions,
+    RepairSummary, RepairedCollection, Space, Work, DEFAULT_EF_CONSTRUCTION, EF_CONSTRUCTION_MAX,
 };
 use crate::bits::Bits;
 use crate::chroma::collection::base::recoverable;
@@ -144,7 +143,7 @@ pub(super) fn repair(
         )?),
         _ => None,
     };
-    let merged = merge(origin, &plan, segment.as_ref(), known, &output, &silent)?;
+    let (merged, mut ids) = merge(origin, &plan, segment.as_ref(), known, &output, &silent)?;
     let base = merged.chosen.ranks().count();
     let count = base.checked_add(merged.logged);
     let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
@@ -181,9 +180,6 @@ pub(super) fn repair(
         )?,
         threads,
     };
-    let append =
-        |out: &DirectoryFile| append_logged(origin, &plan, &merged, work.shape, out, &silent);
-    let written = work.write(&output, append, monitor)?;
     let totals = Totals {
         dimensionality: work.shape.dimension() as u64,
         total_elements_added: merged.total_elements_added,
@@ -193,18 +189,21 @@ pub(super) fn repair(
             _ => None,
         }),
     };
+    let append =
+        |out: &DirectoryFile| append_logged(origin, &plan, &merged, work.shape, out, &silent);
+    let metadata_of = |output: &AtomicDirectory| {
+        write_metadata(output, totals, &mut ids, &silent)?;
+        ids.remove()
+    };
+    let written = work.write(&output, append, metadata_of, monitor)?;
     let scanned = segment.as_ref().map_or(0, Segment::count);
     let (from_index, from_log) = (base.into(), merged.logged.into());
     let without_vector = merged.without_vector;
-    let mut ids = merged.ids;
-    write_metadata(&output, totals, &mut ids, &silent)?;
-    ids.remove()?;
     plan.check_unchanged()?;
     if let Some(segment) = &segment {
         segment.files().check_unchanged()?;
     }
     persist.database.check_unchanged()?;
-    check_written(output.temporary(), count, threads, &silent)?;
     let statements = statements(collection);
     let mut next = steps(&index_dir, new_dir, exists);
     let database = quoted(&persist_dir.join(file_name::DATABASE));
@@ -293,7 +292,7 @@ impl Known {
 
 /// The records of a collection: those whose vector is in the index, and those whose vector is in
 /// the log.
-pub(super) struct Merged<'d> {
+pub(super) struct Merged {
     pub(super) chosen: Chosen,
     /// Records whose vector is in the log: they follow the others, in the order of the collection.
     pub(super) logged: u32,
@@ -303,10 +302,9 @@ pub(super) struct Merged<'d> {
     pub(super) total_elements_added: u64,
     /// The last write of a record.
     pub(super) last_seq_id: Option<u64>,
-    pub(super) ids: SpooledIds<'d>,
 }
 
-/// Goes over the collection once: which records are in the index, and all ids.
+/// Goes over the collection once: which records are in the index, and their ids.
 pub(super) fn merge<'d>(
     origin: Origin<'_>,
     plan: &Plan,
@@ -314,7 +312,7 @@ pub(super) fn merge<'d>(
     known: Known,
     output: &'d AtomicDirectory,
     monitor: &Monitor<'_>,
-) -> Result<Merged<'d>> {
+) -> Result<(Merged, SpooledIds<'d>)> {
     let with_seq_ids =
         known.has_seq_ids || (!known.is_known && !origin.collection.configured_by_rust);
     let mut spool = Spool::create(output)?;
@@ -367,14 +365,14 @@ pub(super) fn merge<'d>(
             logged = logged.saturating_add(1);
         }
     }
-    Ok(Merged {
+    let merged = Merged {
         chosen: Chosen::of(live)?,
         logged,
         without_vector,
         total_elements_added: next,
         last_seq_id,
-        ids: spool.finish()?,
-    })
+    };
+    Ok((merged, spool.finish()?))
 }
 
 /// Appends the records whose vector is in the log to those that were written, without links, and
@@ -382,7 +380,7 @@ pub(super) fn merge<'d>(
 pub(super) fn append_logged(
     origin: Origin<'_>,
     plan: &Plan,
-    merged: &Merged<'_>,
+    merged: &Merged,
     shape: Shape,
     out: &DirectoryFile,
     monitor: &Monitor<'_>,

@@ -1,6 +1,7 @@
 //! The graph of the new directory, while it is being written.
 
-use zerocopy::little_endian::U32;
+use std::ops::Range;
+
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::chroma::layout::LinksHeader;
@@ -52,18 +53,20 @@ impl Layer for WrittenLevel0<'_> {
         self.shape.slots(0)
     }
 
-    fn read(&mut self, node: u32, list: &mut Vec<u32>) -> Result<()> {
+    fn read(&self, node: u32, list: &mut Vec<u32>) -> Result<()> {
         let offset = self.offset(node)?;
-        let size = self.shape.list_size(0);
-        self.bytes.resize(size, 0);
-        read_exact_at(self.file.file(), &mut self.bytes, offset)
-            .map_err(self.file.error("read"))?;
-        let (links, slots) = LinksHeader::read_from_prefix(&self.bytes)
-            .map_err(|_| Error::internal("a short list"))?;
-        let slots = <[U32]>::ref_from_bytes(slots).map_err(Error::internal)?;
+        // Read to where it stays: what comes first is as large as one of the slots.
         list.clear();
-        let used = slots.iter().take(links.count.get().into());
-        list.extend(used.map(|neighbour| neighbour.get()));
+        list.resize(self.slots().saturating_add(1), 0);
+        read_exact_at(self.file.file(), list.as_mut_bytes(), offset)
+            .map_err(self.file.error("read"))?;
+        let links = LinksHeader::read_from_prefix(list.as_bytes());
+        let (links, _) = links.map_err(|_| Error::internal("a short list"))?;
+        list.remove(0);
+        list.truncate(links.count.get().into());
+        for neighbour in list {
+            *neighbour = u32::from_le(*neighbour);
+        }
         Ok(())
     }
 
@@ -74,7 +77,7 @@ impl Layer for WrittenLevel0<'_> {
         self.file.write_at(&self.bytes, offset)
     }
 
-    fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()> {
+    fn read_vector(&self, node: u32, vector: &mut [f32]) -> Result<()> {
         let offset = self.offset(node)?;
         let offset = offset.saturating_add(self.shape.list_size(0) as u64);
         read_exact_at(self.file.file(), vector.as_mut_bytes(), offset)
@@ -149,12 +152,13 @@ impl UpperLevels {
         })
     }
 
-    fn slots_of(&mut self, at: usize, level: u8) -> Option<&mut [u32]> {
+    /// Where the neighbours of an element on a level are.
+    fn slots_of(&self, at: usize, level: u8) -> Option<Range<usize>> {
         let list = (*self.starts.get(at)? as usize)
             .checked_add(level.into())?
             .checked_sub(1)?;
         let start = list.checked_mul(self.m)?;
-        self.neighbours.get_mut(start..start.checked_add(self.m)?)
+        Some(start..start.checked_add(self.m)?)
     }
 
     /// One of the levels, as a graph by itself.
@@ -181,7 +185,7 @@ impl UpperLevels {
     /// Appends what `link_lists.bin` holds for the elements `ids`, of which `at` is the first that
     /// is on upper levels, by number. Returns the next one.
     pub(super) fn push_element(
-        &mut self,
+        &self,
         out: &mut Vec<u8>,
         shape: &Shape,
         id: u32,
@@ -196,7 +200,9 @@ impl UpperLevels {
         let size = u32::try_from(size).map_err(Error::internal)?;
         out.extend_from_slice(&size.to_le_bytes());
         for level in 1..=level {
-            let slots = self.slots_of(at, level).unwrap_or_default();
+            let slots = self.slots_of(at, level);
+            let slots = slots.and_then(|slots| self.neighbours.get(slots));
+            let slots = slots.unwrap_or_default();
             let used = slots.iter().take_while(|id| **id != NONE).count();
             shape.push_list(out, level, slots.get(..used).unwrap_or_default())?;
         }
@@ -253,9 +259,10 @@ impl UpperLevel<'_, '_> {
         u32::try_from(node).map_err(Error::internal)
     }
 
-    fn slots_of(&mut self, node: u32) -> Result<&mut [u32]> {
+    fn slots_of(&self, node: u32) -> Result<Range<usize>> {
         let at = self.members.get(node as usize).copied();
         at.and_then(|at| self.upper.slots_of(at as usize, self.level))
+            .filter(|slots| slots.end <= self.upper.neighbours.len())
             .ok_or_else(|| Error::internal("a node off the level"))
     }
 }
@@ -269,9 +276,10 @@ impl Layer for UpperLevel<'_, '_> {
         self.upper.m
     }
 
-    fn read(&mut self, node: u32, list: &mut Vec<u32>) -> Result<()> {
+    fn read(&self, node: u32, list: &mut Vec<u32>) -> Result<()> {
         list.clear();
-        let slots = self.slots_of(node)?;
+        let slots = self.upper.neighbours.get(self.slots_of(node)?);
+        let slots = slots.unwrap_or_default();
         list.extend(slots.iter().copied().take_while(|id| *id != NONE));
         for neighbour in list {
             *neighbour = self.node(*neighbour)?;
@@ -285,16 +293,15 @@ impl Layer for UpperLevel<'_, '_> {
             .map(|node| self.id(*node))
             .collect::<Result<_>>()?;
         let slots = self.slots_of(node)?;
-        for (slot, id) in slots
-            .iter_mut()
-            .zip(ids.into_iter().chain(std::iter::repeat(NONE)))
-        {
+        let slots = self.upper.neighbours.get_mut(slots).into_iter().flatten();
+        let ids = ids.into_iter().chain(std::iter::repeat(NONE));
+        for (slot, id) in slots.zip(ids) {
             *slot = id;
         }
         Ok(())
     }
 
-    fn read_vector(&mut self, node: u32, vector: &mut [f32]) -> Result<()> {
+    fn read_vector(&self, node: u32, vector: &mut [f32]) -> Result<()> {
         let id = self.id(node)?;
         self.level0.read_vector(id, vector)
     }
