@@ -26,7 +26,7 @@ GRAPHS := benches/graphs/Cargo.toml
 INTERFACE := tests/interface/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
+.PHONY: build build-release test test-all test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
 	install install-lib uninstall archive sbom test-install \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
@@ -43,6 +43,9 @@ test: test-rust test-go ## Run the Rust and the Go tests
 
 test-rust:
 	$(CARGO) test --workspace --locked
+
+test-all: ## Run the Rust tests on everything of which `make test` takes a part
+	HNSW_TOOLBOX_TESTS=all $(CARGO) test --workspace --locked
 
 test-go: build
 	cd go && HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test -count=1 ./...

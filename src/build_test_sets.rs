@@ -1,6 +1,7 @@
 //! Data sets that graphs fall apart over: rows in an order, rows that are equal.
 
 use super::{structured, Random};
+use crate::test_extent::extent;
 
 /// Elements of each vector.
 pub(super) const DIMENSION: usize = 12;
@@ -59,7 +60,7 @@ fn queries_near(rows: &[[f32; DIMENSION]], noise: f32) -> Vec<[f32; DIMENSION]> 
 /// Many tight clusters of more rows than a list has room for: no near neighbour leads out of one.
 pub(super) fn clusters() -> Set {
     let mut random = Random(3);
-    let centres: Vec<[f32; DIMENSION]> = (0..400)
+    let centres: Vec<[f32; DIMENSION]> = (0..extent(120, 400))
         .map(|_| std::array::from_fn(|_| random.unit()))
         .collect();
     let rows = near(&centres, 50, 0.005, 4);

@@ -14,6 +14,7 @@ use fast_hnsw::labeled::LabeledIndex;
 use super::*;
 use crate::graph::distance::Metric;
 use crate::progress::{CancelToken, Progress};
+use crate::test_extent::{extent, pairs};
 
 /// SplitMix64, so that the data are the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
@@ -341,7 +342,8 @@ fn recall_by_distance(path: &Path, metric: Metric, data: &[f32], queries: &[f32]
 fn check_sets(sets: Vec<sets::Set>, metrics: &[Metric]) {
     for set in sets {
         let queries = set.queries.concat();
-        for order in sets::ORDERS {
+        // The first is the one that the set is about.
+        for order in extent(&sets::ORDERS[..1], &sets::ORDERS) {
             let data = set.arranged(order);
             for (&engine, &metric) in OURS
                 .iter()
@@ -386,55 +388,55 @@ fn equal_vectors_do_not_cut_the_graph_apart() {
 
 #[test]
 fn equal_vectors_leave_every_node_reachable_under_every_metric() {
-    for set in sets::equal() {
+    let sets = sets::equal();
+    let sets: Vec<_> = sets.iter().collect();
+    for (set, metric) in pairs(&sets, Metric::ALL) {
         for &engine in OURS {
-            for &metric in Metric::ALL {
-                // Lists so short that links to copies and repairs replace others.
-                let options = options(engine, metric)
-                    .with_m(2)
-                    .with_m0(2)
-                    .with_ef_construction(8);
-                let data = set.arranged("shuffled");
-                let built = build(&data, sets::DIMENSION, &options).unwrap();
-                let name = format!("{}, {engine}, {metric}", set.name);
-                assert_eq!(Parsed::read(&built.path).check_graph(), 0, "{name}");
-            }
+            // Lists so short that links to copies and repairs replace others.
+            let options = options(engine, metric)
+                .with_m(2)
+                .with_m0(2)
+                .with_ef_construction(8);
+            let data = set.arranged("shuffled");
+            let built = build(&data, sets::DIMENSION, &options).unwrap();
+            let name = format!("{}, {engine}, {metric}", set.name);
+            assert_eq!(Parsed::read(&built.path).check_graph(), 0, "{name}");
         }
     }
 }
 
 #[test]
 fn equal_directions_of_different_lengths_are_copies_under_cosine() {
-    for set in sets::equal() {
+    let sets = sets::equal();
+    let sets: Vec<_> = sets.iter().collect();
+    for (set, engine) in pairs(&sets, OURS) {
         let mut random = Random(6);
         let mut data = set.arranged("shuffled");
         for vector in data.chunks_mut(sets::DIMENSION) {
             let length = 1.5 + random.unit();
             vector.iter_mut().for_each(|element| *element *= length);
         }
-        for &engine in OURS {
-            let metric = Metric::Cosine;
-            let built = build(&data, sets::DIMENSION, &options(engine, metric)).unwrap();
-            assert_eq!(Parsed::read(&built.path).check_graph(), 0, "{}", set.name);
-            let recall = recall_by_distance(&built.path, metric, &data, &set.queries.concat());
-            assert!(recall >= 0.95, "{}, {engine}: {recall}", set.name);
-        }
+        let metric = Metric::Cosine;
+        let built = build(&data, sets::DIMENSION, &options(engine, metric)).unwrap();
+        assert_eq!(Parsed::read(&built.path).check_graph(), 0, "{}", set.name);
+        let recall = recall_by_distance(&built.path, metric, &data, &set.queries.concat());
+        assert!(recall >= 0.95, "{}, {engine}: {recall}", set.name);
     }
 }
 
 #[test]
 fn copies_give_the_same_bytes_on_any_number_of_threads() {
-    for set in sets::equal() {
+    let sets = sets::equal();
+    let sets: Vec<_> = sets.iter().collect();
+    for (set, engine) in pairs(&sets, OURS) {
         let data = set.arranged("shuffled");
-        for &engine in OURS {
-            let bytes = |threads: usize| {
-                let options = options(engine, Metric::Euclidean).with_threads(threads);
-                let built = build(&data, sets::DIMENSION, &options).unwrap();
-                std::fs::read(&built.path).unwrap()
-            };
-            let one = bytes(1);
-            assert!(one == bytes(2) && one == bytes(5), "{}, {engine}", set.name);
-        }
+        let bytes = |threads: usize| {
+            let options = options(engine, Metric::Euclidean).with_threads(threads);
+            let built = build(&data, sets::DIMENSION, &options).unwrap();
+            std::fs::read(&built.path).unwrap()
+        };
+        let one = bytes(1);
+        assert!(one == bytes(2) && one == bytes(5), "{}, {engine}", set.name);
     }
 }
 
@@ -535,13 +537,11 @@ fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
     let dimension = 20;
     let data = structured(1500, dimension, 1);
     let queries = structured(50, dimension, 2);
-    for &engine in ENGINES {
-        for &metric in Metric::ALL {
-            let built = build(&data, dimension, &options(engine, metric)).unwrap();
-            assert_eq!(built.summary.inserted, 1500);
-            let recall = recall(&built, metric, &data, dimension, &queries, 60);
-            assert!(recall > 0.95, "{engine} {metric}: recall {recall}");
-        }
+    for (engine, metric) in pairs(ENGINES, Metric::ALL) {
+        let built = build(&data, dimension, &options(engine, metric)).unwrap();
+        assert_eq!(built.summary.inserted, 1500);
+        let recall = recall(&built, metric, &data, dimension, &queries, 60);
+        assert!(recall > 0.95, "{engine} {metric}: recall {recall}");
     }
 }
 
@@ -549,20 +549,19 @@ fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
 fn every_vector_finds_its_own_label_first() {
     let dimension = 16;
     let data = structured(600, dimension, 3);
-    for &engine in ENGINES {
-        for metric in [Metric::Euclidean, Metric::Cosine, Metric::Manhattan] {
-            // With a seed: hnsw_rs on several threads now and then leaves a node unreachable.
-            let options = GraphOptions {
-                seed: Some(1),
-                ..options(engine, metric)
-            };
-            let built = build(&data, dimension, &options).unwrap();
-            let found = search(&built.path, metric, &data, 1, 60);
-            let wrong = (0..600)
-                .filter(|node| found[*node] != [label_of(*node)])
-                .count();
-            assert_eq!(wrong, 0, "{engine} {metric}");
-        }
+    let metrics = [Metric::Euclidean, Metric::Cosine, Metric::Manhattan];
+    for (engine, metric) in pairs(ENGINES, &metrics) {
+        // With a seed: hnsw_rs on several threads now and then leaves a node unreachable.
+        let options = GraphOptions {
+            seed: Some(1),
+            ..options(engine, metric)
+        };
+        let built = build(&data, dimension, &options).unwrap();
+        let found = search(&built.path, metric, &data, 1, 60);
+        let wrong = (0..600)
+            .filter(|node| found[*node] != [label_of(*node)])
+            .count();
+        assert_eq!(wrong, 0, "{engine} {metric}");
     }
 }
 
@@ -572,39 +571,34 @@ fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
     let smooth = structured(700, dimension, 4);
     let mut random = Random(5);
     let noise: Vec<f32> = (0..700 * dimension).map(|_| random.unit()).collect();
-    for &engine in ENGINES {
-        for &metric in Metric::ALL {
-            for data in [&smooth, &noise] {
-                let built = build(data, dimension, &options(engine, metric)).unwrap();
-                let parsed = Parsed::read(&built.path);
-                assert_eq!(&parsed.vectors, data);
-                assert_eq!(parsed.dimension, dimension);
-                assert_eq!((parsed.m, parsed.m0, parsed.ef_construction), (8, 16, 60));
-                let labels: Vec<u64> = (0..700).map(label_of).collect();
-                assert_eq!(parsed.labels, labels);
-                let unreachable = parsed.check_graph();
-                // A short vector is the nearest of none under the dot product.
-                let most = match metric {
-                    _ if OURS.contains(&engine) => 0,
-                    Metric::DotProduct => 70,
-                    _ => 2,
-                };
-                assert!(
-                    unreachable <= most,
-                    "{engine} {metric}: {unreachable} of 700"
-                );
-                for (node, layers) in parsed.links.iter().enumerate() {
-                    for (id, distance) in layers.iter().flatten() {
-                        let expected = reference_distance(
-                            metric,
-                            parsed.vector(node as u32),
-                            parsed.vector(*id),
-                        );
-                        assert!(
-                            close(*distance, expected, 1.0),
-                            "{engine} {metric}: {node} to {id}: {distance}, not {expected}"
-                        );
-                    }
+    for (engine, metric) in pairs(ENGINES, Metric::ALL) {
+        for data in [&smooth, &noise] {
+            let built = build(data, dimension, &options(engine, metric)).unwrap();
+            let parsed = Parsed::read(&built.path);
+            assert_eq!(&parsed.vectors, data);
+            assert_eq!(parsed.dimension, dimension);
+            assert_eq!((parsed.m, parsed.m0, parsed.ef_construction), (8, 16, 60));
+            let labels: Vec<u64> = (0..700).map(label_of).collect();
+            assert_eq!(parsed.labels, labels);
+            let unreachable = parsed.check_graph();
+            // A short vector is the nearest of none under the dot product.
+            let most = match metric {
+                _ if OURS.contains(&engine) => 0,
+                Metric::DotProduct => 70,
+                _ => 2,
+            };
+            assert!(
+                unreachable <= most,
+                "{engine} {metric}: {unreachable} of 700"
+            );
+            for (node, layers) in parsed.links.iter().enumerate() {
+                let vector = parsed.vector(node as u32);
+                for (id, distance) in layers.iter().flatten() {
+                    let expected = reference_distance(metric, vector, parsed.vector(*id));
+                    assert!(
+                        close(*distance, expected, 1.0),
+                        "{engine} {metric}: {node} to {id}: {distance}, not {expected}"
+                    );
                 }
             }
         }
@@ -652,7 +646,7 @@ fn many_threads_on_few_processors_change_nothing() {
         (std::fs::read(&built.path).unwrap(), built)
     };
     for &engine in OURS {
-        for seed in 0..6 {
+        for seed in 0..extent(2, 6) {
             let (one, built) = bytes(engine, seed, 1);
             assert_eq!(Parsed::read(&built.path).check_graph(), 0);
             for threads in [2, 7, 16] {
@@ -824,21 +818,19 @@ fn distances_below_zero_are_written_as_they_are() {
 #[test]
 fn distances_that_overflow_or_underflow_still_give_a_graph() {
     let dimension = 6;
-    for &engine in ENGINES {
-        for &metric in Metric::ALL {
-            for size in [f32::MAX, 1e30, 1e19, 1e-30, f32::from_bits(1)] {
-                let mut data: Vec<f32> = structured(150, dimension, 8);
-                for value in data.iter_mut().skip(50 * dimension) {
-                    *value *= size;
-                }
-                let built = build(&data, dimension, &options(engine, metric)).unwrap();
-                let parsed = Parsed::read(&built.path);
-                parsed.check_graph();
-                for (_, distance) in parsed.links.iter().flatten().flatten() {
-                    assert!(!distance.is_nan(), "{engine} {metric} {size}");
-                }
-                assert!(parsed.links.iter().all(|layers| !layers[0].is_empty()));
+    for (engine, metric) in pairs(ENGINES, Metric::ALL) {
+        for size in [f32::MAX, 1e30, 1e19, 1e-30, f32::from_bits(1)] {
+            let mut data: Vec<f32> = structured(150, dimension, 8);
+            for value in data.iter_mut().skip(50 * dimension) {
+                *value *= size;
             }
+            let built = build(&data, dimension, &options(engine, metric)).unwrap();
+            let parsed = Parsed::read(&built.path);
+            parsed.check_graph();
+            for (_, distance) in parsed.links.iter().flatten().flatten() {
+                assert!(!distance.is_nan(), "{engine} {metric} {size}");
+            }
+            assert!(parsed.links.iter().all(|layers| !layers[0].is_empty()));
         }
     }
 }
@@ -1033,7 +1025,8 @@ fn options_out_of_range_are_refused_by_name() {
 
 #[test]
 fn the_smallest_and_the_largest_m_work() {
-    let data = structured(700, 5, 8);
+    // More than a list of 2·256 has room for.
+    let data = structured(extent(550, 700), 5, 8);
     for &engine in ENGINES {
         for (m, ef_construction) in [(2, 2), (2, 40), (256, 256)] {
             let options = GraphOptions {

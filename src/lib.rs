@@ -165,6 +165,9 @@ mod repair;
 mod search;
 #[cfg(feature = "wire")]
 mod stream;
+#[cfg(test)]
+#[path = "../tests/support/extent.rs"]
+mod test_extent;
 mod threads;
 mod verify;
 #[cfg(feature = "wire")]

@@ -336,6 +336,8 @@ fn metrics_have_chromas_names_too() {
             &"-o",
             &path,
             &metric,
+            &"--m=4",
+            &"--ef-construction=8",
             &"--seed=1",
             &"--json",
         ]);

@@ -289,8 +289,8 @@ fn least_address_space(step: u64) -> u64 {
 
 #[test]
 fn an_address_space_of_any_size_is_enough_or_an_error() {
-    const STEP: u64 = 2 << 10;
     const ENOUGH: u64 = 1 << 20;
+    let step = extent(4 << 10, 2 << 10);
     let dir = tempfile::tempdir().unwrap();
     Synthetic::new(Word::U64, 8, 32, 3000).write(dir.path());
     let index = dir.path().to_str().unwrap();
@@ -302,7 +302,7 @@ fn an_address_space_of_any_size_is_enough_or_an_error() {
         assert!(output.status.success(), "{output:?}");
     }
     let out = path("out");
-    let least = least_address_space(STEP);
+    let least = least_address_space(step);
     for arguments in [
         &[
             "extract",
@@ -327,7 +327,7 @@ fn an_address_space_of_any_size_is_enough_or_an_error() {
     ] {
         let mut errors = 0;
         // What clap takes for the arguments of a command comes on top.
-        let done = (1..200).map(|steps| least + steps * STEP).find(|kib| {
+        let done = (1..200).map(|steps| least + steps * step).find(|kib| {
             let output = run_within(*kib, arguments);
             let error = String::from_utf8_lossy(&output.stderr);
             // verify finds the random links of the index damaged.

@@ -13,6 +13,7 @@ use hnsw_toolbox::{
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
 pub mod export;
+pub mod extent;
 pub mod metadata_pickles;
 #[cfg(feature = "database")]
 pub mod persist;
@@ -20,14 +21,15 @@ pub mod synthetic;
 pub mod table;
 
 pub use export::{assert_same_rows, Export, Row};
+pub use extent::{extent, pairs};
 pub use synthetic::{Element, Header, Random, Synthetic, Word};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hnsw-toolbox");
 
-/// This many cases. What fails is kept next to the test's source and tried first.
+/// This many cases, or usually a quarter. What fails is kept next to the test's source and tried first.
 pub fn proptest_config(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases,
+        cases: extent(cases / 4, cases),
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     }

@@ -350,7 +350,7 @@ fn one_collection_goes_to_one_file() {
 
 #[test]
 fn what_is_exported_can_be_built() {
-    use hnsw_toolbox::{build_index_from_columnar, BuildOptions};
+    use hnsw_toolbox::{build_index_from_columnar, BuildOptions, GraphOptions};
 
     let fixture = PersistFixture::unpack("0.5.23-metalag");
     // Some rows have no vector, and some that have one have no label.
@@ -370,7 +370,10 @@ fn what_is_exported_can_be_built() {
                 .find(|file| file.collection == name)
                 .unwrap();
             let index = directory.path().join("index.hnsw");
-            let options = BuildOptions::default().with_format(format);
+            let graph = GraphOptions::default().with_m(4).with_ef_construction(8);
+            let options = BuildOptions::default()
+                .with_graph(graph)
+                .with_format(format);
             let input = output.join(&file.file);
             let built = build_index_from_columnar(&input, &index, &options, &monitor).unwrap();
             assert_eq!(built.scanned, file.rows);

@@ -14,8 +14,8 @@ use serde_json::Value as Json;
 use super::read;
 use crate::repair::assert_sound;
 use crate::support::persist::{PersistFixture, PERSIST_FIXTURES};
-use crate::support::rows_by_callback;
 use crate::support::table::Cell;
+use crate::support::{extent, pairs, rows_by_callback};
 
 /// By id, the bits of the vector.
 type Vectors = BTreeMap<String, Vec<u32>>;
@@ -123,21 +123,23 @@ fn every_collection_comes_out_as_an_export_has_it() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (mut kept, mut inserted) = (0, 0);
-        for collection in fixture.collections() {
-            for links in [None, Some(RepairLinks::Build)] {
-                let options = options(collection).with_links(links);
-                let Some(summary) = repaired(&fixture.dir(), collection, &options) else {
-                    continue;
-                };
-                let merged = summary.collection.unwrap();
-                if summary.links == RepairLinks::Keep {
-                    kept += 1;
-                    inserted += merged.from_log;
-                }
-                assert!(merged.statements.is_empty());
+        let collections: Vec<_> = fixture.collections().iter().collect();
+        for (collection, links) in pairs(&collections, &[None, Some(RepairLinks::Build)]) {
+            let options = options(collection).with_links(links);
+            let Some(summary) = repaired(&fixture.dir(), collection, &options) else {
+                continue;
+            };
+            let merged = summary.collection.unwrap();
+            if summary.links == RepairLinks::Keep {
+                kept += 1;
+                inserted += merged.from_log;
             }
+            assert!(merged.statements.is_empty());
         }
-        assert!(kept > 3 && inserted > 0, "{name}: {kept}, {inserted}");
+        assert!(
+            kept > extent(1, 3) && inserted > 0,
+            "{name}: {kept}, {inserted}"
+        );
     }
 }
 
@@ -156,21 +158,19 @@ fn an_index_that_is_damaged_or_gone_comes_back_as_far_as_the_log_has_it() {
             file.set_len(length / 3).unwrap();
         },
     ];
-    for name in PERSIST_FIXTURES {
-        for damage in damages {
-            let fixture = PersistFixture::unpack(name);
-            let mut all = 0;
-            for collection in fixture.collections() {
-                let segment = fixture.dir().join(text(collection, "vector_segment"));
-                if !segment.join("index_metadata.pickle").exists() {
-                    continue;
-                }
-                damage(&segment);
-                let summary = repaired(&fixture.dir(), collection, &options(collection));
-                all += summary.map_or(0, |summary| summary.records);
+    for (name, damage) in pairs(&PERSIST_FIXTURES, &damages) {
+        let fixture = PersistFixture::unpack(name);
+        let mut all = 0;
+        for collection in fixture.collections() {
+            let segment = fixture.dir().join(text(collection, "vector_segment"));
+            if !segment.join("index_metadata.pickle").exists() {
+                continue;
             }
-            assert!(all > 0, "{name}");
+            damage(&segment);
+            let summary = repaired(&fixture.dir(), collection, &options(collection));
+            all += summary.map_or(0, |summary| summary.records);
         }
+        assert!(all > 0, "{name}");
     }
 }
 
