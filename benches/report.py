@@ -212,7 +212,13 @@ COLUMNS = {
         "recall": recall("recall"),
         "memory": measured("heap_megabytes", "MB"),
     },
-    r"amd-build-.*": {"": field("title"), "program": field("name"), "wall time": WALL, "recall": recall("recall")},
+    r"amd-build-.*": {
+        "": field("title"),
+        "program": field("name"),
+        "wall time": WALL,
+        "processor time": PROCESSOR,
+        "recall": recall("recall"),
+    },
     "build-order": {
         "processor time": field("name"),
         "scattered": measured("scattered", "s"),
