@@ -389,8 +389,7 @@ fn equal_vectors_do_not_cut_the_graph_apart() {
 #[test]
 fn equal_vectors_leave_every_node_reachable_under_every_metric() {
     let sets = sets::equal();
-    let sets: Vec<_> = sets.iter().collect();
-    for (set, metric) in pairs(&sets, Metric::ALL) {
+    for (set, &metric) in pairs(&sets, Metric::ALL) {
         for &engine in OURS {
             // Lists so short that links to copies and repairs replace others.
             let options = options(engine, metric)
@@ -408,8 +407,7 @@ fn equal_vectors_leave_every_node_reachable_under_every_metric() {
 #[test]
 fn equal_directions_of_different_lengths_are_copies_under_cosine() {
     let sets = sets::equal();
-    let sets: Vec<_> = sets.iter().collect();
-    for (set, engine) in pairs(&sets, OURS) {
+    for (set, &engine) in pairs(&sets, OURS) {
         let mut random = Random(6);
         let mut data = set.arranged("shuffled");
         for vector in data.chunks_mut(sets::DIMENSION) {
@@ -427,8 +425,7 @@ fn equal_directions_of_different_lengths_are_copies_under_cosine() {
 #[test]
 fn copies_give_the_same_bytes_on_any_number_of_threads() {
     let sets = sets::equal();
-    let sets: Vec<_> = sets.iter().collect();
-    for (set, engine) in pairs(&sets, OURS) {
+    for (set, &engine) in pairs(&sets, OURS) {
         let data = set.arranged("shuffled");
         let bytes = |threads: usize| {
             let options = options(engine, Metric::Euclidean).with_threads(threads);
@@ -537,7 +534,7 @@ fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
     let dimension = 20;
     let data = structured(1500, dimension, 1);
     let queries = structured(50, dimension, 2);
-    for (engine, metric) in pairs(ENGINES, Metric::ALL) {
+    for (&engine, &metric) in pairs(ENGINES, Metric::ALL) {
         let built = build(&data, dimension, &options(engine, metric)).unwrap();
         assert_eq!(built.summary.inserted, 1500);
         let recall = recall(&built, metric, &data, dimension, &queries, 60);
@@ -550,7 +547,7 @@ fn every_vector_finds_its_own_label_first() {
     let dimension = 16;
     let data = structured(600, dimension, 3);
     let metrics = [Metric::Euclidean, Metric::Cosine, Metric::Manhattan];
-    for (engine, metric) in pairs(ENGINES, &metrics) {
+    for (&engine, &metric) in pairs(ENGINES, &metrics) {
         // With a seed: hnsw_rs on several threads now and then leaves a node unreachable.
         let options = GraphOptions {
             seed: Some(1),
@@ -571,7 +568,7 @@ fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
     let smooth = structured(700, dimension, 4);
     let mut random = Random(5);
     let noise: Vec<f32> = (0..700 * dimension).map(|_| random.unit()).collect();
-    for (engine, metric) in pairs(ENGINES, Metric::ALL) {
+    for (&engine, &metric) in pairs(ENGINES, Metric::ALL) {
         for data in [&smooth, &noise] {
             let built = build(data, dimension, &options(engine, metric)).unwrap();
             let parsed = Parsed::read(&built.path);
@@ -818,7 +815,7 @@ fn distances_below_zero_are_written_as_they_are() {
 #[test]
 fn distances_that_overflow_or_underflow_still_give_a_graph() {
     let dimension = 6;
-    for (engine, metric) in pairs(ENGINES, Metric::ALL) {
+    for (&engine, &metric) in pairs(ENGINES, Metric::ALL) {
         for size in [f32::MAX, 1e30, 1e19, 1e-30, f32::from_bits(1)] {
             let mut data: Vec<f32> = structured(150, dimension, 8);
             for value in data.iter_mut().skip(50 * dimension) {

@@ -92,7 +92,7 @@ fn recall_is_what_its_definition_says() {
             let (directory, index) = open(&data, dimension, metric, IoMode::Mmap);
             let efs = [10, 40];
             let expected = efs.map(|ef| recall_by_definition(&index, &data, &queries, 10, ef));
-            for (io, threads) in pairs(&[IoMode::Mmap, IoMode::Read], &[1, 3]) {
+            for (&io, &threads) in pairs(&[IoMode::Mmap, IoMode::Read], &[1, 3]) {
                 let path = directory.path().join("index.hnsw");
                 let index = HnswIndex::open(path, &OpenOptions::default().with_io(io)).unwrap();
                 let report = measure_recall(

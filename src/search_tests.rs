@@ -97,7 +97,7 @@ fn searches_are_those_of_fast_hnsw_to_the_bit_under_its_own_distances() {
     for dimension in [3, 20] {
         let queries = structured(12, dimension, 2);
         let sets = data_sets(dimension);
-        for (number, metric) in pairs(&[0, 1, 2], Metric::ALL) {
+        for (&number, &metric) in pairs(&[0, 1, 2], Metric::ALL) {
             let engine = Engine::ALL[number % 2];
             let built = build(&sets[number], dimension, engine, metric);
             let expected = LabeledIndex::<Keys, u64>::load(&built.path, Keys(metric)).unwrap();

@@ -396,9 +396,7 @@ const FAULTS: &[Fault] = &[
 
 #[test]
 fn of_every_fixture_in_every_state_the_new_index_holds_what_a_salvage_does() {
-    let (fixtures, faults): (Vec<_>, Vec<_>) = (filled_fixtures(), FAULTS.iter().collect());
-    let fixtures: Vec<_> = fixtures.iter().collect();
-    for (fixture, fault) in pairs(&fixtures, &faults) {
+    for (fixture, fault) in pairs(&filled_fixtures(), FAULTS) {
         let dir = copy_of(&fixture.segment);
         (fault.make)(fixture, dir.path());
         let shape = Salvage::default()
@@ -501,7 +499,7 @@ fn the_new_index_does_not_depend_on_threads_or_on_how_the_old_one_is_read() {
     for links in BOTH {
         let place = tempfile::tempdir().unwrap();
         let mut first = None;
-        for (threads, io) in pairs(&[1, 2, 3], &IO_MODES) {
+        for (&threads, &io) in pairs(&[1, 2, 3], &IO_MODES) {
             let options = RepairOptions::default()
                 .with_links(links)
                 .with_metric(Space::L2)
@@ -595,16 +593,19 @@ fn the_command_prints_the_steps_that_have_chroma_use_the_new_directory() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_kill_at_any_moment_leaves_the_new_directory_absent_or_whole() {
+    use std::os::unix::process::ExitStatusExt;
+
     let fixture = fixtures_root().join("1.5.9/l2/segment");
     let place = tempfile::tempdir().unwrap();
     let new = place.path().join("new");
     let expected = held(&fixture, None);
     let mut random = Random(17);
-    let (mut rounds, mut whole, mut delay) = (0, 0, 0);
-    // Until some were killed and some were not.
-    while rounds < extent(15, 40) || whole == 0 || whole == rounds {
-        assert!(rounds < 1000, "{whole} were whole");
-        rounds += 1;
+    let (mut whole, mut delay) = (0, 0);
+    for round in 0..40 {
+        // Until some were killed and some were not.
+        if round >= extent(15, 40) && (1..round).contains(&whole) {
+            break;
+        }
         let mut child = Command::new(BINARY)
             .args(["repair", "--quiet", "--metric", "l2", "--links", "build"])
             .arg(&fixture)
@@ -615,7 +616,11 @@ fn a_kill_at_any_moment_leaves_the_new_directory_absent_or_whole() {
             .unwrap();
         std::thread::sleep(Duration::from_micros(random.next() % (1000 + delay)));
         child.kill().unwrap();
-        child.wait().unwrap();
+        let status = child.wait().unwrap();
+        assert!(
+            status.success() || status.signal() == Some(libc::SIGKILL),
+            "{status}"
+        );
         if new.exists() {
             assert!(held(&new, None) == expected);
             assert_sound(&new);
@@ -629,4 +634,5 @@ fn a_kill_at_any_moment_leaves_the_new_directory_absent_or_whole() {
     // What the killed ones left behind, the next one removes.
     repair(&fixture, &new, &RepairOptions::default()).unwrap();
     assert_eq!(names(place.path()), ["new"]);
+    assert!((1..40).contains(&whole), "{whole} of 40 were whole");
 }

@@ -43,12 +43,11 @@ fn every_live_vector_of_a_real_index_finds_its_own_label_first() {
     let work = tempfile::tempdir().unwrap();
     let mut tried = 0;
     let fixtures = crate::support::fixtures();
-    let fixtures: Vec<_> = fixtures.iter().collect();
     let ways = [
         (ColumnarFormat::Parquet, Engine::Native),
         (ColumnarFormat::ArrowIpc, Engine::HnswRs),
     ];
-    for (fixture, (format, engine)) in crate::support::pairs(&fixtures, &ways) {
+    for (fixture, &(format, engine)) in crate::support::pairs(&fixtures, &ways) {
         let segment = fixture.join("segment");
         let (summary, rows) =
             crate::support::rows_by_callback(&segment, &ExtractOptions::default()).unwrap();

@@ -106,9 +106,8 @@ fn hits<D: Distance>(index: &Path, metric: D, step: usize) -> Vec<Hits> {
 fn every_fixture_is_searched_as_fast_hnsw_searches_it() {
     let (mut searches, mut other_labels) = (0, 0);
     let fixtures = fixtures();
-    let fixtures: Vec<_> = fixtures.iter().collect();
     let step = extent(10, 7);
-    for (number, (fixture, metric)) in pairs(&fixtures, Metric::ALL).into_iter().enumerate() {
+    for (number, (fixture, &metric)) in pairs(&fixtures, Metric::ALL).into_iter().enumerate() {
         let case = extract(&fixture.join("segment"), ColumnarFormat::Parquet);
         // Of a collection that was never flushed nothing can be built.
         if case.rows == 0 {

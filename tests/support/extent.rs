@@ -13,12 +13,11 @@ pub fn extent<T>(usual: T, all: T) -> T {
 
 /// Every pair of two lists; usually as many of them as the longer one has items, so that each item is
 /// in one.
-pub fn pairs<A: Copy, B: Copy>(first: &[A], second: &[B]) -> Vec<(A, B)> {
+pub fn pairs<'a, 'b, A, B>(first: &'a [A], second: &'b [B]) -> Vec<(&'a A, &'b B)> {
     let longer = first.len().max(second.len());
     let each = first.iter().cycle().zip(second.iter().cycle()).take(longer);
     let every = first
         .iter()
         .flat_map(|a| second.iter().map(move |b| (a, b)));
-    let pairs = extent(each.collect::<Vec<_>>(), every.collect());
-    pairs.into_iter().map(|(a, b)| (*a, *b)).collect()
+    extent(each.collect(), every.collect())
 }

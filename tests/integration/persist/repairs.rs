@@ -123,9 +123,8 @@ fn every_collection_comes_out_as_an_export_has_it() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (mut kept, mut inserted) = (0, 0);
-        let collections: Vec<_> = fixture.collections().iter().collect();
-        for (collection, links) in pairs(&collections, &[None, Some(RepairLinks::Build)]) {
-            let options = options(collection).with_links(links);
+        for (collection, links) in pairs(fixture.collections(), &[None, Some(RepairLinks::Build)]) {
+            let options = options(collection).with_links(*links);
             let Some(summary) = repaired(&fixture.dir(), collection, &options) else {
                 continue;
             };
