@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 ROOT = HERE.parent
 CHARTS = ROOT / "docs" / "charts"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "BENCHMARKS.md", ROOT / "docs" / "scale.md"]
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("BENCHMARKS", "design", "scale"))]
 MARK = re.compile(r"(<!-- (table|figure): ([^>]+) -->).*?(<!-- end -->)", re.DOTALL)
 
 WIDTH = 840

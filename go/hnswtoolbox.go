@@ -183,7 +183,8 @@ type BuildRequest struct {
 	BatchSize int `json:"batch_size,omitempty"`
 	// Capacity is the most vectors there may be.
 	Capacity *int `json:"capacity,omitempty"`
-	// Seed makes the random levels, and so the index, repeatable.
+	// Seed fixes the random levels, the order of insertion and the groups of the partition engine, so that
+	// equal inputs give equal files.
 	Seed *uint64 `json:"seed,omitempty"`
 	// Threads is the number of threads to build with; the default is the library's.
 	Threads int `json:"threads,omitempty"`

@@ -152,7 +152,7 @@ char *hnsw_toolbox_extract_index(const char *request_json);
       "ef_construction": 200,
       "batch_size": 1024,                             rows read at a time
       "capacity": null,                               the most vectors there may be
-      "seed": null,                                   of the random levels
+      "seed": null,                                   of levels, order and groups
       "threads": null,                                to build with
       "engine": "partition",                          or "native", "hnsw_rs"
       "io": "mmap",                                   or "read"

@@ -97,7 +97,7 @@ pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char)
 ///      "ef_construction": 200,
 ///      "batch_size": 1024,                             rows read at a time
 ///      "capacity": null,                               the most vectors there may be
-///      "seed": null,                                   of the random levels
+///      "seed": null,                                   of levels, order and groups
 ///      "threads": null,                                to build with
 ///      "engine": "partition",                          or "native", "hnsw_rs"
 ///      "io": "mmap",                                   or "read"
