@@ -1,4 +1,4 @@
-//! Nodes into the graph, batch by batch, on several threads.
+//! Insertion of nodes, batch by batch, on several threads.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::Mutex;
@@ -15,28 +15,28 @@ use crate::error::Result;
 use crate::memory;
 use crate::progress::Monitor;
 
-/// A batch is at most this part of the nodes that are in the graph.
+/// A batch has at most one node for each `BATCH_PART` nodes in the graph.
 const BATCH_PART: u32 = 200;
 
-/// Bounds what is planned before it is linked.
+/// Most nodes of a batch: bounds the memory of planned links.
 const BATCH_MAX: u32 = 4096;
 
-/// Groups of links for each thread, so that one that is slow does not keep the others waiting.
+/// Groups of links for each thread. Several, so that a slow one does not keep the others waiting.
 const GROUPS_PER_THREAD: usize = 4;
 
 /// Upper bound on the number of groups.
 const GROUPS_MAX: usize = 128;
 
-/// Inserts nodes into a graph that holds the entry point only.
+/// Inserts nodes into a graph that holds only the entry point.
 pub(crate) struct Insert<'a> {
     pub(crate) links: &'a Links,
     /// The nodes in the order of insertion, without the entry point.
     pub(crate) order: &'a [u32],
-    /// The layers below stay as they are.
+    /// Levels below are not changed.
     pub(crate) lowest: u8,
     pub(crate) ef_construction: usize,
     pub(crate) threads: usize,
-    /// Is told how many nodes have been inserted, the entry point included.
+    /// Called with the number of inserted nodes, the entry point included.
     pub(crate) progress: &'a (dyn Fn(u32) -> Result<()> + Sync),
     pub(crate) monitor: &'a Monitor<'a>,
 }
@@ -82,24 +82,24 @@ struct Reverse {
     order: u32,
 }
 
-/// What all threads see.
+/// State shared by all threads.
 struct Shared<'a> {
     insert: Insert<'a>,
-    /// Nodes that were taken for planning.
+    /// Nodes taken for planning.
     planned: AtomicU32,
-    /// Groups that were taken for linking.
+    /// Groups taken for linking.
     linked: AtomicU32,
-    /// For each thread that planned, and each group, the links that it planned.
+    /// The planned links by planning thread and group.
     reverse: Vec<Mutex<Vec<Reverse>>>,
     groups: usize,
 }
 
-/// What one thread reuses from node to node.
+/// Buffers that one thread reuses from node to node.
 struct Scratch {
     thread: usize,
     search: SearchScratch,
     lists: ListScratch,
-    /// For each group, the links back that were planned.
+    /// Planned reverse links by group.
     planned: Vec<Vec<Reverse>>,
     linking: Vec<Reverse>,
 }
@@ -153,7 +153,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
         let mut groups_end = 0u32;
         let mut done = 0u32;
         loop {
-            // The entry point is in the graph already: it has nothing to link to.
+            // The entry point is in the graph from the start.
             let inserted = done.saturating_add(1);
             if scratch.thread == 0 {
                 stop.check((insert.progress)(inserted));
@@ -207,7 +207,7 @@ fn append(links: &mut Vec<Reverse>, more: &mut Vec<Reverse>) -> Result<()> {
     Ok(())
 }
 
-/// The algorithm, for one kind of processor and one metric.
+/// The algorithm for one instruction set and one metric.
 #[derive(Clone, Copy)]
 struct Inserter<'i, 'v, S, M> {
     searcher: Searcher<'i, 'v, S, M>,
@@ -215,8 +215,8 @@ struct Inserter<'i, 'v, S, M> {
 }
 
 impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
-    /// Algorithm 1: finds a node's neighbours on all its layers, writes its lists, and notes the
-    /// links back.
+    /// Algorithm 1 of the paper: finds a node's neighbours on all its levels, writes its lists, and
+    /// notes the reverse links.
     #[inline(always)]
     fn plan(&self, scratch: &mut Scratch, node: u32) -> Result<()> {
         let Searcher { space, links, .. } = self.searcher;
@@ -236,7 +236,7 @@ impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
                 planned,
                 ..
             } = scratch;
-            // All of m0 would leave no room for the links back: fewer make the better graph.
+            // m0 neighbours would leave no slots for reverse links: fewer make a better graph.
             let most = usize::midpoint(links.m(), links.list(node, layer).len());
             self.searcher.write_own(lists, node, layer, pool, most);
             for candidate in &lists.chosen {

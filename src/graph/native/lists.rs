@@ -1,4 +1,4 @@
-//! Neighbours into the lists of nodes: those that a node chooses, and those that chose it.
+//! Writing of neighbour lists: a node's own choice, and reverse links.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,11 +11,11 @@ use super::search::Searcher;
 use crate::error::Result;
 use crate::memory;
 
-/// What one thread reuses from list to list.
+/// Buffers that one thread reuses from list to list.
 #[derive(Debug)]
 pub(crate) struct ListScratch {
     candidates: Vec<Candidate>,
-    /// What [`Searcher::write_own`] chose.
+    /// The choice of [`Searcher::write_own`].
     pub(crate) chosen: Vec<Candidate>,
     spare: Vec<u32>,
 }
@@ -32,8 +32,8 @@ impl ListScratch {
 }
 
 impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
-    /// Chooses `most` of a node's neighbours on a layer among candidates, nearest first, and writes
-    /// its list, with more of the candidates where it has room.
+    /// Chooses at most `most` of a node's candidates on a level, which are sorted nearest first, and
+    /// writes its list. Free slots are filled with the nearest of the rejected candidates.
     #[inline(always)]
     pub(crate) fn write_own(
         &self,
@@ -53,7 +53,7 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
         }
     }
 
-    /// Adds links to nodes that chose `target`. None of them is in its list.
+    /// Adds links to nodes that chose `target`. None of them is in its list yet.
     #[inline(always)]
     pub(crate) fn add_back(
         &self,

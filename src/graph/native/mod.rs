@@ -1,41 +1,40 @@
-//! HNSW by insertion: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search
-//! using Hierarchical Navigable Small World graphs", 2016.
+//! The native engine: HNSW by insertion, after Malkov and Yashunin, "Efficient and robust approximate
+//! nearest neighbor search using Hierarchical Navigable Small World graphs", 2016.
 //!
-//! Vectors stay where they are. Next to the [links](super::links), a node takes 4 bytes for its
-//! place in the order of insertion, and 1 for each thread, which marks it as visited.
+//! Vectors stay in place. Besides the [links](super::links), a node takes 4 bytes for its position in
+//! the insertion order, and 1 byte a thread for its visited mark.
 //!
 //! # Order
 //!
 //! Rows often come in an order in which neighbours follow each other: the chunks of a document, the
-//! days of a log. Inserted in that order, most of what is near a node would come after it or in the
-//! same batch, so nodes are inserted in an order that the seed scatters. The levels are drawn
-//! before the first insertion, and the node of the highest level is inserted first: it is the entry
-//! point from the beginning to the end.
+//! days of a journal. In that order, most neighbours of a node would come after it or in the same
+//! batch. So the seed scatters the insertion order. Levels are drawn before the first insertion, and
+//! the node of the highest level comes first: it is the entry point throughout.
 //!
 //! # Choice
 //!
-//! On layer 0 a new node chooses up to halfway between m and m0 neighbours: all of m0 would leave no
-//! room for the links back, and m leaves lists emptier than they need to be.
+//! On level 0 a new node chooses up to (m + m0) / 2 neighbours. Choosing m0 would leave no slots for
+//! reverse links; choosing m leaves lists emptier than necessary.
 //!
 //! # Threads
 //!
-//! Nodes are inserted in batches, which grow with the graph, and each batch in two phases, with a
-//! meeting after each:
+//! Nodes are inserted in batches that grow with the graph. A batch has two phases, each followed by a
+//! barrier:
 //!
 //! 1. *Plan*: threads take nodes of the batch, search the graph for their neighbours, and write the
-//!    nodes' own lists. The rest of the graph does not change: no link leads to a node of the batch
-//!    yet, so nobody reads the lists that are being written.
-//! 2. *Link*: every chosen neighbour gets a link back. The links are grouped by the node that gets
-//!    them, and each such node is handled by one thread, which reads and writes its list only.
+//!    nodes' own lists. The rest of the graph does not change. No link leads to a node of the batch
+//!    yet, so no search reads the lists that are being written.
+//! 2. *Link*: every chosen neighbour gets a reverse link. Links are grouped by target, and one thread
+//!    handles each target, reading and writing only its list.
 //!
-//! So no thread reads a list while another writes it, there is nothing to lock, and the result does
-//! not depend on the number of threads or on their timing. Nodes of one batch do not find each
-//! other, so a batch is a small part of the graph.
+//! So no thread reads a list while another writes it, no locks are needed, and the result does not
+//! depend on the number of threads or their timing. Nodes of one batch do not find each other, so a
+//! batch is a small part of the graph.
 //!
-//! # Copies
+//! # Duplicates
 //!
-//! Vectors that are [equal](super::equal) to an earlier one are not inserted but
-//! [attached](super::attach) at the end. Then every node that no walk over layer 0 reaches
+//! A vector that is [equal](super::equal) to an earlier one is not inserted but
+//! [attached](super::attach) at the end. Then every node that is unreachable on level 0
 //! [gets a link](super::reach).
 
 mod insert;
@@ -56,7 +55,7 @@ use crate::memory;
 use crate::progress::Monitor;
 use insert::Insert;
 
-/// More nodes would leave no room for the mark in a [`Candidate`] or in a list.
+/// Most nodes: the mark in a [`Candidate`] or a list takes one bit of a node's number.
 pub(crate) const NODES_MAX: usize = Candidate::NODES_MAX as usize;
 
 /// Builds a graph.
@@ -82,7 +81,7 @@ impl Native<'_> {
     pub(super) fn build<M: Measure>(&self, space: &Space<'_, M>, equals: &Equals) -> Result<Links> {
         let nodes = u64::from(space.len());
         let links = Links::new(space.len(), self.m, self.m0, self.seed, equals)?;
-        // The copies are done when the last of the others is.
+        // Duplicates count as done with the last inserted node.
         let progress = |inserted, all| {
             let done = if inserted < all { inserted } else { nodes };
             self.monitor.advance(done, nodes)
@@ -92,9 +91,9 @@ impl Native<'_> {
         Ok(links)
     }
 
-    /// Inserts the nodes that are on layer `lowest`, into the layers from there up.
+    /// Inserts the nodes of level `lowest` and above into the levels from `lowest` up.
     ///
-    /// `progress` is told how many nodes of how many have been inserted.
+    /// Calls `progress` with the number of inserted nodes and their total.
     pub(super) fn insert<M: Measure>(
         &self,
         space: &Space<'_, M>,
@@ -117,7 +116,7 @@ impl Native<'_> {
         .run(space)
     }
 
-    /// Links the copies, then what no walk over layer 0 reaches.
+    /// Links duplicates, then nodes that are unreachable on level 0.
     pub(super) fn finish<M: Measure>(
         &self,
         space: &Space<'_, M>,
@@ -141,8 +140,7 @@ impl Native<'_> {
     }
 }
 
-/// The nodes that are on a layer, but for copies and the entry point, in an order that the seed
-/// scatters.
+/// The nodes of a level, without duplicates and the entry point, in an order that the seed scatters.
 fn insertion_order(links: &Links, equals: &Equals, seed: u64, layer: u8) -> Result<Vec<u32>> {
     let on_layer = |node: &u32| {
         *node != links.entry() && links.level_of(*node) >= layer && !equals.is_copy(*node)

@@ -1,4 +1,4 @@
-//! Layer 0, from groups.
+//! Level 0: groups, reservoirs and links.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,17 +15,17 @@ use super::super::random::mix;
 use super::super::workers;
 use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, GROUP_MAX};
 use super::cover::{self, Count, Cover};
-use super::effort::{Effort, FAN_OUT_OF_ROUNDS, ROUNDS_MORE};
+use super::effort::{Effort, EXTRA_ROUNDS, FAN_OUT_OF_ROUNDS};
 use super::group::{Group, Scratch};
 use super::reservoir::{self, Reservoirs};
 use crate::error::Result;
 use crate::memory;
 use crate::progress::Monitor;
 
-/// Links nodes on layer 0.
+/// Links nodes on level 0.
 pub(super) struct Base<'b> {
     pub(super) links: &'b Links,
-    /// In order.
+    /// Ascending.
     pub(super) nodes: &'b [u32],
     pub(super) effort: Effort,
     pub(super) seed: u64,
@@ -41,7 +41,7 @@ impl Base<'_> {
         }
         let mut steps = Steps::new(&self, space.len());
         let room = self.effort.room;
-        // The first round's groups are held together with the candidates, so they come first.
+        // Allocated before the candidates: the groups of the first round live next to them.
         let first = self.buckets(space, 0, &mut threads, &steps)?;
         let mut places = reservoir::allocate(space.len(), room)?;
         let reservoirs = Reservoirs::new(&mut places, space.len(), room)?;
@@ -50,8 +50,8 @@ impl Base<'_> {
         for round in 1.. {
             self.compare(space, &buckets, round, &reservoirs, &mut threads, &steps)?;
             if round == self.rounds() && self.needs_more(space, &reservoirs, &mut threads)? {
-                rounds = rounds.saturating_add(ROUNDS_MORE);
-                steps.add(self.carved(ROUNDS_MORE, FAN_OUT_OF_ROUNDS));
+                rounds = rounds.saturating_add(EXTRA_ROUNDS);
+                steps.add(self.carved(EXTRA_ROUNDS, FAN_OUT_OF_ROUNDS));
             }
             if round >= rounds {
                 break;
@@ -73,7 +73,7 @@ impl Base<'_> {
         })
     }
 
-    /// Nodes that are one group are that in every round.
+    /// Number of rounds. Nodes that fit into one group form the same group in every round.
     fn rounds(&self) -> usize {
         if self.nodes.len() <= GROUP_MAX {
             1
@@ -82,13 +82,13 @@ impl Base<'_> {
         }
     }
 
-    /// Steps of carving nodes: followed leaders, and members of groups.
+    /// Progress steps of carving: one for each followed leader and one for each membership.
     fn carved(&self, rounds: usize, fan_out: usize) -> u64 {
         let each = rounds.saturating_mul(fan_out.saturating_add(1));
         self.nodes.len().saturating_mul(each) as u64
     }
 
-    /// Whether the groups were too few for these vectors, though enough for others.
+    /// Returns true if the groups cover too few near neighbours of these vectors.
     fn needs_more<M: Measure>(
         &self,
         space: &Space<'_, M>,
@@ -157,7 +157,7 @@ impl Base<'_> {
         Buckets::new(nodes, &followed, leaders.len())
     }
 
-    /// Offers all nodes the candidates of all groups.
+    /// Compares the nodes of each group and offers the candidates to their reservoirs.
     fn compare<M: Measure>(
         &self,
         space: &Space<'_, M>,
@@ -194,10 +194,10 @@ impl Base<'_> {
         })
     }
 
-    /// Chooses each node's neighbours among its candidates, then adds the links back.
+    /// Chooses each node's neighbours among its candidates, then adds reverse links.
     ///
-    /// The links back go through the places of the candidates, which are empty by then, so that
-    /// their order does not matter either.
+    /// Reverse links pass through the reservoirs, which are empty by then, so that their order does not
+    /// matter either.
     fn link<M: Measure>(
         &self,
         space: &Space<'_, M>,
@@ -224,7 +224,7 @@ impl Base<'_> {
     }
 }
 
-/// What one thread reuses.
+/// Buffers that one thread reuses.
 struct Thread {
     number: usize,
     groups: Scratch,
@@ -232,7 +232,7 @@ struct Thread {
     candidates: Vec<Candidate>,
 }
 
-/// How far the work has come.
+/// Progress of the work.
 struct Steps<'s> {
     monitor: &'s Monitor<'s>,
     nodes: u64,
@@ -243,7 +243,7 @@ struct Steps<'s> {
 impl<'s> Steps<'s> {
     fn new(base: &Base<'s>, nodes: u32) -> Self {
         let carved = base.carved(base.rounds(), base.effort.fan_out);
-        // In three passes.
+        // One for each pass of `link`.
         let linked = u64::from(nodes).saturating_mul(3);
         Self {
             monitor: base.monitor,
@@ -253,7 +253,7 @@ impl<'s> Steps<'s> {
         }
     }
 
-    /// Adds work that no one knew of. What is done stays the same part of all.
+    /// Adds unforeseen work. The finished fraction stays the same, so that progress never goes back.
     fn add(&mut self, steps: u64) {
         let done = self.done.get_mut();
         let left = self.all.saturating_sub(*done).max(1);
@@ -265,21 +265,21 @@ impl<'s> Steps<'s> {
         (self.all, *done) = (grown(self.all), grown(*done));
     }
 
-    /// Reports on the first thread only, which is the caller's.
+    /// Reports progress on the first thread only, which is the caller's.
     fn advance(&self, thread: &Thread, count: usize) -> Result<()> {
         let count = count as u64;
         let done = self.done.fetch_add(count, Relaxed).saturating_add(count);
         if thread.number > 0 {
             return self.monitor.check();
         }
-        // Copies and repairs are still to come.
+        // Duplicates and unreachable nodes follow, so the last step is not reported yet.
         let most = self.nodes.saturating_sub(1);
         let part = done.saturating_mul(self.nodes) / self.all;
         self.monitor.advance(part.min(most), self.nodes)
     }
 
     fn finish(&self) -> Result<()> {
-        // So that a panic of the progress function is an error here as it is during the work.
+        // A worker turns a panic of the progress function into an error, as during the work.
         workers::run(&mut [()], |(), _, stop| {
             stop.check(self.monitor.advance(self.nodes, self.nodes));
         })
@@ -289,11 +289,11 @@ impl<'s> Steps<'s> {
 /// A pass over all nodes.
 #[derive(Clone, Copy, Debug)]
 enum Pass {
-    /// Each node's own list.
+    /// Writes each node's own list.
     Own,
-    /// Each node to those that it chose.
+    /// Offers each node to its chosen neighbours.
     Offer,
-    /// Each node's links back.
+    /// Writes each node's reverse links.
     Back,
 }
 
@@ -308,7 +308,7 @@ struct LinkStripe<'l, 'r, 'v, M> {
     candidates: &'l mut Vec<Candidate>,
 }
 
-/// Puts into `candidates` some nodes, by their distance from `node`, nearest first.
+/// Fills `candidates` with the nodes `others` by distance from `node`, nearest first.
 #[inline(always)]
 pub(super) fn measure<S: Simd, M: Measure>(
     simd: S,
@@ -317,7 +317,7 @@ pub(super) fn measure<S: Simd, M: Measure>(
     others: impl Iterator<Item = u32> + Clone,
     candidates: &mut Vec<Candidate>,
 ) {
-    /// Vectors that are on their way into the caches.
+    /// Vectors prefetched ahead of the one being compared.
     const AHEAD: usize = 4;
     let origin = space.origin(node);
     let mut ahead = others.clone().skip(AHEAD);
@@ -327,7 +327,7 @@ pub(super) fn measure<S: Simd, M: Measure>(
             space.prefetch(later);
         }
         let key = space.key(simd, &origin, other);
-        // Within its capacity, the room of a node.
+        // Never reallocates: the capacity is the room of a node.
         candidates.push(Candidate::new(key, other));
     }
     candidates.sort_unstable();
@@ -358,7 +358,8 @@ impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
                 if let Some(mut stripe) = reservoirs.lock(stripe) {
                     for (node, held) in stripe.iter() {
                         measure(simd, space, node, held.iter(), candidates);
-                        // Room for the links back makes no better graph here.
+                        // Unlike insertion, this fills the list: free slots for reverse links did not
+                        // improve the graph.
                         searcher.write_own(lists, node, 0, candidates, links.m0());
                     }
                     stripe.clear();

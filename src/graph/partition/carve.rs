@@ -1,9 +1,8 @@
-//! Nodes into overlapping groups of bounded size.
+//! Carving of nodes into overlapping groups of bounded size.
 //!
-//! Some nodes, chosen at random, lead; each node follows the leaders nearest to it, and those that
-//! follow one leader are a group. A node near the border of one group is most likely in the middle
-//! of another. A group that is too large is carved again, into fewer parts for each node, and those
-//! that are small are put together.
+//! Leaders are chosen at random. Each node follows its nearest leaders, and the followers of one leader
+//! form a group. A node near the border of one group is most likely in the middle of another. A group
+//! that is too large is carved again, with fewer leaders a node; small groups are merged.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -15,32 +14,32 @@ use super::product::{Gather, Rows, WIDTH};
 use crate::error::Result;
 use crate::memory;
 
-/// A group's keys fill this number squared.
+/// Most nodes of a group. A thread holds one key for each pair of them: 4 MiB.
 pub(super) const GROUP_MAX: usize = 1024;
 
-/// Followers that a leader has on average.
-const FOLLOWERS: usize = 460;
+/// Average followers of a leader.
+const FOLLOWERS_PER_LEADER: usize = 460;
 
-/// Groups below are put together.
+/// Smaller groups are merged.
 const GROUP_MIN: usize = GROUP_MAX / 6;
 
-/// Bounds the comparisons of each node with leaders.
+/// Most leaders: bounds the comparisons of each node.
 const LEADERS_MAX: usize = 2048;
 
-/// Bounds the bytes of leaders' vectors, down to [`LEADERS_MIN`].
+/// Most bytes of the leaders' vectors, but at least [`LEADERS_MIN`] leaders.
 const LEADERS_BYTES: usize = 8 << 20;
 const LEADERS_MIN: usize = 64;
 
-/// Groups that a node of a group goes to when that is carved again.
+/// Leaders that a node follows when a group is carved again for the first time; then it is one.
 const FAN_OUT_AGAIN: usize = 2;
 
-/// Carvings after which what is still too large is cut anywhere.
+/// Maximum recursion depth. A group that is still too large is then split arbitrarily.
 const DEPTH_MAX: usize = 6;
 
-/// Nodes that are compared with the leaders at a time.
+/// Nodes compared with the leaders at a time.
 pub(super) const CHUNK: usize = 4 * WIDTH;
 
-/// Nodes that others follow.
+/// The leaders, packed for comparison.
 #[derive(Debug)]
 pub(super) struct Leaders {
     rows: Rows,
@@ -48,7 +47,7 @@ pub(super) struct Leaders {
 }
 
 impl Leaders {
-    /// As many of `nodes` as they need when each follows `fan_out`.
+    /// Draws leaders for `nodes`, enough for each node to follow `fan_out` of them.
     pub(super) fn choose<M: Measure>(
         space: &Space<'_, M>,
         nodes: &[u32],
@@ -57,11 +56,14 @@ impl Leaders {
     ) -> Result<Self> {
         let bytes = space.vectors().dimension().saturating_mul(4);
         let most = (LEADERS_BYTES / bytes.max(1)).clamp(LEADERS_MIN, LEADERS_MAX);
-        let count = nodes.len().saturating_mul(fan_out).div_ceil(FOLLOWERS);
+        let count = nodes
+            .len()
+            .saturating_mul(fan_out)
+            .div_ceil(FOLLOWERS_PER_LEADER);
         let count = count.clamp(2, most);
         let mut random = Random::new(seed);
         let mut leaders = memory::with_capacity(count, "choose leaders")?;
-        // One of each of as many equal parts.
+        // One from each of `count` equal parts, so that leaders spread over the order of the nodes.
         for part in nodes.chunks(nodes.len().div_ceil(count).max(1)) {
             let end = u32::try_from(part.len()).unwrap_or(u32::MAX);
             leaders.extend(part.get(random.below(end) as usize));
@@ -82,12 +84,12 @@ impl Leaders {
     }
 }
 
-/// Finds the leaders that each of `nodes` follows, as many as there is room for in `followed`.
+/// Finds the nearest leaders of each of `nodes`.
 pub(super) struct Follow<'f, 'v, M> {
     pub(super) space: &'f Space<'v, M>,
     pub(super) leaders: &'f Leaders,
     pub(super) nodes: &'f [u32],
-    /// Numbers of leaders, equally many for each node. One may come twice.
+    /// Output: numbers of leaders, equally many for each node. A leader may occur twice.
     pub(super) followed: &'f mut [u16],
     pub(super) scratch: &'f mut Scratch,
 }
@@ -128,7 +130,7 @@ impl<M: Measure> WithSimd for Follow<'_, '_, M> {
     }
 }
 
-/// Nodes by the leader that they follow. Each bucket is in order, and no node comes twice in one.
+/// Nodes by the leader that they follow. Each bucket is sorted and has no duplicates.
 #[derive(Debug)]
 pub(super) struct Buckets {
     nodes: Vec<u32>,
@@ -136,7 +138,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// `followed` has equally many leaders for each of `nodes`, which are in order.
+    /// `followed` holds equally many leaders for each of `nodes`; `nodes` are sorted.
     pub(super) fn new(nodes: &[u32], followed: &[u16], leaders: usize) -> Result<Self> {
         let action = "hold groups of nodes";
         let fan_out = followed.len() / nodes.len().max(1);
@@ -157,7 +159,7 @@ impl Buckets {
                 start = start.wrapping_add(*size);
             }
         }
-        // The small ones, together.
+        // Small groups share buckets.
         let mut held = GROUP_MIN;
         for (size, bucket) in sizes.iter().zip(&mut bucket_of) {
             if !large(size) && *size > 0 {
@@ -200,7 +202,7 @@ impl Buckets {
     }
 }
 
-/// Carves a bucket until its groups are small enough, and does `with` each what it does.
+/// Carves a bucket into groups of at most [`GROUP_MAX`] nodes and calls `with` for each.
 pub(super) fn carve<M: Measure>(
     space: &Space<'_, M>,
     nodes: &[u32],
@@ -265,7 +267,7 @@ mod tests {
         let count: u32 = 5000;
         #[allow(clippy::cast_precision_loss)]
         let line: Vec<f32> = (0..count).flat_map(|at| [at as f32, 1.0]).collect();
-        // Nothing tells these apart, or those that overflow.
+        // Leaders cannot separate equal vectors or vectors whose distances overflow.
         let equal = vec![1.0; 2 * count as usize];
         let huge = vec![f32::MAX; 2 * count as usize];
         for data in [line, equal, huge] {

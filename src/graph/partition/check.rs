@@ -1,8 +1,8 @@
-//! Whether searches of a graph find what is in it.
+//! The final check of a graph by searches for a sample of its nodes.
 //!
-//! Where vectors are in many tight clusters, each far from the next, all that a group offers a node
-//! is in its own cluster, and a search that comes down in another one never leaves it. No walk shows
-//! that: every node can be reached, but not by steps that each lead nearer.
+//! If vectors form many tight clusters far from each other, a group offers a node only its own cluster,
+//! and a search that enters another cluster never leaves it. A reachability walk does not show this:
+//! every node is reachable, but not by steps that each lead closer.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -15,16 +15,16 @@ use crate::error::Result;
 use crate::memory;
 use crate::progress::Monitor;
 
-/// Nodes that are looked for.
+/// Nodes searched for.
 const SAMPLE: usize = 1000;
 
-/// What a search keeps. The fewer, the stricter is the check.
+/// Candidates that a search keeps. A smaller number makes the check stricter.
 const EF: usize = 50;
 
-/// Of the sample, how many may be lost for a graph to be taken as it is.
+/// Most nodes of the sample that searches may miss in an accepted graph.
 pub(super) const LOST_MAX: usize = 1;
 
-/// Looks for a sample of the nodes of a graph.
+/// Searches a graph for a sample of its nodes.
 pub(super) struct Check<'c> {
     pub(super) nodes: &'c [u32],
     pub(super) seed: u64,
@@ -32,7 +32,7 @@ pub(super) struct Check<'c> {
 }
 
 impl Check<'_> {
-    /// How many of [`SAMPLE`] no search finds.
+    /// Returns the number of nodes, out of [`SAMPLE`], that a search misses.
     pub(super) fn run<M: Measure>(&self, space: &Space<'_, M>, links: &Links) -> Result<usize> {
         Arch::new().dispatch(Sample {
             check: self,
@@ -83,8 +83,9 @@ impl<M: Measure> WithSimd for Sample<'_, '_, M> {
                 near.push(Candidate::new(key, neighbour).order());
             }
             near.sort_unstable();
-            // Uniform data in many dimensions are hard to search: a node is missed, but not those
-            // around it. Of the neighbours, some are far away on purpose.
+            // In uniform data of many dimensions a search often misses a node and still finds nodes
+            // around it, which is good enough. The median, because the heuristic keeps some distant
+            // neighbours on purpose.
             let median = near.get(near.len() / 2);
             let found = scratch.pool.first().map(|nearest| nearest.order());
             lost += usize::from(found.as_ref() > median);

@@ -1,68 +1,67 @@
-//! What `ef_construction` means here.
+//! `ef_construction` as numbers of groups and candidates.
 //!
 //! | ef_construction | 16 | 50 | 100 | 200 | 400 | 1024 and more |
 //! |---|---|---|---|---|---|---|
 //! | groups that a node is in | 5 | 8 | 10 | 12 | 28 | 64 |
 //! | candidates that a node keeps | 34 | 40 | 40 | 40 | 40 | 40 |
 //!
-//! Both grow with it and never fall. Up to 200 there are two more groups for twice the effort: these
-//! have the recall that native has with the same `ef_construction`. Many groups come in rounds, each
-//! with leaders of its own, so that the memory of one round is enough. A group that is too large is
-//! carved again, which puts its nodes into more. Where ten groups and more turn out to be
-//! [not enough](super::cover), there are sixteen more. Insertions into the layers above 0 keep half of
+//! Both grow with `ef_construction` and never fall. Up to 200, twice the effort adds two groups; the
+//! graph then has the recall of the native engine at the same `ef_construction`. Many groups come in
+//! rounds with leaders of their own, so that only one round is in memory. A group that is too large is
+//! carved again, which adds groups to its nodes. If ten or more groups turn out to be
+//! [too few](super::cover), sixteen are added. Insertions into the upper levels use half of
 //! `ef_construction`.
 
-/// Effort for each group that a node is in, where there are many.
+/// For large efforts the number of groups is `ef_construction` / 16.
 const EF_PER_GROUP: usize = 16;
 
-/// What the logarithm of the square of the effort, to base 2, is more than the number of groups where
-/// they are few.
-const LOGARITHM_LESS: u32 = 3;
+/// For small efforts the number of groups is log2(`ef_construction`²) − 3.
+const SMALL_EFFORT_BIAS: u32 = 3;
 
 const GROUPS_MIN: usize = 2;
 const GROUPS_MAX: usize = 64;
 
-/// Groups of a node, of 4 bytes each, where there is one round.
+/// Most groups of a node in a single round, 4 bytes each.
 const FAN_OUT_MAX: usize = 12;
 
-/// Groups of a node in each of several rounds. They take 6 bytes each, for they are found while
+/// Groups of a node in each of several rounds. They take 6 bytes each, because they are found while
 /// candidates are held.
 pub(super) const FAN_OUT_OF_ROUNDS: usize = 8;
 
-/// Rounds that are added where the groups were [not enough](super::cover).
-pub(super) const ROUNDS_MORE: usize = 2;
+/// Rounds that are added if the groups were [too few](super::cover).
+pub(super) const EXTRA_ROUNDS: usize = 2;
 
-/// With fewer groups for each node, none are added: who asks for that little effort wants it to be
-/// little, and insertions with as little make a worse graph of any vectors.
-const GROUPS_CHECKED: usize = 10;
+/// Below this number of groups a node, none are added: the caller asked for a fast build, and insertion
+/// with the same effort gives a worse graph anyway.
+const MIN_GROUPS_CHECKED: usize = 10;
 
-/// Candidates that a node keeps, of 5 bytes each: with the groups, no more than 256 bytes for each
-/// node. Where lists are longer than usual, it is as many as a list has room for.
+/// Most candidates that a node keeps, 5 bytes each: 256 bytes a node together with its groups. If m0 is
+/// larger, m0 candidates are kept.
 const ROOM_MAX: usize = 40;
 
-/// Candidates that a node keeps however few groups it is in.
+/// Least candidates that a node keeps, even with few groups.
 const ROOM_MIN: usize = 24;
 
-/// Candidates that a node gets from one group at most, unless m is more.
+/// Most candidates that one group gives a node, unless m is larger.
 const PICKS: usize = 16;
 
-/// How much work is put into the graph.
+/// The amount of work for a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Effort {
-    /// Times that all nodes are carved into groups.
+    /// Number of times that all nodes are carved into groups.
     pub(super) rounds: usize,
-    /// Leaders that each node follows in one of them.
+    /// Leaders that each node follows in one round.
     pub(super) fan_out: usize,
-    /// The most candidates that a node gets from one group.
+    /// Most candidates that one group gives a node.
     pub(super) picks: usize,
-    /// The most candidates that a node keeps.
+    /// Most candidates that a node keeps.
     pub(super) room: usize,
 }
 
 impl Effort {
     pub(super) fn new(ef_construction: usize, m: usize, m0: usize) -> Self {
         let square = ef_construction.saturating_mul(ef_construction);
-        let few = square.max(1).ilog2().saturating_sub(LOGARITHM_LESS) as usize;
+        let few = square.max(1).ilog2().saturating_sub(SMALL_EFFORT_BIAS) as usize;
         let groups = few.max(ef_construction / EF_PER_GROUP);
         let groups = groups.clamp(GROUPS_MIN, GROUPS_MAX);
         let rounds = if groups <= FAN_OUT_MAX {
@@ -82,12 +81,12 @@ impl Effort {
         }
     }
 
-    /// Whether rounds may be added.
+    /// Returns true if coverage is measured and rounds may be added.
     pub(super) fn is_checked(self) -> bool {
-        self.rounds.saturating_mul(self.fan_out) >= GROUPS_CHECKED
+        self.rounds.saturating_mul(self.fan_out) >= MIN_GROUPS_CHECKED
     }
 
-    /// Leaders that each node follows in a round, which may be one of those that are added.
+    /// Leaders that each node follows in a round, extra rounds included.
     pub(super) fn fan_out(self, round: usize) -> usize {
         if round < self.rounds {
             self.fan_out
@@ -97,8 +96,8 @@ impl Effort {
     }
 }
 
-/// The `ef_construction` of insertions into the layers above 0. They only lead a search near its end,
-/// and with more they lead it no nearer.
+/// The `ef_construction` of insertions into the upper levels. These levels only lead a search close to
+/// its target; more effort leads it no closer.
 pub(super) fn above(ef_construction: usize, m: usize) -> usize {
     (ef_construction / 2).max(m).min(ef_construction)
 }

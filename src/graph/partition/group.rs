@@ -1,9 +1,9 @@
-//! The candidates that the nodes of one group are for each other.
+//! Comparison of all nodes of one group with each other.
 //!
-//! Under Euclidean metrics a key comes from a product of matrices as ‖a‖² + ‖b‖² − 2·a·b. That
-//! loses digits where two vectors are much nearer to each other than to the origin, so a group's
-//! vectors are moved first, by one of them. Where some are still too near to each other, the
-//! differences themselves are summed, which takes twice as long.
+//! Under Euclidean metrics a key is ‖a‖² + ‖b‖² − 2·a·b, from a product of matrices. That cancels
+//! digits if two vectors are much closer to each other than to the origin, so one vector of the group
+//! is subtracted from all of them first. If some are still too close, the squared differences are
+//! summed instead, which takes twice as long.
 
 use pulp::{Simd, WithSimd};
 
@@ -15,29 +15,29 @@ use super::reservoir::Reservoirs;
 use crate::error::Result;
 use crate::memory;
 
-/// A key below this part of the squared lengths that it was computed of has lost too many digits.
+/// Below this fraction of ‖a‖² + ‖b‖², cancellation leaves a key fewer than 3 of f32's 7 digits.
 const PRECISION: f32 = 1e-4;
 
-/// What one thread reuses from group to group.
+/// Buffers that one thread reuses from group to group.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) rows: Rows,
     pub(super) keys: Keys,
-    /// Keys of one node, of which some are struck out.
+    /// Keys of one node. Picked and shadowed candidates are infinite.
     open: Vec<f32>,
-    /// For each node, a key above which candidates are of no use.
+    /// For each node, the key above which its reservoir keeps no candidate.
     bounds: Vec<f32>,
-    /// Of all nodes, one after the other.
+    /// Picked candidates of all nodes, concatenated.
     picked: Vec<Candidate>,
-    /// How many were picked before each node's end.
+    /// End of each node's candidates in `picked`.
     ends: Vec<usize>,
 }
 
-/// Finds candidates for each of `nodes`, which are in order.
+/// Finds candidates for each of `nodes`, which ascend.
 pub(super) struct Group<'g, 'r, 'v, M> {
     pub(super) space: &'g Space<'v, M>,
     pub(super) nodes: &'g [u32],
-    /// The most for each node.
+    /// Most candidates a node.
     pub(super) picks: usize,
     pub(super) reservoirs: &'g Reservoirs<'r>,
     pub(super) scratch: &'g mut Scratch,
@@ -115,7 +115,7 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
     }
 }
 
-/// What vectors are moved by before they are compared.
+/// The node whose vector is subtracted before comparison, if the metric's term expands.
 pub(super) fn centre<M: Measure>(nodes: &[u32]) -> Option<u32> {
     nodes.first().copied().filter(|_| M::Term::EXPANDS)
 }
@@ -146,7 +146,7 @@ pub(super) fn multiply<S: Simd, M: Measure>(
     }
 }
 
-/// How keys follow from the metric's own sums, of vectors that are scaled already.
+/// The form of a key in terms of the metric's own sum. Vectors are scaled already.
 fn sums_of<M: Measure>() -> Form {
     let constant = M::key(0.0, 1.0, 1.0);
     Form {
@@ -157,7 +157,7 @@ fn sums_of<M: Measure>() -> Form {
     }
 }
 
-/// Picks the neighbours of each node. False where a key is not precise enough to tell.
+/// Picks the candidates of each node. Returns false if a key is not precise enough.
 #[inline(always)]
 fn pick<S: Simd>(
     simd: S,
@@ -173,8 +173,8 @@ fn pick<S: Simd>(
         open.clear();
         open.extend_from_slice(keys.row(row));
         let mut next = nearest(simd, open);
-        // Where the nearest is precise enough, so are the others, which are no nearer. Nothing that
-        // depends on the other threads, as bounds do, may decide on this.
+        // If the nearest key is precise enough, so are the larger ones. The decision must not depend on
+        // `bounds`, which depend on the timing of other threads.
         if let Some((key, column)) = next.filter(|_| !precise) {
             if key < PRECISION * (rows.square(row) + rows.square(column)) {
                 return false;

@@ -1,33 +1,33 @@
-//! HNSW without searches: layer 0 from groups of near nodes.
+//! The partition engine: level 0 from groups of near nodes, without searches.
 //!
-//! Insertion walks the graph for each node and reads vectors all over memory. Here, nodes are
-//! [carved](carve) into overlapping groups of near ones, and [within a group](group) every node is
-//! compared with every other by a [product of matrices](product), which reads each vector once for
-//! many comparisons. What a node's groups offer is kept in its [reservoir], and its neighbours are
-//! chosen among that by native's heuristic. The idea is that of PiPNN (Rubel and others,
+//! Insertion walks the graph for each node and reads vectors all over memory. This engine
+//! [carves](carve) the nodes into overlapping groups of near nodes. [Within a group](group), a
+//! [product of matrices](product) compares every node with every other and reads each vector once for
+//! many comparisons. Each node keeps the best candidates of its groups in a [reservoir], and the native
+//! engine's heuristic chooses its neighbours among them. The idea comes from PiPNN (Rubel and others,
 //! arXiv 2602.21247, 2026).
 //!
-//! Groups know no node far away, and a graph of near ones alone cannot be searched. So the layers
-//! above 0 are native's, of insertions of the nodes that are on them, one of m: they lead any search
-//! near its end, from where layer 0 goes on. Copies and nodes out of reach are native's, too.
+//! Groups contain no distant nodes, and a graph of near links alone cannot be searched. So the native
+//! engine inserts the nodes of the upper levels, one in m: these levels lead a search close to its
+//! target, and level 0 takes over. The native engine's code also handles duplicate vectors and
+//! unreachable nodes.
 //!
-//! Where distances differ little, a node's nearest are in more groups than it is in itself. So for a
-//! sample it is [counted](cover) how many of their nearest the groups have offered, and if they are too
-//! few, there are more groups.
+//! If distances differ little, a node shares too few groups with its nearest neighbours. The engine
+//! [measures the coverage](cover) of a sample and adds groups if it is low.
 //!
-//! Where vectors are in many tight clusters, that is not enough. So a sample of the nodes is
-//! [looked for](check) in the end, and if too many are not found, all are inserted after all, and the
-//! better of the two graphs is taken.
+//! If vectors form many tight clusters, more groups do not help. As a [final check](check), a sample of
+//! nodes is searched for. If too many are missed, the graph is rebuilt by insertion, and the better of
+//! the two graphs is kept.
 //!
 //! # Memory
 //!
-//! Next to the links, at most 256 bytes for each node where m0 is 40 or less: candidates of 5 bytes,
-//! the groups that it is in, and its number. Beyond that, 5 bytes for each further slot of m0. A
-//! thread takes the vectors of one group and their keys, in addition to what insertion takes.
+//! Besides the links, at most 256 bytes a node while m0 is at most 40: candidates of 5 bytes each, the
+//! node's groups, and its number. Each further slot of m0 adds 5 bytes. Each thread holds the vectors
+//! of one group and their keys, and the buffers of insertion.
 //!
 //! # Determinism
 //!
-//! Leaders are drawn by the seed, each node follows the same on whatever thread, and reservoirs do
+//! The seed determines the leaders, a node follows the same leaders on any thread, and a reservoir does
 //! not depend on the order of offers.
 
 mod base;
@@ -50,13 +50,13 @@ use base::Base;
 use check::{Check, LOST_MAX};
 use effort::Effort;
 
-/// Fewer nodes are inserted.
+/// Smaller sets are inserted: they fit into one group.
 const NODES_MIN: usize = 128;
 
-/// Vectors of fewer elements are inserted: comparing them costs less than grouping them.
+/// Vectors of fewer components are inserted: comparing them costs less than grouping them.
 const DIMENSION_MIN: usize = 3;
 
-/// Builds a graph, with what is native's by the engine itself.
+/// Builds a graph; the native engine inside inserts the upper levels.
 #[derive(Debug)]
 pub(crate) struct Partition<'a>(pub(crate) Native<'a>);
 
@@ -95,7 +95,7 @@ impl WithSpace for Partition<'_> {
         if lost <= LOST_MAX {
             return Ok(links);
         }
-        // Next to what the groups took, another graph takes no more memory.
+        // The groups are freed by now, so a second graph does not raise the peak of memory.
         let monitor = native.monitor.without_progress();
         let inserted = Native {
             monitor: &monitor,

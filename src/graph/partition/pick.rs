@@ -1,15 +1,16 @@
-//! A node's neighbours of one group.
+//! Selection of a node's candidates within one group.
 //!
-//! Native's heuristic takes candidates from the nearest on, and leaves out those that are nearer to
-//! one that was taken. A group's keys are all known, so all candidates that one shadows are struck
-//! out at once, a register at a time, and what is left is never sorted.
+//! The native engine's heuristic takes candidates in ascending order of distance and skips a candidate
+//! that is closer to a chosen one than to the node. All keys of a group are known, so each chosen
+//! candidate strikes out everything that it shadows at once, a register at a time. The rest is never
+//! sorted.
 
 use pulp::Simd;
 
-/// Elements that are looked through without a branch.
+/// Keys examined without a branch.
 const BLOCK: usize = 16;
 
-/// The nearest of `keys`, unless all are infinite. Of equal ones, the first.
+/// The smallest of `keys` and its position, or `None` if all are infinite. The first of equal keys.
 #[inline(always)]
 pub(super) fn nearest<S: Simd>(simd: S, keys: &[f32]) -> Option<(f32, usize)> {
     let infinity = simd.splat_f32s(f32::INFINITY);
@@ -22,8 +23,8 @@ pub(super) fn nearest<S: Simd>(simd: S, keys: &[f32]) -> Option<(f32, usize)> {
     position(keys, simd.reduce_min_f32s(lowest))
 }
 
-/// Strikes out, in `keys`, those that are nearer to another node, whose keys are `others`. Returns
-/// the nearest that is left.
+/// Sets the keys of candidates that are closer to a chosen node to infinity; `others` are that node's
+/// keys. Returns the smallest remaining key and its position.
 #[inline(always)]
 pub(super) fn strike_out<S: Simd>(
     simd: S,

@@ -1,16 +1,15 @@
-//! The keys of all vectors of one set to all of another, as a product of matrices.
+//! Keys of all pairs of two sets of vectors, as a product of matrices.
 //!
-//! Vectors are packed side by side, [`WIDTH`] of them in a *panel*, so that a step reads one element
-//! of each of them:
+//! [`WIDTH`] vectors are interleaved in a *panel*, so that one step reads one component of each:
 //!
 //! ```text
-//! panel 0: a₀ b₀ c₀ …  a₁ b₁ c₁ …  a₂ b₂ c₂ …      48 vectors, element by element
+//! panel 0: a₀ b₀ c₀ …  a₁ b₁ c₁ …  a₂ b₂ c₂ …      48 vectors, component by component
 //! panel 1: …
 //! ```
 //!
-//! The product of two panels is computed in registers, a few vectors of one with all lanes of the
-//! other, so that each element that is loaded takes part in many sums. Where both sets are the same,
-//! half of the products are the others' transposes.
+//! The product of two panels is computed in registers: a few vectors of the first with all lanes of the
+//! second, so that each loaded component takes part in many sums. If a set is compared with itself, half
+//! of the products are transposes of the other half.
 //!
 //! The kernel sums any [`Term`]: products for most metrics, absolute differences for Manhattan.
 
@@ -23,20 +22,20 @@ use super::super::distance::{Space, Term};
 use crate::error::Result;
 use crate::memory;
 
-/// Vectors in a panel: a multiple of the lanes of every processor times [`VECTORS`].
+/// Vectors in a panel: a multiple of [`VECTORS`] times the lanes of every instruction set (4 to 16).
 pub(super) const WIDTH: usize = 48;
 
 /// Registers of the second panel that are multiplied at a time.
 const VECTORS: usize = 3;
 
-/// Tiles that are transposed in registers.
+/// Width of the square tiles that are transposed in registers.
 const TILE: usize = 8;
 
-/// Vectors whose squared length is above are not multiplied, for their products may overflow.
+/// Longer vectors are compared one by one, because their products may overflow.
 const SQUARED_LENGTH_MAX: f32 = f32::MAX / 8.0;
 
-/// One element of each vector of a panel, or the keys of one vector to them. The alignment keeps
-/// a register's load in one line of the cache.
+/// One component of each vector of a panel, or the keys of one vector to all of them. The alignment
+/// keeps each register load within one cache line.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub(super) struct Line([f32; WIDTH]);
@@ -55,14 +54,13 @@ fn elements_mut(lines: &mut [Line]) -> &mut [f32] {
     <[f32]>::mut_from_bytes(lines.as_mut_bytes()).unwrap_or_default()
 }
 
-/// How a key follows from a sum: `constant + factor · sum`, and with `squares` the squared lengths
-/// of both vectors in addition.
+/// A key as a function of a sum: `constant + factor · sum`, plus ‖a‖² + ‖b‖² if `squares`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
     pub(super) squares: bool,
     pub(super) constant: f32,
     pub(super) factor: f32,
-    /// What no key is below.
+    /// Lower bound of keys.
     pub(super) floor: f32,
 }
 
@@ -70,14 +68,14 @@ pub(super) struct Form {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     lines: Vec<Line>,
-    /// The squared length of each vector as it was packed.
+    /// Squared norms of the packed vectors.
     squares: Vec<Line>,
     count: usize,
     depth: usize,
 }
 
 impl Rows {
-    /// Packs the vectors of `nodes`: what `scaled` gives for each, less `centre` where there is one.
+    /// Packs the vectors of `nodes`, scaled as the metric asks, minus the vector of `centre` if given.
     #[inline(always)]
     pub(super) fn gather<M: super::Measure>(
         &mut self,
@@ -123,14 +121,14 @@ impl Rows {
         self.count
     }
 
-    /// Whether no product of two of the vectors overflows.
+    /// Returns true if the product of any two of the vectors is finite.
     #[inline(always)]
     pub(super) fn can_multiply(&self) -> bool {
         let mut squares = elements(&self.squares).iter();
         squares.all(|square| *square <= SQUARED_LENGTH_MAX)
     }
 
-    /// The squared length of a vector as it was packed.
+    /// The squared norm of a packed vector.
     #[inline(always)]
     pub(super) fn square(&self, row: usize) -> f32 {
         let square = elements(&self.squares).get(row);
@@ -143,7 +141,7 @@ impl Rows {
     }
 }
 
-/// [Packs](Rows::gather) vectors, in a function of its own: it is too large to be inlined.
+/// [Packs](Rows::gather) vectors. A type of its own for dispatch: the code is too large to inline.
 pub(super) struct Gather<'g, 'v, M> {
     pub(super) rows: &'g mut Rows,
     pub(super) space: &'g Space<'v, M>,
@@ -160,10 +158,10 @@ impl<M: super::Measure> WithSimd for Gather<'_, '_, M> {
     }
 }
 
-/// Packs vectors into a panel. Those that are empty leave their places as they are.
+/// Packs vectors into a panel. An empty vector leaves its column unchanged.
 ///
-/// Like what it calls, without closures: one that is not inlined is compiled without the
-/// instructions of the processor.
+/// This function and its callees use no closures: a closure that is not inlined would be compiled
+/// without the processor's vector instructions.
 #[inline(always)]
 fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
     for (block, eight) in vectors.as_chunks::<TILE>().0.iter().enumerate() {
@@ -190,7 +188,7 @@ fn transpose(vectors: &[&[f32]; WIDTH], panel: &mut [Line]) {
     }
 }
 
-/// The columns of tile `number` of eight rows.
+/// Transposes tile `number` of eight rows.
 #[inline(always)]
 fn transposed(rows: &[&[[f32; TILE]]; TILE], number: usize) -> [[f32; TILE]; TILE] {
     let mut tile = [[0.0; TILE]; TILE];
@@ -208,7 +206,7 @@ fn transposed(rows: &[&[[f32; TILE]]; TILE], number: usize) -> [[f32; TILE]; TIL
     columns
 }
 
-/// The keys of some vectors to others: a row of each of the first, padded with infinity.
+/// A matrix of keys, one row for each vector of the first set, padded with infinity.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     lines: Vec<Line>,
@@ -259,14 +257,14 @@ impl Keys {
         Ok(())
     }
 
-    /// Makes room for the keys of vectors to each other, which [`set`](Self::set) gives.
+    /// Resizes for keys that [`set`](Self::set) will give, `count` vectors with each other.
     pub(super) fn begin(&mut self, count: usize) -> Result<()> {
         self.resize(count, count)?;
         self.pad_and_close(count);
         Ok(())
     }
 
-    /// Sets a key, unless it is a vector's to itself.
+    /// Sets a key. A vector's key to itself stays infinite.
     #[inline(always)]
     pub(super) fn set(&mut self, row: usize, column: usize, key: f32) {
         if row != column {
@@ -290,7 +288,7 @@ impl Keys {
         elements_mut(lines.unwrap_or_default())
     }
 
-    /// Makes room for whole panels of keys.
+    /// Resizes to whole panels.
     fn resize(&mut self, rows: usize, columns: usize) -> Result<()> {
         self.width = columns.div_ceil(WIDTH);
         let count = rows.next_multiple_of(WIDTH).saturating_mul(self.width);
@@ -350,10 +348,10 @@ impl Keys {
     }
 }
 
-/// The keys of all vectors of a panel to all of another: a line for each of the first.
+/// Keys of all pairs of two panels: one line for each vector of the first.
 ///
-/// A function of its own, which is compiled once for each kind of processor and each term: it is
-/// large, and a call is nothing next to what it does.
+/// Not inlined, so that it is compiled once for each instruction set and term. The code is large, and a
+/// call costs little next to its work.
 #[inline(never)]
 fn product<S: Simd, T: Term>(
     simd: S,
@@ -388,7 +386,7 @@ impl<T: Term> WithSimd for ProductOf<'_, T> {
         let Self {
             a, b, form, tile, ..
         } = self;
-        // As many sums as there are registers for.
+        // AVX-512 has 32 registers, AVX2 has 16: 8 or 4 rows × 3 sums fit beside the operands.
         if S::F32_LANES >= 16 {
             product_by::<S, T, 8>(simd, a, b, form, tile);
         } else {
@@ -454,7 +452,7 @@ mod tests {
     use super::super::group::{centre, multiply};
     use super::*;
 
-    /// The keys of the first vectors to all, once by products and once one by one.
+    /// Keys of the first vectors to all vectors, by products and one by one.
     struct Both<'b, M> {
         space: &'b Space<'b, M>,
         firsts: usize,

@@ -1,11 +1,15 @@
-//! The nearest candidates of every node, in one flat array.
+//! Reservoirs: the nearest candidates of every node, in one flat array.
 //!
-//! A node's candidates come from many groups, on many threads. Of each candidate the lowest key
-//! stays, and of all candidates the lowest: that does not depend on the order in which they come.
+//! A node's candidates come from many groups, on many threads. A reservoir keeps the lowest key of each
+//! candidate, and the lowest candidates. So its content does not depend on the order of offers.
 //!
-//! A candidate takes 5 bytes: the bits of its node, as many as the number of nodes has, and as many of
-//! its key as are left, 20 of them where there are a million nodes. That is enough to tell which ones to
-//! keep. Whoever chooses among them computes the keys again.
+//! ```text
+//! bit 39                              0
+//! ├── key, upper bits ──┬──── node ────┤    a million nodes: 20 bits of key, 20 of node
+//! ```
+//!
+//! A candidate takes 5 bytes: ⌈log2(nodes)⌉ bits of its node, and the upper bits of its key. That is
+//! precise enough to decide which candidates to keep. The final choice computes the keys again.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -14,16 +18,16 @@ use super::super::workers::lock;
 use crate::error::Result;
 use crate::memory;
 
-/// Nodes whose candidates one lock guards: few enough that threads seldom meet, many enough that
-/// the locks take no room.
+/// Nodes guarded by one lock. Few enough that threads seldom contend, many enough that the locks take
+/// little memory.
 const STRIPE: usize = 64;
 
-/// A candidate in 40 bits that sort by key, then by node. The lowest bits come first.
+/// A candidate in 40 bits, little-endian, ordered by key, then by node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place([u8; 5]);
 
 impl Place {
-    /// Sorts behind all candidates.
+    /// Sorts last.
     const EMPTY: Self = Self([u8::MAX; 5]);
 
     #[inline(always)]
@@ -39,22 +43,22 @@ impl Place {
     }
 }
 
-/// How candidates are packed.
+/// Division of 40 bits between key and node.
 #[derive(Clone, Copy, Debug)]
 struct Packing {
-    /// Bits of a node: at least 8, so that a key is one of 32 at most.
+    /// Bits of a node: at least 8, so that a key has at most 32.
     node_bits: u32,
 }
 
 impl Packing {
-    /// For nodes below `nodes`. None of them has all its bits set, as [`Place::EMPTY`] does.
+    /// For nodes below `nodes`. No packed node has all bits set, unlike [`Place::EMPTY`].
     fn new(nodes: u32) -> Self {
         Self {
             node_bits: (u32::BITS.wrapping_sub(nodes.leading_zeros())).max(8),
         }
     }
 
-    /// Bits of a key that are dropped.
+    /// Dropped low bits of a key.
     #[inline(always)]
     fn dropped(self) -> u32 {
         self.node_bits.wrapping_sub(8)
@@ -75,7 +79,7 @@ impl Packing {
         (place.bits() & !(u64::MAX << self.node_bits)) as u32
     }
 
-    /// The candidate's key, rounded up, since its last bits were dropped.
+    /// The candidate's key, rounded up to the largest key with the same upper bits.
     #[inline(always)]
     fn bound(self, place: Place) -> f32 {
         if place == Place::EMPTY {
@@ -87,7 +91,7 @@ impl Packing {
         Candidate::with_order(key << self.dropped() | dropped, 0).key()
     }
 
-    /// Keeps the lowest candidates, in order, and of each node one.
+    /// Inserts a candidate into sorted `places`, which keep the lowest candidates and each node once.
     fn insert(self, places: &mut [Place], candidate: Place) {
         let bits = candidate.bits();
         if places.last().is_none_or(|worst| bits >= worst.bits()) {
@@ -112,7 +116,7 @@ impl Packing {
     }
 }
 
-/// The candidates of a node, roughly nearest first.
+/// The candidates of a node, nearest first up to the dropped bits of their keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held<'h> {
     places: &'h [Place],
@@ -128,21 +132,21 @@ impl<'h> Held<'h> {
     }
 }
 
-/// The places of all nodes, each locked together with its neighbours'.
+/// The places of all nodes. [`STRIPE`] consecutive nodes share a lock.
 pub(super) struct Reservoirs<'r> {
     stripes: Vec<Mutex<&'r mut [Place]>>,
     room: usize,
     packing: Packing,
 }
 
-/// Room for `room` candidates of each of `nodes`.
+/// Allocates `room` places for each of `nodes` nodes.
 pub(super) fn allocate(nodes: u32, room: usize) -> Result<Vec<Place>> {
     let count = (nodes as usize).saturating_mul(room);
     memory::filled(count, Place::EMPTY, "hold the candidates of each node")
 }
 
 impl<'r> Reservoirs<'r> {
-    /// `places` is what [`allocate`] has made for as much `room`, which is not 0. Candidates are below
+    /// `places` come from [`allocate`] with the same `room`, which is not 0. Candidates are below
     /// `nodes`.
     pub(super) fn new(places: &'r mut [Place], nodes: u32, room: usize) -> Result<Self> {
         let stripes = places.chunks_mut(STRIPE.saturating_mul(room.max(1)));
@@ -171,7 +175,7 @@ impl<'r> Reservoirs<'r> {
         }
     }
 
-    /// A key above which no candidate of a node is kept. Other threads may only lower it.
+    /// The key above which a node keeps no candidate. Other threads only lower it.
     pub(super) fn bound(&self, node: u32) -> f32 {
         let node = node as usize;
         let stripe = self.stripes.get(node / STRIPE).map(lock);
@@ -201,7 +205,7 @@ impl<'r> Reservoirs<'r> {
         0..self.stripes.len()
     }
 
-    /// Locks a stripe. The thread must not ask for another one until it lets go of it.
+    /// Locks a stripe. A thread must release it before it locks another one.
     pub(super) fn lock(&self, stripe: usize) -> Option<Stripe<'_, 'r>> {
         Some(Stripe {
             places: lock(self.stripes.get(stripe)?),
@@ -221,7 +225,7 @@ impl<'r> Reservoirs<'r> {
     }
 }
 
-/// The candidates of some nodes that follow each other.
+/// The locked candidates of consecutive nodes.
 pub(super) struct Stripe<'s, 'r> {
     places: MutexGuard<'s, &'r mut [Place]>,
     first: usize,
@@ -245,7 +249,7 @@ impl Stripe<'_, '_> {
         })
     }
 
-    /// Forgets all candidates.
+    /// Removes all candidates.
     pub(super) fn clear(&mut self) {
         self.places.fill(Place::EMPTY);
     }
@@ -257,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    /// As many nodes as leave their keys 32, 19 and 9 bits.
+    /// Numbers of nodes that leave 32, 19 and 9 bits to a key.
     const NODES: [u32; 3] = [20, 1 << 20, (1 << 31) - 1];
 
     proptest! {
