@@ -1,15 +1,14 @@
-//! Copies of vectors, chained behind the first of them on layer 0.
+//! Duplicate vectors, chained behind the first of them on level 0.
 //!
 //! ```text
 //! others ⇄ first → copy → copy → copy → …
 //!            others ↙  others ↙  others ↙
 //! ```
 //!
-//! A search that gets to the first node gets to as many copies as it has room for, one after the
-//! other. It does so only while nothing nearer is left, for they come one at a time. Where they
-//! fill what a search keeps, they would end it; so each has links to other nodes, the first copy to
-//! the nearest that its node has no link to, the next copy to those that follow, and so on. Nothing
-//! links to a copy but the one before it, so that copies take no room in the lists of others.
+//! A search that reaches the first node follows the chain, one copy at a time, while no nearer node is
+//! left. Copies alone could fill the search's pool and end it. So each copy also links to other nodes:
+//! the first copy to the nearest nodes that its node does not link to, the next copy to the following
+//! ones, and so on. Only its predecessor links to a copy, so copies take no slots in other lists.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -21,12 +20,12 @@ use super::workers::{self, Stop};
 use crate::error::Result;
 use crate::progress::Monitor;
 
-/// Gives every copy its links.
+/// Links every copy.
 #[derive(Debug)]
 pub(crate) struct Attach<'a> {
     pub(crate) links: &'a Links,
     pub(crate) equals: &'a Equals,
-    /// How many of the nearest of a node its copies share.
+    /// Number of nearest nodes that the copies of a node share.
     pub(crate) ef: usize,
     pub(crate) threads: usize,
     pub(crate) monitor: &'a Monitor<'a>,
@@ -37,7 +36,7 @@ impl Attach<'_> {
         if self.equals.is_empty() {
             return Ok(());
         }
-        // As long as no link leads to a copy, no search reads the lists that are written here.
+        // No link leads to a copy yet, so no search reads the lists that are written here.
         let mut states = Vec::new();
         for thread in 0..self.threads {
             let scratch = SearchScratch::new(space.len(), self.links.m0(), self.ef)?;
@@ -100,7 +99,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
             others.clear();
             others
                 .extend(found.filter(|node| *node != first && all_ids(held).all(|id| id != *node)));
-            // The whole pool may be held already.
+            // The node may link to the whole pool already.
             if others.is_empty() {
                 others.extend(all_ids(held));
             }

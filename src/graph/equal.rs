@@ -1,14 +1,13 @@
-//! Vectors that a metric cannot tell apart.
+//! Equal vectors under a metric.
 //!
 //! Empty chunks, boilerplate and retries put the same vector into a collection a thousand times. A
-//! graph over all of them falls apart: each finds only the others, fills its list with them, and no
-//! link leads out. So the engines build the graph of the first of each, and the others, its
+//! graph of all of them falls apart: each finds only its equals and fills its list with them, and no
+//! link leads out. So the engines build the graph of the first vector of each set. The others, its
 //! *copies*, are chained behind it afterwards ([`attach`](super::attach)).
 //!
-//! Copies are found by a fingerprint, and each is then compared with what it seems to be a copy of.
-//! Under most metrics two vectors are equal when their elements are. Under cosine they are equal
-//! when their directions are, up to rounding, and vectors without a length are all equal: they are
-//! at distance 1 from every vector.
+//! Fingerprints find copies, and a comparison confirms each. Under most metrics two vectors are equal if
+//! their components are. Under cosine they are equal if their directions are, up to rounding. Vectors of
+//! norm 0 are all equal under cosine: their distance from every vector is 1.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -17,19 +16,19 @@ use crate::bits::Bits;
 use crate::error::Result;
 use crate::memory;
 
-/// Different vectors of one fingerprint that others are compared with. More have one only by
-/// accident, or where directions differ by less than the fingerprint sees.
+/// Most distinct vectors of one fingerprint that are compared. More share one only by collision, or if
+/// their directions differ by less than the fingerprint resolves.
 const COMPARED: usize = 16;
 
-/// Bits of a fingerprint that is packed together with a node.
+/// Bits of a fingerprint, packed with the 31 bits of a node into a u64.
 const FINGERPRINT_BITS: u32 = 33;
 
-/// Which vectors are equal.
+/// Sets of equal vectors.
 #[derive(Debug, Default)]
 pub(crate) struct Equals {
-    /// Each copy behind the first of its vector, in the order of both.
+    /// Pairs (first node, copy), sorted.
     pairs: Vec<(u32, u32)>,
-    /// Empty where there are no copies.
+    /// Empty if there are no copies.
     copies: Bits,
 }
 
@@ -75,24 +74,24 @@ impl Equals {
         Ok(Self { pairs, copies })
     }
 
-    /// Whether an earlier node has an equal vector.
+    /// Returns true if an earlier node has an equal vector.
     #[inline(always)]
     pub(crate) fn is_copy(&self, node: u32) -> bool {
         self.copies.contains(u64::from(node))
     }
 
-    /// Whether all vectors differ.
+    /// Returns true if all vectors differ.
     pub(crate) fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// For each vector that has copies, pairs of its first node and a copy.
+    /// For each vector with copies, its pairs (first node, copy).
     pub(crate) fn groups(&self) -> impl Iterator<Item = &[(u32, u32)]> {
         self.pairs.chunk_by(|a, b| a.0 == b.0)
     }
 }
 
-/// Fingerprints, each above its node's number.
+/// Computes fingerprints, each packed above the number of its node.
 struct Fingerprints<'f, 'a, M> {
     space: &'f Space<'a, M>,
     prints: &'f mut Vec<u64>,

@@ -1,19 +1,19 @@
 //! The neighbour lists of a graph, in flat arrays.
 //!
-//! Layer 0 is one array with room for m0 neighbours of each node, the layers above are another with
-//! room for m neighbours of each node on each layer that it is on.
+//! Level 0 is one array with m0 slots a node. The upper levels are another array with m slots for each
+//! level of each node.
 //!
 //! # Spare links
 //!
-//! The heuristic that chooses neighbours leaves most lists half empty. The slots that are free hold
-//! the nearest candidates that it turned down, marked as *spare*:
+//! The heuristic that chooses neighbours leaves most lists half empty. Free slots hold the nearest
+//! rejected candidates, marked as *spare*:
 //!
 //! ```text
-//! chosen, in the order of distance | spare, the farthest first | NONE …
+//! chosen, ascending distance | spare, descending distance | NONE …
 //! ```
 //!
-//! Construction neither follows nor counts the spare ones, and a new link takes the first one's
-//! slot, so they cost next to nothing; a search of the finished graph has all of them.
+//! Construction neither follows nor counts spare links, and a new link takes the slot of the first one,
+//! so they cost almost nothing. A search of the finished graph follows all links.
 
 use std::sync::atomic::{AtomicU32, AtomicU8, Ordering::Relaxed};
 
@@ -24,19 +24,19 @@ use super::Graph;
 use crate::error::{Error, Result};
 use crate::memory;
 
-/// Ends a list that is not full.
+/// Terminates a list that is not full.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// Marks a link as spare.
 const SPARE: u32 = 1 << 31;
 
-/// Higher than any level that is drawn, whatever m is.
+/// Higher levels are clamped to this one. Even with m = 2, only one node in 2⁴⁰ would be higher.
 const LEVEL_MAX: u8 = 40;
 
 /// A graph in flat arrays.
 ///
-/// The ids are atomics because safe Rust has no other way to say that threads write to different
-/// parts of one array. The accesses are relaxed: the engines' phases order them.
+/// Ids are atomics because safe Rust offers no other way for threads to write disjoint parts of one
+/// array. Accesses are relaxed: the phases of the engines order them.
 #[derive(Debug)]
 pub(crate) struct Links {
     m: usize,
@@ -44,17 +44,17 @@ pub(crate) struct Links {
     levels: Vec<u8>,
     /// m0 ids a node.
     base: Vec<AtomicU32>,
-    /// Of each list on layer 0, the number of first neighbours that the heuristic chose together.
+    /// For each list on level 0, the length of the prefix that the heuristic chose together.
     diverse: Vec<AtomicU8>,
-    /// For each node, how many upper lists come before its own.
+    /// For each node, the number of upper lists before its own.
     upper_starts: Vec<u32>,
-    /// m ids a list; a node's lists follow each other from layer 1 up.
+    /// m ids a list; a node's lists are contiguous from level 1 up.
     upper: Vec<AtomicU32>,
     entry_point: u32,
 }
 
 impl Links {
-    /// Nodes with their levels, and no links. Of equal vectors only the first may be above layer 0.
+    /// Draws the levels of nodes; there are no links yet. Duplicates stay on level 0.
     pub(crate) fn new(nodes: u32, m: usize, m0: usize, seed: u64, equals: &Equals) -> Result<Self> {
         let too_many = || Error::out_of_memory("hold the graph", None);
         let count = nodes as usize;
@@ -92,13 +92,13 @@ impl Links {
         })
     }
 
-    /// Room for neighbours on the layers above 0.
+    /// Slots of a list on the upper levels.
     #[inline(always)]
     pub(crate) fn m(&self) -> usize {
         self.m
     }
 
-    /// Room for neighbours on layer 0.
+    /// Slots of a list on level 0.
     #[inline(always)]
     pub(crate) fn m0(&self) -> usize {
         self.m0
@@ -117,7 +117,7 @@ impl Links {
         level.copied().unwrap_or_default()
     }
 
-    /// A node's list on a layer that it is on.
+    /// A node's list on one of its levels.
     #[inline(always)]
     pub(crate) fn list(&self, node: u32, layer: u8) -> &[AtomicU32] {
         let (lists, number, length) = if layer == 0 {
@@ -135,7 +135,7 @@ impl Links {
         list.unwrap_or_default()
     }
 
-    /// How many first neighbours on layer 0 the heuristic chose together.
+    /// Length of the prefix of a list on level 0 that the heuristic chose together.
     #[inline(always)]
     pub(crate) fn diverse(&self, node: u32) -> usize {
         let count = self.diverse.get(node as usize);
@@ -156,7 +156,7 @@ fn allocate<T>(count: usize, value: impl Fn() -> T) -> Result<Vec<T>> {
     Ok(values)
 }
 
-/// The ids in a list, before those that are spare.
+/// The ids of a list without spare links.
 #[inline(always)]
 pub(crate) fn ids(list: &[AtomicU32]) -> impl Iterator<Item = u32> + '_ {
     list.iter()
@@ -164,7 +164,7 @@ pub(crate) fn ids(list: &[AtomicU32]) -> impl Iterator<Item = u32> + '_ {
         .take_while(|id| *id < SPARE)
 }
 
-/// All ids in a list.
+/// All ids of a list, spare links included.
 #[inline(always)]
 pub(crate) fn all_ids(list: &[AtomicU32]) -> impl Iterator<Item = u32> + '_ {
     list.iter()
@@ -184,7 +184,7 @@ pub(crate) fn write_ids(list: &[AtomicU32], ids: impl IntoIterator<Item = u32>) 
     }
 }
 
-/// Writes a list: those that were chosen of the candidates, then the nearest of the others.
+/// Writes a list: the chosen candidates, then the nearest of the others as spare links.
 #[inline(always)]
 pub(crate) fn write_list(
     list: &[AtomicU32],
@@ -208,18 +208,18 @@ pub(crate) fn write_list(
     write_ids(list, chosen.chain(spare.iter().rev().copied()));
 }
 
-/// Removes from a list all ids but those that `keep` lets stay.
+/// Removes the ids of a list for which `keep` returns false.
 pub(crate) fn retain(list: &[AtomicU32], keep: impl Fn(u32) -> bool) {
     let kept = list
         .iter()
         .map(|id| id.load(Relaxed))
         .filter(|id| *id != NONE && keep(id & !SPARE));
-    // What is written comes from the same slot or a later one.
+    // In place: each id moves to its own slot or an earlier one.
     write_ids(list, kept);
 }
 
-/// Adds a link to a list. In one that is full it takes the place of the least useful of those that
-/// `may_go`: the farthest spare one, else the farthest. Says whether there was room.
+/// Adds a link to a list. In a full list it replaces the least useful link for which `may_go` returns
+/// true: the farthest spare link, else the farthest link. Returns false if there is none.
 pub(crate) fn add_link(list: &[AtomicU32], id: u32, may_go: impl Fn(u32) -> bool) -> bool {
     let spare = |slot: &&AtomicU32| slot.load(Relaxed) >= SPARE;
     let slot = list
@@ -258,7 +258,7 @@ impl Graph for Links {
     }
 }
 
-/// −ln(u) · scale for a u in (0, 1] that depends on the seed and the node only.
+/// ⌊−ln(u) · scale⌋ for a u in (0, 1] that depends only on the seed and the node.
 fn draw_level(seed: u64, node: u32, scale: f64) -> u8 {
     let bits = mix(seed ^ mix(u64::from(node)));
     #[expect(clippy::cast_precision_loss, reason = "53 bits")]

@@ -1,4 +1,4 @@
-//! HNSW graphs: engines that build them, the file that keeps them, and the search of that file.
+//! HNSW graphs: engines that build them, the `.hnsw` file, and the search of that file.
 
 mod attach;
 pub(crate) mod candidate;
@@ -23,22 +23,22 @@ pub(crate) mod workers;
 
 use std::ops::RangeInclusive;
 
-/// A layered graph over nodes `0 .. len`.
+/// A graph of several levels over nodes `0 .. len`.
 pub(crate) trait Graph {
     /// Number of nodes.
     fn len(&self) -> u32;
 
-    /// The highest layer that a node is in.
+    /// The highest level of a node.
     fn level(&self, node: u32) -> u8;
 
-    /// Puts the ids of a node's neighbours on a layer into `neighbours`, in place of what was
-    /// there. Each is another node, which is on that layer too, and none comes twice.
+    /// Replaces `neighbours` with the ids of a node's neighbours on a level. Each is another node of
+    /// that level, without duplicates.
     fn neighbours(&self, node: u32, layer: u8, neighbours: &mut Vec<u32>);
 
-    /// Where searches start: a node of the highest level. `None` when there is no node.
+    /// The node where searches start: one of the highest level. `None` without nodes.
     fn entry_point(&self) -> Option<u32>;
 
-    /// The layers that a node is in.
+    /// The levels of a node.
     fn layers(&self, node: u32) -> RangeInclusive<u8> {
         0..=self.level(node)
     }

@@ -1,4 +1,4 @@
-//! What an engine is told.
+//! Build options shared by all engines.
 
 use std::num::NonZeroUsize;
 
@@ -6,53 +6,52 @@ use super::distance::Metric;
 use crate::error::{Error, Result};
 use crate::threads::thread_count;
 
-/// hnsw_rs takes no larger m either.
+/// The largest m, which is also that of hnsw_rs.
 const M_MAX: usize = 256;
 const M0_MAX: usize = 1024;
 const EF_CONSTRUCTION_MAX: usize = 1 << 16;
 
 named_enum! {
-    /// Which code builds the graph.
+    /// The code that builds the graph.
     #[derive(Default)]
     pub enum Engine for "engine" {
-        /// This crate's own: compares vectors in groups instead of searching for neighbours. That
-        /// takes a fraction of `Native`'s time, and up to 256 bytes more for each vector while it
-        /// lasts. With a few vectors, or of one or two elements, or where groups alone make no
-        /// graph that can be searched, it does what `Native` does.
+        /// This crate's default: compares vectors within groups instead of searching for neighbours. It
+        /// takes a fraction of the time of `Native`, and up to 256 bytes more memory a vector. It falls
+        /// back to `Native` for few vectors, for one or two components, and where a graph from groups
+        /// alone cannot be searched.
         #[default]
         Partition = "partition",
-        /// This crate's own, too: inserts one vector after the other, as HNSW does.
+        /// This crate's insertion engine: inserts one vector after the other, as the HNSW paper does.
         Native = "native",
         /// The hnsw_rs crate: m0 is 2·m and nothing else; a seed makes it use one thread.
         HnswRs = "hnsw_rs",
     }
 }
 
-/// How a graph is built.
+/// Options of a graph build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GraphOptions {
-    /// What "near" means. The `.hnsw` file states it, but fast-hnsw does not read that: whoever
-    /// opens the file with fast-hnsw must know it.
+    /// The metric. The `.hnsw` file records it, but fast-hnsw does not read the record: a program that
+    /// opens the file with fast-hnsw must pass the same metric.
     pub metric: Metric,
-    /// Neighbours of a node on the layers above 0: 2 to 256.
+    /// Neighbours of a node on the upper levels: 2 to 256.
     pub m: usize,
-    /// Neighbours of a node on layer 0: `m` to 1024; 2·m when not given. The engine `hnsw_rs` can
-    /// only do 2·m.
+    /// Neighbours of a node on level 0: `m` to 1024 [default: 2·m]. The engine `hnsw_rs` supports only
+    /// 2·m.
     pub m0: Option<usize>,
-    /// Candidates that are kept while a node's neighbours are looked for: `m` to 65536. With the
-    /// engine `partition` it says how many groups each node is in: 8 for 50, 12 for 200, 64 from
-    /// 1024 on, and 16 more for vectors that are hard to group; with as much, both have about the
-    /// same recall.
+    /// Candidates kept during the search for a node's neighbours: `m` to 65536. In the engine
+    /// `partition` it determines the groups of a node: 8 for 50, 12 for 200, 64 from 1024, and 16 more
+    /// if vectors are hard to group. At equal values both engines have about the same recall.
     pub ef_construction: usize,
-    /// The most vectors that are expected. More of them are an error.
+    /// Maximum number of vectors. A larger input is an error.
     pub capacity: Option<usize>,
-    /// Makes the build repeatable: same input, options and seed give the same bytes on this kind
-    /// of processor, whatever the number of threads.
+    /// Makes the build reproducible: on one kind of processor, equal input, options and seed give equal
+    /// bytes for any number of threads.
     pub seed: Option<u64>,
-    /// Threads that build the graph: 1 to 1024; one for each core when not given.
+    /// Threads of the build: 1 to 1024 [default: one for each core].
     pub threads: Option<usize>,
-    /// Which code builds the graph.
+    /// The code that builds the graph.
     pub engine: Engine,
 }
 
@@ -131,7 +130,7 @@ impl GraphOptions {
         Ok(())
     }
 
-    /// Neighbours of a node on layer 0.
+    /// Neighbours of a node on level 0.
     pub(crate) fn m0(&self) -> usize {
         self.m0.unwrap_or(self.m.saturating_mul(2))
     }

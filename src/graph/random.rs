@@ -1,4 +1,4 @@
-//! Numbers that look random and depend on a seed only.
+//! Reproducible pseudo-random numbers.
 
 /// The output function of SplitMix64 (Steele, Lea and Flood, 2014).
 pub(crate) fn mix(value: u64) -> u64 {
@@ -28,7 +28,7 @@ impl Random {
         (((self.next() >> 32) * u64::from(end)) >> 32) as u32
     }
 
-    /// Puts the values into a random order (Fisher and Yates).
+    /// Shuffles the values (Fisher and Yates).
     pub(crate) fn shuffle<T>(&mut self, values: &mut [T]) {
         for last in (1..values.len()).rev() {
             let end = u32::try_from(last).unwrap_or(u32::MAX).saturating_add(1);

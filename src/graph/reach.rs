@@ -1,10 +1,9 @@
-//! Every node within reach.
+//! Makes every node reachable from the entry point.
 //!
-//! The heuristic that prunes a list may remove the last link to a node, and under the dot product a
-//! short vector is the nearest of none. No search finds such a node. So after everything else, a
-//! walk over layer 0 from the entry point looks for them, and each gets a link from a node near it
-//! that the walk has reached. The link takes the place of one by which the walk reached nothing, so
-//! that what was within reach stays so.
+//! Pruning may remove the last link to a node, and under the dot product a short vector is nearest to no
+//! other. No search finds such a node. So the last step of a build walks level 0 from the entry point.
+//! Each node that the walk misses gets a link from a reached node near it. The link replaces one that
+//! is not part of the walk's tree, so that reached nodes stay reachable.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -16,11 +15,11 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::Monitor;
 
-/// Makes every node of a graph reachable on layer 0.
+/// Makes every node of a graph reachable on level 0.
 #[derive(Debug)]
 pub(crate) struct Repair<'a> {
     pub(crate) links: &'a Links,
-    /// How many of the nearest of a node are asked for a link.
+    /// Number of near nodes that are tried as the source of a link.
     pub(crate) ef: usize,
     pub(crate) monitor: &'a Monitor<'a>,
 }
@@ -39,13 +38,13 @@ struct Walk<'w, 'v, M> {
     space: &'w Space<'v, M>,
 }
 
-/// What a walk over layer 0 has reached.
+/// Nodes reached by a walk over level 0.
 struct Reached<'r> {
     links: &'r Links,
-    /// For each node, the one from which it was reached, [`NONE`] where it was not. The entry point
-    /// was reached from itself.
+    /// For each node its parent in the walk's tree, [`NONE`] if it is not reached. The entry point is
+    /// its own parent.
     parents: Vec<u32>,
-    /// In the order in which they were reached.
+    /// In the order of the walk.
     nodes: Vec<u32>,
 }
 
@@ -59,13 +58,13 @@ impl Reached<'_> {
         if let Some(slot) = self.parents.get_mut(node as usize) {
             if *slot == NONE {
                 *slot = parent;
-                // Within its capacity: each node comes once.
+                // Never reallocates: each node is pushed once.
                 self.nodes.push(node);
             }
         }
     }
 
-    /// Goes from `node`, which has not been reached from anywhere else, to all that it leads to.
+    /// Extends the walk from `node`, which is not reached yet, to every node that it leads to.
     fn walk(&mut self, node: u32, parent: u32) {
         let mut next = self.nodes.len();
         self.insert(node, parent);
@@ -77,7 +76,7 @@ impl Reached<'_> {
         }
     }
 
-    /// Links to `node` from `from` unless that is out of reach, or reached others by all its links.
+    /// Links `from` to `node`, unless `from` is unreachable or all its links belong to the walk's tree.
     fn link(&mut self, from: u32, node: u32) -> bool {
         if from == node || !self.contains(from) {
             return false;
@@ -123,7 +122,7 @@ impl<M: Measure> WithSimd for Walk<'_, '_, M> {
                 continue;
             }
             monitor.check()?;
-            // Its own neighbours are near it, and most often within reach.
+            // The node's own neighbours are near it, and usually reachable.
             if all_ids(links.list(node, 0)).any(|near| reached.link(near, node)) {
                 continue;
             }
@@ -132,7 +131,7 @@ impl<M: Measure> WithSimd for Walk<'_, '_, M> {
             if near.any(|near| reached.link(near, node)) {
                 continue;
             }
-            // Nothing was reached from the node that was reached last.
+            // The last node of the walk is a leaf of its tree, so it has a replaceable link.
             let last = reached.nodes.last().copied();
             if !last.is_some_and(|last| reached.link(last, node)) {
                 return Err(Error::internal(format!("node {node} gets no link")));
