@@ -326,6 +326,24 @@ impl InputFile {
         })
     }
 
+    /// The range with the first data at or after `offset`, up to `end`: what lies before it is a hole.
+    #[cfg(feature = "database")]
+    pub(crate) fn next_data(&self, offset: u64, end: u64) -> Option<std::ops::Range<u64>> {
+        crate::io::sparse::next_data(&self.file, offset, end)
+    }
+
+    /// Bytes of the first `len` that take room on the disk, as far as the system says.
+    #[cfg(feature = "database")]
+    pub(crate) fn allocated(&self, len: u64) -> u64 {
+        #[cfg(unix)]
+        if let Ok(metadata) = self.file.metadata() {
+            use std::os::unix::fs::MetadataExt;
+            // `st_blocks` counts units of 512 bytes, whatever the file system's blocks are.
+            return len.min(metadata.blocks().saturating_mul(512));
+        }
+        len
+    }
+
     /// Fails when the open file, or the file now at its path, is not what was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let open = self

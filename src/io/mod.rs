@@ -7,4 +7,6 @@ pub(crate) mod file;
 pub(crate) mod mmap;
 pub(crate) mod protected;
 pub(crate) mod source;
+#[cfg(feature = "database")]
+pub(crate) mod sparse;
 pub(crate) mod temporary;

@@ -8,19 +8,22 @@
 //! `immutable` with a write-ahead log would silently show an old state, and with a hot journal
 //! half-written pages; opening the original would write to it. The `-shm` file is only an index of
 //! the log and is made anew.
+//!
+//! SQLite opens no file but the copy: a journal that names a super-journal is refused, because
+//! SQLite would open that path, which may be anything.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::OpenFlags;
 
+use super::journal;
 use super::{corrupt, FILE_NAME};
 use crate::chroma::file_name;
 use crate::error::{Error, Result};
 use crate::io::file::{InputFile, IoMode};
 use crate::io::source::Source;
+use crate::io::sparse;
 use crate::io::temporary::TemporaryDirectory;
 use crate::progress::Monitor;
 
@@ -41,8 +44,51 @@ mod header {
     pub(super) const LEN: usize = 100;
 }
 
-/// Bytes copied between two looks at the cancel token.
-const COPY_BLOCK: usize = 1 << 20;
+/// Room in bytes for the index that SQLite makes of a log, and for what a file system needs itself.
+const MIN_ROOM: u64 = 1 << 20;
+
+/// The smallest page of SQLite, in bytes.
+const MIN_PAGE_SIZE: u64 = 512;
+
+/// The size of a database by its header.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    page_size: u64,
+    /// `None` where SQLite goes by the length of the file instead.
+    pages: Option<u64>,
+}
+
+impl Size {
+    fn read(database: &InputFile) -> Result<Self> {
+        let mut bytes = [0; header::LEN];
+        // A file that ends before is no database, which SQLite says in its own words.
+        if database.len() >= bytes.len() as u64 {
+            database.read_at(&mut bytes, 0)?;
+        }
+        let number = |at: usize| {
+            let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+            bytes.map_or(0, |bytes| u64::from(u32::from_be_bytes(*bytes)))
+        };
+        let page_size = match number(header::PAGE_SIZE) >> 16 {
+            1 => 1 << 16,
+            size => size,
+        };
+        let is_valid = page_size >= MIN_PAGE_SIZE
+            && page_size.is_power_of_two()
+            && number(header::CHANGE_COUNTER) == number(header::PAGES_VALID_FOR);
+        Ok(Self {
+            page_size,
+            pages: Some(number(header::PAGES)).filter(|pages| is_valid && *pages > 0),
+        })
+    }
+
+    fn missing_pages(self, len: u64) -> u64 {
+        let pages = self
+            .pages
+            .map(|pages| pages.saturating_sub(len / self.page_size));
+        pages.unwrap_or_default()
+    }
+}
 
 /// The database and what is beside it, as they were when they were opened.
 #[derive(Debug)]
@@ -78,8 +124,9 @@ impl DatabaseFiles {
             };
             return Err(corrupt(&path, "content", found, "a SQLite database"));
         }
+        let size = Size::read(&database)?;
         let mut files = Self {
-            missing_pages: missing_pages(&database)?,
+            missing_pages: size.missing_pages(database.len()),
             path,
             database,
             siblings,
@@ -87,7 +134,7 @@ impl DatabaseFiles {
         };
         if files.replayed().is_some() {
             files.missing_pages = 0;
-            files.copy = Some(files.copy_all(monitor)?);
+            files.copy = Some(files.copy_all(size, monitor)?);
             files.check_unchanged()?;
         }
         Ok(files)
@@ -153,38 +200,49 @@ impl DatabaseFiles {
         Ok(())
     }
 
-    fn copy_all(&self, monitor: &Monitor<'_>) -> Result<TemporaryDirectory> {
-        let directory = TemporaryDirectory::create_private(&std::env::temp_dir())?;
-        let files = std::iter::once(("", &self.database))
-            .chain(self.siblings.iter().map(|(suffix, file)| (*suffix, file)));
-        for (suffix, source) in files {
+    /// Copies the set, the siblings first: a journal that is refused is refused before the database
+    /// is copied.
+    fn copy_all(&self, size: Size, monitor: &Monitor<'_>) -> Result<TemporaryDirectory> {
+        let mut files = Vec::new();
+        let mut database_len = match size.pages {
+            Some(pages) => pages.saturating_mul(size.page_size),
+            None => self.database.len(),
+        };
+        for (suffix, file) in &self.siblings {
+            if *suffix == JOURNAL {
+                // What is rolled back may be longer than what is there now.
+                database_len = database_len.max(journal::initial_len(file, size.page_size)?);
+            }
+            files.push((*suffix, file, file.len()));
+        }
+        // What lies behind the last page belongs to no page: SQLite never reads it.
+        files.push(("", &self.database, self.database.len().min(database_len)));
+
+        let parent = std::env::temp_dir();
+        let needed = files.iter().map(|(_, file, len)| file.allocated(*len));
+        let needed = needed.fold(MIN_ROOM, u64::saturating_add);
+        sparse::check_free_space(&parent, needed)?;
+        let directory = TemporaryDirectory::create_private(&parent)?;
+        for (suffix, source, len) in files {
             let target = directory.path().join(format!("{FILE_NAME}{suffix}"));
-            copy(source.path(), &target, monitor)?;
+            let copied = sparse::copy(source, len, &target, monitor)?;
+            if suffix != JOURNAL {
+                continue;
+            }
+            // In the copy, which nobody else can change: it is what SQLite will read.
+            let name = journal::super_journal(&copied, len);
+            if let Some(name) = name.map_err(Error::io(&target, "read"))? {
+                return Err(corrupt(
+                    source.path(),
+                    "super-journal",
+                    format!("the name {name}"),
+                    "a journal of this database alone: the file of that name decides whether it \
+                     is rolled back, and is never opened",
+                ));
+            }
         }
         Ok(directory)
     }
-}
-
-fn missing_pages(database: &InputFile) -> Result<u64> {
-    if database.len() < header::LEN as u64 {
-        return Ok(0);
-    }
-    let mut window = database.window(header::LEN);
-    let bytes = window.bytes(0, header::LEN)?;
-    let number = |at: usize| {
-        let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
-        bytes.map_or(0, |bytes| u64::from(u32::from_be_bytes(*bytes)))
-    };
-    let page_size = match number(header::PAGE_SIZE) >> 16 {
-        1 => 1 << 16,
-        size => size.max(1),
-    };
-    Ok(
-        match number(header::CHANGE_COUNTER) == number(header::PAGES_VALID_FOR) {
-            true => number(header::PAGES).saturating_sub(database.len() / page_size),
-            false => 0,
-        },
-    )
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {
@@ -210,22 +268,6 @@ fn not_a_persist_directory(dir: &Path) -> Error {
         path: dir.to_path_buf(),
         found: found.into(),
         expected: format!("a Chroma persist directory: the one with {FILE_NAME}").into(),
-    }
-}
-
-fn copy(from: &Path, to: &Path, monitor: &Monitor<'_>) -> Result<()> {
-    let mut source = File::open(from).map_err(Error::io(from, "open"))?;
-    let mut target = File::create_new(to).map_err(Error::io(to, "create"))?;
-    let mut block = vec![0; COPY_BLOCK];
-    loop {
-        monitor.check()?;
-        let count = source.read(&mut block).map_err(Error::io(from, "read"))?;
-        if count == 0 {
-            return Ok(());
-        }
-        target
-            .write_all(block.get(..count).unwrap_or_default())
-            .map_err(Error::io(to, "write the copy of the database"))?;
     }
 }
 

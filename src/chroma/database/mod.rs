@@ -13,6 +13,7 @@
 
 pub(crate) mod catalog;
 mod files;
+mod journal;
 pub(crate) mod queue;
 pub(crate) mod records;
 mod scan;
@@ -301,6 +302,10 @@ fn failed(path: &Path, error: rusqlite::Error) -> Error {
     let detail = detail.unwrap_or_else(|| error.to_string());
     match code {
         Some(ErrorCode::OperationInterrupted) => Error::Cancelled,
+        Some(ErrorCode::DiskFull) => {
+            let cause = std::io::Error::new(std::io::ErrorKind::StorageFull, detail);
+            Error::io(path, "replay its journal or log in a copy")(cause)
+        }
         Some(ErrorCode::OutOfMemory) => Error::out_of_memory("read it", None).in_file(path),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             Error::io(path, "open")(std::io::Error::other(detail))
