@@ -12,6 +12,7 @@
 //! ```
 
 pub(crate) mod catalog;
+mod connect;
 mod files;
 mod journal;
 pub(crate) mod queue;
@@ -24,11 +25,10 @@ use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rusqlite::config::DbConfig;
-use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Statement};
+use rusqlite::{Connection, ErrorCode, Row, Statement};
 
+use self::connect::Watch;
 use self::files::DatabaseFiles;
 use self::records::TableRecords;
 pub(crate) use self::scan::Damage;
@@ -38,18 +38,13 @@ use crate::progress::Monitor;
 /// Name of the database in a persist directory.
 pub(crate) const FILE_NAME: &str = "chroma.sqlite3";
 
-/// KiB of pages that SQLite keeps.
-const CACHE_KIB: i32 = 4096;
-
-/// Steps of SQLite's virtual machine between two looks at the cancel token.
-const STEPS_PER_CHECK: i32 = 10_000;
-
 /// Chroma's database, open for reading.
 #[derive(Debug)]
 pub(crate) struct Database {
     // Closed before the copy that it reads is removed.
     connection: Connection,
     files: DatabaseFiles,
+    _watch: Option<Watch>,
     /// The columns of each ordinary table.
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
@@ -63,8 +58,9 @@ impl Database {
     /// since reading it means replaying them, which writes.
     pub(crate) fn open(persist_dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
         let files = DatabaseFiles::open(persist_dir, monitor)?;
-        let connection = connect(&files, monitor).map_err(|error| failed(files.path(), error))?;
+        let connection = connect::connect(&files, monitor)?;
         let mut database = Self {
+            _watch: Watch::start(&connection, monitor),
             connection,
             files,
             tables: BTreeMap::new(),
@@ -206,53 +202,6 @@ impl Database {
         }
         Ok(())
     }
-}
-
-fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> rusqlite::Result<Connection> {
-    let (name, flags) = files.open_as();
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
-    let mut connection = Connection::open_with_flags(name, flags)?;
-    // SQLite refuses a database whose end is cut off, but for this, which goes against the defensive
-    // mode. Nothing can be written to it either way: it is open as immutable.
-    let is_cut = files.missing_pages() > 0;
-    for (config, on) in [
-        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, !is_cut),
-        (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, is_cut),
-        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
-        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-    ] {
-        connection.set_db_config(config, on)?;
-    }
-    // A stored value is never longer than the file, and a schema may compute values.
-    let longest = i32::try_from(files.len().max(1 << 20)).unwrap_or(i32::MAX);
-    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, longest)?;
-    // Far above what our statements and Chroma's schema need.
-    for (limit, most) in [
-        (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
-        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
-        (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 2),
-        (Limit::SQLITE_LIMIT_VDBE_OP, 100_000),
-        (Limit::SQLITE_LIMIT_FUNCTION_ARG, 16),
-        (Limit::SQLITE_LIMIT_ATTACHED, 0),
-        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 64),
-        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 16),
-        (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 1),
-        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
-    ] {
-        connection.set_limit(limit, most)?;
-    }
-    if let Some(token) = monitor.token() {
-        let cancelled = move || token.is_cancelled();
-        connection.progress_handler(STEPS_PER_CHECK, Some(cancelled))?;
-    }
-    // One transaction for all: each statement that begins one of its own looks at the first page
-    // again.
-    connection.execute_batch(&format!(
-        "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
-         PRAGMA cell_size_check = ON; PRAGMA query_only = ON; BEGIN;"
-    ))?;
-    Ok(connection)
 }
 
 /// The first of these columns of a row that is text, as a string of UTF-8.
