@@ -18,6 +18,7 @@ mod journal;
 pub(crate) mod queue;
 pub(crate) mod records;
 mod scan;
+mod schema;
 pub(crate) mod seq_id;
 mod values;
 
@@ -45,7 +46,7 @@ pub(crate) struct Database {
     connection: Connection,
     files: DatabaseFiles,
     _watch: Option<Watch>,
-    /// The columns of each ordinary table.
+    /// The columns of each of Chroma's tables that is there.
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
     noted_damage: Cell<bool>,
@@ -67,7 +68,16 @@ impl Database {
             table_records: OnceCell::new(),
             noted_damage: Cell::new(false),
         };
-        database.read_tables()?;
+        database.tables = database.read_schema()?;
+        for table in ["collections", "segments"] {
+            if !database.has_table(table) {
+                return Err(database.corrupt(
+                    "tables",
+                    format!("no table {table}"),
+                    "a database that Chroma 0.4 or later has made",
+                ));
+            }
+        }
         Ok(database)
     }
 
@@ -91,8 +101,9 @@ impl Database {
         self.files.check_unchanged()
     }
 
-    /// Whether there is such an ordinary table.
+    /// Whether there is such a table, which is one of [`schema::TABLES`].
     pub(crate) fn has_table(&self, table: &str) -> bool {
+        debug_assert!(schema::TABLES.contains(&table), "{table} is not checked");
         self.tables.contains_key(table)
     }
 
@@ -166,41 +177,6 @@ impl Database {
         self.connection
             .execute_batch("PRAGMA shrink_memory")
             .unwrap_or_default();
-    }
-
-    fn read_tables(&mut self) -> Result<()> {
-        // Views and virtual tables run code of the file's choice: only ordinary tables count.
-        let mut tables = BTreeMap::new();
-        {
-            let mut statement = self.prepare(
-                "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'",
-            )?;
-            let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
-            while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
-                if let Some(name) = text(row, 0) {
-                    tables.insert(name, Vec::new());
-                }
-            }
-        }
-        for (table, columns) in &mut tables {
-            let quoted = table.replace('"', "\"\"");
-            let mut statement = self.prepare(&format!("PRAGMA table_info(\"{quoted}\")"))?;
-            let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
-            while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
-                columns.extend(text(row, 1));
-            }
-        }
-        self.tables = tables;
-        for table in ["collections", "segments"] {
-            if !self.has_table(table) {
-                return Err(self.corrupt(
-                    "tables",
-                    format!("no table {table}"),
-                    "a database that Chroma 0.4 or later has made",
-                ));
-            }
-        }
-        Ok(())
     }
 }
 
