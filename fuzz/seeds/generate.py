@@ -309,3 +309,17 @@ for at, size in enumerate([16, 100, 400, 1600, 4000, 4000, 8000, 8000]):
 total = sum(path.stat().st_size for path in HERE.glob("*/*"))
 assert total < 1 << 20, total
 print(total, "bytes")
+
+# Journals, which lie beside a database of such pages: `src/fuzzing/hostile.rs`.
+JOURNAL = bytes.fromhex("d9d505f920a163d7")
+header = (JOURNAL + struct.pack(">5I", 1, 0, 30, 512, 512)).ljust(512, b"\0")
+page = bytes(range(256)) * 2
+record = struct.pack(">I", 30) + page + struct.pack(">I", page[312] + page[112])
+name = b"super-mj0000009AB"
+write("persist", "journal", header + record)
+write("persist", "journal-cut", header + record[:100])
+write("persist", "journal-named", header + record + bytes(4) + name + struct.pack(">2I", len(name), sum(name)) + JOURNAL)
+
+# Schemas: four bytes for each change.
+for change in range(12):
+    write("persist", f"schema-{change}", b"!" + bytes([change, change, 255 - change, change]))

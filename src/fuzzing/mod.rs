@@ -5,6 +5,8 @@
 //! keeping, and a seed that is refused would test nothing.
 
 pub mod build_index;
+#[cfg(feature = "database")]
+mod hostile;
 pub mod io_modes;
 pub mod level0;
 #[cfg(feature = "database")]

@@ -3,10 +3,12 @@
 //! it is.
 //!
 //! Input: the database. Beside it are two segment directories with the names that the seeds use:
-//! one whose records and ids are good, and one without its pickle.
+//! one whose records and ids are good, and one without its pickle. Inputs that begin otherwise than
+//! a database have properties of their own, in `hostile.rs`.
 
 use std::path::Path;
 
+use super::hostile;
 use super::support::Directory;
 use super::synthetic::{Synthetic, Word};
 use crate::{
@@ -86,13 +88,18 @@ fn files(directory: &Path, found: &mut Vec<(String, u64)>) {
     found.sort();
 }
 
-fn assert_about_a_file(error: &Error) {
+pub(super) fn assert_about_a_file(error: &Error) {
     // 101: more metadata keys than there can be columns.
     assert!(matches!(error.code(), 101 | 200..=299), "{error}");
 }
 
 /// `peak_of` runs a closure, and returns the most heap that was in use while it ran.
 pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
+    match database {
+        [hostile::JOURNAL, ..] => return hostile::journal(database, peak_of),
+        [hostile::SCHEMA, choices @ ..] => return hostile::schema(choices, peak_of),
+        _ => {}
+    }
     let directory = Directory::new();
     write(&directory, database);
     let persist = directory.path().join("persist");
