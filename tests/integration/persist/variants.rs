@@ -568,7 +568,7 @@ fn a_hot_journal_is_rolled_back_in_a_copy() {
     assert_eq!(contents(crashed.path()), files);
 }
 
-fn copy_all(from: &Path, to: &Path) {
+pub(super) fn copy_all(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -581,7 +581,7 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 /// What is in a directory, but for the index of a write-ahead log, which its readers write.
-fn contents(directory: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+pub(super) fn contents(directory: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut files = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
