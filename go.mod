@@ -1,4 +1,4 @@
-module github.com/amikos-tech/hnsw-toolbox/go
+module github.com/amikos-tech/hnsw-toolbox
 
 go 1.25.0
 
