@@ -48,10 +48,10 @@ test-all: ## Run the Rust tests on everything of which `make test` takes a part
 	HNSW_TOOLBOX_TESTS=all $(CARGO) test --workspace --locked
 
 test-go: build
-	cd go && HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test -count=1 ./...
+	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test -count=1 ./...
 
 test-go-race: build
-	cd go && HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) CGO_ENABLED=1 $(GO) test -race -count=1 ./...
 
 test-c: build ## Run the C programs, under valgrind
 	ffi/c/check.sh target/debug valgrind
@@ -152,10 +152,10 @@ lint-rust:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 
 lint-go:
-	cd go && test -z "$$(gofmt -l . | tee /dev/stderr)"
-	cd go && $(GO) vet ./...
-	cd go && $(GO) run $(STATICCHECK) ./...
-	cd go && for os in linux darwin windows; do \
+	test -z "$$(gofmt -l *.go go | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	for os in linux darwin windows; do \
 		CGO_ENABLED=0 GOOS=$$os $(GO) build ./... || exit 1; done
 
 lint-forge:
@@ -178,7 +178,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --manifest-path $(GRAPHS)
 	$(CARGO) fmt --manifest-path $(INTERFACE)
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
-	cd go && gofmt -w .
+	gofmt -w *.go go
 
 api: ## Check the list of the public Rust API; record it with make api UPDATE=1
 	RUSTDOC=$(CURDIR)/.ci/rustdoc $(CARGO) rustdoc --package hnsw-toolbox --lib --locked --quiet -- \

@@ -18,7 +18,7 @@
 //		"os"
 //		"path/filepath"
 //
-//		hnswtoolbox "github.com/amikos-tech/hnsw-toolbox/go"
+//		hnswtoolbox "github.com/amikos-tech/hnsw-toolbox"
 //	)
 //
 //	func run(segment, output string) error {

@@ -64,7 +64,7 @@ expect "hnsw-toolbox $version"
 expect '"state":"healthy"'
 expect 'distance'
 
-# A Go program, which looks for the library in the order that go/library.go gives.
+# A Go program, which looks for the library in the order that go/locate.go gives.
 unset HNSW_TOOLBOX_LIB XDG_DATA_HOME
 cat >"$work/program.go" <<'GO'
 package main
@@ -73,7 +73,7 @@ import (
 	"fmt"
 	"os"
 
-	hnswtoolbox "github.com/amikos-tech/hnsw-toolbox/go"
+	hnswtoolbox "github.com/amikos-tech/hnsw-toolbox"
 )
 
 func main() {
@@ -86,7 +86,7 @@ func main() {
 }
 GO
 mkdir "$work/bin" "$work/home"
-(cd go && CGO_ENABLED=0 ${GO:-go} build -o "$work/bin/program" "$work/program.go")
+CGO_ENABLED=0 ${GO:-go} build -o "$work/bin/program" "$work/program.go"
 cp "$work/bin/program" "$prefix/bin/program"
 home=$HOME
 export HOME="$work/home"
