@@ -10,6 +10,13 @@ use crate::memory;
 /// Longest vector. What compresses well may be far longer than the file.
 pub(super) const MAX_DIMENSION: usize = 1 << 20;
 
+/// Elements that are decoded at once: it bounds the memory which a run of equal values, a few bytes
+/// in the file, can ask for before the length of the vector is checked.
+pub(crate) const CHUNK_ELEMENTS: usize = 1024;
+
+/// The purpose of the vectors' memory, for errors.
+const HOLD_VECTORS: &str = "hold the vectors of a batch";
+
 /// The three columns of a file, each read from its first row to its last, at equal pace.
 pub(crate) trait Columns: Send {
     fn row_count(&self) -> u64;
@@ -75,6 +82,33 @@ impl VectorRow<'_> {
         Err(self.input.invalid(self.element(), "null", "a number"))
     }
 
+    /// Takes `count` elements, none of which is null, that `append` appends. Returns false, and takes
+    /// nothing, if `append` fails or if an element needs an error. Then [`push_bits`](Self::push_bits)
+    /// of each element gives the error with its place.
+    pub(crate) fn push_chunk(
+        &mut self,
+        count: usize,
+        append: impl FnOnce(&mut Vec<f32>) -> bool,
+    ) -> Result<bool> {
+        let end = self.elements.saturating_add(count);
+        let longest = match self.dimension {
+            0 => MAX_DIMENSION,
+            dimension => dimension,
+        };
+        if !self.skip && end > longest {
+            return Ok(false);
+        }
+        memory::reserve(self.out, count, HOLD_VECTORS)?;
+        let start = self.out.len();
+        let is_taken = append(self.out) && (self.skip || all_finite(self.out, start));
+        if self.skip || !is_taken {
+            self.out.truncate(start);
+        } else {
+            self.elements = end;
+        }
+        Ok(is_taken)
+    }
+
     /// Takes an element whose bits are the lowest ones of `bits`.
     #[inline]
     pub(crate) fn push_bits(&mut self, type_: FloatType, bits: u64) -> Result<()> {
@@ -108,11 +142,7 @@ impl VectorRow<'_> {
         if !value.is_finite() {
             return Err(self.not_finite(value));
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "rounded to the nearest float32, which is checked not to be infinite"
-        )]
-        let rounded = value as f32;
+        let rounded = rounded(value);
         if !rounded.is_finite() {
             return Err(self.input.invalid(
                 self.element(),
@@ -134,7 +164,7 @@ impl VectorRow<'_> {
         // A vector that is too long is counted to its end, but not kept.
         if self.dimension == 0 || self.elements < self.dimension {
             if self.out.len() == self.out.capacity() {
-                memory::reserve(self.out, 1, "hold the vectors of a batch")?;
+                memory::reserve(self.out, 1, HOLD_VECTORS)?;
             }
             self.out.push(value);
         }
@@ -162,6 +192,21 @@ impl VectorRow<'_> {
         };
         Err(self.input.invalid(self.cell(), found, expected))
     }
+}
+
+/// Whether all elements from number `start` on are finite. Without an early exit, the compiler
+/// vectorises it.
+fn all_finite(elements: &[f32], start: usize) -> bool {
+    let elements = elements.get(start..).unwrap_or_default();
+    elements
+        .iter()
+        .fold(true, |all, element| all & element.is_finite())
+}
+
+/// The nearest float32, which is infinite if `value` is out of its range.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
+fn rounded(value: f64) -> f32 {
+    value as f32
 }
 
 /// How the bits of an integer are to be understood.
@@ -203,5 +248,105 @@ impl FloatType {
             Self::Single => 4,
             Self::Double => 8,
         }
+    }
+
+    /// The nearest float32. Not finite if the value is not, or is out of range.
+    pub(crate) fn value(self, bits: u64) -> f32 {
+        match self {
+            Self::Half => {
+                u16::try_from(bits).map_or(f32::NAN, |bits| f16::from_bits(bits).to_f32())
+            }
+            Self::Single => u32::try_from(bits).map_or(f32::NAN, f32::from_bits),
+            Self::Double => rounded(f64::from_bits(bits)),
+        }
+    }
+
+    /// Appends little-endian values, as [`value`](Self::value) gives them.
+    pub(crate) fn append(self, bytes: &[u8], out: &mut Vec<f32>) {
+        match self {
+            Self::Half => out.extend(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|bytes| self.value(u16::from_le_bytes(*bytes).into())),
+            ),
+            Self::Single => out.extend(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|bytes| f32::from_le_bytes(*bytes)),
+            ),
+            Self::Double => out.extend(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|bytes| self.value(u64::from_le_bytes(*bytes))),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::file::{InputFile, IoMode};
+
+    #[test]
+    fn a_chunk_is_taken_whole_or_left_to_single_pushes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let input = Input::new(InputFile::open(file.path(), IoMode::Read).unwrap());
+        let mut out = vec![7.0];
+        let mut row = VectorRow {
+            input: &input,
+            name: "vector",
+            row: 1,
+            skip: false,
+            may_be_null: false,
+            is_null: false,
+            dimension: 3,
+            elements: 0,
+            out: &mut out,
+        };
+        let mut push = |elements: &[f32]| {
+            let append = |out: &mut Vec<f32>| {
+                FloatType::Single.append(zerocopy::IntoBytes::as_bytes(elements), out);
+                true
+            };
+            let is_taken = row.push_chunk(elements.len(), append).unwrap();
+            (is_taken, row.elements, row.out.len())
+        };
+        assert_eq!(push(&[1.0, f32::NAN]), (false, 0, 1));
+        assert_eq!(push(&[1.0, f32::INFINITY]), (false, 0, 1));
+        assert_eq!(push(&[1.0, f32::MAX]), (true, 2, 3));
+        // Longer than the other rows.
+        assert_eq!(push(&[1.0, 2.0]), (false, 2, 3));
+        assert_eq!(push(&[-0.0]), (true, 3, 4));
+        row.skip = true;
+        assert!(row
+            .push_chunk(9, |out| {
+                out.push(f32::NAN);
+                true
+            })
+            .unwrap());
+        assert!(!row.push_chunk(9, |_| false).unwrap());
+        assert_eq!(out, [7.0, 1.0, f32::MAX, -0.0]);
+    }
+
+    #[test]
+    fn floats_of_every_width_are_rounded_to_float32() {
+        let append = |float: FloatType, bytes: &[u8]| {
+            let mut out = Vec::new();
+            float.append(bytes, &mut out);
+            out
+        };
+        let half = [0x3c00u16, 0xfc00].map(u16::to_le_bytes).concat();
+        assert_eq!(append(FloatType::Half, &half), [1.0, f32::NEG_INFINITY]);
+        let single = [0.1f32, -2.5].map(f32::to_le_bytes).concat();
+        assert_eq!(append(FloatType::Single, &single), [0.1, -2.5]);
+        let double = [0.1f64, 1e39].map(f64::to_le_bytes).concat();
+        assert_eq!(append(FloatType::Double, &double), [0.1, f32::INFINITY]);
     }
 }

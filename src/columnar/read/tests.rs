@@ -1,5 +1,7 @@
 //! Files of other programs (see `tests/fixtures/columnar/generate.py`), whole and damaged.
 
+mod wide;
+
 use std::path::{Path, PathBuf};
 
 use arrow2::types::f16;
@@ -480,6 +482,9 @@ fn element(
 /// What is written by hand: a column of floats with one page, in one row group.
 struct Page {
     rows: i64,
+    physical: i64,
+    /// Number of values of a dictionary page, and its content.
+    dictionary: Option<(i64, Vec<u8>)>,
     codec: i64,
     encoding: i64,
     level_encoding: i64,
@@ -503,6 +508,8 @@ impl Page {
         );
         Self {
             rows: 2,
+            physical: 4,
+            dictionary: None,
             codec: 0,
             encoding: 0,
             level_encoding: 3,
@@ -529,10 +536,17 @@ impl Page {
             ),
         ]);
         let mut file = b"PAR1".to_vec();
+        if let Some((values, content)) = &self.dictionary {
+            let len = content.len().try_into().unwrap();
+            let dictionary = Struct(vec![(1, I32(*values)), (2, I32(0))]);
+            let header = [(1, I32(2)), (2, I32(len)), (3, I32(len)), (7, dictionary)];
+            file.extend(Struct(header.into()).bytes());
+            file.extend_from_slice(content);
+        }
         file.extend(header.bytes());
         file.extend_from_slice(&self.body);
         let metadata = Struct(vec![
-            (1, I32(4)),
+            (1, I32(self.physical)),
             (4, I32(self.codec)),
             (5, I64(self.values)),
             (7, I64(i64::try_from(file.len()).unwrap() - 4)),

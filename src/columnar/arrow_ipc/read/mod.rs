@@ -22,7 +22,7 @@ mod schema;
 mod stream;
 
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input, MAX_METADATA};
-use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow};
+use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow, CHUNK_ELEMENTS};
 use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted, EXPORT_KEY};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -38,7 +38,7 @@ use stream::{Bits, Compression, Range, Stream};
 const MAGIC: &[u8; 6] = b"ARROW1";
 
 /// Bytes of elements taken at once.
-const CHUNK: usize = 4096;
+const CHUNK: usize = CHUNK_ELEMENTS * size_of::<f32>();
 
 /// What stands before a message: the marker, and the length of what follows.
 const PREFIX: u64 = 8;
@@ -636,7 +636,7 @@ impl VectorBatch {
         };
         if let Some(first) = batch.offset()? {
             // A slice of a longer array may have been written with all its elements.
-            batch.take_elements(first, |_| Ok(()))?;
+            batch.take_elements(first, None)?;
         }
         Ok(batch)
     }
@@ -663,41 +663,46 @@ impl VectorBatch {
         if !self.validity.next()? {
             row.null()?;
         }
-        let end = end.unwrap_or(u64::MAX);
-        let float = self.float;
-        self.take_elements(end, |bits| match bits {
-            Some(bits) => row.push_bits(float, bits),
-            None => row.null_element(),
-        })
+        self.take_elements(end.unwrap_or(u64::MAX), Some(row))
     }
 
-    /// Takes the bits of the elements up to number `end`; nulls are `None`.
-    fn take_elements(
-        &mut self,
-        end: u64,
-        mut push: impl FnMut(Option<u64>) -> Result<()>,
-    ) -> Result<()> {
+    /// Gives the elements up to number `end` to `row`, or skips them.
+    fn take_elements(&mut self, end: u64, mut row: Option<&mut VectorRow<'_>>) -> Result<()> {
         if end < self.at || end > self.len {
             return Err(self.elements.error(DecodeError::new(
                 format!("a list of elements {} to {end}", self.at),
                 format!("an end not before its start, and at most {}", self.len),
             )));
         }
-        let width = self.float.width();
+        let float = self.float;
+        let width = float.width();
         let mut chunk = [0; CHUNK];
         while self.at < end {
             let count = (end - self.at).min((CHUNK / width) as u64);
             let bytes = usize::try_from(count).map_or(CHUNK, |count| count * width);
             let bytes = chunk.get_mut(..bytes).unwrap_or_default();
             self.elements.take(bytes)?;
+            self.at += count;
+            if let (Some(row), true) = (&mut row, self.present.are_all_ones()) {
+                let append = |out: &mut Vec<_>| {
+                    float.append(bytes, out);
+                    true
+                };
+                if row.push_chunk(bytes.len() / width, append)? {
+                    continue;
+                }
+            }
             for element in bytes.chunks_exact(width) {
                 let mut bits = [0; 8];
                 for (bits, &byte) in bits.iter_mut().zip(element) {
                     *bits = byte;
                 }
-                push(self.present.next()?.then_some(u64::from_le_bytes(bits)))?;
+                match (&mut row, self.present.next()?) {
+                    (Some(row), true) => row.push_bits(float, u64::from_le_bytes(bits))?,
+                    (Some(row), false) => row.null_element()?,
+                    (None, _) => {}
+                }
             }
-            self.at += count;
         }
         Ok(())
     }

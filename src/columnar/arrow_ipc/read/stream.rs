@@ -164,6 +164,11 @@ impl Bits {
         }
     }
 
+    /// Whether there is no bitmap.
+    pub(crate) fn are_all_ones(&self) -> bool {
+        self.stream.is_none()
+    }
+
     pub(crate) fn next(&mut self) -> Result<bool> {
         let Some(stream) = &mut self.stream else {
             return Ok(true);

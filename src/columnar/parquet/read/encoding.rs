@@ -5,6 +5,7 @@
 
 use super::thrift::{varint, zigzag};
 use crate::columnar::bytes::{array, DecodeError, Decoded};
+use crate::columnar::cells::FloatType;
 
 /// `width` bits from bit `bit` of `bytes` on, least significant first; bits past the end are 0.
 fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
@@ -75,13 +76,28 @@ impl Hybrid {
         }
     }
 
-    /// How many of the next values are at once known to be `value`.
-    pub(crate) fn known(&self, page: &[u8], value: u64) -> u64 {
+    /// Number of values in the rest of the run, and at most `most`, before the first one other than
+    /// `value`.
+    pub(crate) fn known(&self, page: &[u8], value: u64, most: u64) -> u64 {
+        let most = most.min(self.left);
         match self.run {
-            Run::Repeated(repeated) if repeated == value => self.left,
-            Run::Packed(bit) if self.width == 1 && value == 1 => {
-                let ones = bits(page, bit, 56).trailing_ones();
-                self.left.min(ones.into())
+            Run::Repeated(repeated) if repeated == value => most,
+            Run::Packed(bit) if self.width > 0 && value >> self.width == 0 => {
+                // As many values as `bits` reads with one load.
+                let per_word = 56 / self.width;
+                let width = per_word * self.width;
+                let ones = ((1 << width) - 1) / ((1u64 << self.width) - 1);
+                let (mut known, mut bit) = (0, bit);
+                while known < most {
+                    let differences = bits(page, bit, width) ^ (ones * value);
+                    let equal = (differences.trailing_zeros() / self.width).min(per_word);
+                    known += u64::from(equal);
+                    if equal < per_word {
+                        break;
+                    }
+                    bit += width as usize;
+                }
+                known.min(most)
             }
             _ => 0,
         }
@@ -91,8 +107,8 @@ impl Hybrid {
     pub(crate) fn skip_known(&mut self, count: u64) {
         self.left = self.left.saturating_sub(count);
         if let Run::Packed(bit) = &mut self.run {
-            // No more than 56.
-            *bit += usize::try_from(count).unwrap_or(0);
+            let bits = count.saturating_mul(u64::from(self.width));
+            *bit = bit.saturating_add(usize::try_from(bits).unwrap_or(usize::MAX));
         }
     }
 
@@ -299,6 +315,39 @@ impl Values {
                 *at += 1;
                 Ok(u64::from_le_bytes(bytes))
             }
+        }
+    }
+}
+
+impl Values {
+    /// Appends the next `count` values as floats. Returns false if there are fewer, or if the encoding
+    /// is read value by value; then neither `self` nor `out` is of use.
+    pub(crate) fn append(
+        &mut self,
+        page: &[u8],
+        dictionary: &[u64],
+        float: FloatType,
+        count: usize,
+        out: &mut Vec<f32>,
+    ) -> bool {
+        match self {
+            Self::Plain { at, width } => {
+                let end = at.saturating_add(count.saturating_mul(*width));
+                let Some(bytes) = page.get(*at..end) else {
+                    return false;
+                };
+                float.append(bytes, out);
+                *at = end;
+                true
+            }
+            Self::Dictionary(_) => (0..count).all(|_| match self.next(page, dictionary) {
+                Ok(bits) => {
+                    out.push(float.value(bits));
+                    true
+                }
+                Err(_) => false,
+            }),
+            _ => false,
         }
     }
 }

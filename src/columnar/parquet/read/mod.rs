@@ -313,7 +313,6 @@ impl Columns for ParquetColumns {
             present,
             float,
         } = &mut self.vector;
-        let float = *float;
         let mut definition = column.next_row()?;
         if definition < *empty {
             return row.null();
@@ -321,19 +320,12 @@ impl Columns for ParquetColumns {
         if definition == *empty {
             return Ok(());
         }
-        let push = |column: &mut ColumnReader, row: &mut VectorRow<'_>| {
-            let bits = column.value()?;
-            row.push_bits(float, bits)
-        };
         loop {
             if definition < *present {
                 row.null_element()?;
-            } else {
-                push(column, row)?;
             }
-            for _ in 0..column.known_in_row() {
-                push(column, row)?;
-            }
+            let values = column.known_in_row() + u64::from(definition >= *present);
+            column.push_values(*float, values, row)?;
             match column.next_in_row()? {
                 Some(next) => definition = next,
                 None => return Ok(()),

@@ -6,6 +6,7 @@ use parquet_format_safe::{Encoding, PageHeader, PageType};
 use super::encoding::{plain, Delta, Hybrid, Values};
 use super::metadata::{unsigned, Chunk, Physical};
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
+use crate::columnar::cells::{FloatType, VectorRow, CHUNK_ELEMENTS};
 use crate::columnar::codec::Codec;
 use crate::columnar::selection::Name;
 use crate::error::{Error, Result};
@@ -167,10 +168,10 @@ impl ColumnReader {
         else {
             return 0;
         };
-        let count = repetition
-            .known(&page.bytes, 1)
-            .min(definition.known(&page.bytes, self.leaf.max_definition))
-            .min(page.left);
+        // The limit keeps the work linear where one kind of levels has longer runs than the other.
+        let most = page.left.min(CHUNK_ELEMENTS as u64);
+        let count = repetition.known(&page.bytes, 1, most);
+        let count = definition.known(&page.bytes, self.leaf.max_definition, count);
         repetition.skip_known(count);
         definition.skip_known(count);
         page.left -= count;
@@ -184,6 +185,33 @@ impl ColumnReader {
             .values
             .next(&self.page.bytes, dictionary)
             .map_err(|error| self.error(error))
+    }
+
+    /// Gives the next `count` values, whose levels must have been the highest, to `row`.
+    pub(crate) fn push_values(
+        &mut self,
+        float: FloatType,
+        count: u64,
+        row: &mut VectorRow<'_>,
+    ) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let count = usize::try_from(left).map_or(CHUNK_ELEMENTS, |n| n.min(CHUNK_ELEMENTS));
+            left -= count as u64;
+            let dictionary = self.dictionary.as_deref().unwrap_or_default();
+            let mut values = self.page.values.clone();
+            let append =
+                |out: &mut Vec<_>| values.append(&self.page.bytes, dictionary, float, count, out);
+            if row.push_chunk(count, append)? {
+                self.page.values = values;
+                continue;
+            }
+            for _ in 0..count {
+                let bits = self.value()?;
+                row.push_bits(float, bits)?;
+            }
+        }
+        Ok(())
     }
 
     /// Fails when the row group holds more than was read.
