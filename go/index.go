@@ -1,9 +1,12 @@
 package hnswtoolbox
 
 import (
+	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Index is an open .hnsw index. Nothing of it is loaded: a search reads the parts of the file that
@@ -99,28 +102,77 @@ func (x *Index) Dimension() int { return x.dimension }
 // index has fewer. ef is how many candidates the search keeps: the more, the surer and the slower;
 // fewer than k count as k.
 func (x *Index) Search(vector []float32, k, ef int) ([]Neighbour, error) {
-	results, err := x.search("search", vector, 1, len(vector), k, ef, 1)
+	return x.SearchContext(context.Background(), vector, k, ef)
+}
+
+// SearchContext is [Index.Search], unless ctx has ended: then its error matches both ctx.Err() and
+// [ErrCancelled]. A search that has begun takes milliseconds and is completed.
+func (x *Index) SearchContext(
+	ctx context.Context, vector []float32, k, ef int, opts ...Option,
+) (_ []Neighbour, err error) {
+	const op = "search"
+	defer func() { remember(err) }()
+	if err := cancelled(ctx, op); err != nil {
+		return nil, err
+	}
+	results, err := x.search(op, vector, 1, len(vector), k, ef, 1)
 	if err != nil {
 		return nil, err
+	}
+	if report := collect(opts).progress; report != nil {
+		report(Progress{Done: 1, Total: 1})
 	}
 	return results[0], nil
 }
 
 // SearchBatch searches for each of the vectors, on all cores.
 func (x *Index) SearchBatch(vectors [][]float32, k, ef int) ([][]Neighbour, error) {
+	return x.SearchBatchContext(context.Background(), vectors, k, ef)
+}
+
+// blockQueries is the number of queries between two looks at a context: some tens of milliseconds.
+const blockQueries = 256
+
+// SearchBatchContext is [Index.SearchBatch], and stops soon after ctx ends. Its error then matches
+// both ctx.Err() and [ErrCancelled].
+func (x *Index) SearchBatchContext(
+	ctx context.Context, vectors [][]float32, k, ef int, opts ...Option,
+) (results [][]Neighbour, err error) {
 	const op = "search batch"
-	queries := make([]float32, 0, len(vectors)*x.dimension)
+	defer func() { remember(err) }()
 	for number, vector := range vectors {
 		if len(vector) != x.dimension {
 			message := fmt.Sprintf("query %d: found %d elements, expected %d, the index's dimension",
 				number, len(vector), x.dimension)
-			err := &Error{Op: op, Code: codeInvalidArgument, Message: message}
-			remember(err)
+			return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+		}
+	}
+	report := collect(opts).progress
+	block := len(vectors)
+	if ctx.Done() != nil || report != nil {
+		block = min(block, blockQueries)
+	}
+	reported := time.Now()
+	for {
+		if err := cancelled(ctx, op); err != nil {
 			return nil, err
 		}
-		queries = append(queries, vector...)
+		// A batch without vectors is searched once, so that k and ef are checked.
+		part := vectors[len(results):min(len(results)+block, len(vectors))]
+		found, err := x.search(op, slices.Concat(part...), len(part), x.dimension, k, ef, 0)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, found...)
+		last := len(results) == len(vectors)
+		if report != nil && (last || time.Since(reported) >= progressInterval) {
+			reported = time.Now()
+			report(Progress{Done: uint64(len(results)), Total: uint64(len(vectors))})
+		}
+		if last {
+			return results, nil
+		}
 	}
-	return x.search(op, queries, len(vectors), x.dimension, k, ef, 0)
 }
 
 func (x *Index) search(op string, queries []float32, count, dimension, k, ef, threads int) (_ [][]Neighbour, err error) {

@@ -163,8 +163,8 @@ func (op operation) perform(ctx context.Context, opts []Option, work func(lib *l
 		return err
 	}
 	defer lib.release()
-	if err := ctx.Err(); err != nil {
-		return &Error{Op: op.name, Code: codeCancelled, Message: err.Error(), cause: err}
+	if err := cancelled(ctx, op.name); err != nil {
+		return err
 	}
 	for _, path := range op.paths {
 		if err := path.check(op.name); err != nil {
@@ -172,10 +172,7 @@ func (op operation) perform(ctx context.Context, opts []Option, work func(lib *l
 		}
 	}
 
-	var o options
-	for _, opt := range opts {
-		opt(&o)
-	}
+	o := collect(opts)
 	var token uint64
 	if ctx.Done() != nil || o.progress != nil {
 		token = lib.tokenNew()
@@ -195,6 +192,22 @@ func (op operation) perform(ctx context.Context, opts []Option, work func(lib *l
 		failure.cause = ctx.Err()
 	}
 	return err
+}
+
+// cancelled returns the error of a call whose context has ended.
+func cancelled(ctx context.Context, op string) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{Op: op, Code: codeCancelled, Message: err.Error(), cause: err}
+	}
+	return nil
+}
+
+// collect applies options in order.
+func collect(opts []Option) (o options) {
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
 }
 
 // check fails when the path is not UTF-8, which JSON would change silently.
