@@ -38,6 +38,8 @@ type ListCollectionsRequest struct {
 
 // ListCollectionsResponse says what a persist directory holds.
 type ListCollectionsResponse struct {
+	// Complete is false when records, vectors or texts are missing or damaged.
+	Complete          bool                `json:"complete"`
 	PersistDir        string              `json:"persist_dir"`
 	ChromaSchema      map[string]int64    `json:"chroma_schema"`      // the version of each part of the schema
 	Replayed          string              `json:"replayed,omitempty"` // the journal or log that was replayed in a copy
@@ -71,6 +73,7 @@ type Collection struct {
 type CollectionFinding struct {
 	Code    string `json:"code"`  // a name for its kind, which never changes
 	Count   uint64 `json:"count"` // how many records, rows or pages it is about
+	Loss    bool   `json:"loss"`  // whether records, vectors or texts are missing or damaged because of it
 	Message string `json:"message"`
 }
 
@@ -102,6 +105,8 @@ type ExportRequest struct {
 
 // ExportResponse says what an export did.
 type ExportResponse struct {
+	// Complete is false when records, vectors or texts are missing or damaged.
+	Complete     bool          `json:"complete"`
 	OutputPath   string        `json:"output_path"`
 	OutputFormat OutputFormat  `json:"output_format"`
 	Summary      ExportSummary `json:"summary"`

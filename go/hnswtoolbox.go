@@ -113,6 +113,8 @@ type ExtractRequest struct {
 
 // ExtractResponse says what an extraction did.
 type ExtractResponse struct {
+	// Complete is false when records, vectors or texts are missing or damaged.
+	Complete     bool           `json:"complete"`
 	OutputPath   string         `json:"output_path"`
 	OutputFormat OutputFormat   `json:"output_format"`
 	Summary      ExtractSummary `json:"summary"`
@@ -143,6 +145,7 @@ type SalvageSummary struct {
 	LabelZero       uint64  `json:"label_zero"`                // records left out: label 0
 	LabelDuplicate  uint64  `json:"label_duplicate"`           // records left out: a later one has the label
 	VectorNotFinite uint64  `json:"vector_not_finite"`         // records left out: NaN or infinity
+	Unreadable      uint64  `json:"unreadable"`                // records left out: the disk cannot read them
 	MetadataError   *string `json:"metadata_error,omitempty"`  // why no metadata was joined
 }
 
@@ -196,6 +199,7 @@ type BuildRequest struct {
 
 // BuildResponse says what a build did.
 type BuildResponse struct {
+	Complete    bool           `json:"complete"` // always true: rows that are left out were asked to be
 	InputPath   string         `json:"input_path"`
 	OutputPath  string         `json:"output_path"`
 	InputFormat InputFormat    `json:"input_format"`
@@ -262,6 +266,8 @@ type RepairRequest struct {
 
 // RepairResponse says what a repair did.
 type RepairResponse struct {
+	// Complete is false when records, vectors or texts are missing or damaged.
+	Complete   bool          `json:"complete"`
 	OutputPath string        `json:"output_path"`
 	Summary    RepairSummary `json:"summary"`
 }

@@ -12,6 +12,7 @@ type InspectRequest struct {
 
 // InspectResponse says what an index directory holds, without judging it.
 type InspectResponse struct {
+	Complete        bool        `json:"complete"` // always true
 	Header          IndexHeader `json:"header"`
 	Dimension       int         `json:"dimension"`        // components of each vector
 	Live            uint64      `json:"live"`             // records without the delete mark

@@ -39,6 +39,7 @@ const (
 
 // VerifyResponse says whether an index is damaged, and how.
 type VerifyResponse struct {
+	Complete bool       `json:"complete"` // always true: damage is a result
 	State    IndexState `json:"state"`
 	Damaged  bool       `json:"damaged"` // whether something is lost, or would fail
 	Live     uint64     `json:"live"`    // records without the delete mark, of those that are there

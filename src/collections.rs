@@ -11,6 +11,7 @@ use crate::chroma::database::queue::Topics;
 use crate::chroma::database::Database;
 use crate::chroma::metadata::Map;
 use crate::error::{Error, Result};
+use crate::io::file::is_directory;
 use crate::progress::Monitor;
 
 pub use crate::chroma::collection::CollectionFinding;
@@ -89,6 +90,26 @@ pub struct CollectionReport {
     pub findings: Vec<CollectionFinding>,
 }
 
+impl CollectionList {
+    /// Whether no collection and no part of the database is damaged, and no record lacks a vector.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_whole = |collection: &CollectionReport| {
+            let state = collection.state;
+            !matches!(
+                state,
+                CollectionState::Damaged | CollectionState::Incomplete
+            ) && !has_loss(&collection.findings)
+        };
+        self.collections.iter().all(is_whole) && !has_loss(&self.findings)
+    }
+}
+
+/// Whether records, vectors or texts are missing or damaged because of one of these.
+pub(crate) fn has_loss(findings: &[CollectionFinding]) -> bool {
+    findings.iter().any(|finding| finding.loss)
+}
+
 named_enum! {
     /// How a collection is.
     pub enum CollectionState for "state" {
@@ -154,7 +175,7 @@ pub fn list_collections(
             database: collection.database.clone(),
             name: collection.name.clone(),
             id: collection.id.clone(),
-            segment_dir: segment_dir(persist.dir, collection),
+            segment_dir: segment_dir(persist.dir, collection)?,
             metric: collection.space.name(),
             metric_source: collection.space_source.name(),
             dimension: plan.dimension,
@@ -179,10 +200,15 @@ pub fn list_collections(
     Ok(list)
 }
 
-fn segment_dir(persist_dir: &Path, collection: &Collection) -> Option<String> {
-    let id = &collection.vector_segment.as_ref()?.id;
-    let directory = crate::chroma::collection::directory_of(persist_dir, id)?;
-    directory.is_dir().then(|| id.clone())
+fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<String>> {
+    let Some(segment) = &collection.vector_segment else {
+        return Ok(None);
+    };
+    let directory = crate::chroma::collection::directory_of(persist_dir, &segment.id);
+    Ok(match directory {
+        Some(directory) if is_directory(&directory)? => Some(segment.id.clone()),
+        _ => None,
+    })
 }
 
 pub(crate) fn state(collection: &Collection, plan: &Plan, is_incomplete: bool) -> CollectionState {
@@ -280,7 +306,7 @@ impl<'d> Persist<'d> {
         for entry in entries {
             let entry = entry.map_err(Error::io(self.dir, "list"))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_dir() && !known.contains(name.as_str()) {
+            if is_directory(&entry.path())? && !known.contains(name.as_str()) {
                 orphans.push(name);
             }
         }

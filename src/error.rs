@@ -290,3 +290,46 @@ impl Error {
         }
     }
 }
+
+/// The words of an error that says that a file is missing or damaged; others end the work.
+///
+/// A refusal of the operating system says nothing of the file: too many open files, no permission,
+/// no memory. Taken for damage, it would make an export without vectors look like all there is.
+pub(crate) fn recoverable(error: Error) -> Result<String> {
+    match error {
+        Error::CorruptIndex { .. }
+        | Error::CorruptMetadata { .. }
+        | Error::CorruptDatabase { .. }
+        | Error::Unsupported { .. }
+        | Error::UnusablePath { .. } => Ok(error.to_string()),
+        Error::Io { ref cause, .. } if is_absent(cause) || is_bad_medium(cause) => {
+            Ok(error.to_string())
+        }
+        other => Err(other),
+    }
+}
+
+/// Whether an error says that there is no such file. A path through a file leads to none either.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+/// Whether an error says that the disk cannot read what it holds: a bad sector, or a block whose
+/// checksum is wrong. All others are refusals of the system, which say nothing of the file.
+pub(crate) fn is_bad_medium(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const CODES: &[i32] = &[
+        libc::EIO,
+        // ext4 and XFS give these for blocks that fail their checks.
+        libc::EBADMSG,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        libc::EUCLEAN,
+    ];
+    // ERROR_CRC and ERROR_IO_DEVICE.
+    #[cfg(windows)]
+    const CODES: &[i32] = &[23, 1117];
+    error
+        .raw_os_error()
+        .is_some_and(|code| CODES.contains(&code))
+}

@@ -16,7 +16,8 @@ use crate::chroma::collection::{Findings, Origin, Outcome, Plan, Row};
 use crate::chroma::database::catalog::{Collection, Space};
 use crate::chroma::file_name;
 use crate::collections::{
-    state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState, Persist,
+    has_loss, state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState,
+    Persist,
 };
 #[cfg(feature = "wire")]
 use crate::columnar::batches::StreamSink;
@@ -131,6 +132,17 @@ pub struct ExportSummary {
     /// What is wrong with the database as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<CollectionFinding>,
+}
+
+impl ExportSummary {
+    /// Whether no record, vector or text of the collections is missing or damaged.
+    ///
+    /// A damaged index whose vectors are all in the log is no loss.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_whole = |file: &ExportedFile| file.without_vector == 0 && !has_loss(&file.findings);
+        self.files.iter().all(is_whole) && !has_loss(&self.findings)
+    }
 }
 
 /// A file that an export wrote, and the collection that is in it.

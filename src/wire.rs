@@ -1,11 +1,13 @@
 //! What the C ABI and `--json` answer. No part of the public interface of this crate.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::build::{build_index_from_columnar, BuildOptions, BuildSummary};
+#[cfg(feature = "database")]
+use crate::collections::CollectionList;
 use crate::columnar::arrow_ipc::write::IpcStream;
 use crate::columnar::ColumnarFormat;
 use crate::error::Result;
@@ -17,9 +19,13 @@ use crate::extract::{
     extract_index_to_batches, extract_index_to_columnar, ColumnarOptions, ExtractSummary,
 };
 use crate::graph::distance::Metric;
+use crate::inspect::IndexReport;
+use crate::inspect_hnsw::HnswReport;
 use crate::progress::Monitor;
+use crate::recall::RecallReport;
 use crate::repair::{repair_index, RepairOptions, RepairSummary};
 use crate::search::queries::{search_index_to_columnar, SearchOptions, SearchSummary};
+use crate::verify::VerifyReport;
 
 pub use crate::stream::{Batch, BatchStream, StreamSource};
 
@@ -30,6 +36,68 @@ pub use crate::stream::{Batch, BatchStream, StreamSource};
 /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
 pub fn check_headroom(action: &'static str) -> Result<()> {
     crate::io::mmap::check_headroom(action)
+}
+
+/// A response of the C ABI, and what `--json` prints.
+pub trait Answer: Serialize {
+    /// Whether no record, vector or text is missing or damaged. The command line ends with status 3
+    /// where one is.
+    fn is_complete(&self) -> bool {
+        true
+    }
+}
+
+/// A response with the field that all have.
+#[derive(Serialize)]
+struct Completed<'a, A> {
+    complete: bool,
+    #[serde(flatten)]
+    answer: &'a A,
+}
+
+/// Writes a response as one JSON object.
+///
+/// # Errors
+///
+/// Those of `output`, and of a path that is not UTF-8.
+pub fn write_json(output: impl Write, answer: &impl Answer) -> io::Result<()> {
+    let complete = answer.is_complete();
+    serde_json::to_writer(output, &Completed { complete, answer }).map_err(io::Error::from)
+}
+
+impl Answer for BuildResponse {}
+impl Answer for SearchResponse {}
+impl Answer for IndexReport {}
+impl Answer for HnswReport {}
+impl Answer for RecallReport {}
+
+/// Damage that a check finds is its result: the check itself is complete.
+impl Answer for VerifyReport {}
+
+impl Answer for ExtractResponse {
+    fn is_complete(&self) -> bool {
+        self.summary.is_complete()
+    }
+}
+
+impl Answer for RepairResponse {
+    fn is_complete(&self) -> bool {
+        self.summary.is_complete()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Answer for CollectionList {
+    fn is_complete(&self) -> bool {
+        self.is_complete()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Answer for ExportResponse {
+    fn is_complete(&self) -> bool {
+        self.summary.is_complete()
+    }
 }
 
 /// The answer to a request to extract.

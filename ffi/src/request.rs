@@ -332,10 +332,13 @@ fn monitored<T>(
     )
 }
 
-fn to_json(response: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(response).map_err(|e| Error::Internal {
-        detail: format!("the response cannot be written as JSON: {e}"),
-    })
+fn to_json(response: &impl wire::Answer) -> Result<String> {
+    let mut json = Vec::new();
+    wire::write_json(&mut json, response)
+        .and_then(|()| String::from_utf8(json).map_err(std::io::Error::other))
+        .map_err(|e| Error::Internal {
+            detail: format!("the response cannot be written as JSON: {e}"),
+        })
 }
 
 /// A request's fields. Every error names the field that it is about.

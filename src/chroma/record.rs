@@ -10,6 +10,8 @@
 //! 0               4                            offset_data                 label_offset
 //! ```
 
+use std::ops::Range;
+
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Unaligned};
 
@@ -35,6 +37,8 @@ pub(crate) struct Level0Record<'a> {
     pub(crate) neighbours: &'a [U32],
     pub(crate) vector: &'a [f32],
     pub(crate) label: u64,
+    /// Whether the disk could not read all of it, so that nothing of it may be used.
+    pub(crate) unreadable: bool,
 }
 
 impl std::fmt::Debug for LinksHeader {
@@ -136,6 +140,7 @@ impl RecordLayout {
             neighbours,
             vector,
             label,
+            unreadable: false,
         })
     }
 }
@@ -192,10 +197,14 @@ impl<S: Source> Level0<S> {
             .ok()
             .and_then(|records| records.checked_mul(size))
             .ok_or_else(outside)?;
+        self.source.bytes(offset, len)?;
+        // Known only once they were asked for.
+        let unreadable = self.source.unreadable(offset, len);
         Ok(Block {
             bytes: self.source.bytes(offset, len)?,
             first,
             layout: self.layout,
+            unreadable,
         })
     }
 
@@ -261,6 +270,8 @@ pub(crate) struct Block<'a> {
     bytes: &'a [u8],
     first: u64,
     layout: RecordLayout,
+    /// Bytes of the file that were not read.
+    unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Block<'a> {
@@ -270,7 +281,21 @@ impl<'a> Block<'a> {
             .ok()?
             .checked_mul(self.layout.size)?;
         let record = self.bytes.get(at..at.checked_add(self.layout.size)?)?;
-        self.layout.parse(record)
+        self.parse(record, id)
+    }
+
+    fn parse(&self, bytes: &'a [u8], id: u64) -> Option<Level0Record<'a>> {
+        let mut record = self.layout.parse(bytes)?;
+        if !self.unreadable.is_empty() {
+            let size = self.layout.size as u64;
+            let start = size.saturating_mul(id);
+            let own = start..start.saturating_add(size);
+            record.unreadable = self
+                .unreadable
+                .iter()
+                .any(|bad| bad.start < own.end && own.start < bad.end);
+        }
+        Some(record)
     }
 
     /// Each record with its internal id.
@@ -279,7 +304,7 @@ impl<'a> Block<'a> {
             .chunks_exact(self.layout.size)
             .zip(self.first..)
             .map(|(bytes, id)| {
-                let record = self.layout.parse(bytes);
+                let record = self.parse(bytes, id);
                 let record = record.ok_or_else(|| Error::internal("a record is not aligned"))?;
                 Ok((id, record))
             })

@@ -17,8 +17,8 @@ use super::persist::refuse_persist_directory;
 use super::pickle::{self, Entry, Metadata};
 use super::record::{Level0, RecordLayout, BLOCK_BYTES};
 use super::{file_name, IndexHeader};
-use crate::error::{Error, Result};
-use crate::io::file::{Access, FileWindow, InputFile, WINDOW};
+use crate::error::{is_absent, Error, Result};
+use crate::io::file::{exists, Access, FileWindow, InputFile, WINDOW};
 use crate::io::protected::Protected;
 use crate::io::source::Source;
 use crate::progress::Monitor;
@@ -43,6 +43,12 @@ impl SegmentFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        let is_own = |name: &&&str| self.path.ends_with(name);
+        let known = file_name::ALL.iter().find(is_own);
+        known.copied().unwrap_or(file_name::METADATA)
     }
 
     /// The file, or `None` when there is no such file.
@@ -73,7 +79,9 @@ impl SegmentFile {
 
     /// Whether the directory has an entry of that name, be it a dangling link.
     pub(crate) fn is_listed(&self) -> bool {
-        self.path.symlink_metadata().is_ok()
+        let found = self.path.symlink_metadata();
+        // A directory that cannot be searched may list it.
+        !found.is_err_and(|error| is_absent(&error))
     }
 
     fn appeared(&self) -> Error {
@@ -88,7 +96,7 @@ impl SegmentFile {
         match self.file.get() {
             None => Ok(()),
             Some(Some(file)) => file.check_unchanged(),
-            Some(None) if self.path.exists() => Err(self.appeared()),
+            Some(None) if exists(&self.path)? => Err(self.appeared()),
             Some(None) => Ok(()),
         }
     }
@@ -249,6 +257,15 @@ impl SegmentFiles {
         })
     }
 
+    /// The files that the disk cannot read all of, as far as is known, with the number of sectors.
+    pub(crate) fn bad_sectors(&self) -> impl Iterator<Item = (&SegmentFile, u64)> {
+        let counted = |file: &InputFile| file.bad_sectors().count();
+        let files = self.all().into_iter();
+        files
+            .filter_map(move |file| Some((file, file.opened().map(counted)?)))
+            .filter(|(_, sectors)| *sectors > 0)
+    }
+
     /// Fails when a file that was used is not what it was when it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.all()
@@ -335,8 +352,12 @@ impl Segment {
                 files.header.decoded(layout)?
             }
             Some((dimension, m)) => {
-                // A header that cannot be opened says no more than one that is missing.
-                let header_len = files.header.get().ok().flatten().map(InputFile::len);
+                // What is no file says no more than a header that is missing.
+                let header_len = match files.header.get() {
+                    Ok(header) => header.map(InputFile::len),
+                    Err(Error::UnusablePath { .. }) => None,
+                    Err(error) => return Err(error),
+                };
                 let wide_label = header_len != Some(HEADER_SIZE_32 as u64);
                 let layout = RecordLayout::of_shape(dimension, m, wide_label);
                 let layout = layout.ok_or_else(|| {

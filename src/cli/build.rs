@@ -39,8 +39,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
         // Where nobody listens, the work is done all the same.
         let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {warning}");
     }
-    answer(&arguments.work.answer, &response, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.work.answer, &response, print)
 }
 
 fn print(response: &BuildResponse) -> io::Result<()> {

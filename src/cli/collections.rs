@@ -25,8 +25,7 @@ pub(super) fn run(
     let monitor = Monitor::default().with_cancel(cancel);
     let filter = CollectionFilter::default();
     let list = list_collections(&arguments.persist_dir, &filter, &monitor)?;
-    answer(&arguments.answer, &list, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.answer, &list, print)
 }
 
 fn print(list: &CollectionList) -> io::Result<()> {

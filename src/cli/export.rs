@@ -11,7 +11,7 @@ use hnsw_toolbox::{
 
 use super::args::{is_stdout, ExportArguments};
 use super::collections::print_findings;
-use super::{answer, check_answerable, stdout, work, Failure};
+use super::{answer, check_answerable, done, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let (persist_dir, output) = (arguments.persist_dir, arguments.output);
@@ -43,15 +43,14 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         })?;
         // Where nobody listens, the records are written all the same.
         let _ = print_stream(&summary, arguments.work.quiet);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(done(summary.is_complete()));
     }
     let paths = [("PERSIST_DIR", persist_dir.as_path()), ("OUT", &output)];
     check_answerable(&arguments.work.answer, &paths)?;
     let response = work("exporting", &arguments.work, cancel, |monitor| {
         wire::export(persist_dir, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.work.answer, &response, print)
 }
 
 fn print(response: &ExportResponse) -> io::Result<()> {

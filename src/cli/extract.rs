@@ -11,7 +11,7 @@ use hnsw_toolbox::{
 };
 
 use super::args::{is_stdout, ExtractArguments};
-use super::{answer, check_answerable, stdout, work, Failure};
+use super::{answer, check_answerable, done, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let metadata = match arguments.metadata {
@@ -48,11 +48,12 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         let summary = work("extracting", &arguments.work, cancel, |monitor| {
             wire::extract_to_stream(&index_dir, stdout::writer(), &options, monitor)
         })?;
-        if !arguments.work.quiet {
+        // What is missing is said even if the command is to be quiet.
+        if !arguments.work.quiet || !summary.is_complete() {
             // Where nobody listens, the records are written all the same.
             let _ = print(&mut io::stderr(), "standard output", &summary, is_whole);
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(done(summary.is_complete()));
     }
     check_answerable(&arguments.work.answer, &[("OUT", &output)])?;
     let response = work("extracting", &arguments.work, cancel, |monitor| {
@@ -61,8 +62,7 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
     answer(&arguments.work.answer, &response, |response| {
         let output = display_path(&response.output_path).to_string();
         print(&mut io::stdout(), &output, &response.summary, is_whole)
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn print(

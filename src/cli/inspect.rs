@@ -20,14 +20,12 @@ pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<
         let report = work("inspecting", &arguments.work, cancel, |monitor| {
             inspect_hnsw(index, &options, monitor)
         })?;
-        answer(&arguments.work.answer, &report, hnsw::print)?;
-        return Ok(ExitCode::SUCCESS);
+        return answer(&arguments.work.answer, &report, hnsw::print);
     }
     let report = work("inspecting", &arguments.work, cancel, |monitor| {
         inspect_index(index, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &report, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.work.answer, &report, print)
 }
 
 fn print(report: &IndexReport) -> io::Result<()> {

@@ -1,8 +1,12 @@
 //! Arguments in, library calls, answers out.
 //!
-//! Exit status: 0 done; 1 the input is bad or the work failed; 2 wrong usage. `verify`: 1 when it
-//! finds damage, 2 when it cannot check. After a signal: 128 and its number, as a shell gives it, so
-//! 130 after an interrupt.
+//! | exit status | |
+//! |---|---|
+//! | 0 | done, and complete |
+//! | 1 | failed: nothing was written; `verify`: damage was found |
+//! | 2 | wrong usage; `verify`: could not look |
+//! | 3 | done, but records, vectors or texts are missing or damaged |
+//! | 128 + n | ended by signal n, as a shell gives it: 130 after SIGINT, 143 after SIGTERM |
 
 mod args;
 mod build;
@@ -32,8 +36,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use hnsw_toolbox::wire::{self, Answer};
 use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
-use serde::Serialize;
 
 use args::{AnswerArguments, Arguments, Command, WorkArguments, NAME};
 use color::{BAD, GOOD};
@@ -44,6 +48,7 @@ use signals::LastSignal;
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 const NOT_VERIFIED: u8 = 2;
+const INCOMPLETE: u8 = 3;
 
 /// How long a command that is interrupted may wait for whoever reads its standard output.
 const LAST_WRITE: Duration = Duration::from_secs(1);
@@ -58,7 +63,7 @@ pub(crate) fn run() -> ExitCode {
         _ => FAILED,
     };
     // Before the threads that watch for signals: none can be started without memory.
-    if let Err(error) = hnsw_toolbox::wire::check_headroom("start") {
+    if let Err(error) = wire::check_headroom("start") {
         report(&error.to_string());
         return ExitCode::from(failed);
     }
@@ -222,17 +227,26 @@ fn check_answerable(arguments: &AnswerArguments, paths: &[(&str, &Path)]) -> Res
     }
 }
 
-/// Prints the answer of a command: as one line of JSON, or by `print`.
-fn answer<A: Serialize>(
+/// Prints the answer of a command, as one line of JSON or by `print`, and gives the exit status.
+fn answer<A: Answer>(
     arguments: &AnswerArguments,
     answer: &A,
     print: impl FnOnce(&A) -> io::Result<()>,
-) -> Result<(), Failure> {
-    if !arguments.json {
-        return Ok(print(answer)?);
+) -> Result<ExitCode, Failure> {
+    if arguments.json {
+        let mut stdout = io::stdout().lock();
+        wire::write_json(&mut stdout, answer)?;
+        writeln!(stdout)?;
+    } else {
+        print(answer)?;
     }
-    let mut stdout = io::stdout().lock();
-    serde_json::to_writer(&mut stdout, answer).map_err(io::Error::from)?;
-    writeln!(stdout)?;
-    Ok(())
+    Ok(done(answer.is_complete()))
+}
+
+/// The exit status of work that was done.
+fn done(is_complete: bool) -> ExitCode {
+    match is_complete {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(INCOMPLETE),
+    }
 }

@@ -31,8 +31,7 @@ pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<Ex
         let index = HnswIndex::open(&arguments.index, &open)?;
         measure_recall(&index, &queries, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &report, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.work.answer, &report, print)
 }
 
 fn print(report: &RecallReport) -> io::Result<()> {

@@ -30,8 +30,7 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
     let response = work("repairing", &arguments.work, cancel, |monitor| {
         wire::repair(index_dir, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.work.answer, &response, print)
 }
 
 fn print(response: &RepairResponse) -> io::Result<()> {

@@ -37,8 +37,7 @@ pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<Ex
     let response = work("searching", &arguments.work, cancel, |monitor| {
         wire::search(index, queries, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)?;
-    Ok(ExitCode::SUCCESS)
+    answer(&arguments.work.answer, &response, print)
 }
 
 fn print(response: &SearchResponse) -> io::Result<()> {
@@ -65,6 +64,7 @@ struct Answer<'a> {
 /// What comes after the answers.
 #[derive(Serialize)]
 struct Rest {
+    complete: bool,
     index_path: PathBuf,
     queries_path: PathBuf,
     summary: SearchSummary,
@@ -106,6 +106,7 @@ fn print_answers(
             out.write_all(b"{\"answers\":[")?;
         }
         let rest = Rest {
+            complete: true,
             index_path: index,
             queries_path: queries,
             summary,

@@ -24,11 +24,10 @@ pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<E
             verify_index(index, &options, monitor)
         }
     })?;
-    answer(&arguments.work.answer, &report, print)?;
-    Ok(if report.damaged {
-        ExitCode::from(FAILED)
-    } else {
-        ExitCode::SUCCESS
+    let checked = answer(&arguments.work.answer, &report, print)?;
+    Ok(match report.damaged {
+        true => ExitCode::from(FAILED),
+        false => checked,
     })
 }
 

@@ -19,7 +19,7 @@ use crate::columnar::columns::{Extracted, Schema};
 use crate::columnar::source::WriteOptions;
 use crate::columnar::write::Output;
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
-use crate::error::{BoxError, Error, Result};
+use crate::error::{recoverable, BoxError, Error, Result};
 use crate::io::atomic::{refuse_inside, AtomicFile};
 use crate::io::file::{Access, IoMode};
 use crate::progress::Monitor;
@@ -187,6 +187,20 @@ pub struct ExtractSummary {
     pub salvage: Option<SalvageSummary>,
 }
 
+impl ExtractSummary {
+    /// Whether a salvage missed nothing. An extraction without one fails at damage instead.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let Some(salvage) = &self.salvage else {
+            return true;
+        };
+        // The labels that a part lacks belong to the others.
+        let is_whole = salvage.counted_records == Some(self.scanned);
+        let lost_labels = self.metadata.map_or(0, |join| join.labels_without_record);
+        salvage.is_complete() && !(is_whole && lost_labels > 0)
+    }
+}
+
 /// How an index's metadata and its records fit together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -255,9 +269,9 @@ pub(crate) fn open_segment(
     options: &ExtractOptions,
     access: impl Into<Access>,
 ) -> Result<Segment> {
-    let shape = match options.salvage {
-        Some(salvage) => Some(salvage.shape()?),
-        None => None,
+    let (shape, access) = match options.salvage {
+        Some(salvage) => (Some(salvage.shape()?), access.into().past_bad_sectors()),
+        None => (None, access.into()),
     };
     let mut files = SegmentFiles::new(index_dir, access)?;
     if let MetadataFrom::Path(path) = &options.metadata {
@@ -276,7 +290,8 @@ pub(crate) fn open_segment(
     };
     match metadata.map(SegmentFile::require) {
         Some(Err(error)) if options.salvage.is_none() => return Err(error),
-        // Of a damaged index, the error is reported when the file is to be read.
+        // Damage is reported when the file is to be read.
+        Some(Err(error)) => recoverable(error).map(drop)?,
         _ => {}
     }
     if options.vectors == VectorForm::Original {

@@ -14,7 +14,7 @@ use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentMetadata};
 use crate::columnar::columns::{Builder, Extracted};
 use crate::columnar::source::ColumnSource;
-use crate::error::{BoxError, Error, Result};
+use crate::error::{recoverable, BoxError, Error, Result};
 use crate::io::file::FileWindow;
 use crate::memory;
 use crate::progress::Monitor;
@@ -324,16 +324,8 @@ fn read_metadata<'i>(
     salvage: bool,
     monitor: &Monitor<'_>,
 ) -> Result<Result<SegmentMetadata<'i>, String>> {
-    let files = segment.files();
-    if let Err(error) = files.metadata.require() {
-        return if salvage {
-            Ok(Err(error.to_string()))
-        } else {
-            Err(error)
-        };
-    }
-    match files.read_metadata(monitor) {
-        Err(error @ Error::CorruptMetadata { .. }) if salvage => Ok(Err(error.to_string())),
+    match segment.files().read_metadata(monitor) {
+        Err(error) if salvage => recoverable(error).map(Err),
         metadata => metadata.map(Ok),
     }
 }

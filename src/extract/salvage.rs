@@ -72,9 +72,27 @@ pub struct SalvageSummary {
     pub label_duplicate: u64,
     /// Records left out because their vector has a component that is infinite or not a number.
     pub vector_not_finite: u64,
+    /// Records left out because the disk cannot read them.
+    pub unreadable: u64,
     /// Why there are no user ids and sequence numbers, when they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_error: Option<String>,
+}
+
+impl SalvageSummary {
+    /// Whether nothing that the header counts, and no metadata, is missing.
+    pub(crate) fn is_complete(&self) -> bool {
+        let counted = self.counted_records.unwrap_or(0);
+        let left_out = [
+            self.label_zero,
+            self.label_duplicate,
+            self.vector_not_finite,
+            self.unreadable,
+        ];
+        counted <= self.whole_records
+            && left_out.iter().all(|count| *count == 0)
+            && self.metadata_error.is_none()
+    }
 }
 
 /// Decides, record by record, what is extracted.
@@ -89,6 +107,7 @@ struct Salvaged {
     label_zero: u64,
     label_duplicate: u64,
     vector_not_finite: u64,
+    unreadable: u64,
 }
 
 impl Selection {
@@ -103,6 +122,7 @@ impl Selection {
             label_zero: 0,
             label_duplicate: 0,
             vector_not_finite: 0,
+            unreadable: 0,
         };
         Ok(Self {
             include_deleted: options.include_deleted,
@@ -113,7 +133,10 @@ impl Selection {
                     // Only what reading the metadata and the rows reports is progress.
                     let silent = monitor.without_progress();
                     Some(salvaged(Labels::read(level0, &silent, |record| {
-                        !record.links.is_deleted() && record.label != 0 && is_finite(record)
+                        !record.unreadable
+                            && !record.links.is_deleted()
+                            && record.label != 0
+                            && is_finite(record)
                     })?))
                 }
             },
@@ -123,6 +146,11 @@ impl Selection {
     /// Whether a record is extracted; it is counted if not.
     #[inline]
     pub(crate) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
+        if let (true, Some(salvage)) = (record.unreadable, &mut self.salvage) {
+            // Whether it is deleted is not known either.
+            salvage.unreadable += 1;
+            return false;
+        }
         let deleted = record.links.is_deleted();
         if deleted && !self.include_deleted {
             self.deleted_skipped += 1;
@@ -163,6 +191,7 @@ impl Selection {
             label_zero: salvage.label_zero,
             label_duplicate: salvage.label_duplicate,
             vector_not_finite: salvage.vector_not_finite,
+            unreadable: salvage.unreadable,
             metadata_error,
         }))
     }

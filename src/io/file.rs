@@ -6,13 +6,15 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use zerocopy::IntoBytes;
 
 use crate::bits::Bits;
-use crate::error::{Error, Result};
+use crate::error::{is_absent, is_bad_medium, Error, Result};
+use crate::io::bad_sectors::BadSectors;
 use crate::io::mmap::{check_headroom, Map};
 use crate::io::source::{outside, Source};
 use crate::memory;
@@ -61,6 +63,8 @@ pub(crate) struct Access {
     mode: IoMode,
     /// Upper bound in bytes for every window.
     largest_window: usize,
+    /// Whether sectors that the disk cannot read are filled instead of ending the work.
+    past_bad_sectors: bool,
 }
 
 impl From<IoMode> for Access {
@@ -68,11 +72,21 @@ impl From<IoMode> for Access {
         Self {
             mode,
             largest_window: usize::MAX,
+            past_bad_sectors: false,
         }
     }
 }
 
 impl Access {
+    /// Reads past bad sectors: see [`bad_sectors`](super::bad_sectors). A map cannot, as the system
+    /// ends the process at one.
+    pub(crate) fn past_bad_sectors(self) -> Self {
+        Self {
+            past_bad_sectors: true,
+            ..self
+        }
+    }
+
     /// Windows of at most `bytes`, or as many as one request asks for.
     #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn with_largest_window(self, bytes: usize) -> Self {
@@ -189,6 +203,25 @@ fn utc(time: Option<SystemTime>) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
+/// Whether there is a directory. Fails where the system does not tell.
+#[cfg_attr(not(feature = "database"), allow(dead_code))]
+pub(crate) fn is_directory(path: &Path) -> Result<bool> {
+    Ok(look_up(path)?.is_some_and(|found| found.is_dir()))
+}
+
+/// Whether there is anything at a path. Fails where the system does not tell.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    Ok(look_up(path)?.is_some())
+}
+
+fn look_up(path: &Path) -> Result<Option<Metadata>> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(Error::io(path, "look it up")(error)),
+    }
+}
+
 /// An open regular file that is only read.
 #[derive(Debug)]
 pub(crate) struct InputFile {
@@ -196,6 +229,7 @@ pub(crate) struct InputFile {
     path: PathBuf,
     identity: FileIdentity,
     access: Access,
+    bad_sectors: BadSectors,
 }
 
 impl InputFile {
@@ -234,13 +268,14 @@ impl InputFile {
             path: path.to_path_buf(),
             file,
             access: access.into(),
+            bad_sectors: BadSectors::default(),
         })
     }
 
     /// The same, or `None` when there is no such file.
     pub(crate) fn open_if_present(path: &Path, access: Access) -> Result<Option<Self>> {
         match Self::open(path, access) {
-            Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(Error::Io { cause, .. }) if is_absent(&cause) => Ok(None),
             other => other.map(Some),
         }
     }
@@ -313,7 +348,18 @@ impl InputFile {
     /// Reads `bytes.len()` bytes at `offset`, whatever the access: for many short ranges in no
     /// order, of which a map would hold ever more.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
-        read_exact_at(&self.file, bytes, offset).map_err(|error| match error.kind() {
+        let read = |bytes: &mut [u8], offset| {
+            #[cfg(test)]
+            super::bad_sectors::injected::check(&self.path, offset, bytes.len())?;
+            read_exact_at(&self.file, bytes, offset)
+        };
+        let done = match read(bytes, offset) {
+            Err(error) if self.access.past_bad_sectors && is_bad_medium(&error) => {
+                self.bad_sectors.read_past(bytes, offset, read)
+            }
+            done => done,
+        };
+        done.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Error::InputChanged {
                 path: self.path.clone(),
                 found: format!(
@@ -342,6 +388,11 @@ impl InputFile {
             return len.min(metadata.blocks().saturating_mul(512));
         }
         len
+    }
+
+    /// Sectors met so far that the disk cannot read.
+    pub(crate) fn bad_sectors(&self) -> &BadSectors {
+        &self.bad_sectors
     }
 
     /// Fails when the open file, or the file now at its path, is not what was opened.
@@ -429,6 +480,13 @@ pub(crate) struct FileWindow<'f> {
 impl Source for FileWindow<'_> {
     fn len(&self) -> u64 {
         self.file.len()
+    }
+
+    fn unreadable(&self, offset: u64, len: usize) -> Vec<Range<u64>> {
+        match self.file.access.past_bad_sectors {
+            true => self.file.bad_sectors.within(offset, len),
+            false => Vec::new(),
+        }
     }
 
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {

@@ -1,6 +1,7 @@
 //! Bytes in, files out.
 
 pub(crate) mod atomic;
+pub(crate) mod bad_sectors;
 #[cfg_attr(not(feature = "database"), allow(dead_code))] // only exports write behind
 mod behind;
 pub(crate) mod file;

@@ -3,6 +3,8 @@
 //! A parser takes any [`Source`]: bytes in memory, or a window over a file that is mapped or read.
 //! So it knows no path, and tests and fuzz targets run on slices without touching the file system.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 
 /// A sequence of bytes of known length that is read by range.
@@ -19,6 +21,12 @@ pub(crate) trait Source {
     /// parsers check every range that they read from a file against [`len`](Self::len), because
     /// only they can say which field was wrong.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]>;
+
+    /// Parts of a range that [`bytes`](Self::bytes) gave without having read them, in ascending
+    /// order.
+    fn unreadable(&self, _offset: u64, _len: usize) -> Vec<Range<u64>> {
+        Vec::new()
+    }
 }
 
 /// A slice that starts at a multiple of 8, or whose reader needs no alignment.
@@ -42,6 +50,10 @@ impl<S: Source> Source for &mut S {
 
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         S::bytes(self, offset, len)
+    }
+
+    fn unreadable(&self, offset: u64, len: usize) -> Vec<Range<u64>> {
+        S::unreadable(self, offset, len)
     }
 }
 

@@ -42,14 +42,14 @@ use crate::chroma::pickle::Metadata;
 use crate::chroma::segment::{Segment, SegmentFiles};
 use crate::chroma::write::{EntryPoint, Shape};
 #[cfg(feature = "database")]
-use crate::collections::CollectionFinding;
+use crate::collections::{has_loss, CollectionFinding};
 use crate::error::{Error, Result};
 use crate::extract::salvage::Selection;
 use crate::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSummary};
 use crate::graph::connect::insert;
 use crate::graph::distance::Metric;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
-use crate::io::file::IoMode;
+use crate::io::file::{Access, IoMode};
 use crate::io::mmap::check_headroom_and;
 use crate::progress::Monitor;
 use crate::threads::both;
@@ -150,6 +150,13 @@ setters!(RepairOptions {
     with_tenant(tenant: impl Into<Option<String>>),
 });
 
+impl RepairOptions {
+    /// How the index is read.
+    fn access(&self) -> Access {
+        Access::from(self.io).past_bad_sectors()
+    }
+}
+
 /// What a repair did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -195,6 +202,29 @@ pub struct RepairSummary {
     pub collection: Option<RepairedCollection>,
     /// What to do next, step by step, to have Chroma use the new directory.
     pub steps: Vec<String>,
+}
+
+impl RepairSummary {
+    /// Whether every record that is not deleted is in the new index, with its id and its norm.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        #[cfg(feature = "database")]
+        if let Some(collection) = &self.collection {
+            if collection.without_vector > 0 || has_loss(&collection.findings) {
+                return false;
+            }
+        }
+        let lost = [
+            self.records_without_id,
+            self.ids_without_record,
+            self.norms_lost,
+        ];
+        lost.iter().all(|count| *count == 0)
+            && self
+                .salvage
+                .as_ref()
+                .is_none_or(SalvageSummary::is_complete)
+    }
 }
 
 /// The collection that an index was put together for.
@@ -275,13 +305,14 @@ fn repair_segment(
     }
     let shape = options.salvage.shape()?;
     let threads = threads::count(options.threads)?;
-    let files = SegmentFiles::new(index_dir, options.io)?;
+    let files = SegmentFiles::new(index_dir, options.access())?;
     require_vacant(new_dir)?;
     refuse_inside(new_dir, index_dir)?;
     let output = AtomicDirectory::create(new_dir)?;
     let silent = monitor.without_progress();
     // Read in windows whatever the mode: ids are looked up in the order of the file.
-    let metadata_files = SegmentFiles::new(index_dir, IoMode::Read)?;
+    let access = Access::from(IoMode::Read).past_bad_sectors();
+    let metadata_files = SegmentFiles::new(index_dir, access)?;
     let mut metadata = match metadata_files.read_metadata(&silent) {
         Ok(metadata) => metadata,
         Err(error) => return Err(no_ids(error, &metadata_files)),

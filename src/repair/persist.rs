@@ -23,7 +23,7 @@ use crate::collections::{CollectionFilter, Persist};
 use crate::error::{Error, Result};
 use crate::extract::Salvage;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
-use crate::io::file::IoMode;
+use crate::io::file::{exists, is_directory, Access, IoMode};
 use crate::memory;
 use crate::progress::Monitor;
 use crate::verify;
@@ -62,7 +62,7 @@ pub(super) fn space_of(index_dir: &Path, monitor: &Monitor<'_>) -> Result<Option
     let Some((persist_dir, name)) = index_dir.parent().zip(index_dir.file_name()) else {
         return Ok(None);
     };
-    if !persist_dir.join(file_name::DATABASE).is_file() {
+    if !exists(&persist_dir.join(file_name::DATABASE))? {
         return Ok(None);
     }
     let persist = match Persist::open(persist_dir, monitor) {
@@ -116,7 +116,7 @@ pub(super) fn repair(
         )
     })?;
     require_vacant(new_dir)?;
-    let exists = index_dir.is_dir();
+    let exists = is_directory(&index_dir)?;
     if exists {
         refuse_inside(new_dir, &index_dir)?;
     }
@@ -124,7 +124,7 @@ pub(super) fn repair(
     let (report, known) = match exists {
         true => (
             Some(verify::examine(
-                &SegmentFiles::new(&index_dir, options.io)?,
+                &SegmentFiles::new(&index_dir, options.access())?,
                 None,
                 threads,
                 &silent,
@@ -137,7 +137,7 @@ pub(super) fn repair(
     // Opened as the plan has, so that internal ids mean the same.
     let segment = match &report {
         Some(report) if plan.counts.in_index > 0 => Some(open(
-            SegmentFiles::new(&index_dir, options.io)?,
+            SegmentFiles::new(&index_dir, options.access())?,
             report,
             None,
         )?),
@@ -274,7 +274,8 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn read(dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
-        let files = SegmentFiles::new(dir, IoMode::Read)?;
+        let access = Access::from(IoMode::Read).past_bad_sectors();
+        let files = SegmentFiles::new(dir, access)?;
         match files.read_metadata(monitor) {
             Ok(metadata) => {
                 let table = metadata.table();

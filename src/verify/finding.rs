@@ -95,6 +95,11 @@ pub(crate) const LEVEL0_TOO_SHORT: Kind = Kind::error(
     IndexState::TornData,
     "records that header.bin counts are missing or incomplete",
 );
+pub(crate) const UNREADABLE: Kind = Kind::error(
+    "file.unreadable",
+    IndexState::TornData,
+    "the disk cannot read sectors of the file",
+);
 pub(crate) const LEVEL0_FLAGS: Kind = Kind::other(
     "level0.unknown_flags",
     Severity::Warning,

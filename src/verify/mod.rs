@@ -31,7 +31,7 @@ use crate::chroma::pickle::Metadata;
 use crate::chroma::record::RecordLayout;
 use crate::chroma::segment::{SegmentFiles, SegmentMetadata};
 use crate::error::{Error, Result};
-use crate::io::file::{FileWindow, InputFile, IoMode, WINDOW};
+use crate::io::file::{Access, FileWindow, InputFile, IoMode, WINDOW};
 use crate::progress::Monitor;
 
 named_enum! {
@@ -117,7 +117,8 @@ pub fn verify_index(
     options: &VerifyOptions,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
-    verify_segment(&SegmentFiles::new(index_dir.as_ref(), options.io)?, monitor)
+    let access = Access::from(options.io).past_bad_sectors();
+    verify_segment(&SegmentFiles::new(index_dir.as_ref(), access)?, monitor)
 }
 
 /// Checks everything that the files of a segment promise.
@@ -153,6 +154,10 @@ fn verify_with(
     files.open_all()?;
     let mut findings = Findings::new();
     let (live, deleted, is_empty) = verify_files(files, extent, &mut findings, monitor)?;
+    for (file, sectors) in files.bad_sectors() {
+        let first = || "input/output error".to_string();
+        findings.note_many(&finding::UNREADABLE, file.name(), sectors, first);
+    }
     files.check_unchanged()?;
     let (findings, found) = findings.finish();
     let state = match found {
@@ -220,7 +225,9 @@ fn verify_files(
         totals = records::check(parts, &header, &mut metadata, findings, monitor)?;
         if !metadata.has_seen_different(totals.live) {
             let silent = monitor.without_progress();
-            let labels = Labels::read(level0, &silent, |record| !record.links.is_deleted())?;
+            let labels = Labels::read(level0, &silent, |record| {
+                !record.links.is_deleted() && !record.unreadable
+            })?;
             if let Some((id, label)) = labels.first_duplicate {
                 findings.note_many(&finding::LABEL_DUPLICATE, LEVEL0, labels.duplicates, || {
                     format!("record {id}, label {label}")

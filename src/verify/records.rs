@@ -103,6 +103,10 @@ impl Found<'_> {
             let before = start;
             for record in part.level0.block(start, end - start)?.iter() {
                 let (id, record) = record?;
+                start = id + 1;
+                if record.unreadable {
+                    continue;
+                }
                 let links = record.links;
                 if links.has_unknown_flags() {
                     findings.note(&LEVEL0_FLAGS, LEVEL0, || format!("record {id}"));
@@ -118,7 +122,6 @@ impl Found<'_> {
                     metadata.see(id, record.label, findings);
                 }
                 totals.see_vector(id, &record, findings);
-                start = id + 1;
             }
             // Reported under the lock, so that it never goes back.
             let mut done = lock(progress);

@@ -7,6 +7,7 @@ mod changing_index;
 mod cli;
 #[cfg(feature = "database")]
 mod documentation;
+mod exit_status;
 mod extract_fixtures;
 mod extract_properties;
 mod faults;

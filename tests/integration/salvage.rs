@@ -273,7 +273,7 @@ fn the_command_counts_in_json_and_says_why_there_are_no_ids() {
         command.args(more).output().unwrap()
     };
     let output = run(&["--salvage", "--json"]);
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(3));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let salvaged = &answer["summary"]["salvage"];
     assert_eq!(salvaged["counted_records"], 30);

@@ -7,9 +7,11 @@ use crate::chroma::file_name;
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentFiles, SegmentMetadata};
+pub(crate) use crate::error::recoverable;
 use crate::error::{Error, Result};
-use crate::io::file::{FileWindow, IoMode};
+use crate::io::file::{exists, is_directory, Access, FileWindow, IoMode};
 use crate::memory;
+use crate::path::display_path;
 use crate::progress::Monitor;
 
 /// Keys to try before giving up. Two tries are one in 10⁷ for a million ids.
@@ -63,9 +65,14 @@ pub(crate) struct Ids {
     pub(crate) max_seq_id: Option<u64>,
 }
 
+/// How the files of an index are read.
+fn access() -> Access {
+    Access::from(IoMode::Mmap).past_bad_sectors()
+}
+
 /// What an index in this directory holds.
 pub(crate) fn open(directory: &Path, monitor: &Monitor<'_>) -> Result<Found> {
-    if !directory.is_dir() {
+    if !is_directory(directory)? {
         return Ok(Found::Nothing(Nothing::NoDirectory));
     }
     let records = match Records::open(directory) {
@@ -92,9 +99,9 @@ pub(crate) fn open(directory: &Path, monitor: &Monitor<'_>) -> Result<Found> {
 
 /// What there is where records cannot be read at all.
 fn without_records(directory: &Path, why: String, monitor: &Monitor<'_>) -> Result<Found> {
-    let files = SegmentFiles::new(directory, IoMode::Mmap)?;
+    let files = SegmentFiles::new(directory, access())?;
     let nothing = match files.metadata.get() {
-        Ok(None) => (!files.header.path().exists()).then_some(Nothing::NeverFlushed),
+        Ok(None) => (!exists(files.header.path())?).then_some(Nothing::NeverFlushed),
         Ok(Some(_)) => match files.read_metadata(monitor) {
             Ok(metadata) => (metadata.table().len() == 0).then_some(Nothing::Empty),
             Err(error) => recoverable(error).map(|_| None)?,
@@ -107,22 +114,9 @@ fn without_records(directory: &Path, why: String, monitor: &Monitor<'_>) -> Resu
     })
 }
 
-/// The words of an error that says that a file cannot be used; others end the work.
-pub(crate) fn recoverable(error: Error) -> Result<String> {
-    match error {
-        Error::CorruptIndex { .. }
-        | Error::CorruptMetadata { .. }
-        | Error::CorruptDatabase { .. }
-        | Error::Unsupported { .. }
-        | Error::UnusablePath { .. } => Ok(error.to_string()),
-        Error::Io { .. } => Ok(error.to_string()),
-        other => Err(other),
-    }
-}
-
 impl Records {
     fn open(directory: &Path) -> Result<Self> {
-        let files = || SegmentFiles::new(directory, IoMode::Mmap);
+        let files = || SegmentFiles::new(directory, access());
         let (segment, damage) = match Segment::of(files()?) {
             Ok(segment) => (segment, None),
             Err(error) => {
@@ -145,6 +139,20 @@ impl Records {
         self.segment.layout().dimension()
     }
 
+    /// What the disk could not read so far, in words.
+    pub(crate) fn bad_sectors(&self) -> Vec<(u64, String)> {
+        let files = self.segment.files().bad_sectors();
+        files
+            .map(|(file, sectors)| {
+                let message = format!(
+                    "sectors of {} that the disk cannot read: what is in them is lost",
+                    display_path(file.path())
+                );
+                (sectors, message)
+            })
+            .collect()
+    }
+
     fn level0(&self) -> Result<Level0<FileWindow<'_>>> {
         self.segment.level0()
     }
@@ -164,7 +172,7 @@ impl Records {
         let mut level0 = self.level0()?;
         let mut labels = Vec::new();
         level0.for_each(&monitor.without_progress(), |internal_id, record| {
-            if !record.links.is_deleted() {
+            if !record.links.is_deleted() && !record.unreadable {
                 memory::reserve(&mut labels, 1, "hold the labels of an index")?;
                 labels.push((record.label, narrow(internal_id)?));
             }
@@ -206,7 +214,7 @@ impl Ids {
         records
             .level0()?
             .for_each(&monitor.without_progress(), |internal_id, record| {
-                if record.links.is_deleted() {
+                if record.links.is_deleted() || record.unreadable {
                     return Ok(());
                 }
                 let entry = metadata.table().find(record.label);

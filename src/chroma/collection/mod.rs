@@ -291,7 +291,7 @@ impl<'p> Planner<'p> {
             );
         }
         if let Some(space) = &collection.space_in_metadata {
-            self.findings.add(
+            self.findings.note(
                 "space-differs",
                 1,
                 format!(
@@ -362,7 +362,7 @@ impl<'p> Planner<'p> {
     fn watermark(&mut self, segment: Option<&Segment>, scope: &str) -> Option<u64> {
         let watermark = segment?.watermark?;
         if let Some(stored) = watermark.poisoned {
-            self.findings.add(
+            self.findings.note(
                 "poisoned-watermark",
                 1,
                 format!(
@@ -375,9 +375,10 @@ impl<'p> Planner<'p> {
         Some(watermark.value)
     }
 
+    /// Damage to a file. Records that lose their vector with it are counted as `vector-missing`.
     fn damaged(&mut self, code: &'static str, message: String) {
         self.is_damaged = true;
-        self.findings.add(code, 1, message);
+        self.findings.note(code, 1, message);
     }
 
     fn found_in_log(&mut self, vectors: u64) {
@@ -385,7 +386,7 @@ impl<'p> Planner<'p> {
             let message = "records whose vector the index should hold and does not; it was found \
                            in the log";
             self.findings
-                .set("vector-from-log", vectors, message.into());
+                .set_note("vector-from-log", vectors, message.into());
         }
     }
 
@@ -398,7 +399,7 @@ impl<'p> Planner<'p> {
             return Ok(None);
         };
         if segment.type_ != LOCAL_INDEX {
-            self.findings.add(
+            self.findings.note(
                 "segment-type",
                 1,
                 format!(
@@ -437,6 +438,10 @@ impl<'p> Planner<'p> {
                 }
                 _ => self.dimension = Some(found),
             }
+            for (sectors, message) in records.bad_sectors() {
+                self.is_damaged = true;
+                self.findings.note("index-unreadable", sectors, message);
+            }
             if let Some(damage) = &records.damage {
                 let damage = damage.clone();
                 self.damaged(
@@ -453,7 +458,7 @@ impl<'p> Planner<'p> {
             Found::WithoutIds(records, why) => self.unjoined = Some((records, why)),
             Found::Base(base) => {
                 if base.ids.without_record > 0 {
-                    self.findings.add(
+                    self.findings.note(
                         "id-without-record",
                         base.ids.without_record,
                         "ids of index_metadata.pickle whose label no live record has".into(),
@@ -689,7 +694,7 @@ impl<'p> Planner<'p> {
         }
         sink.appended.sort_unstable_by_key(|row| row.created);
         if at > 0 {
-            self.findings.add(
+            self.findings.note(
                 "metadata-behind",
                 at,
                 "rows of the log that the metadata segment has not seen were applied".into(),

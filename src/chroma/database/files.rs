@@ -186,7 +186,8 @@ impl DatabaseFiles {
                 Some((_, source)) => source.check_unchanged()?,
                 None => {
                     let path = sibling(&self.path, suffix);
-                    if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+                    let found = InputFile::open_if_present(&path, IoMode::Read.into())?;
+                    if found.is_some_and(|found| found.len() > 0) {
                         return Err(Error::InputChanged {
                             path: self.path.clone(),
                             found: format!("a file {FILE_NAME}{suffix} beside it"),

@@ -209,22 +209,38 @@ fn integer(row: &Row<'_>, column: usize) -> Option<i64> {
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as Sqlite;
     match error {
-        Sqlite::SqliteFailure(failure, _) => matches!(
-            failure.code,
-            ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure | ErrorCode::TooBig
-        ),
+        Sqlite::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DatabaseCorrupt | ErrorCode::TooBig => true,
+            ErrorCode::SystemIoFailure => is_bad_sector(failure.extended_code),
+            _ => false,
+        },
         _ => false,
     }
 }
 
+/// Whether a code of the family SQLITE_IOERR says that the file cannot be read at one place. The
+/// others are refusals of the system: no memory, no descriptor, no lock.
+fn is_bad_sector(extended_code: i32) -> bool {
+    use rusqlite::ffi;
+    [
+        ffi::SQLITE_IOERR_READ,
+        ffi::SQLITE_IOERR_SHORT_READ,
+        ffi::SQLITE_IOERR_CORRUPTFS,
+        ffi::SQLITE_IOERR_DATA,
+    ]
+    .contains(&extended_code)
+}
+
 fn failed(path: &Path, error: rusqlite::Error) -> Error {
     use rusqlite::Error as Sqlite;
-    let (code, detail) = match &error {
-        Sqlite::SqliteFailure(failure, detail) => (Some(failure.code), detail.clone()),
-        Sqlite::SqlInputError { error, msg, .. } => (Some(error.code), Some(msg.clone())),
+    let (failure, detail) = match &error {
+        Sqlite::SqliteFailure(failure, detail) => (Some(failure), detail.clone()),
+        Sqlite::SqlInputError { error, msg, .. } => (Some(error), Some(msg.clone())),
         _ => (None, None),
     };
     let detail = detail.unwrap_or_else(|| error.to_string());
+    let code = failure.map(|failure| failure.code);
+    let extended_code = failure.map_or(0, |failure| failure.extended_code);
     match code {
         Some(ErrorCode::OperationInterrupted) => Error::Cancelled,
         Some(ErrorCode::DiskFull) => {
@@ -232,9 +248,24 @@ fn failed(path: &Path, error: rusqlite::Error) -> Error {
             Error::io(path, "replay its journal or log in a copy")(cause)
         }
         Some(ErrorCode::OutOfMemory) => Error::out_of_memory("read it", None).in_file(path),
+        _ if extended_code == rusqlite::ffi::SQLITE_IOERR_NOMEM => {
+            Error::out_of_memory("read it", None).in_file(path)
+        }
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             Error::io(path, "open")(std::io::Error::other(detail))
         }
+        Some(ErrorCode::SystemIoFailure) if !is_bad_sector(extended_code) => {
+            let detail = format!("{detail} (SQLite code {extended_code})");
+            Error::io(path, "read")(std::io::Error::other(detail))
+        }
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::DiskFull
+            | ErrorCode::ReadOnly
+            | ErrorCode::NoLargeFileSupport
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => Error::io(path, "read")(std::io::Error::other(detail)),
         _ => corrupt(path, "content", detail, "a readable SQLite database"),
     }
 }
