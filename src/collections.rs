@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::chroma::collection::{Origin, Plan};
+use crate::chroma::collection::{directory_of, Origin, Plan};
 use crate::chroma::database::catalog::{Catalog, Collection, LOCAL_INDEX};
 use crate::chroma::database::queue::Topics;
 use crate::chroma::database::Database;
+use crate::chroma::file_name;
 use crate::chroma::metadata::Map;
 use crate::error::{Error, Result};
 use crate::io::file::is_directory;
+use crate::io::permissions::Sharing;
 use crate::progress::Monitor;
 
 pub use crate::chroma::collection::CollectionFinding;
@@ -204,7 +206,7 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<Str
     let Some(segment) = &collection.vector_segment else {
         return Ok(None);
     };
-    let directory = crate::chroma::collection::directory_of(persist_dir, &segment.id);
+    let directory = directory_of(persist_dir, &segment.id);
     Ok(match directory {
         Some(directory) if is_directory(&directory)? => Some(segment.id.clone()),
         _ => None,
@@ -292,6 +294,26 @@ impl<'d> Persist<'d> {
                 },
             })
             .collect())
+    }
+
+    /// What the group and others may do with an output that is made of these collections.
+    pub(crate) fn sharing(&self, origins: &[Origin<'_>]) -> Sharing {
+        let of_database = file_name::PROTECTED
+            .iter()
+            .map(|name| self.dir.join(name))
+            .chain([self.dir.to_path_buf()])
+            .fold(Sharing::default(), |sharing, path| sharing.and_input(&path));
+        origins.iter().fold(of_database, |sharing, origin| {
+            let segment = origin.collection.vector_segment.as_ref();
+            let directory = segment.and_then(|segment| directory_of(self.dir, &segment.id));
+            let Some(directory) = directory else {
+                return sharing;
+            };
+            let files = file_name::ALL.iter().map(|name| directory.join(name));
+            files.fold(sharing.and_input(&directory), |sharing, file| {
+                sharing.and_input(&file)
+            })
+        })
     }
 
     fn orphan_directories(&self) -> Result<Vec<String>> {

@@ -65,7 +65,7 @@ pub enum Error {
         expected: Cow<'static, str>,
     },
     /// `chroma.sqlite3` cannot be read, or not as Chroma's database.
-    #[error("{}: {field}: found {found}, expected {expected}", path.display())]
+    #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     CorruptDatabase {
         /// The database.
         path: PathBuf,
@@ -101,6 +101,28 @@ pub enum Error {
         /// What the file holds.
         found: String,
         /// What is supported.
+        expected: Cow<'static, str>,
+    },
+    /// A segment without ids: Chroma could not use the records that a repair would write.
+    #[error("{}: ids: found {found}, expected {expected}", display_path(path))]
+    NoIds {
+        /// The pickle.
+        path: PathBuf,
+        /// Why there are none.
+        found: String,
+        /// What would have ids.
+        expected: Cow<'static, str>,
+    },
+    /// A segment or a collection without a record that a repair could write.
+    #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
+    NothingToRepair {
+        /// The segment or the persist directory.
+        path: PathBuf,
+        /// The records or the collection.
+        field: Cow<'static, str>,
+        /// What there is.
+        found: String,
+        /// What is needed.
         expected: Cow<'static, str>,
     },
     /// A file changed while it was being read, so nothing was written.
@@ -205,6 +227,8 @@ impl Error {
             Error::Unsupported { .. } => 203,
             Error::InputChanged { .. } => 204,
             Error::CorruptDatabase { .. } => 205,
+            Error::NoIds { .. } => 206,
+            Error::NothingToRepair { .. } => 207,
             Error::Io { .. } => 300,
             Error::UnusablePath { .. } => 301,
             Error::OutOfMemory { .. } => 302,

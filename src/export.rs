@@ -28,8 +28,10 @@ use crate::columnar::{check_batch_size, ColumnarFormat, Compression};
 use crate::error::{Error, Result};
 use crate::extract::VectorForm;
 use crate::io::atomic::{refuse_inside, AtomicFile};
+use crate::io::permissions::Sharing;
 use crate::io::protected::Protected;
 use crate::io::temporary::TemporaryDirectory;
+use crate::path::display_path;
 use crate::progress::Monitor;
 
 /// Name of the manifest in an output directory.
@@ -116,7 +118,8 @@ named_enum! {
 pub struct ExportSummary {
     /// Version of this library.
     pub hnsw_toolbox: &'static str,
-    /// The persist directory.
+    /// The persist directory. In JSON, bytes that are not UTF-8 are escaped.
+    #[serde(serialize_with = "escaped_path")]
     pub persist_dir: PathBuf,
     /// The version of each part of the schema of `chroma.sqlite3`.
     pub chroma_schema: BTreeMap<String, i64>,
@@ -132,6 +135,14 @@ pub struct ExportSummary {
     /// What is wrong with the database as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<CollectionFinding>,
+}
+
+/// A path as JSON can carry it: the manifest is written after the work, and must not fail then.
+fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(path) => serializer.serialize_str(path),
+        None => serializer.collect_str(&display_path(path)),
+    }
 }
 
 impl ExportSummary {
@@ -280,6 +291,8 @@ struct Exporter<'e> {
     chosen: Vec<Origin<'e>>,
     options: &'e ExportOptions,
     monitor: &'e Monitor<'e>,
+    /// What the permissions of all inputs leave to the files.
+    sharing: Sharing,
     /// Rows of the files that are written, and of all, by what the tables say.
     done: u64,
     total: u64,
@@ -300,6 +313,7 @@ impl<'e> Exporter<'e> {
         }
         Ok(Self {
             persist,
+            sharing: persist.sharing(&chosen),
             chosen,
             options,
             monitor,
@@ -352,7 +366,7 @@ impl<'e> Exporter<'e> {
             _ => Path::new("."),
         };
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
-        let directory = TemporaryDirectory::create_public(parent)?;
+        let directory = TemporaryDirectory::create(parent, self.sharing)?;
         let chosen = self.chosen.clone();
         let collections: Vec<_> = chosen.iter().map(|origin| origin.collection).collect();
         let mut files = Vec::new();
@@ -381,7 +395,9 @@ impl<'e> Exporter<'e> {
 
     /// What no output may replace.
     fn protected(&self) -> Protected {
-        Protected::names(file_name::PROTECTED).and_input(self.persist.database.path())
+        Protected::names(file_name::PROTECTED)
+            .and_input(self.persist.database.path())
+            .with_sharing(self.sharing)
     }
 
     fn summary(&self, files: Vec<ExportedFile>) -> ExportSummary {

@@ -1,20 +1,39 @@
-//! Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes from Parquet or
-//! Arrow files.
+//! Rescues the collections of Chroma, and builds and searches HNSW graphs.
 //!
-//! Chroma keeps the embeddings of a collection in a *vector segment directory* of hnswlib files.
-//! This crate reads such a directory without Chroma, in memory that does not grow with it:
+//! Chroma keeps a collection in two places: ids, documents, metadata and a queue of writes in
+//! `chroma.sqlite3`, and vectors in a *segment*, a directory of hnswlib files. This crate reads both
+//! without Chroma, in memory that does not grow with the vectors, and never writes to them.
 //!
-//! - [`extract_index`] streams its records to a callback, each borrowed from the mapped file;
-//! - [`extract_index_to_columnar`] writes them to a Parquet or Arrow IPC file;
-//! - [`inspect_index`] reports what the directory contains;
-//! - [`verify_index`] checks it for damage;
-//! - [`repair_index`] writes a healthy directory, which Chroma loads in its place.
+//! | source | result | function |
+//! |---|---|---|
+//! | persist directory | the state of each collection | `list_collections` |
+//! | persist directory | a file for each collection: ids, vectors, documents, metadata | `export_collections`, `export_collection` |
+//! | persist directory or segment | a healthy segment, which Chroma loads | [`repair_index`] |
+//! | segment | its records, borrowed one by one | [`extract_index`] |
+//! | segment | a Parquet or Arrow IPC file | [`extract_index_to_columnar`] |
+//! | segment | what it contains, or whether it is damaged | [`inspect_index`], [`verify_index`] |
+//! | Parquet or Arrow IPC file | a graph file, `.hnsw` | [`build_index_from_columnar`] |
+//! | vectors in memory | a graph file | [`build_index_from_vectors`] |
+//! | graph file | nearest neighbours | [`HnswIndex`], [`search_index`], [`search_index_to_columnar`] |
+//! | graph file | the share of true neighbours that searches find | [`measure_recall`] |
+//! | graph file | what it contains, or whether it is damaged | [`inspect_hnsw`], [`verify_hnsw`] |
 //!
-//! And [`build_index_from_columnar`] builds a new index, one `.hnsw` file, from such a file, which
-//! [`HnswIndex`] searches where it lies.
+//! Each function takes an options struct with `with_` setters, and a [`Monitor`], which reports
+//! progress and stops the work. `is_complete` of a summary says whether anything is missing.
 //!
-//! What each of them does beyond its defaults is an options struct with `with_` setters; how far it
-//! has come, and when it stops, is a [`Monitor`].
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `database` | yes | collections and exports; compiles SQLite |
+//! | `cli` | yes | the command `hnsw-toolbox` |
+//! | `hnsw_rs` | yes | [`Engine::HnswRs`], with the crate of that name |
+//!
+//! # Errors
+//!
+//! An [`Error`] names the file and the field, what was found and what was expected, and has a
+//! stable [code](Error::code): 100 for a wrong request, 200 for damaged input, 300 for a refusal of
+//! the operating system. A refusal, such as too many open files, is never taken for damage.
 //!
 //! # Examples
 //!
@@ -140,6 +159,8 @@ mod readme {}
 #[macro_use]
 mod macros;
 
+#[cfg(all(test, feature = "database"))]
+mod bad_sector_tests;
 mod bits;
 mod build;
 mod chroma;

@@ -1,5 +1,6 @@
 //! Paths for people.
 
+use std::ffi::OsStr;
 use std::fmt::{self, Write};
 use std::path::Path;
 
@@ -37,6 +38,115 @@ impl fmt::Display for DisplayPath<'_> {
     }
 }
 
+/// The shell that printed commands are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    /// Any shell of POSIX.
+    Posix,
+    /// `cmd.exe`, at its prompt. A batch file would need `%%` for `%`.
+    Cmd,
+}
+
+impl Shell {
+    /// The shell of this system.
+    #[must_use]
+    pub fn of_system() -> Self {
+        match cfg!(windows) {
+            true => Self::Cmd,
+            false => Self::Posix,
+        }
+    }
+
+    /// The command that renames a file or a directory.
+    pub(crate) fn rename(self) -> &'static str {
+        match self {
+            Self::Posix => "mv",
+            Self::Cmd => "move",
+        }
+    }
+
+    /// A path as one argument of a command, whatever is in it.
+    #[must_use]
+    pub fn quote_path(self, path: &Path) -> String {
+        let path = path.as_os_str();
+        match self {
+            // So that it is no option.
+            Self::Posix if path.as_encoded_bytes().starts_with(b"-") => {
+                let mut relative = OsStr::new("./").to_owned();
+                relative.push(path);
+                self.quote(&relative)
+            }
+            _ => self.quote(path),
+        }
+    }
+
+    /// Text as one argument of a command, whatever is in it. Characters that act on a terminal are
+    /// not printed.
+    #[must_use]
+    pub fn quote(self, text: impl AsRef<OsStr>) -> String {
+        let text = text.as_ref();
+        match self {
+            Self::Posix => quote_for_posix(text.as_encoded_bytes()),
+            Self::Cmd => quote_for_cmd(&display_path(Path::new(text)).to_string()),
+        }
+    }
+}
+
+fn quote_for_posix(bytes: &[u8]) -> String {
+    let hidden = |character: char| character.is_control() || changes_direction(character);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+        if !text.is_empty() && text.chars().all(is_plain) {
+            return text.to_string();
+        }
+        if text.contains('\'') && !text.contains(|c| hidden(c) || "\"$`\\!".contains(c)) {
+            return format!("\"{text}\"");
+        }
+        if !text.contains(hidden) {
+            return format!("'{}'", text.replace('\'', r"'\''"));
+        }
+    }
+    // A format for printf, as not every shell has $'…'. The shell drops a newline at the end; with
+    // a slash behind it, a path leads to the same directory.
+    let mut format = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '%' => format.push_str("%%"),
+                '\\' => format.push_str(r"\\"),
+                '\'' => format.push_str(r"\047"),
+                character if hidden(character) => {
+                    let mut buffer = [0; 4];
+                    octal(character.encode_utf8(&mut buffer).as_bytes(), &mut format);
+                }
+                character => format.push(character),
+            }
+        }
+        octal(chunk.invalid(), &mut format);
+    }
+    if bytes.ends_with(b"\n") {
+        format.push('/');
+    }
+    format!("\"$(printf '{format}')\"")
+}
+
+/// Bytes as printf takes them.
+fn octal(bytes: &[u8], out: &mut String) {
+    for byte in bytes {
+        out.push_str(&format!("\\{byte:03o}"));
+    }
+}
+
+fn quote_for_cmd(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || r"\/._-+:".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_string();
+    }
+    // A caret between quotes stops the expansion of variables, and programs take two quotes for one.
+    let text = text.replace('"', "\"\"").replace('%', "\"^%\"");
+    format!("\"{text}\"")
+}
+
 /// Whether the character makes what follows look like something else: line separators, and the
 /// marks, embeddings, overrides and isolates of the Unicode bidirectional algorithm.
 fn changes_direction(character: char) -> bool {
@@ -67,6 +177,54 @@ mod tests {
         ] {
             assert_eq!(display_path(Path::new(path)).to_string(), shown);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_takes_a_quoted_path_as_it_is() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        for name in [
+            &b"plain-1.2_3"[..],
+            b"two words",
+            b"it's",
+            b"$(touch x) `touch x` \"$HOME\" \\",
+            b"-rf",
+            b"~",
+            b"100%d \x1b[31m\n",
+            b"a\nb'c\\d",
+            "näive \u{202e}数据".as_bytes(),
+            b"latin-1 \xe9\xff",
+            b"\x01",
+            b"*?[a]{b,c};&|<>()#!",
+        ] {
+            let path = Path::new(OsStr::from_bytes(name));
+            std::fs::create_dir(directory.path().join(path)).unwrap();
+            let quoted = Shell::Posix.quote_path(path);
+            assert!(!quoted.contains(char::is_control), "{quoted:?}");
+            let removed = std::process::Command::new("sh")
+                .args(["-c", &format!("rmdir {quoted}")])
+                .current_dir(directory.path())
+                .status()
+                .unwrap();
+            assert!(removed.success(), "{quoted}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn cmd_has_its_own_quotes() {
+        for (path, quoted) in [
+            (r"C:\chroma\new", r"C:\chroma\new"),
+            (r"C:\my chroma", r#""C:\my chroma""#),
+            (r"C:\it's & that", r#""C:\it's & that""#),
+            (r"C:\100%TEMP%", r#""C:\100"^%"TEMP"^%"""#),
+            ("", r#""""#),
+        ] {
+            assert_eq!(Shell::Cmd.quote_path(Path::new(path)), quoted);
+        }
+        assert_eq!(Shell::Cmd.quote("a \"b\""), r#""a ""b""""#);
     }
 
     #[cfg(unix)]

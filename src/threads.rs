@@ -55,8 +55,7 @@ pub(crate) fn share<I: Send>(
             }
         }
         worker();
-        // A scope waits for the closures only. Joined, the threads have left this library, which
-        // the caller may unload next.
+        // A scope waits for the closures only. Joined, the threads are gone when the call returns.
         let mut panicked = false;
         for handle in handles {
             panicked |= handle.join().is_err();

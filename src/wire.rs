@@ -27,6 +27,7 @@ use crate::repair::{repair_index, RepairOptions, RepairSummary};
 use crate::search::queries::{search_index_to_columnar, SearchOptions, SearchSummary};
 use crate::verify::VerifyReport;
 
+pub use crate::path::Shell;
 pub use crate::stream::{Batch, BatchStream, StreamSource};
 
 /// Fails when 16 MiB more could not be allocated. `action` says in the error what they are for.

@@ -1,4 +1,5 @@
-//! What Chroma persists for a vector segment. Nothing here knows of Arrow.
+//! Readers of what Chroma persists: vector segments, `chroma.sqlite3`, and collections, which are
+//! put together from both. Segments are also written. Nothing here knows of Arrow.
 //!
 //! Each file has a parser that takes a [`Source`](crate::io::source::Source) of bytes and returns a
 //! [`DecodeError`](decode_error::DecodeError); only [`segment`] knows of files and paths.

@@ -167,11 +167,22 @@ impl SegmentFiles {
 
     /// What an output must not replace: these files, and Chroma's files in any directory.
     pub(crate) fn protected(&self) -> Protected {
-        self.all()
+        let protected = self
+            .all()
             .into_iter()
             .fold(Protected::names(file_name::PROTECTED), |files, file| {
                 files.and_input(&file.path)
             })
+            .and_sharing_of(&self.dir);
+        // Who may not enter the persist directory may not read its segments either.
+        match self
+            .dir
+            .parent()
+            .filter(|dir| dir.join(file_name::DATABASE).exists())
+        {
+            Some(persist_dir) => protected.and_sharing_of(persist_dir),
+            None => protected,
+        }
     }
 
     /// Reads the first `count` records.

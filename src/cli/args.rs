@@ -286,7 +286,7 @@ pub(super) struct CollectionsArguments {
     pub(super) persist_dir: PathBuf,
 
     #[command(flatten)]
-    pub(super) answer: AnswerArguments,
+    pub(super) work: WorkArguments,
 }
 
 #[cfg(feature = "database")]

@@ -6,26 +6,27 @@ use std::process::ExitCode;
 use clap::builder::styling::Style;
 use hnsw_toolbox::{
     list_collections, CancelToken, CollectionFilter, CollectionFinding, CollectionList,
-    CollectionReport, CollectionState, Monitor,
+    CollectionReport, CollectionState,
 };
 
 use super::args::CollectionsArguments;
 use super::color::{BAD, GOOD, WARNING};
 use super::table::{self, left, right, Cell};
-use super::{answer, check_answerable, Failure};
+use super::{answer, check_answerable, one_line, work, Failure};
 
 pub(super) fn run(
     arguments: &CollectionsArguments,
     cancel: &CancelToken,
 ) -> Result<ExitCode, Failure> {
     check_answerable(
-        &arguments.answer,
+        &arguments.work.answer,
         &[("PERSIST_DIR", &arguments.persist_dir)],
     )?;
-    let monitor = Monitor::default().with_cancel(cancel);
     let filter = CollectionFilter::default();
-    let list = list_collections(&arguments.persist_dir, &filter, &monitor)?;
-    answer(&arguments.answer, &list, print)
+    let list = work("listing", &arguments.work, cancel, |monitor| {
+        list_collections(&arguments.persist_dir, &filter, monitor)
+    })?;
+    answer(&arguments.work.answer, &list, print)
 }
 
 fn print(list: &CollectionList) -> io::Result<()> {
@@ -36,6 +37,7 @@ fn print(list: &CollectionList) -> io::Result<()> {
         print_table(&mut out, &list.collections)?;
     }
     for directory in &list.orphan_directories {
+        let directory = one_line(directory);
         writeln!(out, "{directory}: a directory that belongs to no segment")?;
     }
     print_findings(&mut out, "", &list.findings)
@@ -103,7 +105,9 @@ fn row(collection: &CollectionReport, databases: bool) -> Vec<Cell> {
             None => right("none yet"),
         },
         left(collection.metric),
-        left(collection.segment_dir.as_deref().unwrap_or("none")),
+        left(one_line(
+            collection.segment_dir.as_deref().unwrap_or("none"),
+        )),
     ]);
     cells
 }
@@ -114,7 +118,8 @@ pub(super) fn print_findings(
     findings: &[CollectionFinding],
 ) -> io::Result<()> {
     for finding in findings {
-        write!(out, "{indent}{}: {}", finding.code, finding.message)?;
+        let message = one_line(&finding.message);
+        write!(out, "{indent}{}: {message}", finding.code)?;
         if finding.count > 1 {
             write!(out, " ({})", finding.count)?;
         }

@@ -11,7 +11,7 @@ use hnsw_toolbox::{
 
 use super::args::{is_stdout, ExportArguments};
 use super::collections::print_findings;
-use super::{answer, check_answerable, done, stdout, work, Failure};
+use super::{answer, check_answerable, done, one_line, stdout, work, Failure};
 
 pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let (persist_dir, output) = (arguments.persist_dir, arguments.output);
@@ -72,8 +72,11 @@ fn print(response: &ExportResponse) -> io::Result<()> {
 fn print_file(out: &mut impl Write, name: &str, file: &ExportedFile) -> io::Result<()> {
     write!(
         out,
-        "{name}: {} rows of {:?}, metric {}",
-        file.rows, file.collection, file.metric
+        "{}: {} rows of {:?}, metric {}",
+        one_line(name),
+        file.rows,
+        file.collection,
+        file.metric
     )?;
     if let Some(dimension) = file.dimension {
         write!(out, ", dimension {dimension}")?;

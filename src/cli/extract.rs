@@ -89,8 +89,8 @@ fn print(
         writeln!(
             out,
             "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
-             that is not finite",
-            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite,
+             that is not finite, {} that the disk cannot read",
+            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite, salvage.unreadable,
         )?;
         match salvage.counted_records {
             Some(counted) => writeln!(

@@ -22,7 +22,9 @@ pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
         let [arm, name] = ["__subcmd__", "__"].map(|hyphen| NAME.replace('-', hyphen));
         script = script.replace(&arm, &name);
     }
-    io::stdout().write_all(script.as_bytes())?;
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(script.as_bytes())?;
+    stdout.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

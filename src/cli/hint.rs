@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use hnsw_toolbox::{display_path, is_hnsw, Error};
+use hnsw_toolbox::wire::Shell;
+use hnsw_toolbox::{is_hnsw, Error};
 
 use super::args::Command;
 
 const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
-const METADATA: &str = "index_metadata.pickle";
 
 /// What a command was given, and what it wants.
 pub(super) struct Input {
@@ -102,10 +102,7 @@ impl Input {
 
     /// After a repair that found no ids.
     fn without_ids(&self, error: &Error) -> Option<String> {
-        let Error::InvalidInput { path, field, .. } = error else {
-            return None;
-        };
-        if field != "ids" || !path.ends_with(METADATA) {
+        if !matches!(error, Error::NoIds { .. }) {
             return None;
         }
         match parent(&self.path).filter(|dir| is_persist_dir(dir)) {
@@ -145,12 +142,7 @@ fn parent(path: &Path) -> Option<&Path> {
     })
 }
 
-/// A path as a shell takes it.
+/// A path as the shell takes it.
 fn quoted(path: &Path) -> String {
-    let shown = display_path(path).to_string();
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
-    if !shown.is_empty() && shown.chars().all(is_plain) {
-        return shown;
-    }
-    format!("'{}'", shown.replace('\'', r"'\''"))
+    Shell::of_system().quote_path(path)
 }

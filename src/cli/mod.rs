@@ -50,14 +50,18 @@ const WRONG_USAGE: u8 = 2;
 const NOT_VERIFIED: u8 = 2;
 const INCOMPLETE: u8 = 3;
 
+const CLOSED: &str = "standard output: found it closed, expected a file, a pipe or a terminal";
+
 /// How long a command that is interrupted may wait for whoever reads its standard output.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Runs the command that the process was given.
 pub(crate) fn run() -> ExitCode {
     color::choose(std::env::args_os().skip(1));
-    // Prints wrong usage itself, and exits with 2.
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     let failed = match arguments.command {
         Command::Verify(_) => NOT_VERIFIED,
         _ => FAILED,
@@ -65,6 +69,11 @@ pub(crate) fn run() -> ExitCode {
     // Before the threads that watch for signals: none can be started without memory.
     if let Err(error) = wire::check_headroom("start") {
         report(&error.to_string());
+        return ExitCode::from(failed);
+    }
+    let prints = !matches!(arguments.command, Command::Man { .. });
+    if prints && !stdout::is_open() {
+        report(CLOSED);
         return ExitCode::from(failed);
     }
     let cancel = CancelToken::new();
@@ -146,6 +155,25 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// Prints help, the version, or what is wrong with the arguments.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::from(WRONG_USAGE);
+    }
+    if !stdout::is_open() {
+        report(CLOSED);
+        return ExitCode::from(FAILED);
+    }
+    match error.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            report(&format!("standard output: {error}"));
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 /// The exit status after a signal.
 fn after_signal(signal: &LastSignal) -> u8 {
     128 + signal.number()
@@ -198,8 +226,14 @@ impl From<io::Error> for Failure {
 }
 
 fn report(words: &str) {
+    let words = one_line(words);
     // With standard error gone too, the exit status is all that is left to say.
     let _ = writeln!(anstream::stderr(), "{BAD}{NAME}:{BAD:#} {words}");
+}
+
+/// Text that may hold words of a file, without characters that act on a terminal.
+fn one_line(text: &str) -> impl std::fmt::Display + '_ {
+    display_path(Path::new(text))
 }
 
 /// Does the work of a command under a progress bar.

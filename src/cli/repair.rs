@@ -7,7 +7,7 @@ use hnsw_toolbox::wire::{self, RepairResponse};
 use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, Salvage};
 
 use super::args::RepairArguments;
-use super::{answer, check_answerable, work, Failure};
+use super::{answer, check_answerable, one_line, work, Failure};
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let salvage = Salvage::default()
@@ -89,8 +89,8 @@ fn print(response: &RepairResponse) -> io::Result<()> {
         writeln!(
             out,
             "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
-             that is not finite",
-            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite,
+             that is not finite, {} that the disk cannot read",
+            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite, salvage.unreadable,
         )?;
     }
     #[cfg(feature = "database")]
@@ -101,7 +101,7 @@ fn print(response: &RepairResponse) -> io::Result<()> {
             collection.from_index, collection.from_log, collection.without_vector,
         )?;
         for finding in &collection.findings {
-            writeln!(out, "{}: {}", finding.code, finding.message)?;
+            writeln!(out, "{}: {}", finding.code, one_line(&finding.message))?;
         }
     }
     writeln!(out, "next:")?;

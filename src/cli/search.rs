@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hnsw_toolbox::wire::{self, SearchResponse};
-use hnsw_toolbox::{search_index, CancelToken, Neighbour, SearchOptions, SearchSummary};
+use hnsw_toolbox::{
+    display_path, search_index, CancelToken, Neighbour, SearchOptions, SearchSummary,
+};
 use serde::Serialize;
 
 use super::args::SearchArguments;
@@ -45,7 +47,7 @@ fn print(response: &SearchResponse) -> io::Result<()> {
     writeln!(
         io::stdout(),
         "{}: {} neighbours of {} queries, among {} vectors of dimension {}, metric {}",
-        response.output_path.display(),
+        display_path(&response.output_path),
         summary.found,
         summary.queries,
         summary.vectors,

@@ -1,4 +1,4 @@
-//! `-o -`: records on standard output, as an Arrow IPC stream.
+//! Standard output: whether it is open, and records on it as an Arrow IPC stream (`-o -`).
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -26,6 +26,47 @@ pub(super) fn check(format: Option<ColumnarFormat>, work: &WorkArguments) -> Res
         _ => return Ok(()),
     };
     Err(Failure::Usage(wrong))
+}
+
+/// Whether standard output can be written to.
+///
+/// The runtime opens `/dev/null` in the place of a closed descriptor before `main`, and takes a
+/// write to one that is open for reading only as done. So the descriptor is looked at before.
+#[cfg(unix)]
+pub(super) fn is_open() -> bool {
+    at_start::IS_OPEN.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Elsewhere a service without standard output is ordinary, and runs commands for their status.
+#[cfg(not(unix))]
+pub(super) fn is_open() -> bool {
+    true
+}
+
+#[cfg(unix)]
+mod at_start {
+    #![expect(
+        unsafe_code,
+        reason = "nothing safe runs before the runtime, or reads a descriptor's flags"
+    )]
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(super) static IS_OPEN: AtomicBool = AtomicBool::new(true);
+
+    extern "C" fn look() {
+        // SAFETY: F_GETFL reads the flags of a descriptor, and fails when it is closed.
+        let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFL) };
+        let is_open = flags != -1 && flags & libc::O_ACCMODE != libc::O_RDONLY;
+        IS_OPEN.store(is_open, Ordering::Relaxed);
+    }
+
+    // SAFETY: the system calls what is in this section before `main`. `look` takes no argument,
+    // needs nothing of the runtime, and cannot unwind.
+    #[used]
+    #[cfg_attr(target_vendor = "apple", link_section = "__DATA,__mod_init_func")]
+    #[cfg_attr(not(target_vendor = "apple"), link_section = ".init_array")]
+    static LOOK: extern "C" fn() = look;
 }
 
 pub(super) fn writer() -> impl Write {

@@ -1,4 +1,5 @@
-//! The columnar file formats that are written by extraction and read by building.
+//! Parquet and Arrow IPC: writers for extraction, export and search, readers for building and for
+//! the queries of a search.
 
 pub(crate) mod arrow_ipc;
 pub(crate) mod batches;

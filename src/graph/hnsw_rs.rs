@@ -69,8 +69,7 @@ impl WithSpace for HnswRs<'_> {
                 ))
             })
         });
-        // The pool, dropped, does not wait. Joined, its threads have left this library, which the
-        // caller may unload next.
+        // The pool, dropped, does not wait. Joined, its threads are gone when the call returns.
         for handle in handles {
             // A panic in one came out of `install`.
             let _ = handle.join();

@@ -124,7 +124,8 @@ impl GraphOptions {
         thread_count(self.threads)?;
         #[cfg(not(feature = "hnsw_rs"))]
         if self.engine == Engine::HnswRs {
-            let expected = "native: this library was built without the feature hnsw_rs";
+            let expected =
+                "partition or native: this library was built without the feature hnsw_rs";
             return Err(Error::argument("engine", self.engine, expected));
         }
         Ok(())

@@ -143,8 +143,7 @@ pub(crate) fn run<S: Send>(
         if let Some(state) = own {
             work(state);
         }
-        // A scope waits for the closures only. Joined, the threads have left this library, which
-        // the caller may unload next.
+        // A scope waits for the closures only. Joined, the threads are gone when the call returns.
         for handle in handles {
             // Panics were caught on the thread.
             let _ = handle.join();

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::io::behind::WriteBehind;
 use crate::io::file::write_all_at;
 use crate::io::mmap::check_headroom;
+use crate::io::permissions::Sharing;
 use crate::io::protected::Protected;
 use crate::io::temporary::{self, TemporaryDirectory};
 
@@ -58,7 +59,7 @@ impl AtomicFile {
         let parent = parent(&target);
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
         remove_abandoned(parent);
-        let (file, temporary) = create_temporary(parent)?;
+        let (file, temporary) = create_temporary(parent, protected.sharing())?;
         let output = Self {
             writer: Some(Writer::here(Growing {
                 file,
@@ -70,7 +71,8 @@ impl AtomicFile {
             protected,
         };
         if let Ok(existing) = std::fs::metadata(&output.target) {
-            std::fs::set_permissions(&output.temporary, existing.permissions())
+            let permissions = output.protected.sharing().of_replaced(&existing);
+            std::fs::set_permissions(&output.temporary, permissions)
                 .map_err(Error::io(&output.target, "keep the permissions"))?;
         }
         Ok(output)
@@ -222,19 +224,21 @@ impl std::fmt::Debug for Observer {
 pub(crate) struct AtomicDirectory {
     directory: TemporaryDirectory,
     target: PathBuf,
+    sharing: Sharing,
 }
 
 impl AtomicDirectory {
-    /// Starts a directory that will be `target`, where nothing may be. Missing parent directories
-    /// are created.
-    pub(crate) fn create(target: &Path) -> Result<Self> {
+    /// Starts a directory that will be `target`, where nothing may be, and its files are shared as
+    /// `sharing` says. Missing parent directories are created.
+    pub(crate) fn create(target: &Path, sharing: Sharing) -> Result<Self> {
         require_vacant(target)?;
         check_headroom("write it").map_err(|error| error.in_file(target))?;
         let parent = parent(target);
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
         Ok(Self {
-            directory: TemporaryDirectory::create_public(parent)?,
+            directory: TemporaryDirectory::create(parent, sharing)?,
             target: target.to_path_buf(),
+            sharing,
         })
     }
 
@@ -246,10 +250,11 @@ impl AtomicDirectory {
     /// Starts a file of the directory.
     pub(crate) fn create_file(&self, name: &str) -> Result<DirectoryFile> {
         let target = self.target.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = self
+            .sharing
+            .of_new_file(&mut options)
             .open(self.temporary().join(name))
             .map_err(Error::io(&target, "create"))?;
         Ok(DirectoryFile {
@@ -265,7 +270,9 @@ impl AtomicDirectory {
     /// Should an empty directory appear at the target in the meantime, it is replaced; anything
     /// else makes this fail.
     pub(crate) fn commit(self) -> Result<()> {
-        let Self { directory, target } = self;
+        let Self {
+            directory, target, ..
+        } = self;
         sync_directory(directory.path());
         require_vacant(&target)?;
         directory.rename_to(&target)?;
@@ -467,15 +474,12 @@ fn resolve(target: &Path) -> Result<PathBuf> {
     }
 }
 
-fn create_temporary(parent: &Path) -> Result<(File, PathBuf)> {
+fn create_temporary(parent: &Path, sharing: Sharing) -> Result<(File, PathBuf)> {
     loop {
         let path = temporary::unused_path(parent);
-        match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-        {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        match sharing.of_new_file(&mut options).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(Error::io(
@@ -542,7 +546,8 @@ mod tests {
                 let target = directory.path().join(worker.to_string());
                 scope.spawn(move || {
                     for _ in 0..300 {
-                        let (file, temporary) = create_temporary(parent(&target)).unwrap();
+                        let (file, temporary) =
+                            create_temporary(parent(&target), Sharing::default()).unwrap();
                         remove_abandoned(parent(&target));
                         assert!(temporary.exists());
                         std::fs::remove_file(temporary).unwrap();
@@ -627,7 +632,7 @@ mod tests {
     fn a_directory_appears_only_when_committed() {
         let parent = tempfile::tempdir().unwrap();
         let target = parent.path().join("deep/er/out");
-        let directory = AtomicDirectory::create(&target).unwrap();
+        let directory = AtomicDirectory::create(&target, Sharing::default()).unwrap();
         let mut file = directory.create_file("a").unwrap();
         file.write_all(b"one").unwrap();
         file.write_all(b"two").unwrap();
@@ -644,7 +649,8 @@ mod tests {
     #[test]
     fn a_dropped_directory_leaves_nothing() {
         let parent = tempfile::tempdir().unwrap();
-        let directory = AtomicDirectory::create(&parent.path().join("out")).unwrap();
+        let directory =
+            AtomicDirectory::create(&parent.path().join("out"), Sharing::default()).unwrap();
         let mut file = directory.create_file("a").unwrap();
         // Enough for the thread that syncs.
         file.write_all(&vec![1; 33 << 20]).unwrap();
@@ -662,10 +668,12 @@ mod tests {
             |path| std::fs::write(path, b"old").unwrap(),
         ];
         for put in put {
-            let early = AtomicDirectory::create(&target).unwrap();
+            let early = AtomicDirectory::create(&target, Sharing::default()).unwrap();
             put(&target);
             for error in [
-                AtomicDirectory::create(&target).map(drop).unwrap_err(),
+                AtomicDirectory::create(&target, Sharing::default())
+                    .map(drop)
+                    .unwrap_err(),
                 early.commit().unwrap_err(),
             ] {
                 assert!(matches!(error, Error::UnusablePath { .. }), "{error:?}");
@@ -674,7 +682,7 @@ mod tests {
             let _ = std::fs::remove_dir(&target);
             let _ = std::fs::remove_file(&target);
         }
-        assert!(AtomicDirectory::create(Path::new("/")).is_err());
-        assert!(AtomicDirectory::create(&parent.path().join("x/..")).is_err());
+        assert!(AtomicDirectory::create(Path::new("/"), Sharing::default()).is_err());
+        assert!(AtomicDirectory::create(&parent.path().join("x/.."), Sharing::default()).is_err());
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod bad_sectors;
 mod behind;
 pub(crate) mod file;
 pub(crate) mod mmap;
+pub(crate) mod permissions;
 pub(crate) mod protected;
 pub(crate) mod source;
 #[cfg(feature = "database")]

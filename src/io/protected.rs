@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::io::permissions::Sharing;
 use crate::path::display_path;
 
 /// What [`AtomicFile`](super::atomic::AtomicFile) leaves alone.
@@ -16,6 +17,7 @@ use crate::path::display_path;
 pub(crate) struct Protected {
     names: &'static [&'static str],
     inputs: Vec<(PathBuf, Identity)>,
+    sharing: Sharing,
 }
 
 impl Protected {
@@ -23,7 +25,7 @@ impl Protected {
     pub(crate) fn names(names: &'static [&'static str]) -> Self {
         Self {
             names,
-            inputs: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -33,7 +35,24 @@ impl Protected {
         if let Ok(identity) = Identity::of(path) {
             self.inputs.push((path.to_path_buf(), identity));
         }
+        self.and_sharing_of(path)
+    }
+
+    /// Gives the output no more permissions than a file or directory that it is made of has.
+    pub(crate) fn and_sharing_of(mut self, path: &Path) -> Self {
+        self.sharing = self.sharing.and_input(path);
         self
+    }
+
+    /// The same for inputs whose permissions were looked up.
+    #[cfg(feature = "database")]
+    pub(crate) fn with_sharing(self, sharing: Sharing) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// What the group and others may do with the output.
+    pub(crate) fn sharing(&self) -> Sharing {
+        self.sharing
     }
 
     /// Fails when a file at `target` would replace one that is protected.

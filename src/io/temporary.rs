@@ -4,12 +4,13 @@
 //! Both are named `.hnsw-toolbox-<pid>-<n>.tmp`, and locked while they are in use, where the system
 //! can lock them, so that a later run removes those that a killed process left behind.
 
-use std::fs::{DirEntry, File, FileType};
+use std::fs::{DirBuilder, DirEntry, File, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
+use crate::io::permissions::Sharing;
 
 const PREFIX: &str = ".hnsw-toolbox-";
 const SUFFIX: &str = ".tmp";
@@ -48,19 +49,18 @@ impl TemporaryDirectory {
     /// Creates a directory in `parent`, which nobody else may read.
     #[cfg(any(test, feature = "database"))]
     pub(crate) fn create_private(parent: &Path) -> Result<Self> {
-        Self::create(parent, true)
+        Self::create(parent, Sharing::PRIVATE)
     }
 
-    /// Creates a directory in `parent` with the usual permissions.
-    pub(crate) fn create_public(parent: &Path) -> Result<Self> {
-        Self::create(parent, false)
-    }
-
-    fn create(parent: &Path, private: bool) -> Result<Self> {
+    /// Creates a directory in `parent`.
+    pub(crate) fn create(parent: &Path, sharing: Sharing) -> Result<Self> {
         remove_abandoned(parent);
         loop {
             let path = unused_path(parent);
-            match builder(private).create(&path) {
+            match sharing
+                .of_new_directory(&mut DirBuilder::new())
+                .create(&path)
+            {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => {
@@ -123,24 +123,6 @@ fn remove_abandoned(parent: &Path) {
     }
 }
 
-/// Creates directories, private ones for this user only.
-#[cfg(unix)]
-fn builder(private: bool) -> std::fs::DirBuilder {
-    use std::os::unix::fs::DirBuilderExt;
-
-    let mut builder = std::fs::DirBuilder::new();
-    if private {
-        builder.mode(0o700);
-    }
-    builder
-}
-
-/// The same; a temporary directory of Windows is its user's anyway.
-#[cfg(not(unix))]
-fn builder(_private: bool) -> std::fs::DirBuilder {
-    std::fs::DirBuilder::new()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +144,7 @@ mod tests {
             if empty_before {
                 std::fs::create_dir(&target).unwrap();
             }
-            let directory = TemporaryDirectory::create_public(parent.path()).unwrap();
+            let directory = TemporaryDirectory::create(parent.path(), Sharing::default()).unwrap();
             std::fs::write(directory.path().join("file"), b"x").unwrap();
             directory.rename_to(&target).unwrap();
             assert_eq!(std::fs::read(target.join("file")).unwrap(), b"x");
@@ -177,7 +159,7 @@ mod tests {
         let target = parent.path().join("out");
         std::fs::create_dir(&target).unwrap();
         std::fs::write(target.join("theirs"), b"x").unwrap();
-        let directory = TemporaryDirectory::create_public(parent.path()).unwrap();
+        let directory = TemporaryDirectory::create(parent.path(), Sharing::default()).unwrap();
         assert!(directory.rename_to(&target).is_err());
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
         assert!(target.join("theirs").exists());

@@ -43,7 +43,7 @@ use crate::chroma::segment::{Segment, SegmentFiles};
 use crate::chroma::write::{EntryPoint, Shape};
 #[cfg(feature = "database")]
 use crate::collections::{has_loss, CollectionFinding};
-use crate::error::{Error, Result};
+use crate::error::{is_absent, Error, Result};
 use crate::extract::salvage::Selection;
 use crate::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSummary};
 use crate::graph::connect::insert;
@@ -51,6 +51,7 @@ use crate::graph::distance::Metric;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
 use crate::io::file::{Access, IoMode};
 use crate::io::mmap::check_headroom_and;
+use crate::path::Shell;
 use crate::progress::Monitor;
 use crate::threads::both;
 use crate::verify::{self, Severity, VerifyReport};
@@ -308,7 +309,7 @@ fn repair_segment(
     let files = SegmentFiles::new(index_dir, options.access())?;
     require_vacant(new_dir)?;
     refuse_inside(new_dir, index_dir)?;
-    let output = AtomicDirectory::create(new_dir)?;
+    let output = AtomicDirectory::create(new_dir, files.protected().sharing())?;
     let silent = monitor.without_progress();
     // Read in windows whatever the mode: ids are looked up in the order of the file.
     let access = Access::from(IoMode::Read).past_bad_sectors();
@@ -367,7 +368,7 @@ fn repair_segment(
         ids_without_record,
         salvage: selection.summary(&segment, None)?,
         metric_source,
-        steps: steps(index_dir, new_dir, true),
+        steps: steps(Shell::of_system(), index_dir, new_dir, true),
         ..work.summary(&written)
     };
     output.commit()?;
@@ -623,14 +624,11 @@ fn open(
 fn no_ids(error: Error, files: &SegmentFiles) -> Error {
     let found = match &error {
         Error::CorruptMetadata { .. } => error.to_string(),
-        Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
-            "no such file".into()
-        }
+        Error::Io { cause, .. } if is_absent(cause) => "no such file".into(),
         _ => return error,
     };
-    Error::InvalidInput {
+    Error::NoIds {
         path: files.metadata.path().to_path_buf(),
-        field: "ids".into(),
         found,
         expected: "ids, without which Chroma cannot use a record: repair the persist directory \
                    instead (PERSIST_DIR --collection NAME), which takes them from Chroma's queue; \
@@ -642,7 +640,7 @@ fn no_ids(error: Error, files: &SegmentFiles) -> Error {
 
 /// The error of an index without a record that can be used.
 fn nothing(segment: &Segment) -> Error {
-    Error::InvalidInput {
+    Error::NothingToRepair {
         path: segment.files().dir().to_path_buf(),
         field: "records".into(),
         found: format!(

@@ -6,7 +6,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use super::records::Chosen;
-use super::steps::{quoted, steps};
+use super::steps::{run_sql, steps};
 use super::{
     choose_links, open, threads, write_metadata, written_shape, MetricSource, RepairOptions,
     RepairSummary, RepairedCollection, Space, Work, DEFAULT_EF_CONSTRUCTION, EF_CONSTRUCTION_MAX,
@@ -25,6 +25,7 @@ use crate::extract::Salvage;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
 use crate::io::file::{exists, is_directory, Access, IoMode};
 use crate::memory;
+use crate::path::Shell;
 use crate::progress::Monitor;
 use crate::verify;
 
@@ -116,11 +117,12 @@ pub(super) fn repair(
         )
     })?;
     require_vacant(new_dir)?;
+    refuse_inside(new_dir, persist_dir)?;
     let exists = is_directory(&index_dir)?;
     if exists {
         refuse_inside(new_dir, &index_dir)?;
     }
-    let output = AtomicDirectory::create(new_dir)?;
+    let output = AtomicDirectory::create(new_dir, persist.sharing(&origins))?;
     let (report, known) = match exists {
         true => (
             Some(verify::examine(
@@ -148,7 +150,7 @@ pub(super) fn repair(
     let count = base.checked_add(merged.logged);
     let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
     if count == 0 {
-        return Err(Error::InvalidInput {
+        return Err(Error::NothingToRepair {
             path: persist_dir.to_path_buf(),
             field: format!("collection {name}").into(),
             found: format!(
@@ -205,11 +207,12 @@ pub(super) fn repair(
     }
     persist.database.check_unchanged()?;
     let statements = statements(collection);
-    let mut next = steps(&index_dir, new_dir, exists);
-    let database = quoted(&persist_dir.join(file_name::DATABASE));
+    let shell = Shell::of_system();
+    let mut next = steps(shell, &index_dir, new_dir, exists);
+    let database = persist_dir.join(file_name::DATABASE);
     let mend = statements
         .iter()
-        .map(|statement| format!("sqlite3 {database} \"{statement}\""));
+        .map(|statement| run_sql(shell, &database, statement));
     let at = next.len().saturating_sub(1);
     next.splice(at..at, mend);
     let summary = RepairSummary {

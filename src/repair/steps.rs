@@ -1,23 +1,32 @@
-//! What is left to do once the new directory is there.
+//! The steps that are left to the user once the new directory is there.
 
 use std::path::{Path, PathBuf};
 
+use crate::path::Shell;
+
 /// How Chroma gets to use the new directory, in the place of the old one if there is one.
-pub(super) fn steps(index_dir: &Path, new_dir: &Path, exists: bool) -> Vec<String> {
+pub(super) fn steps(shell: Shell, index_dir: &Path, new_dir: &Path, exists: bool) -> Vec<String> {
+    let rename = shell.rename();
     let aside = aside(index_dir);
+    let [aside, index_dir, new_dir] =
+        [&*aside, index_dir, new_dir].map(|path| shell.quote_path(path));
     let mut steps = vec!["stop every program that has the collection open".into()];
     if exists {
-        steps.push(format!("mv {} {}", quoted(index_dir), quoted(&aside)));
+        steps.push(format!("{rename} {index_dir} {aside}"));
     }
-    steps.push(format!("mv {} {}", quoted(new_dir), quoted(index_dir)));
+    steps.push(format!("{rename} {new_dir} {index_dir}"));
     steps.push(match exists {
-        true => format!(
-            "start Chroma, check the collection, and only then delete {}",
-            quoted(&aside)
-        ),
+        true => format!("start Chroma, check the collection, and only then delete {aside}"),
         false => "start Chroma and check the collection".into(),
     });
     steps
+}
+
+/// How to run an SQL statement on a database.
+#[cfg(feature = "database")]
+pub(super) fn run_sql(shell: Shell, database: &Path, statement: &str) -> String {
+    let database = shell.quote_path(database);
+    format!("sqlite3 {database} {}", shell.quote(statement))
 }
 
 /// Where the old directory is kept: Chroma ignores directories that no segment has the name of.
@@ -27,15 +36,32 @@ fn aside(index_dir: &Path) -> PathBuf {
     name.into()
 }
 
-/// A path as a shell takes it.
-pub(super) fn quoted(path: &Path) -> String {
-    let path = path.display().to_string();
-    let is_plain = path
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if is_plain && !path.is_empty() {
-        path
-    } else {
-        format!("'{}'", path.replace('\'', r"'\''"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shell_has_its_commands() {
+        let (old, new) = (Path::new("my index"), Path::new("new"));
+        let posix = steps(Shell::Posix, old, new, true);
+        assert_eq!(posix[1], "mv 'my index' 'my index.before-repair'");
+        assert_eq!(posix[2], "mv new 'my index'");
+        let cmd = steps(Shell::Cmd, old, new, true);
+        assert_eq!(cmd[1], r#"move "my index" "my index.before-repair""#);
+        assert_eq!(cmd[2], r#"move new "my index""#);
+    }
+
+    #[cfg(feature = "database")]
+    #[test]
+    fn sql_with_a_strangers_segment_id_runs_nothing_else() {
+        let sql = "UPDATE t SET a = 1 WHERE id = '$(touch x)`touch x`';";
+        assert_eq!(
+            run_sql(Shell::Posix, Path::new("chroma.sqlite3"), sql),
+            r"sqlite3 chroma.sqlite3 'UPDATE t SET a = 1 WHERE id = '\''$(touch x)`touch x`'\'';'"
+        );
+        assert_eq!(
+            run_sql(Shell::Cmd, Path::new("chroma.sqlite3"), "SELECT '%A%';"),
+            r#"sqlite3 chroma.sqlite3 "SELECT '"^%"A"^%"';""#
+        );
     }
 }

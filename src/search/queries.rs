@@ -17,6 +17,7 @@ use crate::graph::distance::Metric;
 use crate::io::atomic::AtomicFile;
 use crate::io::file::IoMode;
 use crate::io::protected::Protected;
+use crate::path::display_path;
 use crate::progress::Monitor;
 
 /// The columns of an output.
@@ -207,7 +208,7 @@ fn search_each(
                 path: queries.to_path_buf(),
                 field: "column vector".into(),
                 found: format!("dimension {}", batch.dimension),
-                expected: format!("{}, as in {}", index.dimension(), path.display()).into(),
+                expected: format!("{}, as in {}", index.dimension(), display_path(path)).into(),
             });
         }
         let results = index.search_batch(&batch.vectors, options.k, options.ef, options.threads)?;

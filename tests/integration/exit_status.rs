@@ -154,7 +154,7 @@ mod persist {
             .execute_batch("DELETE FROM embeddings_queue")
             .unwrap();
         drop(database);
-        let segment = fixture.segment("articles");
+        let segment = fixture.segment("wal_purged");
         std::fs::remove_file(segment.join("data_level0.bin")).unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let [directory, file] = ["out", "out.parquet"].map(|name| scratch.path().join(name));
@@ -167,10 +167,11 @@ mod persist {
             let has_loss = findings.any(|finding| finding["loss"] == true);
             assert!(has_loss || file["without_vector"] == 0, "{file}");
         }
-        let is_it =
-            |file: &&Value| file["segment_id"] == fixture.collection("articles")["vector_segment"];
+        let is_it = |file: &&Value| {
+            file["segment_id"] == fixture.collection("wal_purged")["vector_segment"]
+        };
         assert_ne!(files.iter().find(is_it).unwrap()["without_vector"], 0);
-        let one: [&dyn AsRef<OsStr>; 4] = [&"export", &dir, &"--collection", &"articles"];
+        let one: [&dyn AsRef<OsStr>; 4] = [&"export", &dir, &"--collection", &"wal_purged"];
         assert_status(&[&one[..], &[&"-o", &file]].concat(), &file, 3);
         let streamed = run(&[&one[..], &[&"-o", &"-"]].concat());
         assert_eq!(streamed.status.code(), Some(3));

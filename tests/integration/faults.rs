@@ -68,7 +68,7 @@ fn a_limit_on_file_sizes_is_an_error_though_its_signal_would_end_the_process() {
 }
 
 /// A directory that everybody may enter, with the command in it.
-fn shared_directory() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn shared_directory() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let binary = dir.path().join("command");
@@ -80,7 +80,7 @@ fn shared_directory() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// A user to whom permissions apply.
-fn as_plain_user(command: &mut Command) -> &mut Command {
+pub(crate) fn as_plain_user(command: &mut Command) -> &mut Command {
     let id = Command::new("id").arg("-u").output().unwrap();
     match id.stdout.as_slice() {
         b"0\n" => command.uid(65534).gid(65534),

@@ -41,7 +41,9 @@ fn run_commands(hint: &str, place: &Path, names: &[(&str, &str)]) {
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{command}: {error}");
+        // Without ids a salvage is not complete.
+        let status = if command.contains("--salvage") { 3 } else { 0 };
+        assert_eq!(done.status.code(), Some(status), "{command}: {error}");
     }
 }
 

@@ -17,6 +17,7 @@ mod hostile_index;
 #[cfg(feature = "database")]
 mod persist;
 mod protected_files;
+mod refusals;
 mod repair;
 mod round_trip;
 mod salvage;

@@ -67,7 +67,7 @@ pub(crate) struct Ids {
 
 /// How the files of an index are read.
 fn access() -> Access {
-    Access::from(IoMode::Mmap).past_bad_sectors()
+    Access::from(IoMode::Read).past_bad_sectors()
 }
 
 /// What an index in this directory holds.

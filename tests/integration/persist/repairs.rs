@@ -83,7 +83,7 @@ fn repaired(dir: &Path, collection: &Json, options: &RepairOptions) -> Option<Re
     assert!(std::fs::read(dir.join("chroma.sqlite3")).unwrap() == database);
     let summary = match result {
         Err(error) if expected.is_empty() => {
-            assert!(matches!(error, Error::InvalidInput { .. }), "{error}");
+            assert!(matches!(error, Error::NothingToRepair { .. }), "{error}");
             assert!(!new.exists());
             return None;
         }

@@ -1,0 +1,127 @@
+//! Permissions of outputs: what is made of private files is private.
+//!
+//! An output has the permissions that the umask leaves, less those that any of its inputs does not
+//! give to the group or to others. A file below a directory that others may not enter counts as
+//! private. Files are created with these permissions, so that there is no moment without them.
+
+use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
+use std::path::Path;
+
+/// What the group and others may do with an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sharing {
+    /// The read and write bits of the group and of others.
+    bits: u32,
+}
+
+/// All that the umask leaves.
+impl Default for Sharing {
+    fn default() -> Self {
+        Self { bits: 0o066 }
+    }
+}
+
+impl Sharing {
+    /// Nobody but the owner has access.
+    #[cfg(any(test, feature = "database"))]
+    pub(crate) const PRIVATE: Self = Self { bits: 0 };
+
+    /// Takes away what an input does not give. One that is not there has nothing to protect.
+    pub(crate) fn and_input(self, path: &Path) -> Self {
+        std::fs::metadata(path).map_or(self, |metadata| self.and(&metadata))
+    }
+}
+
+#[cfg(unix)]
+impl Sharing {
+    fn and(self, input: &Metadata) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = input.permissions().mode();
+        // A directory is read by those who may also enter it.
+        let readable = match input.is_dir() {
+            true => mode & mode << 2,
+            false => mode,
+        };
+        Self {
+            bits: self.bits & (readable & 0o044 | mode & 0o022),
+        }
+    }
+
+    /// Those who may read a directory may enter it.
+    fn with_entry(self) -> u32 {
+        self.bits | (self.bits & 0o044) >> 2
+    }
+
+    pub(crate) fn of_new_file(self, options: &mut OpenOptions) -> &mut OpenOptions {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600 | self.bits)
+    }
+
+    pub(crate) fn of_new_directory(self, builder: &mut DirBuilder) -> &mut DirBuilder {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700 | self.with_entry())
+    }
+
+    /// The permissions of a file that is replaced, as far as the inputs give them.
+    pub(crate) fn of_replaced(self, existing: &Metadata) -> Permissions {
+        use std::os::unix::fs::PermissionsExt;
+        Permissions::from_mode(existing.permissions().mode() & (0o7700 | self.with_entry()))
+    }
+}
+
+/// Elsewhere a new file has the access list of its directory.
+#[cfg(not(unix))]
+impl Sharing {
+    fn and(self, _: &Metadata) -> Self {
+        self
+    }
+
+    pub(crate) fn of_new_file(self, options: &mut OpenOptions) -> &mut OpenOptions {
+        options
+    }
+
+    pub(crate) fn of_new_directory(self, builder: &mut DirBuilder) -> &mut DirBuilder {
+        builder
+    }
+
+    pub(crate) fn of_replaced(self, existing: &Metadata) -> Permissions {
+        existing.permissions()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_strictest_of_the_inputs_decides() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, b"x").unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        for (file, dir, bits) in [
+            (0o644, 0o755, 0o044),
+            (0o664, 0o775, 0o064),
+            (0o600, 0o755, 0),
+            (0o640, 0o755, 0o040),
+            (0o644, 0o700, 0),
+            (0o644, 0o750, 0o040),
+            (0o644, 0o711, 0),
+            (0o644, 0o744, 0),
+            (0o444, 0o555, 0o044),
+        ] {
+            set(&path, file);
+            set(directory.path(), dir);
+            let sharing = Sharing::default()
+                .and_input(&path)
+                .and_input(directory.path())
+                .and_input(Path::new("/nowhere"));
+            assert_eq!(sharing.bits, bits, "{file:o} in {dir:o}");
+        }
+        set(directory.path(), 0o700);
+    }
+}
