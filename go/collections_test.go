@@ -71,7 +71,7 @@ func TestListCollectionsReportsEachAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(resp.Collections) != len(counts) || resp.PersistDir != persist || resp.ChromaSchema["metadb"] != 6 {
+	if !resp.Complete || len(resp.Collections) != len(counts) || resp.PersistDir != persist || resp.ChromaSchema["metadb"] != 6 {
 		t.Fatalf("found %+v", resp)
 	}
 	if len(resp.OrphanDirectories) != 1 {
@@ -103,7 +103,7 @@ func TestExportWritesEachCollectionAndAManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if last.Done != 4917 || last.Total != 4917 || resp.Summary.Rows != 4917 || resp.OutputFormat != format {
+		if !resp.Complete || last.Done != 4917 || last.Total != 4917 || resp.Summary.Rows != 4917 || resp.OutputFormat != format {
 			t.Errorf("found progress %+v, summary %+v", last, resp.Summary)
 		}
 		names := []string{"manifest.json"}

@@ -93,7 +93,7 @@ pub struct CollectionReport {
 }
 
 impl CollectionList {
-    /// Whether no collection and no part of the database is damaged, and no record lacks a vector.
+    /// True if no collection and no part of the database is damaged, and no record lacks a vector.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let is_whole = |collection: &CollectionReport| {
@@ -107,7 +107,7 @@ impl CollectionList {
     }
 }
 
-/// Whether records, vectors or texts are missing or damaged because of one of these.
+/// True if one of these findings is a loss.
 pub(crate) fn has_loss(findings: &[CollectionFinding]) -> bool {
     findings.iter().any(|finding| finding.loss)
 }
@@ -296,7 +296,7 @@ impl<'d> Persist<'d> {
             .collect())
     }
 
-    /// What the group and others may do with an output that is made of these collections.
+    /// Permissions of the group and of others for an output made of these collections.
     pub(crate) fn sharing(&self, origins: &[Origin<'_>]) -> Sharing {
         let of_database = file_name::PROTECTED
             .iter()

@@ -333,13 +333,13 @@ pub(crate) fn recoverable(error: Error) -> Result<String> {
     }
 }
 
-/// Whether an error says that there is no such file. A path through a file leads to none either.
+/// True if an error says that the file does not exist. A path through a file leads to none either.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
-/// Whether an error says that the disk cannot read what it holds: a bad sector, or a block whose
+/// True if an error says that the disk cannot read its own content: a bad sector, or a block whose
 /// checksum is wrong. All others are refusals of the system, which say nothing of the file.
 pub(crate) fn is_bad_medium(error: &io::Error) -> bool {
     #[cfg(unix)]

@@ -146,7 +146,7 @@ fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::O
 }
 
 impl ExportSummary {
-    /// Whether no record, vector or text of the collections is missing or damaged.
+    /// True if no record, vector or text of the collections is missing or damaged.
     ///
     /// A damaged index whose vectors are all in the log is no loss.
     #[must_use]
@@ -291,7 +291,7 @@ struct Exporter<'e> {
     chosen: Vec<Origin<'e>>,
     options: &'e ExportOptions,
     monitor: &'e Monitor<'e>,
-    /// What the permissions of all inputs leave to the files.
+    /// Permissions of the group and of others for all outputs.
     sharing: Sharing,
     /// Rows of the files that are written, and of all, by what the tables say.
     done: u64,

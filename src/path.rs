@@ -65,7 +65,7 @@ impl Shell {
         }
     }
 
-    /// A path as one argument of a command, whatever is in it.
+    /// Quotes a path as one argument of a command.
     #[must_use]
     pub fn quote_path(self, path: &Path) -> String {
         let path = path.as_os_str();
@@ -80,8 +80,7 @@ impl Shell {
         }
     }
 
-    /// Text as one argument of a command, whatever is in it. Characters that act on a terminal are
-    /// not printed.
+    /// Quotes text as one argument of a command. Characters that act on a terminal are escaped.
     #[must_use]
     pub fn quote(self, text: impl AsRef<OsStr>) -> String {
         let text = text.as_ref();

@@ -41,8 +41,8 @@ pub fn check_headroom(action: &'static str) -> Result<()> {
 
 /// A response of the C ABI, and what `--json` prints.
 pub trait Answer: Serialize {
-    /// Whether no record, vector or text is missing or damaged. The command line ends with status 3
-    /// where one is.
+    /// False if records, vectors or texts are missing or damaged. The command line then ends with
+    /// status 3.
     fn is_complete(&self) -> bool {
         true
     }

@@ -124,6 +124,9 @@ uint32_t hnsw_toolbox_abi_version(void);
  Only the first two fields are needed; the others are shown with their defaults. An unknown
  field, a wrong type and a value out of range are errors that name the field.
 
+ Each response has "complete", which is false when records, vectors or texts are missing or
+ damaged; the command line then exits with 3.
+
  `request_json` is read during the call only, and stays the caller's. It is UTF-8, ends with a
  NUL, and has at most 1 MiB.
 

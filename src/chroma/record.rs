@@ -37,7 +37,7 @@ pub(crate) struct Level0Record<'a> {
     pub(crate) neighbours: &'a [U32],
     pub(crate) vector: &'a [f32],
     pub(crate) label: u64,
-    /// Whether the disk could not read all of it, so that nothing of it may be used.
+    /// True if the disk could not read all of it. Nothing of it may be used then.
     pub(crate) unreadable: bool,
 }
 

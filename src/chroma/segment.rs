@@ -174,7 +174,7 @@ impl SegmentFiles {
                 files.and_input(&file.path)
             })
             .and_sharing_of(&self.dir);
-        // Who may not enter the persist directory may not read its segments either.
+        // A persist directory that others may not enter hides its segments.
         match self
             .dir
             .parent()
@@ -363,7 +363,7 @@ impl Segment {
                 files.header.decoded(layout)?
             }
             Some((dimension, m)) => {
-                // What is no file says no more than a header that is missing.
+                // A directory in place of the header counts as a missing header.
                 let header_len = match files.header.get() {
                     Ok(header) => header.map(InputFile::len),
                     Err(Error::UnusablePath { .. }) => None,

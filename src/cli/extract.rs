@@ -48,7 +48,7 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         let summary = work("extracting", &arguments.work, cancel, |monitor| {
             wire::extract_to_stream(&index_dir, stdout::writer(), &options, monitor)
         })?;
-        // What is missing is said even if the command is to be quiet.
+        // A loss is reported in spite of --quiet.
         if !arguments.work.quiet || !summary.is_complete() {
             // Where nobody listens, the records are written all the same.
             let _ = print(&mut io::stderr(), "standard output", &summary, is_whole);

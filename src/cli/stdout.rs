@@ -28,7 +28,7 @@ pub(super) fn check(format: Option<ColumnarFormat>, work: &WorkArguments) -> Res
     Err(Failure::Usage(wrong))
 }
 
-/// Whether standard output can be written to.
+/// True if standard output is open for writing.
 ///
 /// The runtime opens `/dev/null` in the place of a closed descriptor before `main`, and takes a
 /// write to one that is open for reading only as done. So the descriptor is looked at before.
@@ -61,7 +61,7 @@ mod at_start {
         IS_OPEN.store(is_open, Ordering::Relaxed);
     }
 
-    // SAFETY: the system calls what is in this section before `main`. `look` takes no argument,
+    // SAFETY: the system calls the functions of this section before `main`. `look` takes no argument,
     // needs nothing of the runtime, and cannot unwind.
     #[used]
     #[cfg_attr(target_vendor = "apple", link_section = "__DATA,__mod_init_func")]

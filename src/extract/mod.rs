@@ -188,7 +188,7 @@ pub struct ExtractSummary {
 }
 
 impl ExtractSummary {
-    /// Whether a salvage missed nothing. An extraction without one fails at damage instead.
+    /// False if a salvage missed something. An extraction without one fails at damage instead.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let Some(salvage) = &self.salvage else {

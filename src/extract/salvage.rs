@@ -80,7 +80,7 @@ pub struct SalvageSummary {
 }
 
 impl SalvageSummary {
-    /// Whether nothing that the header counts, and no metadata, is missing.
+    /// True if no record that the header counts and no metadata is missing.
     pub(crate) fn is_complete(&self) -> bool {
         let counted = self.counted_records.unwrap_or(0);
         let left_out = [
@@ -147,7 +147,7 @@ impl Selection {
     #[inline]
     pub(crate) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
         if let (true, Some(salvage)) = (record.unreadable, &mut self.salvage) {
-            // Whether it is deleted is not known either.
+            // Its delete mark is unknown as well.
             salvage.unreadable += 1;
             return false;
         }

@@ -19,7 +19,7 @@ const PAGE: usize = 4096;
 /// Bytes of the smallest sector of a disk.
 const SECTOR: usize = 512;
 
-/// What stands for four bytes that cannot be read, by their offset in the file modulo 4.
+/// The word that replaces unreadable bytes, indexed by their offset in the file modulo 4.
 const FILL: [u8; 4] = 0x7FFA_FFFA_u32.to_le_bytes();
 
 /// The sectors of a file that were met and could not be read, by number.

@@ -63,7 +63,7 @@ pub(crate) struct Access {
     mode: IoMode,
     /// Upper bound in bytes for every window.
     largest_window: usize,
-    /// Whether sectors that the disk cannot read are filled instead of ending the work.
+    /// Fill sectors that the disk cannot read, instead of ending the work.
     past_bad_sectors: bool,
 }
 
@@ -203,13 +203,13 @@ fn utc(time: Option<SystemTime>) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
-/// Whether there is a directory. Fails where the system does not tell.
+/// True if the path leads to a directory. Fails if the system refuses to tell.
 #[cfg_attr(not(feature = "database"), allow(dead_code))]
 pub(crate) fn is_directory(path: &Path) -> Result<bool> {
     Ok(look_up(path)?.is_some_and(|found| found.is_dir()))
 }
 
-/// Whether there is anything at a path. Fails where the system does not tell.
+/// True if the path exists. Fails if the system refuses to tell.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     Ok(look_up(path)?.is_some())
 }

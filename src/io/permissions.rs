@@ -1,13 +1,13 @@
-//! Permissions of outputs: what is made of private files is private.
+//! Permissions of outputs: private inputs make private outputs.
 //!
-//! An output has the permissions that the umask leaves, less those that any of its inputs does not
-//! give to the group or to others. A file below a directory that others may not enter counts as
+//! An output has the permissions that the umask leaves, less each permission of the group or of others
+//! that one of its inputs lacks. A file below a directory that others may not enter counts as
 //! private. Files are created with these permissions, so that there is no moment without them.
 
 use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
 use std::path::Path;
 
-/// What the group and others may do with an output.
+/// Permissions of the group and of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sharing {
     /// The read and write bits of the group and of others.

@@ -50,7 +50,7 @@ impl Protected {
         Self { sharing, ..self }
     }
 
-    /// What the group and others may do with the output.
+    /// Permissions of the group and of others for the output.
     pub(crate) fn sharing(&self) -> Sharing {
         self.sharing
     }

@@ -129,7 +129,7 @@ pub struct RepairOptions {
     pub salvage: Salvage,
     /// Threads: one for each core when not given, and at most 8.
     pub threads: Option<usize>,
-    /// How the index is read.
+    /// Access to the files of the segment.
     pub io: IoMode,
     /// The name of the collection, if the directory is a persist directory, the one with
     /// `chroma.sqlite3`.
@@ -152,7 +152,7 @@ setters!(RepairOptions {
 });
 
 impl RepairOptions {
-    /// How the index is read.
+    /// Access to the files of the segment.
     fn access(&self) -> Access {
         Access::from(self.io).past_bad_sectors()
     }
@@ -206,7 +206,7 @@ pub struct RepairSummary {
 }
 
 impl RepairSummary {
-    /// Whether every record that is not deleted is in the new index, with its id and its norm.
+    /// True if every record that is not deleted is in the new segment, with its id and its norm.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         #[cfg(feature = "database")]

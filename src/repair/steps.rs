@@ -22,7 +22,7 @@ pub(super) fn steps(shell: Shell, index_dir: &Path, new_dir: &Path, exists: bool
     steps
 }
 
-/// How to run an SQL statement on a database.
+/// The command that runs an SQL statement on a database.
 #[cfg(feature = "database")]
 pub(super) fn run_sql(shell: Shell, database: &Path, statement: &str) -> String {
     let database = shell.quote_path(database);

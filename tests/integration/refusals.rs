@@ -231,7 +231,7 @@ mod persist {
         assert_eq!(sound.status.code(), Some(0));
         let whole = std::fs::read(&whole).unwrap();
         let (mut failed, mut done) = (0, 0);
-        for limit in 6..=20 {
+        for limit in (8..=20).step_by(extent(3, 1)) {
             let line = format!("ulimit -n {limit}; exec \"$@\"");
             for (arguments, failure) in [
                 (&[&export[..], &[&"-o", &out]].concat()[..], 1),

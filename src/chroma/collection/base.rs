@@ -65,7 +65,7 @@ pub(crate) struct Ids {
     pub(crate) max_seq_id: Option<u64>,
 }
 
-/// How the files of an index are read.
+/// Access to the files of a segment.
 fn access() -> Access {
     Access::from(IoMode::Read).past_bad_sectors()
 }
@@ -139,7 +139,7 @@ impl Records {
         self.segment.layout().dimension()
     }
 
-    /// What the disk could not read so far, in words.
+    /// Files with bad sectors: the number of sectors met so far, and a message.
     pub(crate) fn bad_sectors(&self) -> Vec<(u64, String)> {
         let files = self.segment.files().bad_sectors();
         files

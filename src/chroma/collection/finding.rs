@@ -10,7 +10,7 @@ pub struct CollectionFinding {
     pub code: &'static str,
     /// How many records, rows or pages it is about.
     pub count: u64,
-    /// Whether records, vectors or texts are missing or damaged because of it.
+    /// True if records, vectors or texts are missing or damaged because of it.
     pub loss: bool,
     /// What was found.
     pub message: String,
@@ -21,7 +21,7 @@ pub struct CollectionFinding {
 pub(crate) struct Findings(Vec<CollectionFinding>);
 
 impl Findings {
-    /// Adds a finding that says what is missing or damaged.
+    /// Adds a finding about missing or damaged records, vectors or texts.
     pub(crate) fn add(&mut self, code: &'static str, count: u64, message: String) {
         self.push(code, count, message, true);
     }

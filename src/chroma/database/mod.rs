@@ -218,7 +218,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// Whether a code of the family SQLITE_IOERR says that the file cannot be read at one place. The
+/// True for the codes of the family SQLITE_IOERR about one place of the file. The
 /// others are refusals of the system: no memory, no descriptor, no lock.
 fn is_bad_sector(extended_code: i32) -> bool {
     use rusqlite::ffi;
