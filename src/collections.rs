@@ -349,6 +349,17 @@ impl<'d> Persist<'d> {
                     .into(),
             );
         }
+        for damage in self.database.damaged_tables() {
+            findings.add(
+                "database-damaged",
+                damage.pages.max(damage.lost_rows),
+                format!(
+                    "pages of the table {} that are damaged, of another table, or short of rows: \
+                     {}",
+                    damage.table, damage.first
+                ),
+            );
+        }
         if !damage.is_none() {
             findings.add(
                 "catalog-damaged",

@@ -21,6 +21,7 @@ mod fingerprint;
 mod log;
 mod read;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use self::base::{Base, Found, Nothing, Records};
@@ -34,7 +35,7 @@ use crate::chroma::database::catalog::{Collection, Segment, LOCAL_INDEX};
 use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow};
 use crate::chroma::database::records::SeqIdReader;
 use crate::chroma::database::{Damage, Database};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory;
 use crate::progress::Monitor;
 
@@ -620,8 +621,17 @@ impl<'p> Planner<'p> {
             return Ok((sink, true));
         };
         let (index, fingerprinter) = (&self.index, &self.fingerprinter);
+        // A damaged table may hold an id twice.
+        let mut once = (!database.is_sound("embeddings")).then(HashSet::new);
         let damage = database.record_ids(&segment.id, self.monitor, |rowid, id| {
             let fingerprint = fingerprinter.of(id);
+            if let Some(once) = &mut once {
+                once.try_reserve(1)
+                    .map_err(|_| Error::out_of_memory(ROWS, None))?;
+                if !once.insert(fingerprint) {
+                    return Ok(());
+                }
+            }
             sink.stored += 1;
             let mut vector = sink.locate(fingerprint, index, changes);
             if is_of_another(&mut sink.seq_ids, rowid, vector)? {

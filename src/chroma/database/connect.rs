@@ -42,6 +42,7 @@ pub(super) fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> Result<Co
         name,
         flags,
         is_cut: files.missing_pages() > 0,
+        is_copy: files.replayed().is_some(),
         // A stored value is never longer than the file, and a schema may compute values.
         max_value: files.len().clamp(1 << 20, MAX_VALUE),
         token: monitor.token(),
@@ -80,6 +81,7 @@ struct Opening {
     name: PathBuf,
     flags: OpenFlags,
     is_cut: bool,
+    is_copy: bool,
     max_value: u64,
     token: Option<CancelToken>,
 }
@@ -125,6 +127,10 @@ impl Opening {
         if let Some(token) = self.token {
             let cancelled = move || token.is_cancelled();
             connection.progress_handler(STEPS_PER_CHECK, Some(cancelled))?;
+        }
+        if self.is_copy {
+            // The trees are also read from the file, which must hold what the write-ahead log holds.
+            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
         // One transaction for all: each statement that begins one of its own looks at the first page
         // again. The first pragma reads the schema.

@@ -144,6 +144,20 @@ impl DatabaseFiles {
         &self.path
     }
 
+    /// The database in the persist directory.
+    pub(super) fn database(&self) -> &InputFile {
+        &self.database
+    }
+
+    /// The copy that SQLite reads instead, if there is one.
+    pub(super) fn opened(&self) -> Result<Option<InputFile>> {
+        let copy = self.copy.as_ref().map(|copy| {
+            let path = copy.path().join(FILE_NAME);
+            InputFile::open(&path, IoMode::Read)
+        });
+        copy.transpose()
+    }
+
     /// Length of all files in bytes.
     pub(super) fn len(&self) -> u64 {
         let siblings = self.siblings.iter().map(|(_, file)| file.len());

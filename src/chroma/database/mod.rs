@@ -20,6 +20,8 @@ pub(crate) mod records;
 mod scan;
 mod schema;
 pub(crate) mod seq_id;
+mod structure;
+mod trees;
 mod values;
 
 use std::cell::{Cell, OnceCell};
@@ -33,6 +35,7 @@ use self::connect::Watch;
 use self::files::DatabaseFiles;
 use self::records::TableRecords;
 pub(crate) use self::scan::Damage;
+use self::structure::Structure;
 use crate::error::{Error, Result};
 use crate::progress::Monitor;
 
@@ -49,6 +52,7 @@ pub(crate) struct Database {
     /// The columns of each of Chroma's tables that is there.
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
+    structure: Structure,
     noted_damage: Cell<bool>,
 }
 
@@ -66,6 +70,7 @@ impl Database {
             files,
             tables: BTreeMap::new(),
             table_records: OnceCell::new(),
+            structure: Structure::default(),
             noted_damage: Cell::new(false),
         };
         database.tables = database.read_schema()?;
@@ -78,6 +83,7 @@ impl Database {
                 ));
             }
         }
+        database.check_structure(monitor)?;
         Ok(database)
     }
 

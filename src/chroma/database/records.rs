@@ -1,7 +1,6 @@
 //! `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
 
 use rusqlite::{Row, Statement};
@@ -27,35 +26,19 @@ const ENTRY_MIN: u64 = 6;
 /// Rows visited between two looks at the cancel token.
 const ROWS_PER_CHECK: u32 = 1024;
 
+/// What memory is needed for.
+const KNOWN: &str = "hold which records of a damaged table are there";
+
 /// Records of each metadata segment, from the table.
 #[derive(Debug, Default)]
-pub(super) struct TableRecords {
-    by_segment: BTreeMap<String, RecordSum>,
-    damage: Damage,
-}
-
-/// A number of records, and the sum of the hashes of their rowids and ids, in whatever order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct RecordSum {
-    records: u64,
-    hashes: u64,
-}
-
-impl RecordSum {
-    fn add(&mut self, rowid: i64, id: &str) {
-        let mut hasher = DefaultHasher::new();
-        (rowid, id).hash(&mut hasher);
-        self.records += 1;
-        self.hashes = self.hashes.wrapping_add(hasher.finish());
-    }
-}
+pub(super) struct TableRecords(BTreeMap<String, u64>);
 
 impl Database {
     /// Visits the rowid and the id of each record of a metadata segment, each rowid once, in no
-    /// order. Says what of them is lost.
+    /// order. Returns what of them is lost.
     ///
-    /// They are in the table and in an index of it. The index is smaller and in use where it says
-    /// what the table says: a page of it from before the last writes looks like any other.
+    /// They are in the table and in an index of it. The index is smaller, and it is read where the
+    /// check of both found the same rows.
     pub(crate) fn record_ids(
         &self,
         segment: &str,
@@ -73,47 +56,37 @@ impl Database {
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(i64, &str) -> Result<()>,
     ) -> Result<Damage> {
-        let table = self.table_records(monitor)?;
-        if table.damage.is_none() {
-            let mut indexed = RecordSum::default();
-            let is_whole = self.indexed_ids(segment, monitor, |rowid, id| {
-                indexed.add(rowid, id);
-                Ok(())
-            })?;
-            let expected = table.by_segment.get(segment).copied().unwrap_or_default();
-            if !is_whole || indexed != expected {
-                return self.scan_ids(Some(segment), monitor, |rowid, _, id| visit(rowid, id));
-            }
+        if self.agrees_with_index(TABLE) {
             // What was read a moment ago may fail now.
             let mut damage = Damage::default();
             damage.ranges += u64::from(!self.indexed_ids(segment, monitor, visit)?);
             return Ok(damage);
         }
+        let is_sound = self.is_sound(TABLE);
         let mut known = Vec::new();
-        self.scan_ids(Some(segment), monitor, |rowid, _, id| {
-            memory::reserve(
-                &mut known,
-                1,
-                "hold which records of a damaged table are there",
-            )?;
-            known.push(rowid);
+        let mut damage = self.scan_ids(Some(segment), monitor, |rowid, _, id| {
+            if !is_sound {
+                memory::reserve(&mut known, 1, KNOWN)?;
+                known.push(rowid);
+            }
             visit(rowid, id)
         })?;
-        // What the table has lost may be in the index, which has lost none of its own if it has
-        // all that the table still has.
-        let mut agreeing = 0;
+        if is_sound {
+            return Ok(damage);
+        }
+        // What the table has lost may be in its index. Damaged, that may give a row twice.
+        let mut added = BTreeSet::new();
         let is_whole = self.indexed_ids(segment, monitor, |rowid, id| {
-            match known.binary_search(&rowid) {
-                Ok(_) => agreeing += 1,
-                Err(_) => visit(rowid, id)?,
+            match known.binary_search(&rowid).is_err() && added.insert(rowid) {
+                true => visit(rowid, id),
+                false => Ok(()),
             }
-            Ok(())
         })?;
-        Ok(if is_whole && agreeing == known.len() {
-            Damage::default()
-        } else {
-            table.damage
-        })
+        if is_whole && self.has_usable_index(TABLE) {
+            return Ok(Damage::default());
+        }
+        damage.widen(self.structural_damage(TABLE));
+        Ok(damage)
     }
 
     /// Visits the rowids and ids in the index of the table. Returns whether all could be read.
@@ -127,7 +100,7 @@ impl Database {
             return Ok(true);
         }
         let mut statement = self.prepare(&format!(
-            "SELECT rowid, embedding_id FROM {TABLE} WHERE segment_id = ?1"
+            "SELECT rowid, embedding_id, segment_id FROM {TABLE} WHERE segment_id = ?1"
         ))?;
         let mut rows = statement
             .query([segment])
@@ -148,7 +121,11 @@ impl Database {
             until_check -= 1;
             match rows.next() {
                 Ok(Some(row)) => match (super::integer(row, 0), text_ref(row, 1)) {
-                    (Some(rowid), Some(id)) => visit(rowid, &id)?,
+                    // SQLite does not look at the segment of each entry: a page of another segment
+                    // may be among those of this one.
+                    (Some(rowid), Some(id)) if text_ref(row, 2).as_deref() == Some(segment) => {
+                        visit(rowid, &id)?;
+                    }
                     _ => is_whole = false,
                 },
                 Ok(None) => return Ok(is_whole),
@@ -217,10 +194,20 @@ impl Database {
         Ok(names)
     }
 
-    /// Number of records of a metadata segment in the table, of those that can be read.
+    /// Number of records of a metadata segment, of those that can be read.
     pub(crate) fn record_count(&self, segment: &str, monitor: &Monitor<'_>) -> Result<u64> {
-        let table = self.table_records(monitor)?;
-        Ok(table.by_segment.get(segment).map_or(0, |sum| sum.records))
+        if self.agrees_with_index(TABLE) {
+            let mut count = self.prepare(&format!(
+                "SELECT count(*) FROM {TABLE} WHERE segment_id = ?1"
+            ))?;
+            match count.query_row([segment], |row| row.get::<_, i64>(0)) {
+                Ok(count) => return Ok(count.unsigned_abs()),
+                Err(error) if self.is_damage(&error) => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        let TableRecords(by_segment) = self.table_records(monitor)?;
+        Ok(by_segment.get(segment).copied().unwrap_or(0))
     }
 
     /// Read once, since that takes reading all of the table.
@@ -228,18 +215,15 @@ impl Database {
         if let Some(table) = self.table_records.get() {
             return Ok(table);
         }
-        let mut table = TableRecords::default();
-        table.damage = self.scan_ids(None, monitor, |rowid, segment, id| {
-            match table.by_segment.get_mut(segment) {
-                Some(sum) => sum.add(rowid, id),
-                None => {
-                    let sum = table.by_segment.entry(segment.to_string()).or_default();
-                    sum.add(rowid, id);
-                }
+        let mut by_segment = BTreeMap::<String, u64>::new();
+        self.scan_ids(None, monitor, |_, segment, _| {
+            match by_segment.get_mut(segment) {
+                Some(records) => *records += 1,
+                None => drop(by_segment.insert(segment.to_string(), 1)),
             }
             Ok(())
         })?;
-        Ok(self.table_records.get_or_init(|| table))
+        Ok(self.table_records.get_or_init(|| TableRecords(by_segment)))
     }
 
     /// Whether any record of a metadata segment was written by a version before 1.0, or may have

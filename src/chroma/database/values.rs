@@ -53,7 +53,7 @@ pub(super) struct ValueReader<'d> {
     by_rowid: Statement<'d>,
     /// The rows of one record, in memory that the next one uses again.
     found: Vec<(String, Option<Value>)>,
-    /// Whether the table's index can be used.
+    /// Whether the table's index has all rows.
     has_index: bool,
     /// Read when the table's index is damaged or turns out to be: 16 bytes for each row.
     rowids: Option<Rowids>,
@@ -97,7 +97,7 @@ impl<'d> ValueReader<'d> {
             by_rowid: database.prepare(&format!("{select} WHERE rowid = ?1"))?,
             found: Vec::new(),
             rowids: None,
-            has_index: database.index_has_all(table)?,
+            has_index: database.has_usable_index(table),
         }))
     }
 
@@ -177,7 +177,9 @@ impl<'d> ValueReader<'d> {
         };
         let first = rowids.pairs.partition_point(|pair| pair.0 < record);
         let pairs = rowids.pairs.get(first..).unwrap_or_default();
-        let mut is_whole = rowids.damage.is_none();
+        // An index that has all rows has failed for this record, or there is none.
+        let is_sound = rowids.damage.is_none() && database.is_sound(self.table);
+        let mut is_whole = is_sound && !self.has_index;
         for (_, rowid) in pairs.iter().take_while(|pair| pair.0 == record) {
             is_whole &= read_values(database, &mut self.by_rowid, *rowid, found)?;
         }
@@ -258,23 +260,6 @@ impl Rowids {
 }
 
 impl Database {
-    /// Whether the index of a table has as many rows as the table, where both can be read.
-    fn index_has_all(&self, table: &str) -> Result<bool> {
-        let count = |how: &str| -> Result<Option<i64>> {
-            // The index is smaller, so that SQLite counts there unless it is told not to.
-            let mut statement = self.prepare(&format!("SELECT count(*) FROM {table} {how}"))?;
-            match statement.query_row([], |row| row.get(0)) {
-                Ok(count) => Ok(Some(count)),
-                Err(error) if self.is_damage(&error) => Ok(None),
-                Err(error) => Err(self.failed(error)),
-            }
-        };
-        Ok(match (count("")?, count("NOT INDEXED")?) {
-            (Some(indexed), Some(rows)) => indexed == rows,
-            (indexed, _) => indexed.is_some(),
-        })
-    }
-
     pub(super) fn is_empty(&self, table: &str) -> Result<bool> {
         if !self.has_table(table) {
             return Ok(true);

@@ -3,6 +3,7 @@
 mod exports;
 mod faults;
 mod hostile;
+mod pages;
 mod properties;
 mod repairs;
 mod variants;
