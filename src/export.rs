@@ -612,6 +612,11 @@ impl CollectionTable<'_> {
                 "records whose document and metadata cannot be read, or not all of them",
             ),
             (
+                "document-copied",
+                outcome.copied_documents,
+                "documents that are lost in embedding_metadata, taken from the full-text table",
+            ),
+            (
                 "queue-metadata",
                 outcome.damaged_logged_texts,
                 "rows of the log whose metadata cannot be read",

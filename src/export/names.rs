@@ -90,6 +90,7 @@ mod tests {
             m: None,
             ef_construction: None,
             configured_by_rust: false,
+            is_lost: false,
         }
     }
 

@@ -282,6 +282,16 @@ impl<'p> Planner<'p> {
             _ if nothing == Some(Nothing::Empty) || watermark.is_none() => Loss::Nothing,
             _ => Loss::All,
         };
+        if collection.is_lost {
+            self.damaged(
+                "collection-damaged",
+                format!(
+                    "the row of collection {} in the table collections is lost: its name is known \
+                     from an index or is its id, and its configuration is not known",
+                    collection.id
+                ),
+            );
+        }
         if let Some(dimension) = collection.impossible_dimension {
             self.damaged(
                 "collection-dimension",

@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
     /// Records whose id, and records whose document and metadata, cannot be read.
     pub(crate) damaged_ids: u64,
     pub(crate) damaged_texts: u64,
+    /// Documents that are those of the full-text table.
+    pub(crate) copied_documents: u64,
     /// Rows of the log whose metadata, and whose vector, cannot be read.
     pub(crate) damaged_logged_texts: u64,
     pub(crate) damaged_vectors: u64,
@@ -131,6 +133,7 @@ impl Plan {
                 }
             }
             outcome.damaged_texts = reader.damaged_texts;
+            outcome.copied_documents = reader.copied_documents;
         }
         for row in &self.appended {
             monitor.check()?;

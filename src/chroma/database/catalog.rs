@@ -1,6 +1,8 @@
 //! Which collections there are, where their segments are, and which distance they use.
 
-use std::collections::BTreeMap;
+mod lost;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Row;
 use serde_json::Value as Json;
@@ -114,6 +116,8 @@ pub(crate) struct Collection {
     pub(crate) ef_construction: Option<u64>,
     /// Whether its configuration is one that only Chroma 1.0 and later write.
     pub(crate) configured_by_rust: bool,
+    /// Whether its row in the table of collections is lost.
+    pub(crate) is_lost: bool,
 }
 
 /// Every collection of a database.
@@ -145,6 +149,76 @@ struct Segments {
     metadata: Option<Segment>,
 }
 
+/// A row of `collections`, or what else is known of one that is lost.
+#[derive(Debug, Default)]
+struct CollectionRow {
+    id: String,
+    name: Option<String>,
+    dimension: Option<i64>,
+    database_id: Option<String>,
+    configuration: Option<String>,
+    schema: Option<String>,
+    is_lost: bool,
+}
+
+/// What collections are made of, by id.
+struct Parts {
+    databases: BTreeMap<String, (String, String)>,
+    segments: BTreeMap<String, Segments>,
+    collection_metadata: BTreeMap<String, Map>,
+    segment_metadata: BTreeMap<String, Map>,
+    collections: Vec<Collection>,
+}
+
+impl Parts {
+    fn add(&mut self, row: CollectionRow) {
+        let database_id = row.database_id.unwrap_or_default();
+        let (database, tenant) = match self.databases.get(&database_id) {
+            Some((name, tenant)) => (name.clone(), tenant.clone()),
+            None => (DEFAULT_DATABASE.into(), DEFAULT_TENANT.into()),
+        };
+        let (configuration, schema) = (row.configuration.as_deref(), row.schema.as_deref());
+        let metadata = self.collection_metadata.remove(&row.id).unwrap_or_default();
+        let Segments {
+            vector: vector_segment,
+            metadata: metadata_segment,
+        } = self.segments.remove(&row.id).unwrap_or_default();
+        let of_segment = vector_segment
+            .as_ref()
+            .and_then(|segment| self.segment_metadata.remove(&segment.id))
+            .unwrap_or_default();
+        let (space, space_source) = find_space(&of_segment, schema, configuration, &metadata);
+        let parameter =
+            |key, name| find_parameter((key, name), &of_segment, schema, configuration, &metadata);
+        self.collections.push(Collection {
+            m: parameter("hnsw:M", "max_neighbors"),
+            ef_construction: parameter("hnsw:construction_ef", "ef_construction"),
+            name: match row.name {
+                Some(name) => name,
+                None if row.is_lost => row.id.clone(),
+                None => String::new(),
+            },
+            id: row.id,
+            database,
+            tenant,
+            dimension: row.dimension.and_then(dimension),
+            impossible_dimension: row.dimension.filter(|stored| dimension(*stored).is_none()),
+            space_in_metadata: space_of(&metadata)
+                .filter(|name| *name != space.name())
+                .map(str::to_string),
+            metadata,
+            space,
+            space_source,
+            vector_segment,
+            metadata_segment,
+            configured_by_rust: configuration
+                .and_then(parse)
+                .is_some_and(|json| json.get("hnsw_configuration").is_none()),
+            is_lost: row.is_lost,
+        });
+    }
+}
+
 struct Reader<'d> {
     database: &'d Database,
     monitor: &'d Monitor<'d>,
@@ -171,10 +245,18 @@ impl Reader<'_> {
     fn read(mut self) -> Result<Catalog> {
         let databases = self.databases()?;
         let watermarks = self.watermarks()?;
-        let (mut segments, segment_ids) = self.segments(&watermarks)?;
-        let mut collection_metadata = self.metadata("collection_metadata", "collection_id")?;
-        let mut segment_metadata = self.metadata("segment_metadata", "segment_id")?;
+        let (segments, segment_ids) = self.segments(&watermarks)?;
+        let collection_metadata = self.metadata("collection_metadata", "collection_id")?;
+        let segment_metadata = self.metadata("segment_metadata", "segment_id")?;
 
+        let lost = lost::Lost::read(self.database, self.monitor)?;
+        let mut parts = Parts {
+            databases,
+            segments,
+            collection_metadata,
+            segment_metadata,
+            collections: Vec::new(),
+        };
         let or_null = |column| self.database.column_or_null("collections", column);
         let columns = format!(
             "id, name, dimension, {}, {}, {}",
@@ -182,64 +264,33 @@ impl Reader<'_> {
             or_null("config_json_str"),
             or_null("schema_str")
         );
-        let mut collections = Vec::new();
+        let mut known = BTreeSet::new();
         self.each("collections", &columns, |row| {
             let Some(id) = text(row, 1) else { return };
-            let database_id = text(row, 4).unwrap_or_default();
-            let (database, tenant) = match databases.get(&database_id) {
-                Some((name, tenant)) => (name.clone(), tenant.clone()),
-                None => (DEFAULT_DATABASE.into(), DEFAULT_TENANT.into()),
-            };
-            let configuration = text(row, 5);
-            let schema = text(row, 6);
-            let metadata = collection_metadata.remove(&id).unwrap_or_default();
-            let Segments {
-                vector: vector_segment,
-                metadata: metadata_segment,
-            } = segments.remove(&id).unwrap_or_default();
-            let of_segment = vector_segment
-                .as_ref()
-                .and_then(|segment| segment_metadata.remove(&segment.id))
-                .unwrap_or_default();
-            let (space, space_source) = find_space(
-                &of_segment,
-                schema.as_deref(),
-                configuration.as_deref(),
-                &metadata,
-            );
-            let parameter = |key, name| {
-                find_parameter(
-                    (key, name),
-                    &of_segment,
-                    schema.as_deref(),
-                    configuration.as_deref(),
-                    &metadata,
-                )
-            };
-            let stored = integer(row, 3);
-            collections.push(Collection {
+            if let Some(lost) = &lost {
+                // A page of another table may be among those of this one.
+                let is_listed = lost.names.contains_key(&id) || parts.segments.contains_key(&id);
+                if !is_listed || !known.insert(id.clone()) {
+                    return;
+                }
+            }
+            parts.add(CollectionRow {
                 id,
-                m: parameter("hnsw:M", "max_neighbors"),
-                ef_construction: parameter("hnsw:construction_ef", "ef_construction"),
-                name: text(row, 2).unwrap_or_default(),
-                database,
-                tenant,
-                dimension: stored.and_then(dimension),
-                impossible_dimension: stored.filter(|stored| dimension(*stored).is_none()),
-                space_in_metadata: space_of(&metadata)
-                    .filter(|name| *name != space.name())
-                    .map(str::to_string),
-                metadata,
-                space,
-                space_source,
-                vector_segment,
-                metadata_segment,
-                configured_by_rust: configuration
-                    .as_deref()
-                    .and_then(parse)
-                    .is_some_and(|json| json.get("hnsw_configuration").is_none()),
+                name: text(row, 2),
+                dimension: integer(row, 3),
+                database_id: text(row, 4),
+                configuration: text(row, 5),
+                schema: text(row, 6),
+                is_lost: false,
             });
         })?;
+        if let Some(lost) = lost {
+            let of_segments: Vec<_> = parts.segments.keys().cloned().collect();
+            for row in lost.collections(of_segments, &known) {
+                parts.add(row);
+            }
+        }
+        let mut collections = parts.collections;
         collections.sort_by(|a, b| {
             let key = |c: &Collection| (c.tenant.clone(), c.database.clone(), c.name.clone());
             key(a).cmp(&key(b))

@@ -13,6 +13,7 @@
 
 pub(crate) mod catalog;
 mod connect;
+mod copies;
 mod files;
 mod journal;
 pub(crate) mod queue;

@@ -100,6 +100,11 @@ impl Topics {
         Ok(topics)
     }
 
+    /// The ids of the collections that have rows.
+    pub(crate) fn collections(self) -> Vec<String> {
+        self.by_collection.into_keys().collect()
+    }
+
     /// Among which sequence numbers all rows of a collection are. When there are none: beyond every
     /// row, so that none is looked at.
     pub(crate) fn range_of(&self, collection: &str) -> (i64, i64) {

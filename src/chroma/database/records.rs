@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Row, Statement};
 
+use super::copies::DocumentCopies;
 use super::seq_id::SeqId;
 use super::values::{ValueReader, BYTES_AHEAD};
 use super::{text, text_ref, Damage, Database};
@@ -277,6 +278,12 @@ pub(crate) struct RecordReader<'d> {
     lists: Option<ValueReader<'d>>,
     /// Records whose document and metadata cannot be read, or not all of them.
     pub(crate) damaged_texts: u64,
+    /// Documents that are those of the full-text table.
+    pub(crate) copied_documents: u64,
+    /// Looked for when a document is lost.
+    copies: Option<Option<DocumentCopies<'d>>>,
+    /// Whether a text that was read may be a page of zeros.
+    has_damaged_values: bool,
 }
 
 #[derive(Debug)]
@@ -315,6 +322,9 @@ impl<'d> RecordReader<'d> {
                 false => ValueReader::new(database, LISTS)?,
             },
             damaged_texts: 0,
+            copied_documents: 0,
+            copies: None,
+            has_damaged_values: !database.is_sound(VALUES),
         }))
     }
 
@@ -375,6 +385,28 @@ impl<'d> RecordReader<'d> {
         }
     }
 
+    /// Takes the copy of a document that is lost.
+    fn read_copy(&mut self, rowid: i64, texts: &mut Texts, monitor: &Monitor<'_>) -> Result<()> {
+        let is_readable = |text: &String| !text.contains('\0');
+        if texts.document.as_ref().is_some_and(is_readable) {
+            return Ok(());
+        }
+        let copies = match &mut self.copies {
+            Some(copies) => copies,
+            None => {
+                let copies = DocumentCopies::new(self.database, monitor)?;
+                self.copies.insert(copies)
+            }
+        };
+        if let Some(copies) = copies {
+            if let Some(document) = copies.read(rowid)? {
+                texts.document = Some(document);
+                self.copied_documents += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a record into `record`; says whether its id could be read.
     pub(crate) fn read(
         &mut self,
@@ -404,7 +436,17 @@ impl<'d> RecordReader<'d> {
                 texts.append(&key, value.unwrap_or(Value::Null));
             })?;
         }
-        self.damaged_texts += u64::from(!is_whole);
+        if self.has_damaged_values {
+            // A page of zeros in the middle of a text reads as text.
+            is_whole &= texts
+                .document
+                .as_ref()
+                .is_none_or(|text| !text.contains('\0'));
+        }
+        if !is_whole {
+            self.damaged_texts += 1;
+            self.read_copy(rowid, texts, monitor)?;
+        }
         Ok(has_id)
     }
 }

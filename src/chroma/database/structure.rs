@@ -206,6 +206,41 @@ impl Database {
         damage.collect()
     }
 
+    /// Visits the entries of an index over these columns of a table, as `rowid, columns`, as far as
+    /// they can be read.
+    pub(super) fn index_entries(
+        &self,
+        table: &'static str,
+        columns: &[&str],
+        mut visit: impl FnMut(&Row<'_>),
+    ) -> Result<()> {
+        let names = self.tables.get(table).map_or(&[][..], Vec::as_slice);
+        let at = |column: &&str| names.iter().position(|name| name == column);
+        let Some(wanted) = columns.iter().map(at).collect::<Option<Vec<_>>>() else {
+            return Ok(());
+        };
+        let indexes = self.indexes(table)?;
+        let Some(index) = indexes.iter().find(|index| index.columns == wanted) else {
+            return Ok(());
+        };
+        let columns = columns.join(", ");
+        let quoted = index.name.replace('"', "\"\"");
+        let mut statement = self.prepare(&format!(
+            "SELECT rowid, {columns} FROM {table} INDEXED BY \"{quoted}\" ORDER BY {columns}"
+        ))?;
+        let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
+        // Pages that lead back to earlier ones would go on for ever.
+        for _ in 0..self.files.len() {
+            match rows.next() {
+                Ok(Some(row)) => visit(row),
+                Ok(None) => break,
+                Err(error) if self.is_damage(&error) => break,
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// The root pages of tables and indexes, by name.
     fn roots(&self) -> Result<BTreeMap<String, u32>> {
         let mut roots = BTreeMap::new();

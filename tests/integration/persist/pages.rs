@@ -9,14 +9,19 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use hnsw_toolbox::{
-    export_collections, CollectionFinding, ColumnarFormat, ExportOptions, ExportSummary, Monitor,
+    export_collections, list_collections, CollectionFilter, CollectionFinding, ColumnarFormat,
+    ExportOptions, ExportSummary, Monitor,
 };
 use rusqlite::Connection;
 
 use crate::support::persist::PersistFixture;
+use crate::support::table::Cell;
 use crate::support::{extent, Random};
 
 const PAGE: usize = 4096;
+
+/// The large tables that are read.
+const READ: [&str; 3] = ["embeddings", "embedding_metadata", "embeddings_queue"];
 
 /// One page of a database.
 #[derive(Clone, Debug)]
@@ -190,11 +195,8 @@ impl Store {
     fn sample<'s>(&'s self, usual: usize, fits: impl Fn(&Page) -> bool) -> Vec<&'s Page> {
         let pages: Vec<_> = self.pages.iter().filter(|page| fits(page)).collect();
         let step = extent(pages.len().div_ceil(usual), 1);
-        // Pages that are alone in their tree are the likeliest to be forgotten.
-        let is_root = |page: &Page| {
-            let owned = self.pages.iter().filter(|other| other.owner == page.owner);
-            owned.count() == 1
-        };
+        // Roots are the likeliest to be forgotten.
+        let is_root = |page: &Page| page.kind == "internal" && READ.contains(&page.owner.as_str());
         let chosen = |(at, page): &(usize, &'s Page)| at % step == 0 || is_root(page);
         let pages = pages.into_iter().enumerate().filter(chosen);
         pages.map(|(_, page)| page).collect()
@@ -229,7 +231,7 @@ const STORE: &str = "1.5.9";
 fn zeroed_pages_are_noticed() {
     let store = Store::open(STORE);
     let mut counts = Counts::default();
-    for page in store.sample(30, |_| true) {
+    for page in store.sample(12, |_| true) {
         store.damage("zeroed", &[(page, vec![0; PAGE])], &mut counts);
     }
     counts.assert_noticed("zeroed");
@@ -247,7 +249,7 @@ fn with_cells(store: &Store, page: &Page, change: impl Fn(u16) -> u16) -> Vec<u8
 fn emptied_pages_are_noticed() {
     let store = Store::open(STORE);
     let mut counts = Counts::default();
-    for page in store.sample(30, Page::is_tree) {
+    for page in store.sample(12, Page::is_tree) {
         let bytes = with_cells(&store, page, |_| 0);
         store.damage("emptied", &[(page, bytes)], &mut counts);
     }
@@ -258,7 +260,7 @@ fn emptied_pages_are_noticed() {
 fn pages_that_lost_half_their_cells_are_noticed() {
     let store = Store::open(STORE);
     let mut counts = Counts::default();
-    for page in store.sample(30, Page::is_tree) {
+    for page in store.sample(12, Page::is_tree) {
         let bytes = with_cells(&store, page, |cells| cells / 2);
         store.damage("halved", &[(page, bytes)], &mut counts);
     }
@@ -270,7 +272,7 @@ fn pages_that_lost_half_their_cells_are_noticed() {
 fn pages_that_are_empty_in_themselves_are_noticed() {
     let store = Store::open(STORE);
     let mut counts = Counts::default();
-    for page in store.sample(30, |page| page.kind == "leaf") {
+    for page in store.sample(12, |page| page.kind == "leaf") {
         let mut bytes = store.page(page);
         let header = page.header();
         bytes[header + 1..].fill(0);
@@ -290,7 +292,7 @@ fn swapped_pages_are_noticed() {
         store.damage("swapped", &pages, &mut counts);
     };
     let others = extent(1, 2);
-    for page in store.sample(20, |page| page.number > 1 && page.kind != "free") {
+    for page in store.sample(8, |page| page.number > 1 && page.kind != "free") {
         let of_kind: Vec<_> = store
             .pages
             .iter()
@@ -304,4 +306,177 @@ fn swapped_pages_are_noticed() {
         }
     }
     counts.assert_noticed("swapped");
+}
+
+/// Codes of the findings about a store, and about one of its collections.
+fn all_codes(summary: &ExportSummary) -> BTreeSet<String> {
+    reported(summary)
+        .into_iter()
+        .map(|(code, _)| code)
+        .collect()
+}
+
+/// Overwrites pages of a database for good.
+fn overwrite(fixture: &PersistFixture, pages: &[(u64, Vec<u8>)]) {
+    let mut bytes = std::fs::read(fixture.database()).unwrap();
+    for (number, page) in pages {
+        bytes[(*number as usize - 1) * PAGE..][..PAGE].copy_from_slice(page);
+    }
+    std::fs::write(fixture.database(), bytes).unwrap();
+}
+
+fn numbers(fixture: &PersistFixture, owner: &str, kind: &str) -> Vec<u64> {
+    let pages = pages_of(&fixture.database()).into_iter();
+    pages
+        .filter(|page| page.owner == owner && page.kind == kind)
+        .map(|page| page.number)
+        .collect()
+}
+
+/// Makes the root of `embedding_metadata` a page without cells, as a lost write does.
+fn empty_metadata_root(fixture: &PersistFixture) {
+    let root = numbers(fixture, "embedding_metadata", "internal")[0];
+    let mut page =
+        std::fs::read(fixture.database()).unwrap()[(root as usize - 1) * PAGE..][..PAGE].to_vec();
+    page[3..5].fill(0);
+    overwrite(fixture, &[(root, page)]);
+}
+
+#[test]
+fn documents_come_from_the_copy_where_metadata_is_gone() {
+    let fixture = PersistFixture::unpack(STORE);
+    let (_, before) = super::export(&fixture.dir(), "articles");
+    empty_metadata_root(&fixture);
+    let (summary, after) = super::export(&fixture.dir(), "articles");
+    for column in ["id", "vector", "document"] {
+        assert_eq!(after.column(column), before.column(column), "{column}");
+    }
+    let codes = all_codes(&summary);
+    for code in ["database-damaged", "metadata-damaged", "document-copied"] {
+        assert!(codes.contains(code), "{code}: {codes:?}");
+    }
+}
+
+#[test]
+fn copies_that_differ_from_a_document_are_not_used() {
+    let fixture = PersistFixture::unpack(STORE);
+    let (_, before) = super::export(&fixture.dir(), "articles");
+    let leaves = numbers(&fixture, "embedding_metadata", "leaf");
+    // The copy of a document that is not lost is another text, as in a store of Chroma 0.4.5.
+    let database = Connection::open(fixture.database()).unwrap();
+    let last = "SELECT max(id) FROM embedding_metadata WHERE key = 'chroma:document'";
+    let changed = database
+        .execute(
+            &format!("UPDATE embedding_fulltext_search_content SET c0 = 'x' WHERE id = ({last})"),
+            [],
+        )
+        .unwrap();
+    assert_eq!(changed, 1);
+    drop(database);
+    let lost: Vec<_> = leaves[..leaves.len() / 2]
+        .iter()
+        .map(|page| (*page, vec![0; PAGE]))
+        .collect();
+    overwrite(&fixture, &lost);
+    let (summary, after) = super::export(&fixture.dir(), "articles");
+    assert!(!all_codes(&summary).contains("document-copied"));
+    let pairs = before
+        .column("document")
+        .iter()
+        .zip(after.column("document"));
+    let lost = pairs.filter(|(before, after)| before != after).count();
+    let nulls = after
+        .column("document")
+        .iter()
+        .filter(|cell| **cell == Cell::Null);
+    assert!(lost > 0 && nulls.count() >= lost, "{lost} documents lost");
+    let damaged = summary.files[0].findings.iter();
+    let damaged: Vec<_> = damaged
+        .filter(|finding| finding.code == "metadata-damaged")
+        .collect();
+    assert!(damaged[0].count >= lost as u64, "{damaged:?}");
+}
+
+#[test]
+fn collections_lost_with_a_page_are_found_elsewhere() {
+    let fixture = PersistFixture::unpack(STORE);
+    let sound = std::fs::read(fixture.database()).unwrap();
+    let options = CollectionFilter::default();
+    let list = || list_collections(fixture.dir(), &options, &Monitor::default()).unwrap();
+    let by_id = |list: hnsw_toolbox::CollectionList| -> BTreeMap<String, (String, u64)> {
+        let collections = list.collections.into_iter();
+        collections.map(|c| (c.id, (c.name, c.records))).collect()
+    };
+    let before = by_id(list());
+    let leaves = numbers(&fixture, "collections", "leaf");
+    let indexes = [
+        "sqlite_autoindex_collections_1",
+        "sqlite_autoindex_collections_2",
+    ];
+    let indexes = indexes.map(|name| numbers(&fixture, name, "leaf")[0]);
+    for leaf in leaves {
+        overwrite(&fixture, &[(leaf, vec![0; PAGE])]);
+        let listed = list();
+        assert!(listed
+            .findings
+            .iter()
+            .any(|found| found.code == "database-damaged"));
+        let is_lost = |collection: &&hnsw_toolbox::CollectionReport| {
+            let mut codes = collection.findings.iter().map(|finding| finding.code);
+            codes.any(|code| code == "collection-damaged")
+        };
+        assert!(listed
+            .collections
+            .iter()
+            .any(|collection| is_lost(&collection)));
+        assert_eq!(by_id(listed), before);
+
+        // Without the indexes there is no name, and every collection that has a segment.
+        let pages = indexes.map(|index| (index, vec![0; PAGE]));
+        overwrite(&fixture, &pages);
+        let listed = list();
+        for collection in listed.collections.iter().filter(is_lost) {
+            assert_eq!(collection.name, collection.id);
+        }
+        let ids = |list: &BTreeMap<String, (String, u64)>| list.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(ids(&by_id(listed)), ids(&before));
+        std::fs::write(fixture.database(), &sound).unwrap();
+    }
+}
+
+#[test]
+fn ids_of_a_page_of_another_segment_are_not_exported() {
+    let fixture = PersistFixture::unpack(STORE);
+    let sound = std::fs::read(fixture.database()).unwrap();
+    let page = |number: u64| sound[(number as usize - 1) * PAGE..][..PAGE].to_vec();
+    let ids = |fixture: &PersistFixture, name: &str| -> Vec<String> {
+        let (_, table) = super::export(&fixture.dir(), name);
+        let mut ids: Vec<_> = table
+            .column("id")
+            .iter()
+            .map(|id| format!("{id:?}"))
+            .collect();
+        ids.sort();
+        ids
+    };
+    let names = ["articles", "wal_purged", "ip_default"];
+    let before = names.map(|name| ids(&fixture, name));
+    let leaves = numbers(&fixture, "sqlite_autoindex_embeddings_1", "leaf");
+    let table = numbers(&fixture, "embeddings", "leaf");
+    for (first, second) in [(5, leaves.len() - 5), (10, leaves.len() / 2)] {
+        let (first, second) = (leaves[first], leaves[second]);
+        let lost = (table[table.len() / 3], vec![0; PAGE]);
+        overwrite(
+            &fixture,
+            &[(first, page(second)), (second, page(first)), lost],
+        );
+        for (name, before) in names.iter().zip(&before) {
+            let after = ids(&fixture, name);
+            let mut once = after.clone();
+            once.dedup();
+            assert_eq!(once, after, "{name}");
+            assert!(after.iter().all(|id| before.contains(id)), "{name}");
+        }
+        std::fs::write(fixture.database(), &sound).unwrap();
+    }
 }

@@ -1,0 +1,72 @@
+//! Collections whose row in `collections` is lost with a page.
+//!
+//! Their ids are in the table of segments, in the queue's topics, and in the indexes of the table,
+//! which also have their names. A segment without a collection is no loss where the table is sound:
+//! it is a leftover.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::queue::Topics;
+use super::super::{integer, text, Database};
+use super::CollectionRow;
+use crate::error::Result;
+use crate::progress::Monitor;
+
+const TABLE: &str = "collections";
+
+/// What other tables and indexes know of collections.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// By id, the name and the id of the database.
+    pub(super) names: BTreeMap<String, Option<(String, String)>>,
+    in_queue: Vec<String>,
+}
+
+impl Lost {
+    /// `None` where the table of collections is sound.
+    pub(super) fn read(database: &Database, monitor: &Monitor<'_>) -> Result<Option<Self>> {
+        if database.is_sound(TABLE) {
+            return Ok(None);
+        }
+        let mut by_rowid = BTreeMap::new();
+        database.index_entries(TABLE, &["id"], |row| {
+            if let (Some(rowid), Some(id)) = (integer(row, 0), text(row, 1)) {
+                by_rowid.insert(rowid, id);
+            }
+        })?;
+        let mut names: BTreeMap<_, _> = by_rowid.values().map(|id| (id.clone(), None)).collect();
+        database.index_entries(TABLE, &["name", "database_id"], |row| {
+            let id = integer(row, 0).and_then(|rowid| by_rowid.get(&rowid));
+            if let (Some(id), Some(name), Some(of)) = (id, text(row, 1), text(row, 2)) {
+                names.insert(id.clone(), Some((name, of)));
+            }
+        })?;
+        Ok(Some(Self {
+            names,
+            in_queue: Topics::read(database, monitor)?.collections(),
+        }))
+    }
+
+    /// The collections that are not among the known ones.
+    pub(super) fn collections(
+        self,
+        of_segments: Vec<String>,
+        known: &BTreeSet<String>,
+    ) -> Vec<CollectionRow> {
+        let mut ids: BTreeSet<String> = self.names.keys().cloned().collect();
+        ids.extend(of_segments);
+        ids.extend(self.in_queue);
+        let lost = ids.into_iter().filter(|id| !known.contains(id));
+        let row = |id: String| {
+            let (name, database_id) = self.names.get(&id).cloned().flatten().unzip();
+            CollectionRow {
+                id,
+                name,
+                database_id,
+                is_lost: true,
+                ..CollectionRow::default()
+            }
+        };
+        lost.map(row).collect()
+    }
+}
