@@ -53,8 +53,11 @@ impl Lost {
         of_segments: Vec<String>,
         known: &BTreeSet<String>,
     ) -> Vec<CollectionRow> {
-        let mut ids: BTreeSet<String> = self.names.keys().cloned().collect();
-        ids.extend(of_segments);
+        let mut ids: BTreeSet<String> = of_segments.into_iter().collect();
+        // An index that lacks rows of the table is that of another table.
+        if known.iter().all(|id| self.names.contains_key(id)) {
+            ids.extend(self.names.keys().cloned());
+        }
         ids.extend(self.in_queue);
         let lost = ids.into_iter().filter(|id| !known.contains(id));
         let row = |id: String| {
