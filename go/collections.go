@@ -34,6 +34,8 @@ type ListCollectionsRequest struct {
 	// Database and Tenant restrict the list to the collections of one.
 	Database string `json:"database,omitempty"`
 	Tenant   string `json:"tenant,omitempty"`
+	// IO is how the files of segments are read; it defaults to IOModeRead.
+	IO IOMode `json:"io,omitempty"`
 }
 
 // ListCollectionsResponse says what a persist directory holds.
@@ -101,6 +103,8 @@ type ExportRequest struct {
 	BatchSize int `json:"batch_size,omitempty"`
 	// Compression defaults to CompressionNone.
 	Compression Compression `json:"compression,omitempty"`
+	// IO is how the files of segments are read; it defaults to IOModeRead.
+	IO IOMode `json:"io,omitempty"`
 }
 
 // ExportResponse says what an export did.

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sort"
 	"strings"
 	"testing"
@@ -182,5 +183,41 @@ func TestDirectoriesThatAreNoPersistDirectoryAreRefused(t *testing.T) {
 	var failure *Error
 	if !errors.Is(err, ErrInvalidInput) || !errors.As(err, &failure) || failure.Code != 205 {
 		t.Errorf("found %v", err)
+	}
+}
+
+func TestCollectionsAreTheSameHoweverFilesAreRead(t *testing.T) {
+	persist, _ := persistFixture(t, "1.5.9")
+	var listed []*ListCollectionsResponse
+	var hashes [][]string
+	for _, mode := range []IOMode{"", IOModeRead, IOModeMmap} {
+		list, err := ListCollections(ListCollectionsRequest{PersistDir: persist, IO: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed = append(listed, list)
+		output := filepath.Join(t.TempDir(), "out")
+		exported, err := Export(ExportRequest{PersistDir: persist, OutputPath: output, IO: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sums []string
+		for _, file := range exported.Summary.Files {
+			sums = append(sums, file.SHA256)
+		}
+		hashes = append(hashes, sums)
+	}
+	for i := range listed {
+		if !reflect.DeepEqual(listed[i], listed[0]) || !reflect.DeepEqual(hashes[i], hashes[0]) {
+			t.Errorf("mode %d: found %+v and %v", i, listed[i], hashes[i])
+		}
+	}
+	_, err := ListCollections(ListCollectionsRequest{PersistDir: persist, IO: "x"})
+	if !errors.Is(err, ErrInvalidRequest) {
+		t.Error(err)
+	}
+	_, err = Export(ExportRequest{PersistDir: persist, OutputPath: filepath.Join(t.TempDir(), "x"), IO: "x"})
+	if !errors.Is(err, ErrInvalidRequest) {
+		t.Error(err)
 	}
 }

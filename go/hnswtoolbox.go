@@ -60,8 +60,12 @@ type IOMode string
 
 // The ways to read input files.
 const (
-	IOModeMmap IOMode = "mmap" // map windows of the file; the default
-	IOModeRead IOMode = "read" // read into a buffer: survives a file that is truncated while it is read
+	// IOModeMmap maps windows of the file. If another process truncates the file while it is read, the
+	// operating system kills this process (SIGBUS).
+	IOModeMmap IOMode = "mmap"
+	// IOModeRead reads into a buffer. A file that shrinks while it is read is an error. It is the
+	// default, except of OpenIndex.
+	IOModeRead IOMode = "read"
 )
 
 // Engine is the code that builds a graph.
@@ -107,7 +111,7 @@ type ExtractRequest struct {
 	Compression Compression `json:"compression,omitempty"`
 	// RowGroupBytes is the size of a Parquet row group, in bytes of vectors.
 	RowGroupBytes uint64 `json:"row_group_bytes,omitempty"`
-	// IO defaults to IOModeMmap.
+	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 
@@ -193,7 +197,7 @@ type BuildRequest struct {
 	Threads int `json:"threads,omitempty"`
 	// Engine defaults to the library's.
 	Engine Engine `json:"engine,omitempty"`
-	// IO defaults to IOModeMmap.
+	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 
@@ -260,7 +264,7 @@ type RepairRequest struct {
 	Tenant     string `json:"tenant,omitempty"`
 	// Threads defaults to one for each core, and is at most 8.
 	Threads *int `json:"threads,omitempty"`
-	// IO defaults to IOModeMmap.
+	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 

@@ -6,7 +6,7 @@ import "context"
 type InspectRequest struct {
 	// IndexDir is a Chroma vector segment directory.
 	IndexDir string `json:"index_dir"`
-	// IO defaults to IOModeMmap.
+	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 

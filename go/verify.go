@@ -4,9 +4,9 @@ import "context"
 
 // VerifyRequest says what to check. Only IndexDir is needed.
 type VerifyRequest struct {
-	// IndexDir is a Chroma vector segment directory.
+	// IndexDir is a Chroma vector segment directory, or a .hnsw file.
 	IndexDir string `json:"index_dir"`
-	// IO defaults to IOModeMmap.
+	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 

@@ -12,14 +12,14 @@ use crate::chroma::database::Database;
 use crate::chroma::file_name;
 use crate::chroma::metadata::Map;
 use crate::error::{Error, Result};
-use crate::io::file::is_directory;
+use crate::io::file::{is_directory, IoMode};
 use crate::io::permissions::Sharing;
 use crate::progress::Monitor;
 
 pub use crate::chroma::collection::CollectionFinding;
 
 /// Which collections are meant, where a persist directory has several.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CollectionFilter {
     /// Their names; all when there are none. A name is that of one collection in each database.
@@ -28,12 +28,27 @@ pub struct CollectionFilter {
     pub database: Option<String>,
     /// The tenant that their database belongs to.
     pub tenant: Option<String>,
+    /// How the files of their segments are read: [`IoMode::Read`] by default, because Chroma may
+    /// be writing them.
+    pub io: IoMode,
+}
+
+impl Default for CollectionFilter {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            database: None,
+            tenant: None,
+            io: IoMode::Read,
+        }
+    }
 }
 
 setters!(CollectionFilter {
     with_names(names: Vec<String>),
     with_database(database: impl Into<Option<String>>),
     with_tenant(tenant: impl Into<Option<String>>),
+    with_io(io: IoMode),
 });
 
 /// What [`list_collections`] finds.
@@ -287,6 +302,7 @@ impl<'d> Persist<'d> {
             .map(|collection| Origin {
                 database: &self.database,
                 persist_dir: self.dir,
+                io: filter.io,
                 collection,
                 log: match &self.log {
                     None => (0, i64::MAX),

@@ -12,11 +12,17 @@ use crate::io::file::IoMode;
 use crate::progress::Monitor;
 
 /// How [`inspect_index`] reads an index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectOptions {
-    /// How the index files are read.
+    /// How the index files are read: [`IoMode::Read`] by default.
     pub io: IoMode,
+}
+
+impl Default for InspectOptions {
+    fn default() -> Self {
+        Self { io: IoMode::Read }
+    }
 }
 
 setters!(InspectOptions {

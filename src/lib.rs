@@ -127,10 +127,11 @@
 //!
 //! # Files that change
 //!
-//! Index files are mapped into memory by default. When another process *truncates* a mapped file,
-//! the operating system kills the process that reads it (SIGBUS); no library can turn that into an
-//! error. [`IoMode::Read`] reads into a buffer instead and gives an error. Both notice when a file
-//! is not the same at the end as it was at the start, and then write nothing.
+//! Extraction, builds and searches map files into memory by default. When another process *truncates*
+//! a mapped file, the operating system kills the process that reads it (SIGBUS); no library can turn
+//! that into an error. [`IoMode::Read`] reads into a buffer instead and gives an error. It is the
+//! default of everything else, because Chroma may be writing the files. Both notice when a file is not
+//! the same at the end as it was at the start, and then write nothing.
 
 // Nothing that a caller or a file gives may stop the process or lose bits unseen. Tests are free: to
 // panic is how they fail.

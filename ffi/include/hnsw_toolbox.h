@@ -118,7 +118,8 @@ uint32_t hnsw_toolbox_abi_version(void);
       "dimension": null, "m": null,                   salvage without header.bin: both or neither
       "compression": "none",                          or "snappy", "zstd"
       "row_group_bytes": ...,                         Parquet: bytes of vectors in a row group
-      "io": "mmap",                                   or "read"
+      "io": "read",                                   or "mmap": maps, which a file that another
+                                                      process truncates turns into SIGBUS
       "token": null}                                  from hnsw_toolbox_token_new
 
  Only the first two fields are needed; the others are shown with their defaults. An unknown
@@ -158,7 +159,7 @@ char *hnsw_toolbox_extract_index(const char *request_json);
       "seed": null,                                   of levels, order and groups
       "threads": null,                                to build with
       "engine": "partition",                          or "native", "hnsw_rs"
-      "io": "mmap",                                   or "read"
+      "io": "read",                                   or "mmap"
       "token": null}                                  from hnsw_toolbox_token_new
 
  Strings, ownership, errors, the output file and threads: all as for hnsw_toolbox_extract_index.
@@ -169,7 +170,7 @@ char *hnsw_toolbox_build_index(const char *request_json);
  Reports what a Chroma vector segment directory holds, without judging it.
 
      {"index_dir": "/path/to/vector-segment-dir",     required
-      "io": "mmap",                                   or "read"
+      "io": "read",                                   or "mmap"
       "token": null}                                  from hnsw_toolbox_token_new
 
  The response, in which "labels" is null when no record is live, "apparent_bytes" when there is
@@ -188,10 +189,10 @@ char *hnsw_toolbox_build_index(const char *request_json);
 char *hnsw_toolbox_inspect(const char *request_json);
 
 /*
- Checks everything that the files of a Chroma vector segment directory promise.
+ Checks everything that the files of a Chroma vector segment directory, or a .hnsw file, promise.
 
-     {"index_dir": "/path/to/vector-segment-dir",     required
-      "io": "mmap",                                   or "read"
+     {"index_dir": "/path/to/vector-segment-dir",     required; or that of a .hnsw file
+      "io": "read",                                   or "mmap"
       "token": null}                                  from hnsw_toolbox_token_new
 
  The response, which is no error when the index is damaged. "state" is "healthy", "empty" or the
@@ -212,6 +213,7 @@ char *hnsw_toolbox_verify(const char *request_json);
      {"persist_dir": "/path/to/persist-dir",          required
       "database": null, "tenant": null,               only the collections of these
       "token": null}                                  from hnsw_toolbox_token_new
+      "io": "read",                                   or "mmap"
 
  The response says of each collection its tenant, database, name, id, segment directory, metric
  and where that was found, dimension, records, records in the index, rows of the log that wait
@@ -243,6 +245,7 @@ char *hnsw_toolbox_list_collections(const char *request_json);
       "batch_size": 1024,                             rows held in memory at a time
       "compression": "none",                          or "snappy", "zstd"
       "token": null}                                  from hnsw_toolbox_token_new
+      "io": "read",                                   or "mmap"
 
  "output_path" is a directory, which must not exist or be empty, and appears whole or not at all:
  with a file for each collection, and manifest.json. With the extension .parquet, .arrow, .ipc or
@@ -264,7 +267,7 @@ char *hnsw_toolbox_export(const char *request_json);
       "database": null, "tenant": null,               where several have one of that name
       "dimension": null, "m": null,                   without header.bin: both or neither
       "threads": null,                                at most 8
-      "io": "mmap",                                   or "read"
+      "io": "read",                                   or "mmap"
       "token": null}                                  from hnsw_toolbox_token_new
 
  The directory appears whole or not at all, and never over anything. The response's

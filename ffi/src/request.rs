@@ -1,4 +1,8 @@
 //! JSON requests to calls of the Rust library, and their summaries to JSON responses.
+//!
+//! Files are read without maps unless a request asks for them, because a map of a file that another
+//! process truncates would kill the host process (SIGBUS). A graph file to search is mapped, since
+//! outputs are replaced by rename.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,9 +11,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use toolbox::wire::{BatchStream, StreamSource};
 use toolbox::{
-    inspect_index, verify_index, wire, BuildOptions, ColumnarOptions, Error, HnswIndex,
-    InspectOptions, MetadataFrom, Monitor, OpenOptions, Progress, RecordRange, RepairOptions,
-    Result, Salvage, VerifyOptions,
+    inspect_index, is_hnsw, verify_hnsw, verify_index, wire, BuildOptions, ColumnarOptions, Error,
+    HnswIndex, InspectOptions, IoMode, MetadataFrom, Monitor, OpenOptions, Progress, RecordRange,
+    RepairOptions, Result, Salvage, VerifyOptions,
 };
 #[cfg(feature = "database")]
 use toolbox::{CollectionFilter, ExportOptions};
@@ -36,6 +40,7 @@ const EXTRACT: [&str; 13] = [
 
 fn extract_options(fields: &Fields) -> Result<ColumnarOptions> {
     let mut options = ColumnarOptions::default();
+    options.extract.io = IoMode::Read;
     fields.size("batch_size", &mut options.batch_size)?;
     let extract = &mut options.extract;
     extract.metadata = fields
@@ -138,7 +143,7 @@ pub(crate) fn build(request: &str) -> Result<String> {
     )?;
     let input_path = fields.path("input_path")?;
     let output_path = fields.path("output_path")?;
-    let mut options = BuildOptions::default();
+    let mut options = BuildOptions::default().with_io(IoMode::Read);
     fields.name("input_format", &mut options.format)?;
     options.vector_column = fields.optional_text("vector_column")?;
     options.label_column = fields.optional_text("label_column")?;
@@ -179,25 +184,30 @@ pub(crate) fn verify(request: &str) -> Result<String> {
     to_json(&monitored(fields.token()?, |monitor| {
         verify_index(index_dir, &options, monitor)
     })?)
+        if index_dir.is_file() && is_hnsw(&index_dir)? {
+            return verify_hnsw(index_dir, &options, monitor);
+        }
 }
 
 /// Runs a request to list collections and returns the response document.
 #[cfg(feature = "database")]
 pub(crate) fn list_collections(request: &str) -> Result<String> {
-    let fields = Fields::parse(request, &["persist_dir", "database", "tenant", "token"])?;
+    let known = ["persist_dir", "database", "tenant", "io", "token"];
+    let fields = Fields::parse(request, &known)?;
     let persist_dir = fields.path("persist_dir")?;
-    let filter = CollectionFilter::default()
+    let mut filter = CollectionFilter::default()
         .with_database(fields.optional_text("database")?)
         .with_tenant(fields.optional_text("tenant")?);
 
     to_json(&monitored(fields.token()?, |monitor| {
+    fields.name("io", &mut filter.io)?;
         toolbox::list_collections(persist_dir, &filter, monitor)
     })?)
 }
 
 /// The fields of an export request that are not about its output.
 #[cfg(feature = "database")]
-const EXPORT: [&str; 8] = [
+const EXPORT: [&str; 9] = [
     "persist_dir",
     "collections",
     "database",
@@ -208,6 +218,7 @@ const EXPORT: [&str; 8] = [
     "batch_size",
 ];
 
+    "io",
 #[cfg(feature = "database")]
 fn export_options(fields: &Fields) -> Result<ExportOptions> {
     let mut options = ExportOptions::default();
@@ -217,6 +228,7 @@ fn export_options(fields: &Fields) -> Result<ExportOptions> {
         .with_tenant(fields.optional_text("tenant")?);
     fields.name("vectors", &mut options.vectors)?;
     fields.name("metadata", &mut options.metadata)?;
+    fields.name("io", &mut options.filter.io)?;
     fields.flag("index_columns", &mut options.index_columns)?;
     fields.size("batch_size", &mut options.batch_size)?;
     Ok(options)

@@ -232,6 +232,14 @@ impl SegmentFiles {
         Ok(file.map(|file| Norms::new(file.window(WINDOW))))
     }
 
+    /// The same for norms in any order, as long as neighbours are asked for close in time.
+    #[cfg(feature = "database")]
+    pub(crate) fn read_norms_for_neighbours(&self) -> Result<Option<Norms<FileWindow<'_>>>> {
+        let file = self.norms.get()?;
+        file.map(|file| Ok(Norms::new(file.window_for_neighbours()?)))
+            .transpose()
+    }
+
     /// The links of the upper levels, if there are any.
     pub(crate) fn read_link_lists(
         &self,

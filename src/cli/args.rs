@@ -256,9 +256,11 @@ pub(super) struct InspectArguments {
     /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
     pub(super) index: PathBuf,
 
-    /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
-    /// while it is read.
-    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
+    /// How to read the files: read, or mmap.
+    ///
+    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
+    /// it is read.
+    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -270,9 +272,11 @@ pub(super) struct VerifyArguments {
     /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
     pub(super) index: PathBuf,
 
-    /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
-    /// while it is read.
-    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
+    /// How to read the files: read, or mmap.
+    ///
+    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
+    /// it is read.
+    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]
@@ -288,6 +292,13 @@ pub(super) struct CollectionsArguments {
     #[command(flatten)]
     pub(super) work: WorkArguments,
 }
+
+    /// How the files of the segments are read: read, or mmap.
+    ///
+    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
+    /// it is read.
+    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
+    pub(super) io: IoMode,
 
 #[cfg(feature = "database")]
 #[derive(Args, Debug)]
@@ -345,6 +356,13 @@ pub(super) struct ExportArguments {
     pub(super) work: WorkArguments,
 }
 
+    /// How the files of the segments are read: read, or mmap.
+    ///
+    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
+    /// it is read.
+    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
+    pub(super) io: IoMode,
+
 #[derive(Args, Debug)]
 pub(super) struct RepairArguments {
     /// Chroma's vector segment directory (the one with header.bin); with --collection, the persist
@@ -394,8 +412,11 @@ pub(super) struct RepairArguments {
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// How the index is read: mmap, or read, which survives a file that shrinks meanwhile.
-    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
+    /// How to read the segment: read, or mmap.
+    ///
+    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
+    /// it is read.
+    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     #[command(flatten)]

@@ -22,7 +22,7 @@ pub(super) fn run(
         &arguments.work.answer,
         &[("PERSIST_DIR", &arguments.persist_dir)],
     )?;
-    let filter = CollectionFilter::default();
+    let filter = CollectionFilter::default().with_io(arguments.io);
     let list = work("listing", &arguments.work, cancel, |monitor| {
         list_collections(&arguments.persist_dir, &filter, monitor)
     })?;

@@ -28,7 +28,8 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
     let filter = CollectionFilter::default()
         .with_names(arguments.collections)
         .with_database(arguments.database)
-        .with_tenant(arguments.tenant);
+        .with_tenant(arguments.tenant)
+        .with_io(arguments.io);
     let options = ExportOptions::default()
         .with_filter(filter)
         .with_format(format)

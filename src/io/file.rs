@@ -311,7 +311,8 @@ impl InputFile {
     }
 
     /// A window for short ranges in any order, as long as ranges close in the file are asked for close
-    /// in time: a map of the whole file, given back whenever 16 MiB of it are resident.
+    /// in time: a map of the whole file, given back whenever 16 MiB of it are resident, or reads of
+    /// little more than a range.
     #[cfg(any(test, feature = "database"))]
     pub(crate) fn window_for_neighbours(&self) -> Result<FileWindow<'_>> {
         match self.access.mode {
@@ -319,7 +320,8 @@ impl InputFile {
                 touched: Some(Touched::of(self.len())?),
                 ..self.window(usize::MAX)
             }),
-            IoMode::Read => Ok(self.window_of_reads()),
+            // A page takes hardly longer than a part of it, and often has the next range in it.
+            IoMode::Read => Ok(self.window(LOOKUP_WINDOW)),
         }
     }
 

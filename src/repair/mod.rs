@@ -115,7 +115,7 @@ pub enum MetricSource {
 }
 
 /// What is repaired, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairOptions {
     /// What the links of the new index are: when not given, the index's own where they are sound,
@@ -129,7 +129,7 @@ pub struct RepairOptions {
     pub salvage: Salvage,
     /// Threads: one for each core when not given, and at most 8.
     pub threads: Option<usize>,
-    /// Access to the files of the segment.
+    /// How the segment is read: [`IoMode::Read`] by default.
     pub io: IoMode,
     /// The name of the collection, if the directory is a persist directory, the one with
     /// `chroma.sqlite3`.
@@ -138,6 +138,21 @@ pub struct RepairOptions {
     pub database: Option<String>,
     /// The tenant that the database belongs to.
     pub tenant: Option<String>,
+}
+
+impl Default for RepairOptions {
+    fn default() -> Self {
+        Self {
+            links: None,
+            metric: None,
+            salvage: Salvage::default(),
+            threads: None,
+            io: IoMode::Read,
+            collection: None,
+            database: None,
+            tenant: None,
+        }
+    }
 }
 
 setters!(RepairOptions {

@@ -98,7 +98,8 @@ pub(super) fn repair(
     let filter = CollectionFilter::default()
         .with_names(vec![name.to_string()])
         .with_database(options.database.clone())
-        .with_tenant(options.tenant.clone());
+        .with_tenant(options.tenant.clone())
+        .with_io(options.io);
     let origins = persist.choose(&filter)?;
     let [origin] = origins.as_slice() else {
         return Err(Error::argument(

@@ -71,11 +71,17 @@ impl IndexState {
 }
 
 /// How [`verify_index`] reads an index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// How the index files are read.
+    /// How the index files are read: [`IoMode::Read`] by default.
     pub io: IoMode,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self { io: IoMode::Read }
+    }
 }
 
 setters!(VerifyOptions {

@@ -66,18 +66,18 @@ pub(crate) struct Ids {
 }
 
 /// Access to the files of a segment.
-fn access() -> Access {
-    Access::from(IoMode::Read).past_bad_sectors()
+fn access(io: IoMode) -> Access {
+    Access::from(io).past_bad_sectors()
 }
 
 /// What an index in this directory holds.
-pub(crate) fn open(directory: &Path, monitor: &Monitor<'_>) -> Result<Found> {
+pub(crate) fn open(directory: &Path, io: IoMode, monitor: &Monitor<'_>) -> Result<Found> {
     if !is_directory(directory)? {
         return Ok(Found::Nothing(Nothing::NoDirectory));
     }
-    let records = match Records::open(directory) {
+    let records = match Records::open(directory, io) {
         Ok(records) => records,
-        Err(error) => return without_records(directory, recoverable(error)?, monitor),
+        Err(error) => return without_records(directory, io, recoverable(error)?, monitor),
     };
     let joined = match records.segment.files().metadata.get() {
         Ok(None) if records.is_empty() => return Ok(Found::Nothing(Nothing::NeverFlushed)),
@@ -98,8 +98,13 @@ pub(crate) fn open(directory: &Path, monitor: &Monitor<'_>) -> Result<Found> {
 }
 
 /// What there is where records cannot be read at all.
-fn without_records(directory: &Path, why: String, monitor: &Monitor<'_>) -> Result<Found> {
-    let files = SegmentFiles::new(directory, access())?;
+fn without_records(
+    directory: &Path,
+    io: IoMode,
+    why: String,
+    monitor: &Monitor<'_>,
+) -> Result<Found> {
+    let files = SegmentFiles::new(directory, access(io))?;
     let nothing = match files.metadata.get() {
         Ok(None) => (!exists(files.header.path())?).then_some(Nothing::NeverFlushed),
         Ok(Some(_)) => match files.read_metadata(monitor) {
@@ -115,8 +120,8 @@ fn without_records(directory: &Path, why: String, monitor: &Monitor<'_>) -> Resu
 }
 
 impl Records {
-    fn open(directory: &Path) -> Result<Self> {
-        let files = || SegmentFiles::new(directory, access());
+    fn open(directory: &Path, io: IoMode) -> Result<Self> {
+        let files = || SegmentFiles::new(directory, access(io));
         let (segment, damage) = match Segment::of(files()?) {
             Ok(segment) => (segment, None),
             Err(error) => {
@@ -289,7 +294,7 @@ impl<'b> VectorReader<'b> {
             // database, but not in its order.
             level0: records.segment.level0_for_neighbours()?,
             norms: match multiply {
-                true => records.segment.files().read_norms()?,
+                true => records.segment.files().read_norms_for_neighbours()?,
                 false => None,
             },
         })

@@ -36,6 +36,7 @@ use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow};
 use crate::chroma::database::records::SeqIdReader;
 use crate::chroma::database::{Damage, Database};
 use crate::error::{Error, Result};
+use crate::io::file::IoMode;
 use crate::memory;
 use crate::progress::Monitor;
 
@@ -178,6 +179,8 @@ impl Index {
 pub(crate) struct Origin<'o> {
     pub(crate) database: &'o Database,
     pub(crate) persist_dir: &'o Path,
+    /// How the files of the segment are read.
+    pub(crate) io: IoMode,
     pub(crate) collection: &'o Collection,
     /// The sequence numbers among which all of its rows of the log are.
     pub(crate) log: (i64, i64),
@@ -428,7 +431,7 @@ impl<'p> Planner<'p> {
             );
             return Ok(None);
         };
-        let found = base::open(&directory, self.monitor)?;
+        let found = base::open(&directory, self.origin.io, self.monitor)?;
         let records = match &found {
             Found::Base(base) => Some(&base.records),
             Found::WithoutIds(records, _) => Some(records),
