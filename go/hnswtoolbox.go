@@ -176,6 +176,8 @@ type BuildRequest struct {
 	// LabelColumn names the column of the labels. Without it they are the column label, or else
 	// internal_id, or else the row numbers.
 	LabelColumn string `json:"label_column,omitempty"`
+	// RowNumbers takes the row numbers as labels, whatever columns there are. It excludes LabelColumn.
+	RowNumbers bool `json:"row_numbers,omitempty"`
 	// Metric defaults to DistanceMetricEuclidean. The .hnsw file states it.
 	Metric DistanceMetric `json:"metric,omitempty"`
 	// IncludeDeleted also inserts the rows that are marked as deleted.

@@ -8,6 +8,9 @@
 #[path = "build_tests.rs"]
 pub(crate) mod tests;
 
+#[cfg(test)]
+mod label_tests;
+
 use std::io::Write;
 use std::path::Path;
 
@@ -56,6 +59,8 @@ pub struct BuildOptions {
     /// The column of the labels, which must then exist. When not given, it is `label`, or else
     /// `internal_id`, or else the labels are the row numbers.
     pub label_column: Option<String>,
+    /// Take the row numbers as labels, whatever columns there are. Excludes `label_column`.
+    pub row_numbers: bool,
     /// How the input is read.
     pub io: IoMode,
 }
@@ -69,6 +74,7 @@ impl Default for BuildOptions {
             batch_size: DEFAULT_BATCH_SIZE,
             vector_column: None,
             label_column: None,
+            row_numbers: false,
             io: IoMode::default(),
         }
     }
@@ -81,6 +87,7 @@ setters!(BuildOptions {
     with_batch_size(batch_size: usize),
     with_vector_column(vector_column: impl Into<Option<String>>),
     with_label_column(label_column: impl Into<Option<String>>),
+    with_row_numbers(row_numbers: bool),
     with_io(io: IoMode),
 });
 
@@ -153,6 +160,7 @@ pub fn build_index_from_columnar(
             include_deleted: options.include_deleted,
             vector_column: options.vector_column.clone(),
             label_column: options.label_column.clone(),
+            row_numbers: options.row_numbers,
             io: options.io,
         },
     )?;
@@ -172,6 +180,10 @@ impl RowSource for ColumnarInput {
             self.check_unchanged()?;
         }
         Ok(more)
+    }
+
+    fn label_name(&self) -> Option<String> {
+        self.label_column().map(|name| format!("column {name}"))
     }
 }
 
@@ -269,12 +281,21 @@ impl RowSource for Slices<'_> {
         }
         Ok(!rows.is_empty())
     }
+
+    fn label_name(&self) -> Option<String> {
+        self.labels.map(|_| "labels".into())
+    }
 }
 
 /// Where rows come from, batch by batch.
 trait RowSource {
     /// Replaces what is in `batch`. False, and nothing in it, after the last row.
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool>;
+
+    /// The name of the labels in a warning; `None` where they are the row numbers.
+    fn label_name(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The stack of a thread, and its part of the allocator.
@@ -358,6 +379,9 @@ fn write_vectors<R: RowSource>(
     }
     summary.inserted = labels.len() as u64;
     summary.warnings = out_of_range.warnings(summary.inserted);
+    if let Some(name) = rows.label_name() {
+        summary.warnings.extend(repeated_labels(&name, &labels)?);
+    }
 
     let invalid = |field: &'static str, found: String, expected: &'static str| {
         Err(Error::InvalidInput {
@@ -389,6 +413,21 @@ fn write_vectors<R: RowSource>(
         );
     }
     Ok((summary, labels))
+}
+
+/// A sentence about labels that do not tell vectors apart, as the classes of a data set do not.
+fn repeated_labels(name: &str, labels: &[u64]) -> Result<Option<String>> {
+    let mut sorted = memory::with_capacity(labels.len(), "compare the labels")?;
+    sorted.extend_from_slice(labels);
+    sorted.sort_unstable();
+    let repeated = sorted.windows(2).filter(|pair| pair.first() == pair.last());
+    let (repeated, all) = (repeated.count(), labels.len());
+    Ok((repeated > 0).then(|| {
+        format!(
+            "{name}: {repeated} of {all} labels repeat another, so an answer does not tell which \
+             vector it means; --row-numbers (row_numbers) takes the row numbers instead"
+        )
+    }))
 }
 
 fn check_capacity(batch: &RowBatch, before: usize, capacity: Option<usize>) -> Result<()> {

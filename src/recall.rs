@@ -36,11 +36,11 @@ const ROWS_AT_ONCE: usize = 1024;
 #[non_exhaustive]
 pub enum RecallQueries<'q> {
     /// So many vectors of the index itself, spread over it: the same ones each time. A vector does
-    /// not count as a neighbour of its own.
+    /// not count as a neighbour of its own. Damaged ones are skipped.
     Sample(usize),
     /// Vectors of the index's dimension, one after the other.
     Vectors(&'q [f32]),
-    /// The column `vector` of a Parquet or Arrow IPC file.
+    /// The column `vector` of a Parquet or Arrow IPC file, or [another](RecallOptions::vector_column).
     File {
         /// The file.
         path: PathBuf,
@@ -59,6 +59,9 @@ pub struct RecallOptions {
     pub efs: Vec<usize>,
     /// Threads that share the queries: 1 to 1024; one for each core when not given.
     pub threads: Option<usize>,
+    /// The column of [queries from a file](RecallQueries::File): `vector` when not given. No other
+    /// column is read.
+    pub vector_column: Option<String>,
 }
 
 impl Default for RecallOptions {
@@ -67,6 +70,7 @@ impl Default for RecallOptions {
             k: 10,
             efs: vec![50, 100, 200],
             threads: None,
+            vector_column: None,
         }
     }
 }
@@ -75,6 +79,7 @@ setters!(RecallOptions {
     with_k(k: usize),
     with_efs(efs: impl Into<Vec<usize>>),
     with_threads(threads: impl Into<Option<usize>>),
+    with_vector_column(vector_column: impl Into<Option<String>>),
 });
 
 /// What [`measure_recall`] measures.
@@ -157,21 +162,23 @@ pub fn measure_recall(
             }
         }
         RecallQueries::File { path, format } => {
-            let options = ReadOptions {
+            let read = ReadOptions {
                 format: *format,
                 batch_size: most.min(ROWS_AT_ONCE),
                 include_deleted: true,
+                vector_column: options.vector_column.clone(),
+                row_numbers: true,
                 io: index.io(),
                 ..ReadOptions::default()
             };
-            let mut input = ColumnarInput::open(path, &options)?;
+            let mut input = ColumnarInput::open(path, &read)?;
             let mut batch = RowBatch::default();
-            measurement.groups = input.row_count().div_ceil(options.batch_size as u64);
+            measurement.groups = input.row_count().div_ceil(read.batch_size as u64);
             while input.next(&mut batch)? {
                 if batch.dimension != index.dimension() {
                     return Err(Error::InvalidInput {
                         path: path.clone(),
-                        field: "column vector".into(),
+                        field: format!("column {}", input.vector_name()).into(),
                         found: format!("dimension {}", batch.dimension),
                         expected: format!("{}, as in the index", index.dimension()).into(),
                     });

@@ -32,6 +32,7 @@ fn options(k: usize, efs: &[usize], threads: usize) -> RecallOptions {
         k,
         efs: efs.to_vec(),
         threads: Some(threads),
+        ..RecallOptions::default()
     }
 }
 

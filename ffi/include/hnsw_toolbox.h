@@ -148,6 +148,7 @@ char *hnsw_toolbox_extract_index(const char *request_json);
       "vector_column": null,                          of the vectors; "vector" when null
       "label_column": null,                           of the labels; when null, "label", or else
                                                       "internal_id", or else row numbers
+      "row_numbers": false,                           true: labels are row numbers in any case
       "metric": "euclidean",                          or "squared_euclidean", "cosine",
                                                       "dot_product", "manhattan"; or Chroma's names:
                                                       "l2" is squared_euclidean, "ip" dot_product
@@ -212,8 +213,8 @@ char *hnsw_toolbox_verify(const char *request_json);
 
      {"persist_dir": "/path/to/persist-dir",          required
       "database": null, "tenant": null,               only the collections of these
-      "token": null}                                  from hnsw_toolbox_token_new
       "io": "read",                                   or "mmap"
+      "token": null}                                  from hnsw_toolbox_token_new
 
  The response says of each collection its tenant, database, name, id, segment directory, metric
  and where that was found, dimension, records, records in the index, rows of the log that wait
@@ -244,8 +245,8 @@ char *hnsw_toolbox_list_collections(const char *request_json);
       "index_columns": false,                         internal_id, label and seq_id, too
       "batch_size": 1024,                             rows held in memory at a time
       "compression": "none",                          or "snappy", "zstd"
-      "token": null}                                  from hnsw_toolbox_token_new
       "io": "read",                                   or "mmap"
+      "token": null}                                  from hnsw_toolbox_token_new
 
  "output_path" is a directory, which must not exist or be empty, and appears whole or not at all:
  with a file for each collection, and manifest.json. With the extension .parquet, .arrow, .ipc or

@@ -470,6 +470,7 @@ fn build_errors_name_the_field_that_is_wrong() {
             ("metric", &not_a_name),
             ("engine", &not_a_name),
             ("io", &not_a_name),
+            ("row_numbers", &[json!(null), json!(1), json!("true")]),
             ("include_deleted", &[json!(null), json!(1), json!("true")]),
             ("m", &not_a_count),
             ("m", &[json!(1), json!(257), json!(1u64 << 40)]),

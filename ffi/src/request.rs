@@ -127,6 +127,7 @@ pub(crate) fn build(request: &str) -> Result<String> {
             "input_format",
             "vector_column",
             "label_column",
+            "row_numbers",
             "metric",
             "include_deleted",
             "m",
@@ -147,6 +148,7 @@ pub(crate) fn build(request: &str) -> Result<String> {
     fields.name("input_format", &mut options.format)?;
     options.vector_column = fields.optional_text("vector_column")?;
     options.label_column = fields.optional_text("label_column")?;
+    fields.flag("row_numbers", &mut options.row_numbers)?;
     fields.name("metric", &mut options.graph.metric)?;
     fields.flag("include_deleted", &mut options.include_deleted)?;
     fields.size("m", &mut options.graph.m)?;
@@ -182,11 +184,11 @@ pub(crate) fn verify(request: &str) -> Result<String> {
     let mut options = VerifyOptions::default();
     fields.name("io", &mut options.io)?;
     to_json(&monitored(fields.token()?, |monitor| {
-        verify_index(index_dir, &options, monitor)
-    })?)
         if index_dir.is_file() && is_hnsw(&index_dir)? {
             return verify_hnsw(index_dir, &options, monitor);
         }
+        verify_index(index_dir, &options, monitor)
+    })?)
 }
 
 /// Runs a request to list collections and returns the response document.
@@ -198,9 +200,9 @@ pub(crate) fn list_collections(request: &str) -> Result<String> {
     let mut filter = CollectionFilter::default()
         .with_database(fields.optional_text("database")?)
         .with_tenant(fields.optional_text("tenant")?);
+    fields.name("io", &mut filter.io)?;
 
     to_json(&monitored(fields.token()?, |monitor| {
-    fields.name("io", &mut filter.io)?;
         toolbox::list_collections(persist_dir, &filter, monitor)
     })?)
 }
@@ -216,9 +218,9 @@ const EXPORT: [&str; 9] = [
     "metadata",
     "index_columns",
     "batch_size",
+    "io",
 ];
 
-    "io",
 #[cfg(feature = "database")]
 fn export_options(fields: &Fields) -> Result<ExportOptions> {
     let mut options = ExportOptions::default();
@@ -226,9 +228,9 @@ fn export_options(fields: &Fields) -> Result<ExportOptions> {
         .with_names(fields.texts("collections")?)
         .with_database(fields.optional_text("database")?)
         .with_tenant(fields.optional_text("tenant")?);
+    fields.name("io", &mut options.filter.io)?;
     fields.name("vectors", &mut options.vectors)?;
     fields.name("metadata", &mut options.metadata)?;
-    fields.name("io", &mut options.filter.io)?;
     fields.flag("index_columns", &mut options.index_columns)?;
     fields.size("batch_size", &mut options.batch_size)?;
     Ok(options)

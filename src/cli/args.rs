@@ -200,6 +200,10 @@ pub(super) struct BuildArguments {
     #[arg(long, value_name = "NAME")]
     pub(super) label_column: Option<String>,
 
+    /// Take the row numbers as labels, whatever columns there are.
+    #[arg(long, conflicts_with = "label_column")]
+    pub(super) row_numbers: bool,
+
     /// euclidean, squared_euclidean, cosine, dot_product or manhattan; or as Chroma calls them, l2
     /// for squared_euclidean and ip for dot_product. The file states it; with fast-hnsw, which
     /// does not read that, open it with the same.
@@ -289,16 +293,16 @@ pub(super) struct CollectionsArguments {
     /// Chroma's persist directory (the one with chroma.sqlite3).
     pub(super) persist_dir: PathBuf,
 
-    #[command(flatten)]
-    pub(super) work: WorkArguments,
-}
-
     /// How the files of the segments are read: read, or mmap.
     ///
     /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
     /// it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
 
 #[cfg(feature = "database")]
 #[derive(Args, Debug)]
@@ -352,16 +356,16 @@ pub(super) struct ExportArguments {
     #[arg(long, default_value_t, value_parser = named::<Compression>())]
     pub(super) compression: Compression,
 
-    #[command(flatten)]
-    pub(super) work: WorkArguments,
-}
-
     /// How the files of the segments are read: read, or mmap.
     ///
     /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
     /// it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
 
 #[derive(Args, Debug)]
 pub(super) struct RepairArguments {
@@ -429,9 +433,13 @@ pub(super) struct SearchArguments {
     #[arg(value_name = "INDEX.hnsw")]
     pub(super) index: PathBuf,
 
-    /// A Parquet or Arrow IPC file, whose column vector holds the queries.
+    /// A Parquet or Arrow IPC file with a column of queries.
     #[arg(long, value_name = "FILE")]
     pub(super) queries: PathBuf,
+
+    /// The column of the queries [default: vector].
+    #[arg(long, value_name = "NAME")]
+    pub(super) vector_column: Option<String>,
 
     /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
     #[arg(long, value_name = "FORMAT", value_parser = named::<ColumnarFormat>())]
@@ -484,9 +492,13 @@ pub(super) struct RecallArguments {
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub(super) sample: usize,
 
-    /// Take the column vector of a Parquet or Arrow IPC file as queries.
+    /// Take the vectors of a Parquet or Arrow IPC file as queries.
     #[arg(long, value_name = "FILE", conflicts_with = "sample")]
     pub(super) queries: Option<PathBuf>,
+
+    /// The column of the queries [default: vector].
+    #[arg(long, value_name = "NAME", requires = "queries")]
+    pub(super) vector_column: Option<String>,
 
     /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
     #[arg(long, value_name = "FORMAT", requires = "queries", value_parser = named::<ColumnarFormat>())]

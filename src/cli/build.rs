@@ -7,9 +7,8 @@ use hnsw_toolbox::wire::{self, BuildResponse};
 use hnsw_toolbox::{display_path, BuildOptions, CancelToken, GraphOptions};
 
 use super::args::BuildArguments;
-use super::color::WARNING;
 use super::extract::format;
-use super::{answer, check_answerable, work, Failure};
+use super::{answer, check_answerable, warn, work, Failure};
 
 pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let graph = GraphOptions::default()
@@ -28,6 +27,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
         .with_batch_size(arguments.batch_size)
         .with_vector_column(arguments.vector_column)
         .with_label_column(arguments.label_column)
+        .with_row_numbers(arguments.row_numbers)
         .with_io(arguments.io);
     let (input, output) = (arguments.input, arguments.output);
     let paths = [("INPUT", &*input), ("OUT", &*output)];
@@ -35,10 +35,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
     let response = work("building", &arguments.work, cancel, |monitor| {
         wire::build(input, output, &options, monitor)
     })?;
-    for warning in &response.summary.warnings {
-        // Where nobody listens, the work is done all the same.
-        let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {warning}");
-    }
+    response.summary.warnings.iter().for_each(warn);
     answer(&arguments.work.answer, &response, print)
 }
 

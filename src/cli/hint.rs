@@ -10,6 +10,7 @@ use super::args::Command;
 
 const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
+const LABELS: [&str; 2] = ["column label", "column internal_id"];
 
 /// What a command was given, and what it wants.
 pub(super) struct Input {
@@ -75,6 +76,10 @@ impl Input {
             }
             Wanted::Segment => self.without_ids(error),
             Wanted::SegmentOrGraph => None,
+            Wanted::Columns if is_about_labels(error) => Some(
+                "--row-numbers takes the row numbers as labels, --label-column another column"
+                    .into(),
+            ),
             Wanted::Columns | Wanted::Graph => {
                 let (what, command) = if is_segment(path) {
                     ("an index", format!("extract {shown}"))
@@ -119,6 +124,12 @@ impl Input {
             )),
         }
     }
+}
+
+/// Whether a column that is taken for labels cannot be.
+fn is_about_labels(error: &Error) -> bool {
+    let is_label = |field: &str| LABELS.iter().any(|name| field.ends_with(name));
+    matches!(error, Error::InvalidInput { field, .. } if is_label(field))
 }
 
 fn is_persist_dir(path: &Path) -> bool {

@@ -40,7 +40,7 @@ use hnsw_toolbox::wire::{self, Answer};
 use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
 
 use args::{AnswerArguments, Arguments, Command, WorkArguments, NAME};
-use color::{BAD, GOOD};
+use color::{BAD, GOOD, WARNING};
 use hint::Input;
 use progress::Bar;
 use signals::LastSignal;
@@ -234,6 +234,12 @@ fn report(words: &str) {
 /// Text that may hold words of a file, without characters that act on a terminal.
 fn one_line(text: &str) -> impl std::fmt::Display + '_ {
     display_path(Path::new(text))
+}
+
+/// Prints what is wrong although the work is done.
+fn warn(words: impl std::fmt::Display) {
+    // With standard error gone, the answer still says it.
+    let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {words}");
 }
 
 /// Does the work of a command under a progress bar.

@@ -26,7 +26,8 @@ pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<Ex
     let options = RecallOptions::default()
         .with_k(arguments.k)
         .with_efs(arguments.ef)
-        .with_threads(arguments.threads);
+        .with_threads(arguments.threads)
+        .with_vector_column(arguments.vector_column);
     let report = work("comparing", &arguments.work, cancel, |monitor| {
         let index = HnswIndex::open(&arguments.index, &open)?;
         measure_recall(&index, &queries, &options, monitor)

@@ -26,6 +26,7 @@ pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<Ex
         .with_ef(arguments.ef)
         .with_metric(arguments.metric)
         .with_queries_format(format(arguments.queries_format, &queries, "--queries")?)
+        .with_vector_column(arguments.vector_column)
         .with_threads(arguments.threads)
         .with_io(arguments.io)
         .with_load(arguments.load);

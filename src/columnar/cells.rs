@@ -21,7 +21,8 @@ const HOLD_VECTORS: &str = "hold the vectors of a batch";
 pub(crate) trait Columns: Send {
     fn row_count(&self) -> u64;
     fn vector_name(&self) -> Name;
-    fn label_name(&self) -> Name;
+    /// `None` where the labels are the row numbers.
+    fn label_name(&self) -> Option<Name>;
     /// Whether the file is the export of a collection.
     fn is_export(&self) -> bool;
     /// Whether the next row is deleted: 0 when not.

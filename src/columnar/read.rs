@@ -16,7 +16,7 @@ use std::path::Path;
 use super::arrow_ipc::read::IpcColumns;
 use super::bytes::{DecodeError, Input};
 use super::cells::{Columns, VectorRow};
-use super::columns::DELETED;
+use super::columns::{DELETED, LABEL};
 use super::parquet::read::ParquetColumns;
 use super::selection::{Name, ReadOptions, Wanted};
 use super::ColumnarFormat;
@@ -50,7 +50,7 @@ pub(crate) struct ColumnarInput {
     input: Input,
     columns: Box<dyn Columns>,
     vector_name: Name,
-    label_name: Name,
+    label_name: Option<Name>,
     batch_size: usize,
     next_row: u64,
     dimension: usize,
@@ -80,6 +80,16 @@ impl ColumnarInput {
             next_row: 0,
             dimension: 0,
         })
+    }
+
+    /// The name of the column of the vectors.
+    pub(crate) fn vector_name(&self) -> &str {
+        &self.vector_name
+    }
+
+    /// The name of the column of the labels; `None` where they are the row numbers.
+    pub(crate) fn label_column(&self) -> Option<&str> {
+        self.label_name.as_deref()
     }
 
     /// Rows in the file, deleted ones included.
@@ -150,7 +160,7 @@ impl ColumnarInput {
         let label = label.and_then(|n| u64::try_from(n).map_err(|_| n.to_string()));
         batch.labels.push(label.map_err(|found| {
             self.input.invalid(
-                format!("row {row}, column {}", self.label_name),
+                format!("row {row}, column {}", self.label_column().unwrap_or(LABEL)),
                 found,
                 "an integer from 0 to 18446744073709551615",
             )

@@ -27,6 +27,8 @@ pub(crate) struct ReadOptions {
     /// `internal_id`, or else the row numbers are. Those of an export of a collection are always
     /// the row numbers, as only some of its vectors have a label.
     pub(crate) label_column: Option<String>,
+    /// The labels are the row numbers, whatever columns there are.
+    pub(crate) row_numbers: bool,
     pub(crate) io: IoMode,
 }
 
@@ -50,6 +52,14 @@ impl Wanted {
     pub(super) fn new(options: &ReadOptions) -> Result<Self> {
         let vector: Name = options.vector_column.as_deref().unwrap_or(VECTOR).into();
         let labels: Vec<Name> = match &options.label_column {
+            Some(label) if options.row_numbers => {
+                return Err(Error::argument(
+                    "label_column",
+                    label,
+                    "none with row_numbers",
+                ));
+            }
+            _ if options.row_numbers => Vec::new(),
             Some(label) if **label == *vector => {
                 return Err(Error::argument(
                     "label_column",
@@ -126,11 +136,6 @@ impl Wanted {
                 None => None,
             },
         })
-    }
-
-    /// The name of the labels in errors, where no column was chosen.
-    pub(crate) fn label(&self) -> Name {
-        self.labels.first().cloned().unwrap_or_else(|| LABEL.into())
     }
 }
 

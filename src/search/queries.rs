@@ -38,6 +38,8 @@ pub struct SearchOptions {
     pub metric: Option<Metric>,
     /// Format of the file of queries.
     pub queries_format: ColumnarFormat,
+    /// The column of the queries: `vector` when not given. No other column is read.
+    pub vector_column: Option<String>,
     /// Format of the output.
     pub output_format: ColumnarFormat,
     /// Queries held at once: 1 to 1,048,576.
@@ -57,6 +59,7 @@ impl Default for SearchOptions {
             ef: 100,
             metric: None,
             queries_format: ColumnarFormat::default(),
+            vector_column: None,
             output_format: ColumnarFormat::default(),
             batch_size: 1024,
             threads: None,
@@ -71,6 +74,7 @@ setters!(SearchOptions {
     with_ef(ef: usize),
     with_metric(metric: impl Into<Option<Metric>>),
     with_queries_format(queries_format: ColumnarFormat),
+    with_vector_column(vector_column: impl Into<Option<String>>),
     with_output_format(output_format: ColumnarFormat),
     with_batch_size(batch_size: usize),
     with_threads(threads: impl Into<Option<usize>>),
@@ -94,7 +98,8 @@ pub struct SearchSummary {
     pub found: u64,
 }
 
-/// Searches an index for each row of a Parquet or Arrow IPC file with a column `vector`.
+/// Searches an index for each row of a Parquet or Arrow IPC file with a column `vector`, or [the one
+/// asked for](SearchOptions::vector_column).
 ///
 /// `answer` gets the number of the row and its neighbours, nearest first, in the order of the rows.
 /// `batch_size` rows and their neighbours are held at once.
@@ -189,6 +194,8 @@ fn search_each(
         format: options.queries_format,
         batch_size: options.batch_size,
         include_deleted: true,
+        vector_column: options.vector_column.clone(),
+        row_numbers: true,
         io: options.io,
         ..ReadOptions::default()
     };
@@ -206,7 +213,7 @@ fn search_each(
         if batch.dimension != index.dimension() {
             return Err(Error::InvalidInput {
                 path: queries.to_path_buf(),
-                field: "column vector".into(),
+                field: format!("column {}", input.vector_name()).into(),
                 found: format!("dimension {}", batch.dimension),
                 expected: format!("{}, as in {}", index.dimension(), display_path(path)).into(),
             });

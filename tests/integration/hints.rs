@@ -230,3 +230,24 @@ mod persist {
         assert!(!new.exists());
     }
 }
+
+#[test]
+fn labels_that_are_no_numbers_lead_to_the_option_that_ignores_them() {
+    let output = tempfile::tempdir().unwrap();
+    let index = output.path().join("x.hnsw");
+    for name in ["label-string", "label-float"] {
+        for format in ["parquet", "arrow"] {
+            let input = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/fixtures/columnar/bad")
+                .join(format!("{name}.{format}"));
+            assert_eq!(
+                hint(&[&"build", &input, &"-o", &index]).unwrap(),
+                "--row-numbers takes the row numbers as labels, --label-column another column"
+            );
+            let mut build = Command::new(BINARY);
+            build.args(["build", "--row-numbers", "-o"]);
+            let done = build.arg(&index).arg(&input).output().unwrap();
+            assert!(done.status.success(), "{done:?}");
+        }
+    }
+}

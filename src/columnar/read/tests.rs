@@ -44,6 +44,7 @@ fn read_all(path: &Path, batch_size: usize, include_deleted: bool, io: IoMode) -
             include_deleted,
             vector_column: named.then(|| "embedding".into()),
             label_column: named.then(|| "key".into()),
+            row_numbers: false,
             io,
         },
     )?;

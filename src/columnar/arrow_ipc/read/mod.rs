@@ -103,7 +103,7 @@ pub(crate) struct IpcColumns {
     vector_name: Name,
     vector: (Slot, ListKind, FloatType),
     /// What labels are called, though there may be none.
-    label_name: Name,
+    label_name: Option<Name>,
     is_export: bool,
     label: Option<Integers>,
     deleted: Option<Integers>,
@@ -269,14 +269,14 @@ impl IpcColumns {
         let is_export = schema::has_key(table, EXPORT_KEY);
         let columns = wanted
             .choose(input, found, &all, is_export)
-            .and_then(|chosen| Self::new(input, chosen, wanted.label()));
+            .and_then(|chosen| Self::new(input, chosen));
         Ok(columns.map(|columns| Self {
             is_export,
             ..columns
         }))
     }
 
-    fn new(input: &Input, chosen: Chosen<Field<'_>>, label_name: Name) -> Result<Self> {
+    fn new(input: &Input, chosen: Chosen<Field<'_>>) -> Result<Self> {
         let mistyped = |name: &Name, error| input.error(format!("column {name}"), error);
         let integers = |column: Option<(Name, Field<'_>)>, boolean| {
             let Some((name, field)) = column else {
@@ -304,9 +304,7 @@ impl IpcColumns {
             is_export: false,
             vector_name,
             vector: (field.slot, kind, float),
-            label_name: label
-                .as_ref()
-                .map_or(label_name, |label| label.name.clone()),
+            label_name: label.as_ref().map(|label| label.name.clone()),
             label,
             deleted: integers(chosen.deleted, true)?,
             dictionaries: Vec::new(),
@@ -784,7 +782,7 @@ impl Columns for IpcColumns {
         self.vector_name.clone()
     }
 
-    fn label_name(&self) -> Name {
+    fn label_name(&self) -> Option<Name> {
         self.label_name.clone()
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct ParquetColumns {
     rows: u64,
     vector: Vector,
     /// What labels are called, though there may be none.
-    label_name: Name,
+    label_name: Option<Name>,
     is_export: bool,
     label: Option<Integers>,
     deleted: Option<Integers>,
@@ -106,7 +106,7 @@ impl ParquetColumns {
             let is_export = footer.has_key(EXPORT_KEY);
             let columns = wanted
                 .choose(input, found, &all, is_export)
-                .and_then(|chosen| Self::new(input, &footer, chosen, leaves, wanted.label()));
+                .and_then(|chosen| Self::new(input, &footer, chosen, leaves));
             Ok(columns.map(|columns| Self {
                 is_export,
                 ..columns
@@ -114,13 +114,7 @@ impl ParquetColumns {
         })?
     }
 
-    fn new(
-        input: &Input,
-        parsed: &Footer<'_>,
-        chosen: Chosen<Field>,
-        leaves: u64,
-        label_name: Name,
-    ) -> Result<Self> {
+    fn new(input: &Input, parsed: &Footer<'_>, chosen: Chosen<Field>, leaves: u64) -> Result<Self> {
         let mistyped = |name: &Name, error| input.error(format!("column {name}"), error);
 
         let (name, field) = chosen.vector;
@@ -165,7 +159,7 @@ impl ParquetColumns {
                 present: vector_leaf.max_definition,
                 float,
             },
-            label_name: label.as_ref().map_or(label_name, |known| known.0.clone()),
+            label_name: label.as_ref().map(|known| known.0.clone()),
             label: integers(label, 1)?,
             deleted: integers(deleted, deleted_number)?,
         })
@@ -284,7 +278,7 @@ impl Columns for ParquetColumns {
         self.vector.column.name()
     }
 
-    fn label_name(&self) -> Name {
+    fn label_name(&self) -> Option<Name> {
         self.label_name.clone()
     }
 
