@@ -3,11 +3,19 @@ package hnswtoolbox
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
+
+// Above maxTrustedK neighbours, a search counts what it finds before arrays are made for it.
+const maxTrustedK = 1 << 16
+
+// maxResults is how many results of a batch can be addressed.
+const maxResults = math.MaxInt / int(unsafe.Sizeof(Neighbour{}))
 
 // Index is an open .hnsw index. Nothing of it is loaded: a search reads the parts of the file that
 // it comes by. Any number of goroutines may use an Index at once.
@@ -98,9 +106,25 @@ func (x *Index) Len() int { return x.vectors }
 // Dimension returns the number of components of each vector.
 func (x *Index) Dimension() int { return x.dimension }
 
+// Damaged returns how many damaged vectors searches have met so far: those with a component that is
+// not finite. They are left out of all results. [VerifyIndex] finds every one.
+func (x *Index) Damaged() (_ uint64, err error) {
+	defer func() { remember(err) }()
+	if err := x.acquire(); err != nil {
+		return 0, err
+	}
+	defer x.lib.release()
+	var vectors uint64
+	err = x.lib.attempt("damaged", func() bool { return x.lib.indexDamaged(x.number, &vectors) })
+	if err != nil && x.closed.Load() {
+		return 0, ErrIndexClosed
+	}
+	return vectors, err
+}
+
 // Search finds the k vectors that are likely the nearest to vector, nearest first: fewer when the
-// index has fewer. ef is how many candidates the search keeps: the more, the surer and the slower;
-// fewer than k count as k.
+// index has fewer or some are [Index.Damaged]. ef is how many candidates the search keeps: the more,
+// the surer and the slower; fewer than k count as k.
 func (x *Index) Search(vector []float32, k, ef int) ([]Neighbour, error) {
 	return x.SearchContext(context.Background(), vector, k, ef)
 }
@@ -140,6 +164,7 @@ func (x *Index) SearchBatchContext(
 ) (results [][]Neighbour, err error) {
 	const op = "search batch"
 	defer func() { remember(err) }()
+	// The dimension comes from a file: nothing is allocated before the vectors agree with it.
 	for number, vector := range vectors {
 		if len(vector) != x.dimension {
 			message := fmt.Sprintf("query %d: found %d elements, expected %d, the index's dimension",
@@ -194,21 +219,36 @@ func (x *Index) search(op string, queries []float32, count, dimension, k, ef, th
 	// More are never found.
 	k = min(k, max(x.vectors, 1))
 	// One more, so that each has a first element to point at.
-	labels := make([]uint64, count*k+1)
-	distances := make([]float32, count*k+1)
 	found := make([]uint64, count+1)
 	var first *float32
 	if len(queries) > 0 {
 		first = &queries[0]
 	}
-	err = x.lib.attempt(op, func() bool {
-		return x.lib.indexSearch(x.number, first, uint64(count), uint64(dimension), uint64(k),
-			uint64(ef), uint64(threads), &labels[0], &distances[0], &found[0])
-	})
-	if err != nil {
-		if x.closed.Load() {
-			return nil, ErrIndexClosed
+	fill := func(labels *uint64, distances *float32) error {
+		err := x.lib.attempt(op, func() bool {
+			return x.lib.indexSearch(x.number, first, uint64(count), uint64(dimension), uint64(k),
+				uint64(ef), uint64(threads), labels, distances, &found[0])
+		})
+		if err != nil && x.closed.Load() {
+			return ErrIndexClosed
 		}
+		return err
+	}
+	if k > maxTrustedK {
+		// Neither a caller who asks for everything nor the file may decide what is allocated.
+		ef = max(ef, k)
+		if err := fill(nil, nil); err != nil {
+			return nil, err
+		}
+		k = max(int(slices.Max(found)), 1)
+	}
+	if k > maxResults/max(count, 1) {
+		message := fmt.Sprintf("k: found %d for %d queries, expected at most %d results", k, count, maxResults)
+		return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+	}
+	labels := make([]uint64, count*k+1)
+	distances := make([]float32, count*k+1)
+	if err := fill(&labels[0], &distances[0]); err != nil {
 		return nil, err
 	}
 	neighbours := make([]Neighbour, count*k)

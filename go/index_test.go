@@ -1,10 +1,13 @@
 package hnswtoolbox
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -211,5 +214,164 @@ func TestIndexErrorsNameWhatIsWrong(t *testing.T) {
 	}
 	if err := search(query, 1, 1); err != nil || LastError() != "" {
 		t.Errorf("%v, %q", err, LastError())
+	}
+}
+
+// TestDamagedVectorsAreLeftOutAndCounted opens an index in which a vector has a component that is not
+// a number.
+func TestDamagedVectorsAreLeftOutAndCounted(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricCosine)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const damaged = 7
+	at := 256 + 4*5*damaged
+	binary.LittleEndian.PutUint32(file[at:], math.Float32bits(float32(math.NaN())))
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report, err := VerifyIndex(VerifyRequest{IndexDir: path})
+	if err != nil || !report.Damaged || report.Findings[0].Code != "vectors.not_finite" {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	index, err := OpenIndex(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if count, err := index.Damaged(); count != 0 || err != nil {
+		t.Fatalf("%d, %v", count, err)
+	}
+	for _, vector := range vectors {
+		found, err := index.Search(vector, index.Len(), index.Len())
+		if err != nil || len(found) != index.Len()-1 {
+			t.Fatalf("%d found, %v", len(found), err)
+		}
+		for _, hit := range found {
+			if math.IsNaN(float64(hit.Distance)) {
+				t.Fatalf("label %d at no distance", hit.Label)
+			}
+		}
+		break
+	}
+	if count, err := index.Damaged(); count != 1 || err != nil {
+		t.Fatalf("%d, %v", count, err)
+	}
+	if err := index.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := index.Damaged(); !errors.Is(err, ErrIndexClosed) {
+		t.Fatal(err)
+	}
+}
+
+// emptyIndex writes a graph file without vectors whose header states a dimension.
+func emptyIndex(t *testing.T, dimension uint64) string {
+	t.Helper()
+	file := make([]byte, 272)
+	copy(file, "HNSWNDX\x00")
+	file[8] = 1
+	binary.LittleEndian.PutUint64(file[20:], dimension)
+	binary.LittleEndian.PutUint64(file[52:], math.MaxUint64)
+	path := filepath.Join(t.TempDir(), "empty.hnsw")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestNothingIsAllocatedByTheDimensionOfAFile(t *testing.T) {
+	for _, dimension := range []uint64{1 << 29, 1 << 32, 1 << 44, 1 << 62, math.MaxUint64} {
+		_, err := OpenIndex(emptyIndex(t, dimension), WithMetric(DistanceMetricCosine))
+		if !errors.Is(err, ErrCorruptIndex) || !strings.Contains(err.Error(), "dimension: found") {
+			t.Errorf("dimension %d: %v", dimension, err)
+		}
+	}
+	// The largest that may be: 2 GiB for each of these vectors, if they were believed.
+	const largest = 1<<29 - 1
+	index, err := OpenIndex(emptyIndex(t, largest), WithMetric(DistanceMetricCosine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	if index.Len() != 0 || index.Dimension() != largest {
+		t.Fatalf("%d vectors of dimension %d", index.Len(), index.Dimension())
+	}
+	short := make([][]float32, 1<<16)
+	for i := range short {
+		short[i] = []float32{1, 2, 3}
+	}
+	if _, err := index.SearchBatch(short, 10, 10); !errors.Is(err, ErrInvalidRequest) {
+		t.Fatal(err)
+	}
+	// Should a library believe more, a batch must not.
+	believed := &Index{lib: index.lib, number: index.number, dimension: 1 << 44, vectors: math.MaxInt}
+	if _, err := believed.SearchBatch(short, 10, 10); !errors.Is(err, ErrInvalidRequest) {
+		t.Fatal(err)
+	}
+	if _, err := believed.Search(short[0], math.MaxInt, 1); !errors.Is(err, ErrInvalidRequest) {
+		t.Fatal(err)
+	}
+	if found, err := index.SearchBatch(nil, math.MaxInt, math.MaxInt); err != nil || len(found) != 0 {
+		t.Fatalf("%v, %v", found, err)
+	}
+}
+
+func TestAHugeKGivesWhatThereIs(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricEuclidean)
+	index, err := OpenIndex(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	var queries [][]float32
+	for _, vector := range vectors {
+		queries = append(queries, vector)
+		if len(queries) == 3 {
+			break
+		}
+	}
+	// A file that claims more vectors than there are makes no difference.
+	claimed := &Index{lib: index.lib, number: index.number, dimension: index.dimension, vectors: 1 << 40}
+	expected, err := index.SearchBatch(queries, index.Len(), index.Len())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := claimed.SearchBatch(queries, 1<<40, 0)
+	if err != nil || !reflect.DeepEqual(found, expected) {
+		t.Fatalf("%d found, %v", len(found), err)
+	}
+}
+
+func TestRowNumbersAreLabelsWhateverColumnsThereAre(t *testing.T) {
+	input := extracted(t, loadFixture(t, "1.5.9/churn"), OutputFormatParquet)
+	output := filepath.Join(t.TempDir(), "index.hnsw")
+	request := BuildRequest{InputPath: input, OutputPath: output, RowNumbers: true, LabelColumn: "label"}
+	if _, err := BuildIndex(request); !errors.Is(err, ErrInvalidRequest) {
+		t.Fatal(err)
+	}
+	request.LabelColumn = ""
+	if _, err := BuildIndex(request); err != nil {
+		t.Fatal(err)
+	}
+	index, err := OpenIndex(output)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	found, err := index.Search(make([]float32, 5), index.Len(), index.Len())
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := make(map[uint64]bool)
+	for _, hit := range found {
+		labels[hit.Label] = true
+		// Those of the collection go beyond its vectors, as some records are deleted.
+		if hit.Label >= uint64(index.Len()) {
+			t.Fatalf("label %d", hit.Label)
+		}
+	}
+	if len(labels) != len(found) {
+		t.Fatalf("%d labels of %d vectors", len(labels), len(found))
 	}
 }

@@ -34,7 +34,8 @@ type symbols struct {
 	indexShape      func(index uint64, vectors, dimension *uint64) bool
 	indexSearch     func(index uint64, queries *float32, count, dimension, k, ef, threads uint64,
 		labels *uint64, distances *float32, found *uint64) bool
-	indexClose func(index uint64) bool
+	indexDamaged func(index uint64, vectors *uint64) bool
+	indexClose   func(index uint64) bool
 }
 
 // resolve fills the table in, from a loaded library.
@@ -69,6 +70,7 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_index_open", &s.indexOpen},
 		{"hnsw_toolbox_index_shape", &s.indexShape},
 		{"hnsw_toolbox_index_search", &s.indexSearch},
+		{"hnsw_toolbox_index_damaged", &s.indexDamaged},
 		{"hnsw_toolbox_index_close", &s.indexClose},
 	} {
 		if err := bind(handle, symbol.name, symbol.function); err != nil {

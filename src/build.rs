@@ -115,7 +115,7 @@ pub struct BuildSummary {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde calls it with a reference"
 )]
-fn is_zero(count: &u64) -> bool {
+pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
@@ -378,7 +378,7 @@ fn write_vectors<R: RowSource>(
             .map_err(|error| target.write_error(error))?;
     }
     summary.inserted = labels.len() as u64;
-    summary.warnings = out_of_range.warnings(summary.inserted);
+    summary.warnings = out_of_range.warnings(options.metric, summary.inserted);
     if let Some(name) = rows.label_name() {
         summary.warnings.extend(repeated_labels(&name, &labels)?);
     }
@@ -405,7 +405,7 @@ fn write_vectors<R: RowSource>(
             "at most 2147483647, for node numbers are 31 bits wide",
         );
     }
-    if out_of_range.sum() == summary.inserted {
+    if out_of_range.unusable(options.metric) == summary.inserted {
         return invalid(
             "vectors",
             summary.warnings.join("; "),

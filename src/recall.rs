@@ -9,16 +9,18 @@
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::build::is_zero;
 use crate::columnar::read::{ColumnarInput, RowBatch};
 use crate::columnar::selection::ReadOptions;
 use crate::columnar::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::graph::candidate::Candidate;
-use crate::graph::distance::Metric;
+use crate::graph::distance::{is_finite, Metric};
 use crate::graph::exact::Exact;
 use crate::memory;
 use crate::progress::Monitor;
@@ -90,6 +92,9 @@ pub struct RecallReport {
     pub metric: Metric,
     /// Vectors in the index.
     pub vectors: u64,
+    /// Those with a component that is not finite: they are no answers, and no queries either.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged_skipped: u64,
     /// Elements of each.
     pub dimension: usize,
     /// Queries that were searched for.
@@ -146,6 +151,7 @@ pub fn measure_recall(
         groups: 0,
         groups_done: 0,
         queries: 0,
+        damaged: AtomicU64::new(0),
         wanted: 0,
         exact: Duration::ZERO,
         found: vec![(0, Duration::ZERO); options.efs.len()],
@@ -201,6 +207,8 @@ struct Measurement<'m> {
     groups: u64,
     groups_done: u64,
     queries: u64,
+    /// Damaged vectors in the index.
+    damaged: AtomicU64,
     /// True nearest vectors of all queries.
     wanted: u64,
     exact: Duration,
@@ -245,8 +253,9 @@ impl Measurement<'_> {
             let size = u64::from(end.saturating_sub(start).max(1));
             let offset = u32::try_from((random >> 33) % size).unwrap_or_default();
             let node = start.saturating_add(offset);
-            self.index.append_vector(node, &mut queries)?;
-            nodes.push(node);
+            if self.index.append_vector(node, &mut queries)? {
+                nodes.push(node);
+            }
             if nodes.len() == most || number.saturating_add(1) == count {
                 self.measure(&queries, Some(&nodes))?;
                 queries.clear();
@@ -258,6 +267,9 @@ impl Measurement<'_> {
 
     /// Measures with a group of queries, which are the vectors of `nodes` if there are some.
     fn measure(&mut self, queries: &[f32], nodes: Option<&[u32]>) -> Result<()> {
+        if queries.is_empty() {
+            return Ok(());
+        }
         let dimension = self.index.dimension().max(1);
         let mut cases = memory::filled(
             queries.len() / dimension,
@@ -324,6 +336,11 @@ impl Measurement<'_> {
             let mut exact = Exact::new(queries, dimension, count)?;
             self.index.for_each_block(|first, vectors| {
                 exact.compare(metric, first, vectors)?;
+                if number == 0 && self.groups_done == 0 {
+                    let damaged = vectors.chunks_exact(dimension).filter(|v| !is_finite(v));
+                    self.damaged
+                        .fetch_add(damaged.count() as u64, Ordering::Relaxed);
+                }
                 let done = u64::from(first).saturating_add((vectors.len() / dimension) as u64);
                 // One of the threads speaks for all.
                 if number > 0 {
@@ -354,6 +371,7 @@ impl Measurement<'_> {
         Ok(RecallReport {
             metric: self.index.metric(),
             vectors: self.index.len() as u64,
+            damaged_skipped: self.damaged.into_inner(),
             dimension: self.index.dimension(),
             queries: self.queries,
             k: self.options.k,

@@ -9,14 +9,18 @@
 #[path = "search_tests.rs"]
 mod tests;
 
+#[cfg(test)]
+mod extreme_tests;
+
 pub(crate) mod queries;
 
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::graph::candidate::Candidate;
-use crate::graph::distance::Metric;
+use crate::graph::distance::{is_finite, Metric};
 use crate::graph::exact::rank;
 use crate::graph::file::read::{Layout, View};
 use crate::graph::search::{Scratch, Search};
@@ -74,6 +78,8 @@ pub struct HnswIndex {
     metric: Metric,
     /// Those that no search is using.
     scratches: Mutex<Vec<Scratch>>,
+    /// Nodes that searches left out because their vectors are damaged. Empty before the first.
+    damaged: Mutex<Bits>,
 }
 
 impl HnswIndex {
@@ -107,6 +113,7 @@ impl HnswIndex {
             layout,
             metric,
             scratches: Mutex::default(),
+            damaged: Mutex::default(),
         })
     }
 
@@ -134,8 +141,16 @@ impl HnswIndex {
         self.metric
     }
 
+    /// Number of damaged vectors that searches have met so far: those with a component that is not
+    /// finite. They are in no result. [`verify_hnsw`](crate::verify_hnsw) finds all of the file.
+    #[must_use]
+    pub fn damaged_vectors(&self) -> u64 {
+        lock(&self.damaged).count()
+    }
+
     /// Finds the `k` vectors that are likely the nearest to `query`, nearest first: fewer when the
-    /// index has fewer or its graph does not lead to more.
+    /// index has fewer, its graph does not lead to more, or [vectors are
+    /// damaged](Self::damaged_vectors).
     ///
     /// `ef` is how many candidates the search keeps: the more, the surer and the slower. Fewer than
     /// `k` count as `k`.
@@ -246,8 +261,22 @@ impl HnswIndex {
             found.extend(scratch.found().take(count).map(Candidate::unmarked));
             Ok(())
         });
+        let result = result.and_then(|()| self.note_damaged(scratch.damaged()));
         lock(&self.scratches).push(scratch);
         result.map_err(in_file)
+    }
+
+    /// Counts the damaged nodes that a search met.
+    fn note_damaged(&self, nodes: &[u32]) -> Result<()> {
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let mut damaged = lock(&self.damaged);
+        damaged.grow(self.layout.nodes.into())?;
+        for node in nodes {
+            damaged.insert((*node).into());
+        }
+        Ok(())
     }
 
     fn view<S: crate::io::source::Source>(&self, source: S) -> View<'_, S> {
@@ -262,21 +291,16 @@ impl HnswIndex {
         }
     }
 
-    /// Appends the vector of a node.
-    pub(crate) fn append_vector(&self, node: u32, vectors: &mut Vec<f32>) -> Result<()> {
+    /// Appends the vector of a node, and returns true, unless the vector is damaged.
+    pub(crate) fn append_vector(&self, node: u32, vectors: &mut Vec<f32>) -> Result<bool> {
         memory::reserve(vectors, self.dimension(), "hold vectors of the index")?;
         let mut view = self.view(self.file.window_for_lookups());
         let vector = view.vector(node)?;
-        if let Some(element) = vector.iter().find(|element| !element.is_finite()) {
-            return Err(Error::corrupt(
-                self.file.path(),
-                format!("vector of node {node}"),
-                element,
-                "finite numbers",
-            ));
+        let usable = is_finite(vector);
+        if usable {
+            vectors.extend_from_slice(vector);
         }
-        vectors.extend_from_slice(vector);
-        Ok(())
+        Ok(usable)
     }
 
     /// Sorts some nodes by their distance from a query, as searches compare them.

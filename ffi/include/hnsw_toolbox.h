@@ -391,8 +391,8 @@ bool hnsw_toolbox_index_shape(uint64_t index, uint64_t *vectors, uint64_t *dimen
 
  `labels` and `distances` have room for count * k values each: those of query q start at q * k,
  nearest first. `found` has room for count numbers, one for each query: how many were found, which
- are fewer than k when the index has fewer. Places beyond them stay as they are. Each of the three
- may be NULL.
+ are fewer than k when the index has fewer, or has damaged vectors, which are never found (see
+ hnsw_toolbox_index_damaged). Places beyond them stay as they are. Each of the three may be NULL.
 
  Returns false when nothing was searched, and hnsw_toolbox_get_last_error on the same thread says
  why. What was written to the arrays is of no use then. Any number of threads may search an index
@@ -408,6 +408,15 @@ bool hnsw_toolbox_index_search(uint64_t index,
                                uint64_t *labels,
                                float *distances,
                                uint64_t *found);
+
+/*
+ How many damaged vectors the searches of an open index have met so far: those with a component
+ that is not finite. They are left out of all results. hnsw_toolbox_verify finds every one.
+
+ `vectors` may be NULL. Returns false, writes nothing, and sets the last error when there is no such
+ index.
+ */
+bool hnsw_toolbox_index_damaged(uint64_t index, uint64_t *vectors);
 
 /*
  Closes an index; searches that are running go on. Returns false when there is no such index, as

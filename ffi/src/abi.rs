@@ -439,8 +439,8 @@ pub unsafe extern "C" fn hnsw_toolbox_index_shape(
 ///
 /// `labels` and `distances` have room for count * k values each: those of query q start at q * k,
 /// nearest first. `found` has room for count numbers, one for each query: how many were found, which
-/// are fewer than k when the index has fewer. Places beyond them stay as they are. Each of the three
-/// may be NULL.
+/// are fewer than k when the index has fewer, or has damaged vectors, which are never found (see
+/// hnsw_toolbox_index_damaged). Places beyond them stay as they are. Each of the three may be NULL.
 ///
 /// Returns false when nothing was searched, and hnsw_toolbox_get_last_error on the same thread says
 /// why. What was written to the arrays is of no use then. Any number of threads may search an index
@@ -476,6 +476,24 @@ pub unsafe extern "C" fn hnsw_toolbox_index_search(
             unsafe { search.run(&index) }
         })
         .is_some()
+    })
+}
+
+/// How many damaged vectors the searches of an open index have met so far: those with a component
+/// that is not finite. They are left out of all results. hnsw_toolbox_verify finds every one.
+///
+/// `vectors` may be NULL. Returns false, writes nothing, and sets the last error when there is no such
+/// index.
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_index_damaged(index: u64, vectors: *mut u64) -> bool {
+    boundary!(false, {
+        boundary::attempt(|| index::find(index)).is_some_and(|index| {
+            if !vectors.is_null() {
+                // SAFETY: the caller passes NULL or where a uint64_t may be written.
+                unsafe { vectors.write_unaligned(index.damaged_vectors()) };
+            }
+            true
+        })
     })
 }
 

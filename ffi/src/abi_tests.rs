@@ -760,7 +760,7 @@ fn every_entry_point_stands_behind_the_boundary() {
         assert!(body.trim_start().starts_with("boundary!("), "{entry}");
         entries += 1;
     }
-    assert_eq!(entries, 21);
+    assert_eq!(entries, 22);
 }
 
 /// An index of the fixture's 960 vectors, and the vectors with their labels.
@@ -979,4 +979,53 @@ fn many_threads_search_an_index_while_it_is_closed() {
             assert!(hnsw_toolbox_index_close(index));
         });
     });
+}
+
+#[test]
+fn damaged_vectors_are_left_out_of_results_and_counted() {
+    let directory = TempDir::new().unwrap();
+    assert!(hnsw_toolbox_index_close(open_index(&directory, &json!({}))));
+    let path = build_request(&directory)["output_path"].clone();
+    let path = path.as_str().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    for node in [3, 500] {
+        bytes[256 + 20 * node..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    fs::write(path, bytes).unwrap();
+    let report = send(hnsw_toolbox_verify, &json!({"index_dir": path})).unwrap();
+    let finding = &report["findings"][0];
+    assert_eq!(
+        (&report["damaged"], &finding["code"], &finding["count"]),
+        (&json!(true), &json!("vectors.not_finite"), &json!(2))
+    );
+    let request = CString::new(json!({"index_path": path}).to_string()).unwrap();
+    let index = unsafe { hnsw_toolbox_index_open(request.as_ptr()) };
+    let mut damaged = 7;
+    assert!(unsafe { hnsw_toolbox_index_damaged(index, &raw mut damaged) });
+    assert_eq!(damaged, 0);
+    let query = [0.5_f32; 5];
+    let mut distances = vec![-1.0_f32; 960];
+    let mut found = 0_u64;
+    assert!(unsafe {
+        hnsw_toolbox_index_search(
+            index,
+            query.as_ptr(),
+            1,
+            5,
+            960,
+            960,
+            1,
+            ptr::null_mut(),
+            distances.as_mut_ptr(),
+            &raw mut found,
+        )
+    });
+    assert_eq!(found, 958);
+    assert!(distances[..958].is_sorted() && distances[958..] == [-1.0; 2]);
+    assert!(unsafe { hnsw_toolbox_index_damaged(index, &raw mut damaged) });
+    assert_eq!(damaged, 2);
+    assert!(unsafe { hnsw_toolbox_index_damaged(index, ptr::null_mut()) });
+    assert!(hnsw_toolbox_index_close(index));
+    assert!(!unsafe { hnsw_toolbox_index_damaged(index, &raw mut damaged) });
+    assert_eq!((damaged, hnsw_toolbox_get_last_error_code()), (2, 101));
 }

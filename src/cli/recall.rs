@@ -9,6 +9,7 @@ use hnsw_toolbox::{
 
 use super::args::RecallArguments;
 use super::extract::format;
+use super::search::warn_of_damage;
 use super::{answer, work, Failure};
 
 pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
@@ -32,6 +33,7 @@ pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<Ex
         let index = HnswIndex::open(&arguments.index, &open)?;
         measure_recall(&index, &queries, &options, monitor)
     })?;
+    warn_of_damage(report.damaged_skipped);
     answer(&arguments.work.answer, &report, print)
 }
 

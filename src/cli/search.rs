@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::args::SearchArguments;
 use super::extract::format;
-use super::{answer, check_answerable, work, Failure};
+use super::{answer, check_answerable, warn, work, Failure};
 
 pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let SearchArguments {
@@ -40,7 +40,17 @@ pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<Ex
     let response = work("searching", &arguments.work, cancel, |monitor| {
         wire::search(index, queries, output, &options, monitor)
     })?;
+    warn_of_damage(response.summary.damaged_skipped);
     answer(&arguments.work.answer, &response, print)
+}
+
+pub(super) fn warn_of_damage(skipped: u64) {
+    if skipped > 0 {
+        warn(format_args!(
+            "{skipped} damaged vectors of the graph file are in no answer; `hnsw-toolbox verify` \
+             names them"
+        ));
+    }
 }
 
 fn print(response: &SearchResponse) -> io::Result<()> {
@@ -119,5 +129,6 @@ fn print_answers(
         writeln!(out, "],{}", rest.strip_prefix('{').unwrap_or_default())?;
     }
     out.flush()?;
+    warn_of_damage(summary.damaged_skipped);
     Ok(ExitCode::SUCCESS)
 }

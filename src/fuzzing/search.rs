@@ -1,7 +1,8 @@
 //! Property: whatever bytes stand for a `.hnsw` file, a search of them ends with an answer or an
 //! error that is no fault of this crate; it is the same when each range is served from a copy, as
 //! positioned reads do, as when all of them are at hand, as in a map; answers are sorted nodes of
-//! the file, each once; and heap does not grow beyond the file.
+//! the file, each once, none with a damaged vector and each at a distance that is a number; nodes
+//! that are reported as damaged are; and heap does not grow beyond the file.
 //!
 //! Input: k (u8), ef (u8), how many bytes of the file serve as the query (u8), and the file.
 
@@ -11,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::Result;
 use crate::graph::candidate::Candidate;
-use crate::graph::distance::Metric;
+use crate::graph::distance::{is_finite, Metric};
 use crate::graph::file::read::{Layout, View};
 use crate::graph::search::{Ahead, Scratch, Search};
 use crate::io::source::Source;
@@ -95,6 +96,13 @@ fn try_search<S: Ahead>(
     nodes.dedup();
     assert_eq!(nodes.len(), found.len(), "a node comes twice");
     assert!(nodes.iter().all(|node| *node < layout.nodes));
+    assert!(found.iter().all(|candidate| !candidate.key().is_nan()));
+    for node in nodes {
+        assert!(is_finite(view.vector(node)?), "node {node} is damaged");
+    }
+    for node in scratch.damaged() {
+        assert!(!is_finite(view.vector(*node)?), "node {node} is sound");
+    }
     found
         .iter()
         .map(|candidate| Ok((view.label(candidate.node())?, candidate.key().to_bits())))
@@ -138,12 +146,34 @@ pub fn property(mut bytes: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -
 mod tests {
     #[test]
     fn holds_for_seeds_and_regressions() {
-        // Heap is counted by the fuzz target: here, other tests allocate at the same time.
-        super::super::replay("search", |bytes| {
-            super::property(bytes, |search| {
-                search();
-                0
-            })
+        super::super::replay("search", property);
+    }
+
+    /// Heap is counted by the fuzz target: here, other tests allocate at the same time.
+    fn property(bytes: &[u8]) -> bool {
+        super::property(bytes, |search| {
+            search();
+            0
+        })
+    }
+
+    #[test]
+    fn holds_for_seeds_whose_vectors_are_damaged() {
+        // Before the file in an input, and before the vectors in a file.
+        const VECTORS: usize = 3 + 256;
+        let values = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38];
+        super::super::replay("search", |seed| {
+            let n = usize::from(seed[3 + 12]) * usize::from(seed[3 + 20]);
+            for round in 0..n.min(40) {
+                let mut bytes = seed.to_vec();
+                // From one component to all of them.
+                for at in (round..n).step_by(1 + round * 5 % 17) {
+                    let value = values[(round + at) % values.len()];
+                    bytes[VECTORS + 4 * at..][..4].copy_from_slice(&value.to_le_bytes());
+                }
+                assert!(property(&bytes));
+            }
+            property(seed)
         });
     }
 }

@@ -4,9 +4,10 @@
 //! here. Sums run over several lanes at once, so that the last bits differ from a plain loop's.
 //!
 //! The engines compare [keys](Space::key), which order vectors as the metric does and are cheaper:
-//! under [`Metric::Euclidean`] the key is the squared distance. No key is ever NaN: a sum that
-//! overflows f32 on the way is computed again in f64, or is positive infinity where that is what
-//! it would be rounded to.
+//! under [`Metric::Euclidean`] the key is the squared distance. A key that f32 cannot hold on the way
+//! is computed again in f64, in which no product of two floats over- or underflows. So keys of finite
+//! vectors are never NaN. A vector with a component that is not finite is damaged: a [`Query`]'s key
+//! to it is NaN, which sorts behind all others, and a [`Space`]'s is infinite.
 
 use std::marker::PhantomData;
 
@@ -132,12 +133,48 @@ pub(crate) trait Measure: Copy + Send + Sync + 'static {
     /// Whether keys use the inverse lengths of both vectors.
     const SCALED: bool;
 
-    /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths. Between its
-    /// limits it is a linear function of the sum.
-    fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32;
+    /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths: a linear
+    /// function of the sum. It is not finite where f32 does not suffice.
+    fn linear_key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32;
 
-    /// The key when the sum is not finite.
+    /// Moves a key that rounding took beyond its limits back to them.
+    #[inline(always)]
+    fn limited(key: f32) -> f32 {
+        key
+    }
+
+    /// The key of finite vectors, where f32 does not suffice.
     fn key_in_f64(a: &[f32], b: &[f32]) -> f32;
+
+    /// The key, given what [`linear_key`](Self::linear_key) takes; NaN where one of the vectors is
+    /// damaged.
+    #[inline(always)]
+    fn key(sum: f32, (inverse_a, inverse_b): (f32, f32), a: &[f32], b: &[f32]) -> f32 {
+        let key = Self::linear_key(sum, inverse_a, inverse_b);
+        // Damaged vectors and those without an inverse length fail this test, too, so that it is the
+        // only one.
+        if key.is_finite() {
+            Self::limited(key)
+        } else {
+            exact_key::<Self>(a, b)
+        }
+    }
+}
+
+/// The key in f64: NaN, of the sign that sorts last, where one of the vectors is damaged.
+#[cold]
+#[inline(never)]
+fn exact_key<M: Measure>(a: &[f32], b: &[f32]) -> f32 {
+    if is_finite(a) && is_finite(b) {
+        M::key_in_f64(a, b)
+    } else {
+        f32::NAN
+    }
+}
+
+/// Whether all components are finite, as those of a vector that is not damaged are.
+pub(crate) fn is_finite(vector: &[f32]) -> bool {
+    vector.iter().all(|component| component.is_finite())
 }
 
 /// A term of a sum, in lanes.
@@ -284,11 +321,10 @@ impl<T: Term> Measure for SumOf<T> {
     const SCALED: bool = false;
 
     #[inline(always)]
-    fn key(sum: f32, _: f32, _: f32) -> f32 {
+    fn linear_key(sum: f32, _: f32, _: f32) -> f32 {
         sum
     }
 
-    #[cold]
     fn key_in_f64(_: &[f32], _: &[f32]) -> f32 {
         f32::INFINITY
     }
@@ -303,11 +339,10 @@ impl Measure for OneMinusDot {
     const SCALED: bool = false;
 
     #[inline(always)]
-    fn key(sum: f32, _: f32, _: f32) -> f32 {
+    fn linear_key(sum: f32, _: f32, _: f32) -> f32 {
         1.0 - sum
     }
 
-    #[cold]
     fn key_in_f64(a: &[f32], b: &[f32]) -> f32 {
         to_f32(1.0 - dot_in_f64(a, b))
     }
@@ -322,14 +357,18 @@ impl Measure for OneMinusCosine {
     const SCALED: bool = true;
 
     #[inline(always)]
-    fn key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32 {
+    fn linear_key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32 {
         // In this order nothing overflows, because the sum is at most the product of the lengths.
-        (1.0 - sum * inverse_a * inverse_b).clamp(0.0, 2.0)
+        1.0 - sum * inverse_a * inverse_b
     }
 
-    #[cold]
+    #[inline(always)]
+    fn limited(key: f32) -> f32 {
+        key.clamp(0.0, 2.0)
+    }
+
     fn key_in_f64(a: &[f32], b: &[f32]) -> f32 {
-        let lengths = (dot_in_f64(a, a) * dot_in_f64(b, b)).sqrt();
+        let lengths = dot_in_f64(a, a).sqrt() * dot_in_f64(b, b).sqrt();
         if lengths == 0.0 {
             return 1.0;
         }
@@ -337,7 +376,12 @@ impl Measure for OneMinusCosine {
     }
 }
 
-/// The inverse of a vector's length; 0 for a length of 0.
+/// The least sum of squares in f32 that is as exact as the squares are. Squares below 2⁻¹²⁶ are
+/// rounded to a multiple of 2⁻¹⁴⁹: 2²⁴ of them are wrong by less than the last bit of 2⁻¹⁰⁰.
+const MIN_EXACT_SQUARES: f32 = f32::from_bits((127 - 100) << 23);
+
+/// The inverse of a vector's length; 0 for a vector of zeros. NaN where the square of the length
+/// over- or underflows f32, or the vector is damaged: [keys](Measure::key) are then computed in f64.
 #[inline(always)]
 pub(crate) fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
     inverse_of_squared(sum_of::<S, Product>(simd, vector, vector), vector)
@@ -346,13 +390,29 @@ pub(crate) fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
 /// The same where the sum of the squares is known.
 #[inline(always)]
 fn inverse_of_squared(squared: f32, vector: &[f32]) -> f32 {
-    if squared == 0.0 {
-        0.0
-    } else if squared.is_finite() {
+    if (MIN_EXACT_SQUARES..=f32::MAX).contains(&squared) {
         squared.sqrt().recip()
     } else {
-        to_f32(dot_in_f64(vector, vector).sqrt().recip())
+        extreme_inverse(vector)
     }
+}
+
+#[cold]
+#[inline(never)]
+fn extreme_inverse(vector: &[f32]) -> f32 {
+    if vector.iter().all(|component| *component == 0.0) {
+        0.0
+    } else {
+        f32::NAN
+    }
+}
+
+/// Maps components of a vector to those of the vector of length 1 in its direction, in f64. The
+/// vector is finite and not zero.
+#[inline(never)]
+pub(super) fn to_unit(vector: &[f32]) -> impl Fn(f32) -> f32 {
+    let inverse = dot_in_f64(vector, vector).sqrt().recip();
+    move |component| to_f32(f64::from(component) * inverse)
 }
 
 struct InverseLengths<'i, 'a> {
@@ -452,11 +512,13 @@ impl<'a, M: Measure> Space<'a, M> {
     pub(crate) fn key<S: Simd>(&self, simd: S, origin: &Origin<'_>, node: u32) -> f32 {
         let vector = self.vectors.get(node);
         let sum = sum_of::<S, M::Term>(simd, origin.vector, vector);
-        if sum.is_finite() {
-            M::key(sum, origin.inverse_length, self.inverse_length(node))
-        } else {
-            M::key_in_f64(origin.vector, vector)
+        let inverses = (origin.inverse_length, self.inverse_length(node));
+        let key = M::key(sum, inverses, origin.vector, vector);
+        if key.is_nan() {
+            // Engines know no damaged vectors, and need an order.
+            return f32::INFINITY;
         }
+        key
     }
 
     /// A number that vectors share which the metric cannot tell apart, but for rounding, and
@@ -471,6 +533,12 @@ impl<'a, M: Measure> Space<'a, M> {
         let vector = self.vectors.get(node);
         if M::SCALED {
             let scale = self.inverse_length(node) * STEPS;
+            if scale.is_nan() {
+                let unit = to_unit(vector);
+                return fingerprint(vector, |element| {
+                    (unit(element) * STEPS + ROUNDING).to_bits()
+                });
+            }
             fingerprint(vector, |element| (element * scale + ROUNDING).to_bits())
         } else {
             // The sum makes a negative zero positive.
@@ -485,15 +553,17 @@ impl<'a, M: Measure> Space<'a, M> {
         let (vector_a, vector_b) = (self.vectors.get(a), self.vectors.get(b));
         if M::SCALED {
             let (inverse_a, inverse_b) = (self.inverse_length(a), self.inverse_length(b));
-            let differences = vector_a
-                .iter()
-                .zip(vector_b)
-                .map(|(a, b)| a * inverse_a - b * inverse_b);
-            (inverse_a == 0.0) == (inverse_b == 0.0)
-                && differences
-                    .map(|difference| difference * difference)
-                    .sum::<f32>()
-                    <= TOLERANCE
+            let pairs = vector_a.iter().zip(vector_b);
+            let square = |difference: f32| difference * difference;
+            let squared: f32 = if inverse_a.is_nan() || inverse_b.is_nan() {
+                let (unit_a, unit_b) = (to_unit(vector_a), to_unit(vector_b));
+                pairs.map(|(a, b)| square(unit_a(*a) - unit_b(*b))).sum()
+            } else {
+                pairs
+                    .map(|(a, b)| square(a * inverse_a - b * inverse_b))
+                    .sum()
+            };
+            (inverse_a == 0.0) == (inverse_b == 0.0) && squared <= TOLERANCE
         } else {
             vector_a == vector_b
         }
@@ -533,22 +603,16 @@ impl<'q, M: Measure> Query<'q, M> {
         }
     }
 
-    /// What orders vectors by their distance from the query.
+    /// What orders vectors by their distance from the query; NaN for a damaged vector.
     #[inline(always)]
     pub(crate) fn key<S: Simd>(&self, simd: S, vector: &[f32]) -> f32 {
-        if M::SCALED {
+        let (sum, inverse) = if M::SCALED {
             let (sum, squared) = products_of(simd, self.vector, vector);
-            if sum.is_finite() {
-                let inverse = inverse_of_squared(squared, vector);
-                return M::key(sum, self.inverse_length, inverse);
-            }
+            (sum, inverse_of_squared(squared, vector))
         } else {
-            let sum = sum_of::<S, M::Term>(simd, self.vector, vector);
-            if sum.is_finite() {
-                return M::key(sum, 1.0, 1.0);
-            }
-        }
-        M::key_in_f64(self.vector, vector)
+            (sum_of::<S, M::Term>(simd, self.vector, vector), 1.0)
+        };
+        M::key(sum, (self.inverse_length, inverse), self.vector, vector)
     }
 }
 
@@ -712,6 +776,61 @@ mod tests {
             distances(Metric::DotProduct, &a, &b),
             [f32::INFINITY, f32::INFINITY]
         );
+    }
+
+    #[test]
+    fn cosine_distances_are_right_at_every_norm() {
+        for dimension in [3, 40, 700] {
+            let vector = |seed: usize, scale: f32| -> Vec<f32> {
+                (0..dimension)
+                    .map(|at| (((at * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0) * scale)
+                    .collect()
+            };
+            // From subnormal numbers to the largest, over the edges of what f32 can square.
+            let scales: Vec<f32> = (-44..=38).map(|power| 10f32.powi(power)).collect();
+            for &scale_a in scales.iter().step_by(3) {
+                for &scale_b in &scales {
+                    let (a, b) = (vector(1, scale_a), vector(2, scale_b));
+                    let expected = reference(Metric::Cosine, &a, &b);
+                    if expected.is_nan() {
+                        // Too short even for subnormal numbers: a vector of zeros.
+                        continue;
+                    }
+                    for found in distances(Metric::Cosine, &a, &b) {
+                        assert!(
+                            (f64::from(found) - expected).abs() <= 1e-5,
+                            "{dimension}, {scale_a} and {scale_b}: {found}, not {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn directions_are_equal_at_every_norm() {
+        struct Equal;
+
+        impl WithSpace for Equal {
+            type Output = Vec<(u64, bool)>;
+
+            fn run<M: Measure>(self, space: &Space<'_, M>) -> Self::Output {
+                (0..space.len())
+                    .map(|node| (space.fingerprint(node), space.equal(0, node)))
+                    .collect()
+            }
+        }
+
+        let mut data = Vec::new();
+        // Powers of 2, by which no bit of a component is lost.
+        for scale in [1.0, 1.0 / (1u128 << 100) as f32, (1u128 << 90) as f32] {
+            data.extend([3.0 * scale, -4.0 * scale, 0.5 * scale]);
+        }
+        data.extend([3e-30, 4e-30, 0.5e-30, 0.0, 0.0, 0.0]);
+        let vectors = Vectors::new(&data, 3).unwrap();
+        let found = with_space(Metric::Cosine, vectors, Equal).unwrap();
+        assert!(found[..3].iter().all(|one| *one == (found[0].0, true)));
+        assert!(found[3..].iter().all(|one| !one.1 && one.0 != found[0].0));
     }
 
     #[test]

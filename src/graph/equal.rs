@@ -186,10 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn vectors_without_a_length_are_equal_under_cosine() {
+    fn zeros_and_directions_are_equal_under_cosine() {
         let denormal = f32::from_bits(1);
-        let data = [0.0, 0.0, 1.0, 2.0, denormal, -denormal, -0.0, 0.0, 2.0, 1.0];
-        assert_eq!(groups(Metric::Cosine, &data, 2), [[0, 2, 3]]);
+        let mut data = vec![0.0, 0.0, 1.0, 2.0, denormal, -denormal, -0.0, 0.0, 2.0, 1.0];
+        assert_eq!(groups(Metric::Cosine, &data, 2), [[0, 3]]);
+        // A direction is the same at every norm.
+        data.extend([3e38, -3e38]);
+        assert_eq!(groups(Metric::Cosine, &data, 2), [[0, 3], [2, 5]]);
     }
 
     #[test]

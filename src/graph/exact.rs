@@ -1,4 +1,5 @@
-//! The true nearest nodes of many queries, by comparing each query with every vector.
+//! The true nearest nodes of many queries, by comparing each query with every vector that is not
+//! damaged.
 //!
 //! Vectors come block by block, so that an index may be larger than memory. Four queries and two
 //! vectors are compared at a time: each element that is loaded takes part in several sums, as in a
@@ -148,14 +149,14 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                     {
                         for ((number, vector), sum) in (0u32..vectors.1).zip(vectors.0).zip(sums) {
                             let row = row.wrapping_add(number);
-                            let key = if sum.is_finite() {
-                                let inverse = inverses.get(row as usize).copied();
-                                M::key(sum, inverse_length, inverse.unwrap_or_default())
-                            } else {
-                                M::key_in_f64(query, vector)
-                            };
-                            let found = Candidate::new(key, node.wrapping_add(row));
-                            keep(nearest, found, exact.keep)?;
+                            let inverse = inverses.get(row as usize).copied();
+                            let inverses = (inverse_length, inverse.unwrap_or_default());
+                            let key = M::key(sum, inverses, query, vector);
+                            // A damaged vector is no answer.
+                            if !key.is_nan() {
+                                let found = Candidate::new(key, node.wrapping_add(row));
+                                keep(nearest, found, exact.keep)?;
+                            }
                         }
                     }
                     row = row.wrapping_add(vectors.1);
@@ -180,7 +181,7 @@ pub(crate) fn rank<S: Source>(
     Ok(())
 }
 
-/// Gives nodes their keys, to the bit as a search computes them.
+/// Gives nodes their keys, to the bit as a search computes them; NaN where a vector is damaged.
 pub(crate) fn measure<S: Source>(
     view: &mut View<'_, S>,
     metric: Metric,

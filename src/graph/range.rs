@@ -1,7 +1,8 @@
 //! Vectors whose lengths f32 arithmetic cannot hold.
 //!
 //! Searches compute distances in f32. There the squares of elements of 1e30 are infinite, and those
-//! of elements of 1e-30 are zero: fast-hnsw finds no such vector, or cannot tell it from others.
+//! of elements of 1e-30 are zero: fast-hnsw finds no such vector, or cannot tell it from others. This
+//! crate can under cosine, where it computes such [keys](super::distance::Measure::key) in f64.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -27,22 +28,40 @@ impl OutOfRange {
         });
     }
 
-    pub(crate) fn sum(self) -> u64 {
-        self.overflow.saturating_add(self.underflow)
+    /// How many of them no search can use.
+    pub(crate) fn unusable(self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Cosine => 0,
+            _ => self.overflow.saturating_add(self.underflow),
+        }
     }
 
     /// A sentence for each kind that occurs.
-    pub(crate) fn warnings(self, all: u64) -> Vec<String> {
-        let kinds = [
-            (
-                self.overflow,
-                "too long for f32: distances to them overflow, and searches may not find them",
-            ),
-            (
-                self.underflow,
-                "so short that their squares underflow f32: searches take them for zeros",
-            ),
-        ];
+    pub(crate) fn warnings(self, metric: Metric, all: u64) -> Vec<String> {
+        let kinds = match metric {
+            Metric::Cosine => [
+                (
+                    self.overflow,
+                    "so long that their squares overflow f32: searches with fast-hnsw may not find \
+                     them",
+                ),
+                (
+                    self.underflow,
+                    "so short that their squares underflow f32: searches with fast-hnsw take them \
+                     for zeros",
+                ),
+            ],
+            _ => [
+                (
+                    self.overflow,
+                    "too long for f32: distances to them overflow, and searches may not find them",
+                ),
+                (
+                    self.underflow,
+                    "so short that their squares underflow f32: searches take them for zeros",
+                ),
+            ],
+        };
         let found = kinds.into_iter().filter(|(count, _)| *count > 0);
         found
             .map(|(count, reason)| format!("{count} of {all} vectors are {reason}"))

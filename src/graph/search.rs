@@ -5,6 +5,10 @@
 //! and on layer 0 with the `ef` nearest nodes seen so far, until the nearest that was not expanded
 //! is farther than all of them. Its results are fast-hnsw's, but for nodes at exactly the same
 //! distance and the last bits of the distances.
+//!
+//! A damaged vector, with a component that is not finite, is at no distance. The walk passes through
+//! its node, as if the node's neighbours were also those of the nodes that lead to it, and leaves it
+//! out of the results.
 
 use std::marker::PhantomData;
 
@@ -69,6 +73,8 @@ pub(crate) struct Scratch {
     /// The nearest nodes seen so far, nearest first. A mark says that one was expanded.
     pool: Vec<Candidate>,
     unvisited: Vec<u32>,
+    /// Nodes with a damaged vector that this search met, each once.
+    damaged: Vec<u32>,
 }
 
 impl Scratch {
@@ -91,11 +97,29 @@ impl Scratch {
         }
         self.pool.clear();
         self.pool.shrink_to(POOL_KEPT);
+        self.damaged.clear();
+    }
+
+    /// Notes a node with a damaged vector, if this search has not visited it.
+    #[cold]
+    #[inline(never)]
+    fn note_damaged(&mut self, node: u32) -> Result<()> {
+        if let Some(place) = self.visited.get_mut(node as usize) {
+            if std::mem::replace(place, self.stamp) != self.stamp {
+                push(&mut self.damaged, node)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the last search found, nearest first.
     pub(crate) fn found(&self) -> impl ExactSizeIterator<Item = Candidate> + '_ {
         self.pool.iter().copied()
+    }
+
+    /// Nodes that the last search left out because their vectors are damaged, each once.
+    pub(crate) fn damaged(&self) -> &[u32] {
+        &self.damaged
     }
 }
 
@@ -181,8 +205,11 @@ impl<S: Ahead, M: Measure> WithSimd for WalkBy<'_, '_, S, M> {
             query: Query::<M>::new(simd, query),
         };
         let mut nearest = Candidate::new(walker.key(node)?, node);
+        if nearest.key().is_nan() {
+            scratch.note_damaged(node)?;
+        }
         for layer in (1..=entry_point.level).rev() {
-            nearest = walker.descend(&mut scratch.unvisited, nearest, layer)?;
+            nearest = walker.descend(scratch, nearest, layer)?;
         }
         walker.search_base(scratch, nearest, ef)
     }
@@ -198,6 +225,7 @@ struct Walker<'s, 'v, V, M, S> {
 }
 
 impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
+    /// NaN where the vector is damaged.
     #[inline(always)]
     fn key(&mut self, node: u32) -> Result<f32> {
         Ok(self.query.key(self.simd, self.view.vector(node)?))
@@ -246,16 +274,18 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
         Ok(())
     }
 
-    /// Walks to a node that is nearer than all its neighbours on the layer.
+    /// Walks to a node that is nearer than all its neighbours on the layer. A damaged one is farther
+    /// than any other.
     #[inline(always)]
-    fn descend(&mut self, ids: &mut Vec<u32>, start: Candidate, layer: u8) -> Result<Candidate> {
+    fn descend(&mut self, scratch: &mut Scratch, start: Candidate, layer: u8) -> Result<Candidate> {
+        let mut ids = std::mem::take(&mut scratch.unvisited);
         let mut nearest = start;
         loop {
             let list = self.view.list(nearest.node(), layer)?;
             let mut next = nearest;
             let mut first = 0;
             while first < list.count {
-                self.read_ids(list, first, ids)?;
+                self.read_ids(list, first, &mut ids)?;
                 for id in ids.iter().take(self.ahead) {
                     self.fetch_vector(*id);
                 }
@@ -263,11 +293,16 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
                     if let Some(later) = ids.get(number.wrapping_add(self.ahead)) {
                         self.fetch_vector(*later);
                     }
-                    next = next.min(Candidate::new(self.key(*id)?, *id));
+                    let key = self.key(*id)?;
+                    if key.is_nan() {
+                        scratch.note_damaged(*id)?;
+                    }
+                    next = next.min(Candidate::new(key, *id));
                 }
                 first = first.wrapping_add(CONNECTIONS_AT_ONCE);
             }
             if next.order() >= nearest.order() {
+                scratch.unvisited = ids;
                 return Ok(nearest);
             }
             nearest = next;
@@ -285,27 +320,38 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
             stamp,
             pool,
             unvisited,
+            damaged,
         } = scratch;
         let stamp = *stamp;
         if let Some(place) = visited.get_mut(start.node() as usize) {
             *place = stamp;
         }
-        pool.push(start.unmarked());
+        if !start.key().is_nan() {
+            pool.push(start.unmarked());
+        }
+        // How many of the damaged nodes, also those of the layers above, were passed through.
+        let mut passed = 0;
         let mut next = 0;
         loop {
-            let Some(candidate) = pool.get_mut(next) else {
-                return Ok(());
+            let list = if let Some(node) = damaged.get(passed) {
+                passed += 1;
+                self.view.list(*node, 0)?
+            } else {
+                let Some(candidate) = pool.get_mut(next) else {
+                    return Ok(());
+                };
+                if candidate.is_marked() {
+                    next += 1;
+                    continue;
+                }
+                *candidate = candidate.marked();
+                let list = self.view.list(candidate.node(), 0)?;
+                // Most likely the next to be expanded.
+                if let Some(following) = pool.get(next.wrapping_add(1)) {
+                    self.fetch_list(following.node())?;
+                }
+                list
             };
-            if candidate.is_marked() {
-                next += 1;
-                continue;
-            }
-            *candidate = candidate.marked();
-            let list = self.view.list(candidate.node(), 0)?;
-            // Most likely the next to be expanded.
-            if let Some(following) = pool.get(next.wrapping_add(1)) {
-                self.fetch_list(following.node())?;
-            }
             let mut first = 0;
             while first < list.count {
                 self.read_ids(list, first, unvisited)?;
@@ -322,7 +368,12 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
                     if let Some(later) = unvisited.get(number.wrapping_add(self.ahead)) {
                         self.fetch_vector(*later);
                     }
-                    let found = Candidate::new(self.key(*id)?, *id);
+                    let key = self.key(*id)?;
+                    if key.is_nan() {
+                        push(damaged, *id)?;
+                        continue;
+                    }
+                    let found = Candidate::new(key, *id);
                     if pool.len() >= ef {
                         if pool.last().is_some_and(|worst| found >= *worst) {
                             continue;
@@ -337,4 +388,12 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
             }
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn push(damaged: &mut Vec<u32>, node: u32) -> Result<()> {
+    memory::reserve(damaged, 1, "hold the damaged nodes of a search")?;
+    damaged.push(node);
+    Ok(())
 }

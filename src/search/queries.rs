@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{HnswIndex, Neighbour, OpenOptions};
+use crate::build::is_zero;
 use crate::chroma::file_name;
 use crate::columnar::columns::{Column, ColumnType, ElementType, Schema, Value};
 use crate::columnar::read::{ColumnarInput, RowBatch};
@@ -96,6 +97,10 @@ pub struct SearchSummary {
     pub queries: u64,
     /// Neighbours that were found, in all.
     pub found: u64,
+    /// Damaged vectors of the index that searches met and left out: see
+    /// [`HnswIndex::damaged_vectors`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged_skipped: u64,
 }
 
 /// Searches an index for each row of a Parquet or Arrow IPC file with a column `vector`, or [the one
@@ -207,6 +212,7 @@ fn search_each(
         dimension: index.dimension(),
         queries: 0,
         found: 0,
+        damaged_skipped: 0,
     };
     let mut batch = RowBatch::default();
     while input.next(&mut batch)? {
@@ -228,5 +234,6 @@ fn search_each(
     }
     input.check_unchanged()?;
     index.check_unchanged()?;
+    summary.damaged_skipped = index.damaged_vectors();
     Ok(summary)
 }

@@ -462,3 +462,131 @@ fn the_example_finds_the_vector_that_it_searches_for() {
     assert_eq!(neighbours.len(), 3);
     assert_eq!(neighbours[0].distance, 0.0);
 }
+
+/// A file whose vectors are in the column `embedding` and whose labels are in `key`.
+fn named(format: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/columnar")
+        .join(format!("pyarrow-named.{format}"))
+}
+
+#[test]
+fn the_command_line_takes_queries_from_any_column() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = directory.path().join("index.hnsw");
+    for format in ["parquet", "arrow"] {
+        let file = named(format);
+        let column: [&dyn AsRef<std::ffi::OsStr>; 2] = [&"--vector-column", &"embedding"];
+        let with = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| run(&[arguments, &column].concat());
+        printed(&with(&[&"build", &file, &"-o", &index, &"--row-numbers"]));
+        let answer = printed(&with(&[
+            &"search",
+            &index,
+            &"--queries",
+            &file,
+            &"--k",
+            &"1",
+            &"--json",
+        ]));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["summary"]["damaged_skipped"], Value::Null);
+        let answers = answer["answers"].as_array().unwrap();
+        assert!(!answers.is_empty());
+        for (row, answer) in answers.iter().enumerate() {
+            assert_eq!(answer["query"], row);
+            assert_eq!(answer["neighbours"][0]["label"], row);
+        }
+        let answer = printed(&with(&[
+            &"recall",
+            &index,
+            &"--queries",
+            &file,
+            &"--k",
+            &"1",
+            &"--json",
+        ]));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["rows"][0]["recall"], 1.0);
+        let words = error(&run(&[&"search", &index, &"--queries", &file]), 1);
+        assert!(
+            words.contains("column vector: found no such column"),
+            "{words}"
+        );
+        let both = with(&[
+            &"build",
+            &file,
+            &"-o",
+            &index,
+            &"--row-numbers",
+            &"--label-column",
+            &"key",
+        ]);
+        assert!(error(&both, 2).contains("--row-numbers"));
+    }
+}
+
+#[test]
+fn the_command_line_warns_of_damaged_vectors_that_it_leaves_out() {
+    let case = churn();
+    let mut bytes = std::fs::read(&case.index).unwrap();
+    for node in [3, 400, 800] {
+        bytes[256 + 20 * node..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    std::fs::write(&case.index, bytes).unwrap();
+    let output = case.directory.path().join("answers.parquet");
+    for arguments in [
+        &[&"--json" as &dyn AsRef<std::ffi::OsStr>][..],
+        &[&"-o", &output, &"--json"],
+        &[],
+        &[&"-o", &output],
+    ] {
+        let search: [&dyn AsRef<std::ffi::OsStr>; 6] = [
+            &"search",
+            &case.index,
+            &"--queries",
+            &case.vectors,
+            &"--ef",
+            &"960",
+        ];
+        let result = run(&[&search[..], arguments].concat());
+        assert!(result.status.success());
+        let words = String::from_utf8(result.stderr).unwrap();
+        assert!(
+            words.contains("warning: 3 damaged vectors of the graph file are in no answer"),
+            "{words}"
+        );
+        let text = String::from_utf8(result.stdout).unwrap();
+        assert!(!text.contains("NaN") && !text.contains("null"), "{text}");
+        if arguments.len() % 2 == 1 {
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(answer["summary"]["damaged_skipped"], 3);
+        }
+    }
+    let result = run(&[&"recall", &case.index, &"--sample", &"960", &"--json"]);
+    let report: Value = serde_json::from_slice(&result.stdout).unwrap();
+    assert_eq!(
+        (&report["damaged_skipped"], &report["queries"]),
+        (&json!(3), &json!(957))
+    );
+    assert_eq!(run(&[&"verify", &case.index]).status.code(), Some(1));
+}
+
+#[test]
+fn every_command_that_reads_says_how_by_default() {
+    for (command, default) in [
+        ("extract", "mmap"),
+        ("build", "mmap"),
+        ("search", "mmap"),
+        ("recall", "mmap"),
+        ("inspect", "read"),
+        ("verify", "read"),
+        ("collections", "read"),
+        ("export", "read"),
+        ("repair", "read"),
+    ] {
+        let help = printed(&run(&[&command, &"-h"]));
+        let (_, io) = help.split_once("--io <IO>").unwrap();
+        let (_, value) = io.split_once("[default: ").unwrap();
+        assert!(value.starts_with(default), "{command}: {help}");
+    }
+}

@@ -19,6 +19,9 @@ use crate::graph::candidate::Candidate;
 use crate::graph::distance::Metric;
 use crate::io::source::Source;
 
+/// A vector takes less than 2 GiB, as in a segment.
+const MAX_DIMENSION: usize = (1 << 29) - 1;
+
 const F32_SIZE: u64 = size_of::<f32>() as u64;
 const LEVEL_SIZE: u64 = size_of::<U32>() as u64;
 const OFFSET_SIZE: u64 = size_of::<U64>() as u64;
@@ -151,8 +154,14 @@ impl Layout {
                 let expected = format!("at most {}", Candidate::NODES_MAX);
                 unsupported("number of vectors", n, expected)
             })?;
+        // Without a node, the length of the file bounds nothing.
         let dimension = usize::try_from(dimension)
-            .map_err(|_| corrupt("dimension", &dimension, &"one that memory can address"))?;
+            .ok()
+            .filter(|dimension| *dimension <= MAX_DIMENSION)
+            .ok_or_else(|| {
+                let expected = format!("at most {MAX_DIMENSION}");
+                corrupt("dimension", &dimension, &expected)
+            })?;
 
         Ok(Self {
             nodes,

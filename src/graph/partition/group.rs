@@ -148,11 +148,11 @@ pub(super) fn multiply<S: Simd, M: Measure>(
 
 /// The form of a key in terms of the metric's own sum. Vectors are scaled already.
 fn sums_of<M: Measure>() -> Form {
-    let constant = M::key(0.0, 1.0, 1.0);
+    let constant = M::linear_key(0.0, 1.0, 1.0);
     Form {
         squares: false,
         constant,
-        factor: M::key(1.0, 1.0, 1.0) - constant,
+        factor: M::linear_key(1.0, 1.0, 1.0) - constant,
         floor: if M::SCALED { 0.0 } else { f32::MIN },
     }
 }

@@ -18,7 +18,7 @@ use std::marker::PhantomData;
 use pulp::{Simd, WithSimd};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::super::distance::{Space, Term};
+use super::super::distance::{to_unit, Space, Term};
 use crate::error::Result;
 use crate::memory;
 
@@ -113,6 +113,11 @@ impl Rows {
                     *square += *element * *element;
                 }
             }
+            for (place, (vector, scale)) in vectors.iter().zip(&scales).enumerate() {
+                if scale.is_nan() {
+                    scale_extreme(vector, place, panel, squares);
+                }
+            }
         }
         Ok(())
     }
@@ -138,6 +143,23 @@ impl Rows {
     fn panels(&self) -> impl Iterator<Item = (&[Line], &Line)> {
         let panels = self.lines.chunks_exact(self.depth.max(1));
         panels.zip(&self.squares)
+    }
+}
+
+/// Packs a vector again whose length has no inverse in f32.
+#[cold]
+#[inline(never)]
+fn scale_extreme(vector: &[f32], place: usize, panel: &mut [Line], Line(squares): &mut Line) {
+    let unit = to_unit(vector);
+    let mut square = 0.0;
+    for (element, Line(line)) in vector.iter().zip(panel) {
+        if let Some(slot) = line.get_mut(place) {
+            *slot = unit(*element);
+            square += *slot * *slot;
+        }
+    }
+    if let Some(slot) = squares.get_mut(place) {
+        *slot = square;
     }
 }
 
