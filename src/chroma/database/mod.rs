@@ -268,7 +268,6 @@ fn failed(path: &Path, error: rusqlite::Error) -> Error {
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
-            | ErrorCode::DiskFull
             | ErrorCode::ReadOnly
             | ErrorCode::NoLargeFileSupport
             | ErrorCode::FileLockingProtocolFailed,

@@ -63,7 +63,11 @@ impl Database {
         Ok(tables)
     }
 
-    fn each_row(&self, sql: &str, mut visit: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+    pub(super) fn each_row(
+        &self,
+        sql: &str,
+        mut visit: impl FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<()> {
         let mut statement = self.prepare(sql)?;
         let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
         while let Some(row) = rows.next().map_err(|error| self.failed(error))? {

@@ -85,6 +85,7 @@ impl Database {
         let mut page_size = 0;
         self.each_row("PRAGMA page_size", |row| {
             page_size = integer(row, 0).map_or(0, i64::unsigned_abs);
+            Ok(())
         })?;
         let mut reserved = [0];
         file.read_at(&mut reserved, RESERVED_AT)?;
@@ -249,6 +250,7 @@ impl Database {
             if let (Some(name), Some(root)) = (text(row, 0), root) {
                 roots.insert(name, root);
             }
+            Ok(())
         })?;
         Ok(roots)
     }
@@ -271,6 +273,7 @@ impl Database {
                 is_not_null: integer(row, 3) == Some(1),
                 is_rowid: false,
             });
+            Ok(())
         })?;
         for (column, is_integer_key) in columns.iter_mut().zip(is_integer_key) {
             column.is_rowid = is_integer_key && keys == 1;
@@ -284,6 +287,7 @@ impl Database {
         self.each_row(&format!("PRAGMA index_list({table})"), |row| {
             let is_partial = integer(row, 4) != Some(0);
             names.extend(text(row, 1).filter(|_| !is_partial));
+            Ok(())
         })?;
         let mut indexes = Vec::new();
         for name in names {
@@ -304,20 +308,12 @@ impl Database {
                     let is_binary = text(row, 4).is_some_and(|name| name == "BINARY");
                     index.ascends &= is_binary && integer(row, 3) == Some(0);
                 }
+                Ok(())
             })?;
             if is_plain {
                 indexes.push(index);
             }
         }
         Ok(indexes)
-    }
-
-    fn each_row(&self, sql: &str, mut visit: impl FnMut(&Row<'_>)) -> Result<()> {
-        let mut statement = self.prepare(sql)?;
-        let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
-        while let Some(row) = rows.next().map_err(|error| self.failed(error))? {
-            visit(row);
-        }
-        Ok(())
     }
 }
