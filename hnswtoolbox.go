@@ -175,8 +175,12 @@ type IOMode = toolbox.IOMode
 
 // The ways to read input files.
 const (
-	IOModeMmap = toolbox.IOModeMmap // map windows of the file; the default
-	IOModeRead = toolbox.IOModeRead // read into a buffer: survives a file that is truncated while it is read
+	// IOModeMmap maps windows of the file. If another process truncates the file while it is read, the
+	// operating system kills this process (SIGBUS).
+	IOModeMmap = toolbox.IOModeMmap
+	// IOModeRead reads into a buffer. A file that shrinks while it is read is an error. It is the
+	// default, except of OpenIndex.
+	IOModeRead = toolbox.IOModeRead
 )
 
 // Engine is the code that builds a graph.
