@@ -32,7 +32,7 @@ func TestBothImportPathsShareTypesErrorsAndLibrary(t *testing.T) {
 	}
 	defer hnswtoolbox.Close()
 	if version, err := toolbox.Version(); err != nil || version == "" {
-		t.Fatalf("found version %q (%v), expected that of the library", version, err)
+		t.Fatalf("found version %q (%v), expected the library's", version, err)
 	}
 
 	vectors := filepath.Join(t.TempDir(), "vectors.parquet")

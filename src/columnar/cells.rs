@@ -83,7 +83,7 @@ impl VectorRow<'_> {
         Err(self.input.invalid(self.element(), "null", "a number"))
     }
 
-    /// Takes `count` elements, none of which is null, that `append` appends. Returns false, and takes
+    /// Takes `count` non-null elements that `append` appends. Returns false, and takes
     /// nothing, if `append` fails or if an element needs an error. Then [`push_bits`](Self::push_bits)
     /// of each element gives the error with its place.
     pub(crate) fn push_chunk(
@@ -195,7 +195,7 @@ impl VectorRow<'_> {
     }
 }
 
-/// Whether all elements from number `start` on are finite. Without an early exit, the compiler
+/// Checks that all elements from number `start` on are finite. Without an early exit, the compiler
 /// vectorises it.
 fn all_finite(elements: &[f32], start: usize) -> bool {
     let elements = elements.get(start..).unwrap_or_default();
