@@ -76,7 +76,7 @@ impl<'d> DocumentCopies<'d> {
             match listed.exists([document]) {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
-                // The index is damaged, too: the copy is all there is.
+                // The index is also damaged: the copy is the only source.
                 Err(error) if self.database.is_damage(&error) => {}
                 Err(error) => return Err(self.database.failed(error)),
             }
@@ -85,7 +85,7 @@ impl<'d> DocumentCopies<'d> {
     }
 }
 
-/// Whether there is a copy of a document, and another text.
+/// True if the document has a copy that differs from it.
 fn differs(
     database: &Database,
     copy: &mut Statement<'_>,

@@ -1,4 +1,4 @@
-//! Which tables and indexes of the database are sound, from a check of their trees.
+//! The state of tables and indexes, from a check of their trees.
 //!
 //! An index is used only where it holds the rows that its table holds. A table that lost rows is
 //! damaged even if each of its pages looks right: its index has more entries than it has rows.
@@ -33,21 +33,21 @@ const TABLES: [&str; 11] = [
     "embeddings_queue",
 ];
 
-/// How a table and its indexes are.
+/// State of a table and its indexes.
 #[derive(Debug, Default)]
 struct TableState {
     table: Checked,
     /// Rows that its indexes know and the table lacks, at least.
     lost_rows: u64,
-    /// Whether the index of a primary key or of ids can be used; absent without one.
+    /// True if every checked index can be used; absent without one.
     usable_index: Option<bool>,
 }
 
-/// How the tables that are read are.
+/// State of the tables that are read.
 #[derive(Debug, Default)]
 pub(super) struct Structure(BTreeMap<&'static str, TableState>);
 
-/// What the check found wrong with a table.
+/// Damage that the check found in a table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableDamage {
     pub(crate) table: &'static str,
@@ -55,12 +55,12 @@ pub(crate) struct TableDamage {
     pub(crate) pages: u64,
     /// Rows that an index knows and the table lacks, at least.
     pub(crate) lost_rows: u64,
-    /// What is wrong with the first page.
+    /// The damage of the first page, in words.
     pub(crate) first: String,
 }
 
 impl Structure {
-    /// Whether the table holds every row that was written into it, as far as can be told.
+    /// True if no row of the table is known to be lost.
     fn is_sound(&self, table: &str) -> bool {
         self.0
             .get(table)
@@ -163,23 +163,23 @@ impl Database {
         Ok(state)
     }
 
-    /// Whether the table holds every row that was written into it, as far as can be told.
+    /// True if no row of the table is known to be lost.
     pub(crate) fn is_sound(&self, table: &str) -> bool {
         self.structure.is_sound(table)
     }
 
-    /// Whether the table has an index over all of its rows, and all that it has lost.
+    /// True if an index has all rows of the table, including lost ones.
     pub(super) fn has_usable_index(&self, table: &str) -> bool {
         let state = self.structure.0.get(table);
         state.is_some_and(|state| state.usable_index == Some(true))
     }
 
-    /// Whether a sound table and its index hold the same rows.
+    /// True if the table is sound and its index holds the same rows.
     pub(super) fn agrees_with_index(&self, table: &str) -> bool {
         self.is_sound(table) && self.has_usable_index(table)
     }
 
-    /// What the check of a table's tree found.
+    /// Damage that the check found, as a scan counts it.
     pub(super) fn structural_damage(&self, table: &str) -> Damage {
         let state = self.structure.0.get(table);
         state.map_or_else(Damage::default, |state| Damage {

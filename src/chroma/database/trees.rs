@@ -48,10 +48,10 @@ pub(super) enum TreeKind {
     Index { columns: usize, ascends: bool },
 }
 
-/// What a check of a tree found.
+/// Result of the check of a tree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checked {
-    /// Pages that are damaged, that are not those of the tree, or that cannot be reached.
+    /// Pages that are damaged, belong to another tree, or cannot be reached.
     pub(super) damaged_pages: u64,
     /// The first of them, in words.
     pub(super) first: Option<String>,

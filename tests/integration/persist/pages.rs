@@ -45,7 +45,7 @@ impl Page {
     }
 }
 
-/// What an export holds: a hash by collection.
+/// Content of an export: a hash by collection.
 type Contents = BTreeMap<(String, String, String), (u64, String)>;
 
 /// A store whose pages are damaged and restored.
@@ -55,11 +55,11 @@ struct Store {
     sound: Vec<u8>,
     pages: Vec<Page>,
     expected: Contents,
-    /// What the sound export reports.
+    /// Findings of the sound export.
     known: BTreeSet<(String, u64)>,
 }
 
-/// What became of the faults of one kind.
+/// Outcomes of the faults of one kind.
 #[derive(Debug, Default)]
 struct Counts {
     faults: u64,

@@ -14,7 +14,7 @@ use crate::progress::Monitor;
 
 const TABLE: &str = "collections";
 
-/// What other tables and indexes know of collections.
+/// Names and ids of collections from other tables and from indexes.
 #[derive(Debug)]
 pub(super) struct Lost {
     /// By id, the name and the id of the database.
@@ -54,7 +54,7 @@ impl Lost {
         known: &BTreeSet<String>,
     ) -> Vec<CollectionRow> {
         let mut ids: BTreeSet<String> = of_segments.into_iter().collect();
-        // An index that lacks rows of the table is that of another table.
+        // An index that lacks rows of the table belongs to another table.
         if known.iter().all(|id| self.names.contains_key(id)) {
             ids.extend(self.names.keys().cloned());
         }

@@ -62,7 +62,7 @@ pub(super) struct Page<'p> {
     pub(super) cells: usize,
 }
 
-/// What a cell holds.
+/// Content of a cell.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cell<'p> {
     pub(super) child: Option<u32>,
@@ -209,8 +209,8 @@ impl<'p> Page<'p> {
         }
     }
 
-    /// Whether each byte behind the first cell is part of one cell or one free block, but for as
-    /// many fragmented bytes as the header says. Where cells were taken away, it is not so.
+    /// Fails unless each byte from the first cell on is part of exactly one cell or free block,
+    /// except for the number of fragmented bytes in the header. Lost cells break the balance.
     pub(super) fn check_space(&self) -> Parsed<()> {
         let mut start = self.u16(self.header + 5);
         if start == 0 {

@@ -9,7 +9,7 @@ use super::{varint, TreeKind};
 /// Columns that a record may have. SQLite's own limit is 2,000; a table of Chroma has eight.
 const MAX_COLUMNS: usize = 64;
 
-/// What a column of a table may hold.
+/// Values that a column of a table may hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Column {
     /// Text affinity: numbers are stored as text.
@@ -19,7 +19,7 @@ pub(in super::super) struct Column {
     pub(in super::super) is_rowid: bool,
 }
 
-/// A number of entries, and the sum of their hashes, in whatever order.
+/// A number of entries, and the sum of their hashes, independent of their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct EntrySum {
     pub(in super::super) entries: u64,
@@ -171,7 +171,7 @@ impl RecordCheck {
         Ok(())
     }
 
-    /// Whether the next byte is one of text.
+    /// True if the next byte is text.
     pub(super) fn is_in_text(&self) -> bool {
         let field = self.fields.iter().find(|field| self.at < field.end);
         field.is_some_and(|field| field.kind == Type::Text)
@@ -188,8 +188,8 @@ impl RecordCheck {
                 let part = bytes.get(within(field.start)..within(field.end));
                 let part = part.unwrap_or_default();
                 match field.kind {
-                    // Never split: a number is at the front of an index entry, or behind text that
-                    // is, and its bytes are hashed as the same number whatever their count.
+                    // Numbers of several lengths may be equal. Keys begin in the page, so that
+                    // an overflow page never splits their numbers.
                     Type::Integer if part.len() as u64 == field.end - field.start => {
                         hash.write_i64(integer(field.code, part));
                     }
@@ -250,7 +250,7 @@ impl EntrySum {
     }
 }
 
-/// Whether the keys of an index ascend, each compared with the one before.
+/// Order of the keys of an index, each compared with the one before.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
     last: Vec<u8>,
@@ -259,7 +259,7 @@ pub(super) struct KeyOrder {
 }
 
 impl KeyOrder {
-    /// Whether a key, or the part of it that is in the page, may follow the last one.
+    /// True if a key, or the part of it that is in the page, follows the last one.
     pub(super) fn follows(&mut self, local: &[u8], len: u64) -> bool {
         if fields(local, len, &mut self.fields).is_err() {
             return false;
