@@ -317,7 +317,7 @@ fn the_command_line_prints_neighbours_or_writes_a_file() {
         answer,
         json!({
             "index_path": case.index, "queries_path": case.vectors, "output_path": output,
-            "output_format": "arrow_ipc",
+            "output_format": "arrow_ipc", "complete": true,
             "summary": {
                 "metric": "euclidean", "vectors": 960, "dimension": 5, "queries": 960,
                 "found": 2880,
