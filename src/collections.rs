@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::chroma::collection::{directory_of, Origin, Plan};
+use crate::chroma::collection::{directory_of, Given, Origin, Plan};
 use crate::chroma::database::catalog::{Catalog, Collection, LOCAL_INDEX};
 use crate::chroma::database::queue::Topics;
 use crate::chroma::database::Database;
@@ -193,8 +193,8 @@ pub fn list_collections(
             name: collection.name.clone(),
             id: collection.id.clone(),
             segment_dir: segment_dir(persist.dir, collection)?,
-            metric: collection.space.name(),
-            metric_source: collection.space_source.name(),
+            metric: plan.space.name(),
+            metric_source: plan.space_source.name(),
             dimension: plan.dimension,
             records: plan.counts.stored,
             in_index: plan.counts.in_index,
@@ -308,6 +308,7 @@ impl<'d> Persist<'d> {
                     None => (0, i64::MAX),
                     Some(log) => log.range_of(&collection.id),
                 },
+                given: Given::default(),
             })
             .collect())
     }
@@ -373,6 +374,20 @@ impl<'d> Persist<'d> {
                     "pages of the table {} that are damaged, of another table, or short of rows: \
                      {}",
                     damage.table, damage.first
+                ),
+            );
+        }
+        let columns = &self.catalog.missing;
+        if !columns.is_empty() {
+            let columns = columns
+                .iter()
+                .map(|(table, column)| format!("{table}.{column}"));
+            findings.note(
+                "column-missing",
+                self.catalog.missing.len() as u64,
+                format!(
+                    "columns that the migrations of chroma.sqlite3 have made are absent: {}",
+                    columns.collect::<Vec<_>>().join(", ")
                 ),
             );
         }

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use self::metadata_columns::MetadataColumns;
 use self::sha256::Hash;
-use crate::chroma::collection::{Findings, Origin, Outcome, Plan, Row};
-use crate::chroma::database::catalog::{Collection, Space};
+use crate::chroma::collection::{Findings, Given, Origin, Outcome, Plan, Row};
+use crate::chroma::database::catalog::{self, Collection};
 use crate::chroma::file_name;
 use crate::collections::{
     has_loss, state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState,
@@ -26,13 +26,14 @@ use crate::columnar::source::WriteOptions;
 use crate::columnar::write::{Output, TableWriter};
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression};
 use crate::error::{Error, Result};
-use crate::extract::VectorForm;
+use crate::extract::{Salvage, VectorForm};
 use crate::io::atomic::{refuse_inside, AtomicFile};
 use crate::io::permissions::Sharing;
 use crate::io::protected::Protected;
 use crate::io::temporary::TemporaryDirectory;
 use crate::path::display_path;
 use crate::progress::Monitor;
+use crate::repair::Space;
 
 /// Name of the manifest in an output directory.
 const MANIFEST: &str = "manifest.json";
@@ -59,6 +60,11 @@ pub struct ExportOptions {
     pub batch_size: usize,
     /// Compression of Parquet pages.
     pub compression: Compression,
+    /// Dimension and m of the collections whose `header.bin` is lost, where the database and the
+    /// other files do not say them.
+    pub salvage: Salvage,
+    /// The metric of the collections whose metric the database does not say.
+    pub metric: Option<Space>,
 }
 
 impl Default for ExportOptions {
@@ -71,6 +77,8 @@ impl Default for ExportOptions {
             index_columns: false,
             batch_size: 1024,
             compression: Compression::default(),
+            salvage: Salvage::default(),
+            metric: None,
         }
     }
 }
@@ -83,10 +91,13 @@ setters!(ExportOptions {
     with_index_columns(index_columns: bool),
     with_batch_size(batch_size: usize),
     with_compression(compression: Compression),
+    with_salvage(salvage: Salvage),
+    with_metric(metric: impl Into<Option<Space>>),
 });
 
 impl ExportOptions {
     fn validate(&self) -> Result<()> {
+        self.salvage.shape()?;
         check_batch_size(self.batch_size)?;
         if self.format == ColumnarFormat::ArrowIpc && self.compression != Compression::None {
             return Err(Error::argument(
@@ -304,7 +315,16 @@ impl<'e> Exporter<'e> {
         options: &'e ExportOptions,
         monitor: &'e Monitor<'e>,
     ) -> Result<Self> {
-        let chosen = persist.choose(&options.filter)?;
+        let given = Given {
+            dimension: options.salvage.dimension,
+            m: options.salvage.m,
+            space: options.metric.map(Into::into),
+        };
+        let chosen: Vec<_> = persist
+            .choose(&options.filter)?
+            .into_iter()
+            .map(|origin| origin.with_given(given))
+            .collect();
         let mut total = 0;
         for origin in &chosen {
             if let Some(segment) = &origin.collection.metadata_segment {
@@ -428,7 +448,7 @@ impl<'e> Exporter<'e> {
         let plan = Plan::new(origin, self.monitor)?;
         let mut findings = plan.findings.clone();
         let mut vectors = self.options.vectors;
-        if origin.collection.space == Space::Cosine
+        if plan.space == catalog::Space::Cosine
             && vectors == VectorForm::Original
             && !plan.has_norms()?
         {
@@ -547,7 +567,7 @@ impl<'e> Exporter<'e> {
             ("collection_id", collection.id.clone()),
             ("database", collection.database.clone()),
             ("tenant", collection.tenant.clone()),
-            ("metric", collection.space.name().to_string()),
+            ("metric", plan.space.name().to_string()),
             (
                 "dimension",
                 plan.dimension
@@ -643,8 +663,8 @@ impl CollectionTable<'_> {
                 .vector_segment
                 .as_ref()
                 .map(|segment| segment.id.clone()),
-            metric: collection.space.name(),
-            metric_source: collection.space_source.name(),
+            metric: plan.space.name(),
+            metric_source: plan.space_source.name(),
             dimension: plan.dimension,
             vectors,
             rows: outcome.rows,

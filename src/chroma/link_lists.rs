@@ -202,3 +202,92 @@ impl<S: Source> LinkLists<S> {
         Ok((links.count.get(), slots))
     }
 }
+
+/// The sizes of all elements, read without `header.bin`.
+///
+/// Chroma writes one size for each element and cuts the file there, so that a whole file tells the
+/// number of elements. It also bounds m and the levels.
+#[cfg(feature = "database")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// Number of elements.
+    pub(crate) count: u64,
+    /// Greatest common divisor of the sizes: a multiple of the size of one list, or 0.
+    divisor: u64,
+    /// The largest size, in bytes.
+    largest: u64,
+    /// The size of the element that was asked for.
+    asked: Option<u64>,
+}
+
+#[cfg(feature = "database")]
+impl Survey {
+    /// Reads the sizes of at most `most` elements. `None` if the file does not end where the lists
+    /// of an element end. The level of the element `asked` is noted.
+    pub(crate) fn read(
+        mut source: impl Source,
+        most: u64,
+        asked: Option<u32>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Option<Self>> {
+        let len = source.len();
+        let mut survey = Self::default();
+        let mut at = 0;
+        while at < len {
+            if survey.count % u64::from(CHECK_INTERVAL) == 0 {
+                monitor.check()?;
+            }
+            if survey.count == most || len - at < SIZE_FIELD {
+                return Ok(None);
+            }
+            let size = U32::read_from_bytes(source.bytes(at, size_of::<U32>())?)
+                .map_err(|_| Error::internal("a size is not four bytes"))?;
+            let size = u64::from(size.get());
+            at += SIZE_FIELD;
+            if len - at < size || size % 4 != 0 {
+                return Ok(None);
+            }
+            if asked.map(u64::from) == Some(survey.count) {
+                survey.asked = Some(size);
+            }
+            survey.divisor = greatest_common_divisor(survey.divisor, size);
+            survey.largest = survey.largest.max(size);
+            survey.count += 1;
+            at += size;
+        }
+        Ok(Some(survey))
+    }
+
+    /// Whether all sizes are those of whole lists of `m` neighbours.
+    pub(crate) fn fits(&self, m: u64) -> bool {
+        let list = Self::list_size(m);
+        self.divisor.is_multiple_of(list) && self.largest / list <= MAX_LEVELS
+    }
+
+    /// The largest m that all sizes fit.
+    pub(crate) fn m(&self) -> Option<u64> {
+        (self.divisor / 4).checked_sub(1).filter(|m| *m > 0)
+    }
+
+    /// The highest level of an element.
+    pub(crate) fn top(&self, m: u64) -> u64 {
+        self.largest / Self::list_size(m)
+    }
+
+    /// The level of the element that was asked for, if it is there.
+    pub(crate) fn level_of_asked(&self, m: u64) -> Option<u64> {
+        Some(self.asked? / Self::list_size(m))
+    }
+
+    fn list_size(m: u64) -> u64 {
+        m.saturating_mul(4).saturating_add(LinksHeader::SIZE)
+    }
+}
+
+#[cfg(feature = "database")]
+fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

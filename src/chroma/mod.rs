@@ -9,6 +9,7 @@ pub(crate) mod collection;
 #[cfg(feature = "database")]
 pub(crate) mod database;
 pub(crate) mod decode_error;
+pub(crate) mod evidence;
 pub(crate) mod header;
 pub(crate) mod labels;
 pub(crate) mod layout;

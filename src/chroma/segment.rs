@@ -401,6 +401,44 @@ impl Segment {
         })
     }
 
+    /// A segment whose layout and count were found out elsewhere. `data_level0.bin` must hold `count`
+    /// records.
+    #[cfg(feature = "database")]
+    pub(crate) fn of_layout(
+        files: SegmentFiles,
+        header: Option<IndexHeader>,
+        layout: RecordLayout,
+        count: u64,
+    ) -> Self {
+        Self {
+            files,
+            header,
+            layout,
+            count,
+        }
+    }
+
+    /// The same segment, opened again with another access.
+    #[cfg(feature = "database")]
+    pub(crate) fn reopen(&self, access: impl Into<Access>) -> Result<Self> {
+        Ok(Self {
+            files: SegmentFiles::new(self.files.dir(), access)?,
+            header: self.header.clone(),
+            layout: self.layout,
+            count: self.count,
+        })
+    }
+
+    /// The same records and some that follow, without the header, which counts fewer.
+    #[cfg(feature = "database")]
+    pub(crate) fn with_count(&self, count: u64) -> Result<Self> {
+        Ok(Self {
+            header: None,
+            count,
+            ..self.reopen(self.files.access)?
+        })
+    }
+
     pub(crate) fn files(&self) -> &SegmentFiles {
         &self.files
     }

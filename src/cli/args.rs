@@ -348,6 +348,20 @@ pub(super) struct ExportArguments {
     #[arg(long)]
     pub(super) index_columns: bool,
 
+    /// With --m, the layout of the records if header.bin is lost.
+    ///
+    /// Needed only where neither the database nor the other files say it.
+    #[arg(long, value_name = "N", requires = "m")]
+    pub(super) dimension: Option<usize>,
+
+    /// The parameter M of the index if header.bin is lost.
+    #[arg(long, value_name = "N", requires = "dimension")]
+    pub(super) m: Option<usize>,
+
+    /// The metric where the database does not say it: l2, cosine or ip.
+    #[arg(long, value_parser = named::<Space>())]
+    pub(super) metric: Option<Space>,
+
     /// Most rows in a Parquet page or an Arrow record batch.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(super) batch_size: usize,
@@ -405,7 +419,7 @@ pub(super) struct RepairArguments {
     pub(super) _salvage: bool,
 
     /// With --m, the layout of the records if header.bin is lost.
-    #[arg(long, value_name = "N", requires = "m", conflicts_with = "collection")]
+    #[arg(long, value_name = "N", requires = "m")]
     pub(super) dimension: Option<usize>,
 
     /// The parameter M of the index if header.bin is lost.

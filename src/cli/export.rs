@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use hnsw_toolbox::wire::{self, ExportResponse};
 use hnsw_toolbox::{
     display_path, CancelToken, CollectionFilter, ColumnarFormat, ExportOptions, ExportSummary,
-    ExportedFile,
+    ExportedFile, Salvage,
 };
 
 use super::args::{is_stdout, ExportArguments};
@@ -37,7 +37,13 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         .with_metadata(arguments.metadata)
         .with_index_columns(arguments.index_columns)
         .with_batch_size(arguments.batch_size)
-        .with_compression(arguments.compression);
+        .with_compression(arguments.compression)
+        .with_salvage(
+            Salvage::default()
+                .with_dimension(arguments.dimension)
+                .with_m(arguments.m),
+        )
+        .with_metric(arguments.metric);
     if streams {
         let summary = work("exporting", &arguments.work, cancel, |monitor| {
             wire::export_to_stream(&persist_dir, stdout::writer(), &options, monitor)

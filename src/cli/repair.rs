@@ -55,6 +55,11 @@ fn print(response: &RepairResponse) -> io::Result<()> {
             "links: {}; metric: {metric}, as all vectors have length 1 and there are norms",
             summary.links,
         )?,
+        (Some(metric), MetricSource::Evidence) => writeln!(
+            out,
+            "links: {}; metric: {metric}, by the vectors and norms",
+            summary.links,
+        )?,
         (Some(metric), _) => writeln!(out, "links: {}; metric: {metric}", summary.links)?,
         (None, _) => writeln!(
             out,

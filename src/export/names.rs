@@ -71,7 +71,6 @@ fn safe(name: &str, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chroma::database::catalog::{Space, SpaceSource};
 
     fn collection(name: &str, id: &str) -> Collection {
         Collection {
@@ -82,8 +81,7 @@ mod tests {
             dimension: None,
             impossible_dimension: None,
             metadata: Default::default(),
-            space: Space::L2,
-            space_source: SpaceSource::Default,
+            space: Default::default(),
             space_in_metadata: None,
             vector_segment: None,
             metadata_segment: None,

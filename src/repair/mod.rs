@@ -36,6 +36,7 @@ use self::keep::Keep;
 use self::records::Chosen;
 use self::steps::steps;
 use self::written::{UpperLevels, WrittenLevel0};
+use crate::chroma::evidence::{Evidence, Verdict};
 use crate::chroma::file_name;
 use crate::chroma::pickle::write::{self as pickle, Ids, Totals};
 use crate::chroma::pickle::Metadata;
@@ -108,8 +109,12 @@ pub enum MetricSource {
     Database,
     /// The options.
     Option,
-    /// The vectors and norms of the index: all vectors have length 1, and there are norms.
+    /// The vectors and norms of the index, which prove that it is cosine or that it is not.
+    Evidence,
+    /// Norms of 1 beside vectors of length 1, as of a cosine index whose vectors were given so.
     Hint,
+    /// Nowhere: the database cannot be read where it says it, and the vectors do not tell.
+    Undecided,
     /// Nowhere: it is not known.
     Unknown,
 }
@@ -346,14 +351,15 @@ fn repair_segment(
     if count == 0 {
         return Err(nothing(&segment));
     }
-    let (space, metric_source) = find_space(index_dir, options.metric, &report, &silent)?;
+    let (space, metric_source) = find_space(&segment, options.metric, &report, &silent)?;
     let work = Work {
         segment: Some(&segment),
         chosen: &chosen,
         logged: 0,
         shape: written_shape(&segment)?,
         space,
-        links: choose_links(options.links, space, Some(&report), true)?,
+        keeps_norms: metric_source == MetricSource::Undecided,
+        links: choose_links(options.links, space, &flaw_of_links(Some(&report)), true)?,
         threads,
     };
     let table = metadata.table();
@@ -400,6 +406,8 @@ struct Work<'w> {
     logged: u32,
     shape: Shape,
     space: Option<Space>,
+    /// Whether norms are written though the metric is not known to be cosine.
+    keeps_norms: bool,
     links: RepairLinks,
     threads: NonZeroUsize,
 }
@@ -521,7 +529,7 @@ impl Work<'_> {
         let file = output.create_file(file_name::NORMS)?;
         let failed = file.error("write");
         let mut out = BufWriter::new(file);
-        let is_cosine = self.space == Some(Space::Cosine);
+        let is_cosine = self.space == Some(Space::Cosine) || self.keeps_norms;
         let mut old = match self.segment {
             Some(segment) if is_cosine => segment.files().read_norms()?,
             _ => None,
@@ -669,52 +677,74 @@ fn nothing(segment: &Segment) -> Error {
     }
 }
 
-/// The metric, and where it comes from.
+/// The metric, and where it comes from. Fails if the given one contradicts the database or the
+/// vectors.
 fn find_space(
-    index_dir: &Path,
+    segment: &Segment,
     given: Option<Space>,
     report: &VerifyReport,
     monitor: &Monitor<'_>,
 ) -> Result<(Option<Space>, MetricSource)> {
+    let evidence = || Evidence::of(segment, monitor);
     #[cfg(feature = "database")]
-    if let Some(space) = persist::space_of(index_dir, monitor)? {
-        return Ok((Some(space), MetricSource::Database));
+    if let Some(chosen) = persist::space_of(segment.files().dir(), given, evidence, monitor)? {
+        let source = chosen.source.into();
+        let is_known = source != MetricSource::Undecided;
+        return Ok((is_known.then(|| chosen.space.into()), source));
     }
-    #[cfg(not(feature = "database"))]
-    let _ = (index_dir, monitor);
-    if given.is_some() {
-        return Ok((given, MetricSource::Option));
-    }
-    let hint = report
-        .findings
-        .iter()
-        .any(|finding| finding.code == "metric.cosine");
-    Ok(match hint {
-        true => (Some(Space::Cosine), MetricSource::Hint),
-        false => (None, MetricSource::Unknown),
-    })
+    let evidence = evidence()?;
+    let verdict = evidence.verdict();
+    let expected = match given {
+        Some(Space::Cosine) if evidence.refutes_cosine() => "l2 or ip",
+        Some(Space::L2 | Space::Ip) if verdict == Verdict::Cosine => "cosine",
+        Some(_) => return Ok((given, MetricSource::Option)),
+        None if verdict == Verdict::Cosine => {
+            return Ok((Some(Space::Cosine), MetricSource::Evidence));
+        }
+        None => {
+            let hint = report
+                .findings
+                .iter()
+                .any(|finding| finding.code == "metric.cosine");
+            return Ok(match hint {
+                true => (Some(Space::Cosine), MetricSource::Hint),
+                false => (None, MetricSource::Unknown),
+            });
+        }
+    };
+    let reason = evidence.reason();
+    let given = given.map_or("none", Space::name);
+    Err(Error::argument(
+        "metric",
+        given,
+        format!("{expected}, as {reason}"),
+    ))
 }
 
-/// What the links will be. `report` is that of the index whose links might be kept, if there is
-/// one, and `worth_it` says whether they are most of those of the new index.
-fn choose_links(
-    asked: Option<RepairLinks>,
-    space: Option<Space>,
-    report: Option<&VerifyReport>,
-    worth_it: bool,
-) -> Result<RepairLinks> {
+/// Why the links of an index cannot be kept, by its report, if there is an index.
+fn flaw_of_links(report: Option<&VerifyReport>) -> Option<String> {
     let is_about_links = |code: &str| {
         let kinds = ["header.", "links.", "link_lists."];
         kinds.iter().any(|kind| code.starts_with(kind))
     };
-    let unsound = match report {
-        None => Some("there is no index to keep the links of".to_string()),
-        Some(report) => report
-            .findings
-            .iter()
-            .find(|finding| finding.severity == Severity::Error && is_about_links(finding.code))
-            .map(|finding| format!("its links are damaged ({}: {})", finding.file, finding.code)),
+    let Some(report) = report else {
+        return Some("there is no index to keep the links of".into());
     };
+    report
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error && is_about_links(finding.code))
+        .map(|finding| format!("its links are damaged ({}: {})", finding.file, finding.code))
+}
+
+/// What the links will be. `unsound` says why those of the index cannot be kept, and `worth_it`
+/// whether they are most of those of the new index.
+fn choose_links(
+    asked: Option<RepairLinks>,
+    space: Option<Space>,
+    unsound: &Option<String>,
+    worth_it: bool,
+) -> Result<RepairLinks> {
     let links = match (asked, unsound) {
         (Some(RepairLinks::Keep), Some(why)) => {
             return Err(Error::argument("links", "keep", format!("build, as {why}")));
@@ -736,13 +766,18 @@ fn choose_links(
 
 /// What the records of the new index have in common.
 fn written_shape(segment: &Segment) -> Result<Shape> {
-    let layout = segment.layout();
-    let m = layout.max_m0() / 2;
     let header = segment.header();
     let ef_construction = header
         .map(|header| header.ef_construction)
         .filter(|ef_construction| (1..=EF_CONSTRUCTION_MAX).contains(ef_construction))
         .unwrap_or(DEFAULT_EF_CONSTRUCTION);
+    written_shape_with(segment, ef_construction)
+}
+
+/// The same with another ef_construction.
+fn written_shape_with(segment: &Segment, ef_construction: u64) -> Result<Shape> {
+    let layout = segment.layout();
+    let m = layout.max_m0() / 2;
     Shape::new(layout.dimension(), m, ef_construction).ok_or_else(|| {
         Error::corrupt(
             segment.files().header.path(),

@@ -8,26 +8,27 @@ use std::path::Path;
 use super::records::Chosen;
 use super::steps::{run_sql, steps};
 use super::{
-    choose_links, open, threads, write_metadata, written_shape, MetricSource, RepairOptions,
-    RepairSummary, RepairedCollection, Space, Work, DEFAULT_EF_CONSTRUCTION, EF_CONSTRUCTION_MAX,
+    choose_links, flaw_of_links, threads, write_metadata, written_shape, written_shape_with,
+    MetricSource, RepairOptions, RepairSummary, RepairedCollection, Space, Work,
+    DEFAULT_EF_CONSTRUCTION, EF_CONSTRUCTION_MAX,
 };
 use crate::bits::Bits;
 use crate::chroma::collection::base::recoverable;
-use crate::chroma::collection::{directory_of, normalize, Origin, Plan};
-use crate::chroma::database::catalog::{self, LOCAL_INDEX};
+use crate::chroma::collection::{directory_of, metric, normalize, Given, Origin, Plan};
+use crate::chroma::database::catalog::{self, SpaceSource, LOCAL_INDEX};
+use crate::chroma::evidence::Evidence;
 use crate::chroma::file_name;
 use crate::chroma::pickle::write::{Ids, Totals};
 use crate::chroma::segment::{Segment, SegmentFiles};
 use crate::chroma::write::Shape;
 use crate::collections::{CollectionFilter, Persist};
 use crate::error::{Error, Result};
-use crate::extract::Salvage;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
 use crate::io::file::{exists, is_directory, Access, IoMode};
 use crate::memory;
 use crate::path::Shell;
 use crate::progress::Monitor;
-use crate::verify;
+use crate::verify::{self, VerifyReport};
 
 /// The name of the file in the new directory that holds the ids until the metadata is written.
 const SPOOL: &str = "ids.tmp";
@@ -54,9 +55,24 @@ impl From<catalog::Space> for Space {
     }
 }
 
-/// The space of the collection whose index a directory is, if there is a database next to it that
-/// knows it. One that cannot be read does not keep the index from being repaired.
-pub(super) fn space_of(index_dir: &Path, monitor: &Monitor<'_>) -> Result<Option<Space>> {
+impl From<Space> for catalog::Space {
+    fn from(space: Space) -> Self {
+        match space {
+            Space::L2 => Self::L2,
+            Space::Cosine => Self::Cosine,
+            Space::Ip => Self::Ip,
+        }
+    }
+}
+
+/// The metric of the collection whose index a directory is, if there is a database next to it that
+/// knows the collection. One that cannot be read does not keep the index from being repaired.
+pub(super) fn space_of(
+    index_dir: &Path,
+    given: Option<Space>,
+    evidence: impl FnOnce() -> Result<Evidence>,
+    monitor: &Monitor<'_>,
+) -> Result<Option<metric::Chosen>> {
     let index_dir = index_dir
         .canonicalize()
         .map_err(Error::io(index_dir, "look up the index directory"))?;
@@ -74,7 +90,20 @@ pub(super) fn space_of(index_dir: &Path, monitor: &Monitor<'_>) -> Result<Option
         let segment = collection.vector_segment.as_ref();
         segment.is_some_and(|segment| *name == *segment.id)
     });
-    Ok(collection.map(|collection| collection.space.into()))
+    let chosen = collection
+        .map(|collection| metric::choose(collection, given.map(Into::into), |_| evidence()));
+    chosen.transpose()
+}
+
+impl From<SpaceSource> for MetricSource {
+    fn from(source: SpaceSource) -> Self {
+        match source {
+            SpaceSource::Option => Self::Option,
+            SpaceSource::Evidence => Self::Evidence,
+            SpaceSource::Undecided => Self::Undecided,
+            _ => Self::Database,
+        }
+    }
 }
 
 /// Puts the index of a collection together.
@@ -85,13 +114,7 @@ pub(super) fn repair(
     options: &RepairOptions,
     monitor: &Monitor<'_>,
 ) -> Result<RepairSummary> {
-    if options.salvage != Salvage::default() {
-        return Err(Error::argument(
-            "dimension",
-            "one with a collection",
-            "none: the database says it",
-        ));
-    }
+    options.salvage.shape()?;
     let threads = threads::count(options.threads)?;
     let silent = monitor.without_progress();
     let persist = Persist::open(persist_dir, &silent)?;
@@ -108,7 +131,12 @@ pub(super) fn repair(
             "the name of one collection, with the database and the tenant that it is in",
         ));
     };
-    let (origin, collection) = (*origin, origin.collection);
+    let origin = origin.with_given(Given {
+        dimension: options.salvage.dimension,
+        m: options.salvage.m,
+        space: options.metric.map(Into::into),
+    });
+    let collection = origin.collection;
     let own_segment = vector_segment(collection)?;
     let index_dir = directory_of(persist_dir, &own_segment.id).ok_or_else(|| {
         Error::argument(
@@ -137,14 +165,9 @@ pub(super) fn repair(
         false => (None, Known::default()),
     };
     let plan = Plan::new(origin, &silent)?;
-    // Opened as the plan has, so that internal ids mean the same.
-    let segment = match &report {
-        Some(report) if plan.counts.in_index > 0 => Some(open(
-            SegmentFiles::new(&index_dir, options.access())?,
-            report,
-            None,
-        )?),
-        _ => None,
+    let segment = match plan.counts.in_index {
+        0 => None,
+        _ => plan.reopen_segment(options.access())?,
     };
     let (merged, mut ids) = merge(origin, &plan, segment.as_ref(), known, &output, &silent)?;
     let base = merged.chosen.ranks().count();
@@ -164,21 +187,34 @@ pub(super) fn repair(
                     .into(),
         });
     }
-    let space = Some(Space::from(collection.space));
+    let metric_source = MetricSource::from(plan.space_source);
+    let space = match metric_source {
+        MetricSource::Undecided => None,
+        _ => Some(Space::from(plan.space)),
+    };
+    if space.is_none() && merged.logged > 0 {
+        return Err(Error::argument(
+            "metric",
+            "none",
+            format!(
+                "l2, cosine or ip: neither the database nor the vectors of the collection {name} \
+                 say how the {} vectors of the queue are stored",
+                merged.logged
+            ),
+        ));
+    }
     let few_are_new = base > 0 && merged.logged <= (base / INSERTED_PART).max(INSERTED_LEAST);
     let work = Work {
         segment: segment.as_ref(),
         chosen: &merged.chosen,
         logged: merged.logged,
-        shape: match &segment {
-            Some(segment) => written_shape(segment)?,
-            None => shape_of(&plan, collection)?,
-        },
+        shape: shape_of(&plan, segment.as_ref(), collection)?,
         space,
+        keeps_norms: metric_source == MetricSource::Undecided,
         links: choose_links(
             options.links,
             space,
-            report.as_ref().filter(|_| base > 0),
+            &links_flaw(report.as_ref().filter(|_| base > 0), segment.as_ref()),
             few_are_new,
         )?,
         threads,
@@ -220,7 +256,7 @@ pub(super) fn repair(
         state_before: report.map(|report| report.state),
         scanned,
         deleted_removed: scanned.saturating_sub(from_index),
-        metric_source: MetricSource::Database,
+        metric_source,
         collection: Some(RepairedCollection {
             tenant: collection.tenant.clone(),
             database: collection.database.clone(),
@@ -240,14 +276,33 @@ pub(super) fn repair(
     Ok(summary)
 }
 
-/// What the records of an index have in common that is not there: what the user once asked for, or
-/// what Chroma takes when nobody does.
-fn shape_of(plan: &Plan, collection: &catalog::Collection) -> Result<Shape> {
-    let dimension = plan.dimension.unwrap_or_default();
-    let m = collection.m.filter(|m| M_RANGE.contains(m));
+/// Why the links of the index cannot be kept.
+fn links_flaw(report: Option<&VerifyReport>, segment: Option<&Segment>) -> Option<String> {
+    match (report, segment.map(Segment::header)) {
+        (Some(_), Some(None)) => Some("its header.bin is damaged".into()),
+        (report, _) => flaw_of_links(report),
+    }
+}
+
+/// The shape of the new index: dimension and m of the records that are there, else as the database
+/// says or Chroma assumes. The database also says ef_construction, which nothing else in the segment
+/// would contradict.
+fn shape_of(
+    plan: &Plan,
+    segment: Option<&Segment>,
+    collection: &catalog::Collection,
+) -> Result<Shape> {
     let ef_construction = collection
         .ef_construction
         .filter(|ef| (1..=EF_CONSTRUCTION_MAX).contains(ef));
+    if let Some(segment) = segment {
+        return match ef_construction {
+            None if collection.space.in_doubt => written_shape(segment),
+            ef => written_shape_with(segment, ef.unwrap_or(DEFAULT_EF_CONSTRUCTION)),
+        };
+    }
+    let dimension = plan.dimension.unwrap_or_default();
+    let m = collection.m.filter(|m| M_RANGE.contains(m));
     let shape = Shape::new(
         dimension,
         usize::try_from(m.unwrap_or(DEFAULT_M)).map_err(Error::internal)?,
@@ -394,7 +449,7 @@ pub(super) fn append_logged(
     if merged.logged == 0 {
         return Ok(norms);
     }
-    let normalizes = origin.collection.space == catalog::Space::Cosine;
+    let normalizes = plan.space == catalog::Space::Cosine;
     let first = u64::from(merged.chosen.ranks().count());
     let first_label = merged
         .total_elements_added

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::fingerprint::{Fingerprinter, Fingerprints};
+use super::metric::Extent;
+use super::shape::{self, Counted, Opened, Stated};
+use crate::chroma::evidence::Evidence;
 use crate::chroma::file_name;
+use crate::chroma::header::MAX_COUNT;
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentFiles, SegmentMetadata};
@@ -42,8 +46,9 @@ pub(crate) enum Nothing {
 #[derive(Debug)]
 pub(crate) struct Records {
     segment: Segment,
-    /// Why not all of the records that the header counts are there.
+    /// Why not all of the records that are counted are there.
     pub(crate) damage: Option<String>,
+    counted: Counted,
 }
 
 /// The records of an index, and which of them each id has.
@@ -70,31 +75,47 @@ fn access(io: IoMode) -> Access {
     Access::from(io).past_bad_sectors()
 }
 
-/// What an index in this directory holds.
-pub(crate) fn open(directory: &Path, io: IoMode, monitor: &Monitor<'_>) -> Result<Found> {
+/// What an index in this directory holds, and why its `header.bin` cannot be trusted, if so.
+pub(crate) fn open(
+    directory: &Path,
+    io: IoMode,
+    (stated, guess): (Stated, Option<(usize, usize)>),
+    monitor: &Monitor<'_>,
+) -> Result<(Found, Option<String>)> {
     if !is_directory(directory)? {
-        return Ok(Found::Nothing(Nothing::NoDirectory));
+        return Ok((Found::Nothing(Nothing::NoDirectory), None));
     }
-    let records = match Records::open(directory, io) {
+    let opened = Records::open(directory, io, (stated, guess), monitor);
+    let (mut records, mut header_flaw) = match opened {
         Ok(records) => records,
-        Err(error) => return without_records(directory, io, recoverable(error)?, monitor),
+        Err(error) => {
+            let found = without_records(directory, io, recoverable(error)?, monitor)?;
+            return Ok((found, None));
+        }
     };
     let joined = match records.segment.files().metadata.get() {
-        Ok(None) if records.is_empty() => return Ok(Found::Nothing(Nothing::NeverFlushed)),
+        Ok(None) if records.is_empty() => {
+            return Ok((Found::Nothing(Nothing::NeverFlushed), header_flaw));
+        }
         Ok(None) => Err(format!("there is no {}", file_name::METADATA)),
         Ok(Some(_)) => match records.metadata(monitor) {
             Ok(metadata) if metadata.table().len() == 0 => {
-                return Ok(Found::Nothing(Nothing::Empty));
+                return Ok((Found::Nothing(Nothing::Empty), header_flaw));
             }
             Ok(metadata) => Ok(Ids::join(&records, metadata, monitor)?),
             Err(error) => Err(recoverable(error)?),
         },
         Err(error) => Err(recoverable(error)?),
     };
-    Ok(match joined {
-        Ok(ids) => Found::Base(Base { records, ids }),
+    let found = match joined {
+        Ok(ids) => {
+            let (ids, flaw) = records.look_further(ids, monitor)?;
+            header_flaw = header_flaw.or(flaw);
+            Found::Base(Base { records, ids })
+        }
         Err(why) => Found::WithoutIds(records, why),
-    })
+    };
+    Ok((found, header_flaw))
 }
 
 /// What there is where records cannot be read at all.
@@ -120,24 +141,92 @@ fn without_records(
 }
 
 impl Records {
-    fn open(directory: &Path, io: IoMode) -> Result<Self> {
-        let files = || SegmentFiles::new(directory, access(io));
-        let (segment, damage) = match Segment::of(files()?) {
-            Ok(segment) => (segment, None),
-            Err(error) => {
-                let why = recoverable(error)?;
-                (Segment::of_damaged(files()?, None)?, Some(why))
-            }
-        };
+    fn open(
+        directory: &Path,
+        io: IoMode,
+        (stated, guess): (Stated, Option<(usize, usize)>),
+        monitor: &Monitor<'_>,
+    ) -> Result<(Self, Option<String>)> {
+        let Opened {
+            segment,
+            header_flaw,
+            shortage: damage,
+            counted,
+        } = shape::open(
+            SegmentFiles::new(directory, access(io))?,
+            stated,
+            guess,
+            monitor,
+        )?;
         // Opened now, so that one state of the directory is read.
         segment.files().norms.get()?;
-        Ok(Self { segment, damage })
+        let records = Self {
+            segment,
+            damage,
+            counted,
+        };
+        Ok((records, header_flaw))
     }
 
-    /// Whether the header counts no record.
+    /// Whether no record is counted.
     fn is_empty(&self) -> bool {
-        let header = self.segment.header();
-        header.is_some_and(|header| header.cur_element_count == 0)
+        match self.segment.header() {
+            Some(header) => header.cur_element_count == 0,
+            None => self.segment.count() == 0 && self.damage.is_none(),
+        }
+    }
+
+    /// Whether uninitialised memory may be among the records.
+    pub(crate) fn may_hold_junk(&self) -> bool {
+        self.counted == Counted::AtMost
+    }
+
+    /// Looks for labels without a record behind the last record, where the number of records is not
+    /// certain, and keeps what finds more.
+    fn look_further(&mut self, ids: Ids, monitor: &Monitor<'_>) -> Result<(Ids, Option<String>)> {
+        let whole = self.segment.whole_records()?.min(MAX_COUNT);
+        let is_certain = self.counted == Counted::Confirmed || self.segment.count() >= whole;
+        if ids.without_record == 0 || is_certain {
+            return Ok((ids, None));
+        }
+        let further = Self {
+            segment: self.segment.with_count(whole)?,
+            damage: self.damage.clone(),
+            counted: Counted::AtMost,
+        };
+        let metadata = further.metadata(monitor)?;
+        let more = Ids::join(&further, metadata, monitor)?;
+        if more.without_record >= ids.without_record {
+            return Ok((ids, None));
+        }
+        let flaw = format!(
+            "{}: cur_element_count: found {}, expected more, as later records have {} labels of \
+             index_metadata.pickle",
+            display_path(further.segment.files().header.path()),
+            self.segment.count(),
+            ids.without_record - more.without_record,
+        );
+        *self = further;
+        Ok((more, Some(flaw)))
+    }
+
+    /// Dimension and m.
+    pub(crate) fn shape(&self) -> (usize, usize) {
+        let layout = self.segment.layout();
+        (layout.dimension(), layout.max_m0() / 2)
+    }
+
+    /// What the vectors say of the metric.
+    pub(crate) fn evidence(&self, extent: Extent, monitor: &Monitor<'_>) -> Result<Evidence> {
+        match extent {
+            Extent::Few => Evidence::of_few(&self.segment, monitor),
+            Extent::All => Evidence::of(&self.segment, monitor),
+        }
+    }
+
+    /// The segment, opened again with another access. Internal ids mean the same.
+    pub(crate) fn reopen(&self, access: Access) -> Result<Segment> {
+        self.segment.reopen(access)
     }
 
     pub(crate) fn dimension(&self) -> usize {
@@ -184,9 +273,10 @@ impl Records {
             Ok(())
         })?;
         labels.sort_unstable();
+        let first_wins = self.may_hold_junk();
         labels.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
-            if same {
+            if same && !first_wins {
                 kept.1 = later.1;
             }
             same
@@ -216,6 +306,7 @@ impl Ids {
             NO_RECORD,
             "hold the ids of an index",
         )?;
+        let first_wins = records.may_hold_junk();
         records
             .level0()?
             .for_each(&monitor.without_progress(), |internal_id, record| {
@@ -225,7 +316,10 @@ impl Ids {
                 let entry = metadata.table().find(record.label);
                 let slot = entry.map(|entry| entry.slot);
                 if let Some(place) = slot.and_then(|slot| internal_ids.get_mut(slot)) {
-                    *place = narrow(internal_id)?;
+                    // Junk that repeats a label comes after all records.
+                    if !(first_wins && *place != NO_RECORD) {
+                        *place = narrow(internal_id)?;
+                    }
                 }
                 Ok(())
             })?;

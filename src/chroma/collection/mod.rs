@@ -19,7 +19,9 @@ pub(crate) mod base;
 mod finding;
 mod fingerprint;
 mod log;
+pub(crate) mod metric;
 mod read;
+pub(crate) mod shape;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -30,13 +32,15 @@ pub(crate) use self::finding::Findings;
 use self::fingerprint::{Fingerprinter, Fingerprints};
 use self::log::{replay_vectors, Logged, Presence};
 pub(crate) use self::read::{normalize, Outcome, Row};
+use self::shape::Stated;
 use crate::bits::Bits;
-use crate::chroma::database::catalog::{Collection, Segment, LOCAL_INDEX};
+use crate::chroma::database::catalog::{Collection, Segment, Space, SpaceSource, LOCAL_INDEX};
 use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow};
 use crate::chroma::database::records::SeqIdReader;
 use crate::chroma::database::{Damage, Database};
+use crate::chroma::segment;
 use crate::error::{Error, Result};
-use crate::io::file::IoMode;
+use crate::io::file::{Access, IoMode};
 use crate::memory;
 use crate::progress::Monitor;
 
@@ -136,6 +140,9 @@ pub(crate) struct Plan {
     fingerprinter: Fingerprinter,
     /// Absent when neither the database nor any vector says it.
     pub(crate) dimension: Option<usize>,
+    /// The metric that the index was built with, and where that is known from.
+    pub(crate) space: Space,
+    pub(crate) space_source: SpaceSource,
     pub(crate) counts: Counts,
     /// The last write that the index has seen.
     pub(crate) watermark: Option<u64>,
@@ -184,6 +191,21 @@ pub(crate) struct Origin<'o> {
     pub(crate) collection: &'o Collection,
     /// The sequence numbers among which all of its rows of the log are.
     pub(crate) log: (i64, i64),
+    pub(crate) given: Given,
+}
+
+/// What the caller knows of a collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) dimension: Option<usize>,
+    pub(crate) m: Option<usize>,
+    pub(crate) space: Option<Space>,
+}
+
+impl<'o> Origin<'o> {
+    pub(crate) fn with_given(self, given: Given) -> Self {
+        Self { given, ..self }
+    }
 }
 
 impl Plan {
@@ -194,6 +216,7 @@ impl Plan {
             monitor,
             findings: Findings::default(),
             is_damaged: false,
+            header_is_damaged: false,
             index: Index::None,
             unjoined: None,
             fingerprinter: Fingerprinter::new(),
@@ -213,6 +236,12 @@ impl Plan {
         }
     }
 
+    /// The records of the index, opened again: internal ids mean the same.
+    pub(crate) fn reopen_segment(&self, access: Access) -> Result<Option<segment::Segment>> {
+        let records = self.index.records();
+        records.map(|records| records.reopen(access)).transpose()
+    }
+
     /// Whether there is a norm for each record that is read of the index.
     pub(crate) fn has_norms(&self) -> Result<bool> {
         self.index.records().map_or(Ok(true), Records::has_norms)
@@ -224,6 +253,7 @@ struct Planner<'p> {
     monitor: &'p Monitor<'p>,
     findings: Findings,
     is_damaged: bool,
+    header_is_damaged: bool,
     index: Index,
     /// Records whose pickle is lost, and why it is.
     unjoined: Option<(Records, String)>,
@@ -271,6 +301,7 @@ struct Sink<'d> {
 impl<'p> Planner<'p> {
     fn plan(mut self) -> Result<Plan> {
         let collection = self.origin.collection;
+        metric::check_shape(collection, self.origin.given)?;
         let vector_watermark = self.watermark(collection.vector_segment.as_ref(), "VECTOR");
         let text_watermark = self.watermark(collection.metadata_segment.as_ref(), "METADATA");
         let nothing = self.open_index()?;
@@ -304,16 +335,7 @@ impl<'p> Planner<'p> {
                 ),
             );
         }
-        if let Some(space) = &collection.space_in_metadata {
-            self.findings.note(
-                "space-differs",
-                1,
-                format!(
-                    "the collection's metadata says {space}, but the index was built with {}",
-                    collection.space.name()
-                ),
-            );
-        }
+        let space = self.choose_metric()?;
 
         let mut tail = self.read_tail(watermark, text_watermark)?;
         let changes = self.replay(&mut tail)?;
@@ -366,9 +388,11 @@ impl<'p> Planner<'p> {
             index: self.index,
             fingerprinter: self.fingerprinter,
             dimension: self.dimension,
+            space: space.space,
+            space_source: space.source,
             counts,
             watermark,
-            is_damaged: self.is_damaged,
+            is_damaged: self.is_damaged || self.header_is_damaged,
             findings: self.findings,
         })
     }
@@ -431,7 +455,19 @@ impl<'p> Planner<'p> {
             );
             return Ok(None);
         };
-        let found = base::open(&directory, self.origin.io, self.monitor)?;
+        let given = self.origin.given;
+        let stated = Stated {
+            dimension: self.dimension,
+            m: self.origin.collection.m,
+            ef_construction: self.origin.collection.ef_construction,
+        };
+        let guess = given.dimension.zip(given.m);
+        let (found, header_flaw) =
+            base::open(&directory, self.origin.io, (stated, guess), self.monitor)?;
+        if let Some(flaw) = header_flaw {
+            self.header_is_damaged = true;
+            self.findings.note("header-damaged", 1, flaw);
+        }
         let records = match &found {
             Found::Base(base) => Some(&base.records),
             Found::WithoutIds(records, _) => Some(records),
@@ -452,6 +488,7 @@ impl<'p> Planner<'p> {
                 }
                 _ => self.dimension = Some(found),
             }
+            self.check_given(records)?;
             for (sectors, message) in records.bad_sectors() {
                 self.is_damaged = true;
                 self.findings.note("index-unreadable", sectors, message);
@@ -467,6 +504,10 @@ impl<'p> Planner<'p> {
         match found {
             Found::Nothing(nothing) => return Ok(Some(nothing)),
             Found::Unusable(why) => {
+                if let Some((dimension, m)) = guess {
+                    let found = format!("{dimension} and {m}");
+                    return Err(Error::argument("dimension and m", found, why));
+                }
                 self.damaged("index-damaged", format!("{why}: the index is not used"));
             }
             Found::WithoutIds(records, why) => self.unjoined = Some((records, why)),
@@ -805,7 +846,7 @@ impl<'p> Planner<'p> {
             return Ok(());
         }
         let labels = records.by_label(self.monitor)?;
-        let refused = self.why_not_by_rank(&labels, watermark, sink)?;
+        let refused = self.why_not_by_rank(&labels, records.may_hold_junk(), watermark, sink)?;
         if let Some(reason) = refused {
             self.damaged(
                 "pickle-lost",
@@ -836,6 +877,7 @@ impl<'p> Planner<'p> {
     fn why_not_by_rank(
         &mut self,
         labels: &[(u64, u32)],
+        junk_is_possible: bool,
         watermark: Option<u64>,
         sink: &Sink<'_>,
     ) -> Result<Option<String>> {
@@ -847,7 +889,7 @@ impl<'p> Planner<'p> {
         if !collection.configured_by_rust || database.has_python_records(&segment.id)? {
             return Ok(Some("the collection was made before Chroma 1.0".into()));
         }
-        if self.is_damaged || !sink.appended.is_empty() {
+        if self.is_damaged || junk_is_possible || !sink.appended.is_empty() {
             return Ok(Some("other parts are damaged, too".into()));
         }
         let mut deletes = 0_u64;

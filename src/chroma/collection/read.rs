@@ -58,7 +58,7 @@ impl Plan {
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(&Row<'_>) -> Result<()>,
     ) -> Result<Outcome> {
-        let cosine = origin.collection.space == Space::Cosine;
+        let cosine = self.space == Space::Cosine;
         let mut vectors = Vectors {
             index: match (self.index.records(), original) {
                 (Some(records), Some(original)) => {

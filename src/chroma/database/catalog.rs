@@ -4,14 +4,14 @@ mod lost;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Row;
-use serde_json::Value as Json;
-
 use super::seq_id::SeqId;
+use super::space::{self, Sources, SpaceStatement, Stored};
 use super::{integer, text, Damage, Database};
 use crate::chroma::metadata::{Map, Value};
 use crate::error::Result;
 use crate::progress::Monitor;
+use rusqlite::types::ValueRef;
+use rusqlite::Row;
 
 /// Collections of versions without databases and tenants are in these, as after an upgrade.
 const DEFAULT_DATABASE: &str = "default_database";
@@ -19,6 +19,29 @@ const DEFAULT_TENANT: &str = "default_tenant";
 
 /// The one type of vector segment that has its index in the persist directory.
 pub(crate) const LOCAL_INDEX: &str = "urn:chroma:segment/vector/hnsw-local-persisted";
+
+const SEGMENT_METADATA: &str = "segment_metadata";
+
+/// Columns that a collection can do without, and the version of `sysdb` that has brought each.
+const COLUMNS: [(&str, &str, i64); 17] = [
+    ("collections", "name", 1),
+    ("collections", "dimension", 1),
+    ("collections", "database_id", 4),
+    ("collections", "config_json_str", 7),
+    ("collections", "schema_str", 10),
+    ("collection_metadata", "collection_id", 1),
+    ("collection_metadata", "key", 1),
+    ("collection_metadata", "str_value", 1),
+    ("collection_metadata", "int_value", 1),
+    ("collection_metadata", "float_value", 1),
+    ("collection_metadata", "bool_value", 6),
+    (SEGMENT_METADATA, "segment_id", 1),
+    (SEGMENT_METADATA, "key", 1),
+    (SEGMENT_METADATA, "str_value", 1),
+    (SEGMENT_METADATA, "int_value", 1),
+    (SEGMENT_METADATA, "float_value", 1),
+    (SEGMENT_METADATA, "bool_value", 6),
+];
 
 /// Every rowid.
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
@@ -32,7 +55,7 @@ pub(crate) enum Space {
 }
 
 impl Space {
-    fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         match name {
             "l2" => Some(Self::L2),
             "cosine" => Some(Self::Cosine),
@@ -59,6 +82,12 @@ pub(crate) enum SpaceSource {
     Configuration,
     CollectionMetadata,
     Default,
+    /// The caller.
+    Option,
+    /// The vectors.
+    Evidence,
+    /// Nowhere: it is a guess.
+    Undecided,
 }
 
 impl SpaceSource {
@@ -69,7 +98,30 @@ impl SpaceSource {
             Self::Configuration => "config_json_str",
             Self::CollectionMetadata => "collection_metadata",
             Self::Default => "default",
+            Self::Option => "option",
+            Self::Evidence => "evidence",
+            Self::Undecided => "undecided",
         }
+    }
+}
+
+/// A column of configuration: the text, or why there is none.
+fn stored(
+    row: &Row<'_>,
+    column: usize,
+    is_missing: bool,
+) -> std::result::Result<String, Stored<'static>> {
+    text(row, column).ok_or_else(|| match row.get_ref(column) {
+        Ok(ValueRef::Null) if is_missing => Stored::NoColumn,
+        Ok(ValueRef::Null) => Stored::Absent,
+        _ => Stored::Other,
+    })
+}
+
+fn as_stored<'s>(column: &'s std::result::Result<String, Stored<'static>>) -> Stored<'s> {
+    match column {
+        Ok(text) => Stored::Text(text),
+        Err(why) => *why,
     }
 }
 
@@ -105,9 +157,8 @@ pub(crate) struct Collection {
     /// What stands in its place and is none.
     pub(crate) impossible_dimension: Option<i64>,
     pub(crate) metadata: Map,
-    pub(crate) space: Space,
-    pub(crate) space_source: SpaceSource,
-    /// The distance in the metadata, where it is another: what the user asked for once, or later.
+    pub(crate) space: SpaceStatement,
+    /// The distance in the metadata: what the user asked for once, or later.
     pub(crate) space_in_metadata: Option<String>,
     pub(crate) vector_segment: Option<Segment>,
     pub(crate) metadata_segment: Option<Segment>,
@@ -129,6 +180,8 @@ pub(crate) struct Catalog {
     pub(crate) segment_ids: Vec<String>,
     /// The version of each part of the schema.
     pub(crate) schema: BTreeMap<String, i64>,
+    /// Tables and columns that are absent, though the schema has them.
+    pub(crate) missing: Vec<(&'static str, &'static str)>,
     pub(crate) damage: Damage,
 }
 
@@ -150,15 +203,31 @@ struct Segments {
 }
 
 /// A row of `collections`, or what else is known of one that is lost.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct CollectionRow {
     id: String,
     name: Option<String>,
     dimension: Option<i64>,
     database_id: Option<String>,
-    configuration: Option<String>,
-    schema: Option<String>,
+    /// The text, or why there is none.
+    configuration: std::result::Result<String, Stored<'static>>,
+    schema: std::result::Result<String, Stored<'static>>,
     is_lost: bool,
+}
+
+impl CollectionRow {
+    /// A collection whose row is lost.
+    fn lost(id: String, name: Option<String>, database_id: Option<String>) -> Self {
+        Self {
+            id,
+            name,
+            dimension: None,
+            database_id,
+            configuration: Err(Stored::NoRow),
+            schema: Err(Stored::NoRow),
+            is_lost: true,
+        }
+    }
 }
 
 /// What collections are made of, by id.
@@ -167,6 +236,8 @@ struct Parts {
     segments: BTreeMap<String, Segments>,
     collection_metadata: BTreeMap<String, Map>,
     segment_metadata: BTreeMap<String, Map>,
+    /// Whether rows of it may be lost.
+    segment_is_damaged: bool,
     collections: Vec<Collection>,
 }
 
@@ -177,7 +248,6 @@ impl Parts {
             Some((name, tenant)) => (name.clone(), tenant.clone()),
             None => (DEFAULT_DATABASE.into(), DEFAULT_TENANT.into()),
         };
-        let (configuration, schema) = (row.configuration.as_deref(), row.schema.as_deref());
         let metadata = self.collection_metadata.remove(&row.id).unwrap_or_default();
         let Segments {
             vector: vector_segment,
@@ -187,9 +257,15 @@ impl Parts {
             .as_ref()
             .and_then(|segment| self.segment_metadata.remove(&segment.id))
             .unwrap_or_default();
-        let (space, space_source) = find_space(&of_segment, schema, configuration, &metadata);
-        let parameter =
-            |key, name| find_parameter((key, name), &of_segment, schema, configuration, &metadata);
+        let sources = Sources {
+            segment: &of_segment,
+            segment_is_damaged: self.segment_is_damaged,
+            schema: as_stored(&row.schema),
+            configuration: as_stored(&row.configuration),
+            metadata: &metadata,
+        };
+        let space = space::find_space(&sources);
+        let parameter = |key, name| space::find_parameter((key, name), &sources);
         self.collections.push(Collection {
             m: parameter("hnsw:M", "max_neighbors"),
             ef_construction: parameter("hnsw:construction_ef", "ef_construction"),
@@ -203,17 +279,12 @@ impl Parts {
             tenant,
             dimension: row.dimension.and_then(dimension),
             impossible_dimension: row.dimension.filter(|stored| dimension(*stored).is_none()),
-            space_in_metadata: space_of(&metadata)
-                .filter(|name| *name != space.name())
-                .map(str::to_string),
+            space_in_metadata: space::name_in(&metadata).map(str::to_string),
+            configured_by_rust: space::is_of_rust(&sources),
             metadata,
             space,
-            space_source,
             vector_segment,
             metadata_segment,
-            configured_by_rust: configuration
-                .and_then(parse)
-                .is_some_and(|json| json.get("hnsw_configuration").is_none()),
             is_lost: row.is_lost,
         });
     }
@@ -247,7 +318,18 @@ impl Reader<'_> {
         let watermarks = self.watermarks()?;
         let (segments, segment_ids) = self.segments(&watermarks)?;
         let collection_metadata = self.metadata("collection_metadata", "collection_id")?;
-        let segment_metadata = self.metadata("segment_metadata", "segment_id")?;
+        let before = self.damage;
+        let segment_metadata = self.metadata(SEGMENT_METADATA, "segment_id")?;
+        let segment_damage = self.damage.since(before);
+        let schema = self.schema()?;
+        let missing = self.missing_columns(&schema);
+        let is_missing = |table, column| missing.contains(&(table, column));
+        let segment_is_damaged = segment_damage != Damage::default()
+            || ["segment_id", "key", "str_value"]
+                .into_iter()
+                .any(|column| is_missing(SEGMENT_METADATA, column));
+        let no_configuration = is_missing("collections", "config_json_str");
+        let no_schema = is_missing("collections", "schema_str");
 
         let lost = lost::Lost::read(self.database, self.monitor)?;
         let mut parts = Parts {
@@ -255,11 +337,14 @@ impl Reader<'_> {
             segments,
             collection_metadata,
             segment_metadata,
+            segment_is_damaged,
             collections: Vec::new(),
         };
         let or_null = |column| self.database.column_or_null("collections", column);
         let columns = format!(
-            "id, name, dimension, {}, {}, {}",
+            "id, {}, {}, {}, {}, {}",
+            or_null("name"),
+            or_null("dimension"),
             or_null("database_id"),
             or_null("config_json_str"),
             or_null("schema_str")
@@ -279,8 +364,8 @@ impl Reader<'_> {
                 name: text(row, 2),
                 dimension: integer(row, 3),
                 database_id: text(row, 4),
-                configuration: text(row, 5),
-                schema: text(row, 6),
+                configuration: stored(row, 5, no_configuration),
+                schema: stored(row, 6, no_schema),
                 is_lost: false,
             });
         })?;
@@ -295,11 +380,11 @@ impl Reader<'_> {
             let key = |c: &Collection| (c.tenant.clone(), c.database.clone(), c.name.clone());
             key(a).cmp(&key(b))
         });
-        let schema = self.schema()?;
         Ok(Catalog {
             collections,
             segment_ids,
             schema,
+            missing,
             damage: self.damage,
         })
     }
@@ -361,17 +446,41 @@ impl Reader<'_> {
         table: &'static str,
         owner: &'static str,
     ) -> Result<BTreeMap<String, Map>> {
-        let bool_value = self.database.column_or_null(table, "bool_value");
-        let columns = format!("{owner}, key, str_value, int_value, float_value, {bool_value}");
+        let columns = [
+            owner,
+            "key",
+            "str_value",
+            "int_value",
+            "float_value",
+            "bool_value",
+        ]
+        .map(|column| self.database.column_or_null(table, column));
         let mut all = BTreeMap::<String, Map>::new();
-        self.each(table, &columns, |row| {
-            if let (Some(owner), Some(key), Some(value)) =
-                (text(row, 1), text(row, 2), super::values::value(row, 3))
-            {
+        self.each(table, &columns.join(", "), |row| {
+            let (Some(owner), Some(key)) = (text(row, 1), text(row, 2)) else {
+                return;
+            };
+            let value = match super::values::value(row, 3) {
+                // No metric, where one stands for the segment's.
+                None if table == SEGMENT_METADATA => Some(Value::Text(String::new())),
+                value => value,
+            };
+            if let Some(value) = value {
                 all.entry(owner).or_default().insert(key, value);
             }
         })?;
         Ok(all)
+    }
+
+    /// Columns of the tables that are read here which the migrations have made, and which are not
+    /// there.
+    fn missing_columns(&self, schema: &BTreeMap<String, i64>) -> Vec<(&'static str, &'static str)> {
+        let version = schema.get("sysdb").copied().unwrap_or_default();
+        let promised = COLUMNS.iter().filter(|(_, _, since)| *since <= version);
+        promised
+            .map(|(table, column, _)| (*table, *column))
+            .filter(|(table, column)| !self.database.has_column(table, column))
+            .collect()
     }
 
     fn schema(&mut self) -> Result<BTreeMap<String, i64>> {
@@ -383,190 +492,5 @@ impl Reader<'_> {
             }
         })?;
         Ok(schema)
-    }
-}
-
-fn parse(json: &str) -> Option<Json> {
-    serde_json::from_str(json).ok().filter(Json::is_object)
-}
-
-fn space_of(metadata: &Map) -> Option<&str> {
-    match metadata.get("hnsw:space") {
-        Some(Value::Text(name)) => Some(name),
-        _ => None,
-    }
-}
-
-/// The distance that the index was built with.
-///
-/// Segment metadata comes first: only versions before 1.0 write it, and a later change of a
-/// migrated collection's configuration writes l2 into it whatever the index was built with. For the
-/// same reason `hnsw_configuration`, the form of 0.5 and 0.6, is never looked at: it always says l2.
-/// What the collection's metadata says can be changed without an effect on the index.
-fn find_space(
-    of_segment: &Map,
-    schema: Option<&str>,
-    configuration: Option<&str>,
-    metadata: &Map,
-) -> (Space, SpaceSource) {
-    if let Some(space) = space_of(of_segment).and_then(Space::from_name) {
-        return (space, SpaceSource::SegmentMetadata);
-    }
-    if let Some(schema) = schema.and_then(parse) {
-        let config = "/float_list/vector_index/config/space";
-        // `#` stands for itself in a JSON pointer.
-        for at in ["/keys/#embedding", "/defaults"] {
-            let space = schema.pointer(&format!("{at}{config}"));
-            if let Some(space) = space.and_then(Json::as_str).and_then(Space::from_name) {
-                return (space, SpaceSource::Schema);
-            }
-        }
-    }
-    match configuration.and_then(parse) {
-        Some(configuration) => {
-            for at in ["/vector_index/hnsw/space", "/vector_index/spann/space"] {
-                let space = configuration.pointer(at);
-                if let Some(space) = space.and_then(Json::as_str).and_then(Space::from_name) {
-                    return (space, SpaceSource::Configuration);
-                }
-            }
-        }
-        None => {
-            if let Some(space) = space_of(metadata).and_then(Space::from_name) {
-                return (space, SpaceSource::CollectionMetadata);
-            }
-        }
-    }
-    (Space::L2, SpaceSource::Default)
-}
-
-/// A parameter of the index, which is `key` in metadata and `name` in configurations. Where it is
-/// looked for, and in which order, is as for the distance.
-fn find_parameter(
-    (key, name): (&str, &str),
-    of_segment: &Map,
-    schema: Option<&str>,
-    configuration: Option<&str>,
-    metadata: &Map,
-) -> Option<u64> {
-    let of_map = |map: &Map| match map.get(key) {
-        Some(Value::Int(value)) => u64::try_from(*value).ok(),
-        _ => None,
-    };
-    let of_json = |json: Option<&str>, start: &str| {
-        let json = json.and_then(parse)?;
-        json.pointer(&format!("{start}/hnsw/{name}"))?.as_u64()
-    };
-    let config = "float_list/vector_index/config";
-    of_map(of_segment)
-        .or_else(|| of_json(schema, &format!("/keys/#embedding/{config}")))
-        .or_else(|| of_json(schema, &format!("/defaults/{config}")))
-        .or_else(|| of_json(configuration, "/vector_index"))
-        .or_else(|| of_map(metadata))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_those_that_the_index_was_created_with() {
-        let of = |value| {
-            let mut map = Map::default();
-            map.insert("hnsw:M".into(), Value::Int(value));
-            map
-        };
-        let schema = r##"{"defaults":{"float_list":{"vector_index":{"config":{"hnsw":null}}}},
-            "keys":{"#embedding":{"float_list":{"vector_index":{"config":
-            {"space":"l2","hnsw":{"max_neighbors":12}}}}}}}"##;
-        let configuration = r#"{"vector_index":{"hnsw":{"max_neighbors":24}}}"#;
-        let none = Map::default();
-        for (segment, schema, configuration, collection, expected) in [
-            (&of(8), Some(schema), Some(configuration), &of(32), Some(8)),
-            (&none, Some(schema), Some(configuration), &of(32), Some(12)),
-            (&none, Some("null"), Some(configuration), &of(32), Some(24)),
-            (&none, None, Some("{}"), &of(32), Some(32)),
-            (&none, None, None, &of(-1), None),
-            (&none, None, None, &none, None),
-        ] {
-            let keys = ("hnsw:M", "max_neighbors");
-            let found = find_parameter(keys, segment, schema, configuration, collection);
-            assert_eq!(found, expected);
-        }
-    }
-
-    fn metadata(space: Option<&str>) -> Map {
-        let mut map = Map::default();
-        if let Some(space) = space {
-            map.insert("hnsw:space".into(), Value::Text(space.into()));
-        }
-        map
-    }
-
-    #[test]
-    fn the_distance_is_what_the_index_was_built_with() {
-        let schema = r##"{"defaults":{"float_list":{"vector_index":{"config":{"space":"l2"}}}},
-            "keys":{"#embedding":{"float_list":{"vector_index":{"config":{"space":"cosine"}}}}}}"##;
-        let defaults = r#"{"defaults":{"float_list":{"vector_index":{"config":{"space":"ip"}}}}}"#;
-        let lies = r#"{"hnsw_configuration":{"space":"l2"}}"#;
-        let hnsw = r#"{"vector_index":{"hnsw":{"space":"cosine"}}}"#;
-        let spann = r#"{"vector_index":{"spann":{"space":"ip"}}}"#;
-        use Space::{Cosine, Ip, L2};
-        use SpaceSource as From;
-        for (segment, schema, configuration, collection, expected) in [
-            (
-                Some("cosine"),
-                None,
-                Some(lies),
-                None,
-                (Cosine, From::SegmentMetadata),
-            ),
-            (
-                Some("ip"),
-                Some(schema),
-                Some(hnsw),
-                Some("l2"),
-                (Ip, From::SegmentMetadata),
-            ),
-            (
-                None,
-                Some(schema),
-                Some("{}"),
-                Some("ip"),
-                (Cosine, From::Schema),
-            ),
-            (None, Some(defaults), Some("{}"), None, (Ip, From::Schema)),
-            (
-                None,
-                Some("null"),
-                Some(hnsw),
-                Some("ip"),
-                (Cosine, From::Configuration),
-            ),
-            (None, None, Some(spann), None, (Ip, From::Configuration)),
-            (None, None, Some(lies), Some("cosine"), (L2, From::Default)),
-            (
-                None,
-                None,
-                None,
-                Some("cosine"),
-                (Cosine, From::CollectionMetadata),
-            ),
-            (
-                None,
-                None,
-                Some(""),
-                Some("ip"),
-                (Ip, From::CollectionMetadata),
-            ),
-            (Some("manhattan"), None, None, None, (L2, From::Default)),
-            (None, Some("{"), Some("["), None, (L2, From::Default)),
-        ] {
-            let (segment, collection) = (metadata(segment), metadata(collection));
-            assert_eq!(
-                find_space(&segment, schema, configuration, &collection),
-                expected
-            );
-        }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod records;
 mod scan;
 mod schema;
 pub(crate) mod seq_id;
+pub(crate) mod space;
 mod structure;
 mod trees;
 mod values;

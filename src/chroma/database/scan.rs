@@ -40,6 +40,14 @@ impl Damage {
         self.ranges += other.ranges;
     }
 
+    /// The part that was added to an earlier sum.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_sub(earlier.rows),
+            ranges: self.ranges.saturating_sub(earlier.ranges),
+        }
+    }
+
     /// Takes in what another scan of the same table has left out.
     pub(crate) fn widen(&mut self, other: Self) {
         self.rows = self.rows.max(other.rows);

@@ -4,6 +4,8 @@ mod changing;
 mod exports;
 mod faults;
 mod hostile;
+mod lost_header;
+mod metric;
 mod pages;
 mod properties;
 mod repairs;

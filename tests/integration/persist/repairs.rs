@@ -222,16 +222,26 @@ fn an_index_in_a_persist_directory_has_the_metric_of_its_database() {
         ] {
             let collection = fixture.collection(wanted);
             let place = tempfile::tempdir().unwrap();
-            // Which goes before what is asked for.
-            let options = RepairOptions::default()
-                .with_links(RepairLinks::Build)
-                .with_metric(Space::L2);
+            let options = RepairOptions::default().with_links(RepairLinks::Build);
             let new = place.path().join("new");
-            let summary =
-                repair_index(fixture.segment(wanted), &new, &options, &Monitor::default()).unwrap();
+            let repair = |options: &RepairOptions| {
+                repair_index(fixture.segment(wanted), &new, options, &Monitor::default())
+            };
+            let summary = repair(&options).unwrap();
             assert_eq!(summary.metric_source, MetricSource::Database);
             assert_eq!(summary.metric.unwrap().name(), collection["space"]);
             assert_sound(&new);
+            std::fs::remove_dir_all(&new).unwrap();
+            let other = match summary.metric {
+                Some(Space::L2) => Space::Ip,
+                _ => Space::L2,
+            };
+            let error = repair(&options.with_metric(other)).unwrap_err().to_string();
+            let names = format!(
+                "found {other}, expected {}",
+                collection["space"].as_str().unwrap()
+            );
+            assert!(error.contains(&names), "{error}");
         }
     }
 }
@@ -260,7 +270,44 @@ fn a_collection_must_be_one_that_is_there() {
         "collection"
     );
     let shape = hnsw_toolbox::Salvage::default().with_dimension(3).with_m(4);
-    assert_eq!(refused(named("articles").with_salvage(shape)), "dimension");
+    let articles = named("articles").with_database("default_database".to_string());
+    assert_eq!(refused(articles.with_salvage(shape)), "dimension");
     let alone = RepairOptions::default().with_database("default_database".to_string());
     assert_eq!(refused(alone), "database");
+}
+
+#[test]
+fn a_collection_is_whole_after_a_repair_without_its_header() {
+    for name in PERSIST_FIXTURES {
+        let fixture = PersistFixture::unpack(name);
+        for wanted in ["wal_purged", "renamed_cosine", "ip_default"] {
+            let collection = fixture.collection(wanted);
+            let path = fixture.segment(wanted).join("header.bin");
+            let header = std::fs::read(&path).unwrap();
+            let sound = exported(&fixture.dir(), collection, VectorForm::Stored);
+            // The version, the count, the layout, the highest level, the entry point, m, and ef.
+            let fields = [0, 20, 36, 52, 56, 76, 92].map(Some);
+            let fields = fields.into_iter().filter(|_| wanted == "renamed_cosine");
+            for at in fields.chain([None]) {
+                let mut bytes = header.clone();
+                match at {
+                    None => std::fs::remove_file(&path).unwrap(),
+                    Some(at) => {
+                        bytes[at] ^= 2;
+                        std::fs::write(&path, bytes).unwrap();
+                    }
+                }
+                let options = options(collection);
+                let summary = repaired(&fixture.dir(), collection, &options).unwrap();
+                assert_eq!(
+                    summary.records,
+                    sound.len() as u64,
+                    "{name}, {wanted}, {at:?}"
+                );
+                assert_eq!(summary.index_properties.m, 16);
+                assert_eq!(summary.index_properties.ef_construction, 100);
+                std::fs::write(&path, &header).unwrap();
+            }
+        }
+    }
 }

@@ -62,13 +62,7 @@ impl Lost {
         let lost = ids.into_iter().filter(|id| !known.contains(id));
         let row = |id: String| {
             let (name, database_id) = self.names.get(&id).cloned().flatten().unzip();
-            CollectionRow {
-                id,
-                name,
-                database_id,
-                is_lost: true,
-                ..CollectionRow::default()
-            }
+            CollectionRow::lost(id, name, database_id)
         };
         lost.map(row).collect()
     }
