@@ -58,7 +58,7 @@ type Collection struct {
 	ID            string          `json:"id"`
 	SegmentDir    *string         `json:"segment_dir"`    // the directory of its index, if there is one
 	Metric        string          `json:"metric"`         // l2, cosine or ip
-	MetricSource  string          `json:"metric_source"`  // where that is written
+	MetricSource  string          `json:"metric_source"`  // where that is written; or evidence, undecided
 	Dimension     *int            `json:"dimension"`      // nil until the first write
 	Records       uint64          `json:"records"`        // in SQLite
 	InIndex       uint64          `json:"in_index"`       // records that the index holds
@@ -105,6 +105,12 @@ type ExportRequest struct {
 	Compression Compression `json:"compression,omitempty"`
 	// IO is how the files of segments are read; it defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
+	// Dimension and M describe indexes whose header.bin is lost, where neither the database nor the
+	// other files say them: both or neither.
+	Dimension *int `json:"dimension,omitempty"`
+	M         *int `json:"m,omitempty"`
+	// Metric is that of the collections whose metric the database does not say.
+	Metric Space `json:"metric,omitempty"`
 }
 
 // ExportResponse says what an export did.

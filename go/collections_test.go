@@ -154,6 +154,40 @@ func TestExportOfOneCollectionIsOneFile(t *testing.T) {
 	}
 }
 
+func TestExportTakesTheShapeAndTheMetricOfTheRequest(t *testing.T) {
+	persist, _ := persistFixture(t, "1.5.9")
+	list, err := ListCollections(ListCollectionsRequest{PersistDir: persist})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list.Collections {
+		if c.Name == "wal_purged" {
+			if err := os.Remove(filepath.Join(persist, *c.SegmentDir, "header.bin")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	req := ExportRequest{
+		PersistDir: persist, OutputPath: filepath.Join(t.TempDir(), "out.parquet"), Collections: []string{"wal_purged"},
+		Dimension: pointer(12), M: pointer(16), Metric: SpaceL2,
+	}
+	resp, err := Export(req)
+	if err != nil || resp.Summary.Rows != 2400 || resp.Summary.Files[0].WithoutVector != 0 {
+		t.Fatalf("found %+v, %v", resp, err)
+	}
+	if file := resp.Summary.Files[0]; file.Metric != "l2" || file.MetricSource != "schema_str" {
+		t.Errorf("found %+v", file)
+	}
+	req.Metric = SpaceCosine
+	if _, err = Export(req); !errors.Is(err, ErrInvalidRequest) || !strings.Contains(err.Error(), "found cosine, expected l2") {
+		t.Errorf("found %v", err)
+	}
+	req.Metric, req.M = SpaceL2, pointer(8)
+	if _, err = Export(req); !errors.Is(err, ErrInvalidRequest) || !strings.Contains(err.Error(), "16") {
+		t.Errorf("found %v", err)
+	}
+}
+
 func TestExportStopsWithItsContext(t *testing.T) {
 	persist, _ := persistFixture(t, "1.5.9")
 	directory := t.TempDir()

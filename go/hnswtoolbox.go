@@ -289,7 +289,7 @@ type RepairSummary struct {
 	Salvage          *SalvageSummary `json:"salvage,omitempty"`  // nil when the records are not damaged
 	Dimension        int             `json:"dimension"`          // components of each vector
 	Metric           *Space          `json:"metric"`             // nil when it is not known
-	MetricSource     string          `json:"metric_source"`      // database, option, hint or unknown
+	MetricSource     string          `json:"metric_source"`      // database, option, evidence, hint, undecided or unknown
 	Links            Links           `json:"links"`
 	ComparedBy       DistanceMetric  `json:"compared_by"` // what neighbours were compared with
 	Bridged          uint64          `json:"bridged"`     // records that have other neighbours now

@@ -208,6 +208,10 @@ pub unsafe extern "C" fn hnsw_toolbox_list_collections(request_json: *const c_ch
 ///      "batch_size": 1024,                             rows held in memory at a time
 ///      "compression": "none",                          or "snappy", "zstd"
 ///      "io": "read",                                   or "mmap"
+///      "dimension": null, "m": null,                   where header.bin is lost, and nothing else
+///                                                      says them
+///      "metric": null,                                 "l2", "cosine" or "ip", where the database
+///                                                      does not say it
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
 /// "output_path" is a directory, which must not exist or be empty, and appears whole or not at all:

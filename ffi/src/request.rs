@@ -209,7 +209,7 @@ pub(crate) fn list_collections(request: &str) -> Result<String> {
 
 /// The fields of an export request that are not about its output.
 #[cfg(feature = "database")]
-const EXPORT: [&str; 9] = [
+const EXPORT: [&str; 12] = [
     "persist_dir",
     "collections",
     "database",
@@ -219,6 +219,9 @@ const EXPORT: [&str; 9] = [
     "index_columns",
     "batch_size",
     "io",
+    "dimension",
+    "m",
+    "metric",
 ];
 
 #[cfg(feature = "database")]
@@ -232,6 +235,9 @@ fn export_options(fields: &Fields) -> Result<ExportOptions> {
     fields.name("vectors", &mut options.vectors)?;
     fields.name("metadata", &mut options.metadata)?;
     fields.flag("index_columns", &mut options.index_columns)?;
+    fields.optional_size("dimension", &mut options.salvage.dimension)?;
+    fields.optional_size("m", &mut options.salvage.m)?;
+    fields.optional_name("metric", &mut options.metric)?;
     fields.size("batch_size", &mut options.batch_size)?;
     Ok(options)
 }
