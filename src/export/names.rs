@@ -30,6 +30,7 @@ pub(super) fn of_files(collections: &[&Collection]) -> Vec<String> {
             taken.insert(collection.name.to_lowercase());
         }
     }
+    let mut numbers = BTreeMap::new();
     collections
         .iter()
         .map(|collection| {
@@ -38,11 +39,13 @@ pub(super) fn of_files(collections: &[&Collection]) -> Vec<String> {
             }
             let name = safe(&collection.name, MAX_NAME);
             let id = safe(&collection.id, MAX_ID);
-            let mut unique = format!("{name}-{id}");
-            let mut number = 2;
+            let base = format!("{name}-{id}");
+            let mut unique = base.clone();
+            // Collections that share all of it count on from each other.
+            let number = numbers.entry(base.to_lowercase()).or_insert(1_u64);
             while !taken.insert(unique.to_lowercase()) {
-                unique = format!("{name}-{id}-{number}");
-                number += 1;
+                *number += 1;
+                unique = format!("{base}-{number}");
             }
             unique
         })
@@ -154,5 +157,17 @@ mod tests {
         assert_eq!(names[1], format!("{}-1-2", "n".repeat(150)));
         assert_eq!(names[2], format!("{}-9", "n".repeat(150)));
         assert!(names.iter().all(|name| name.len() < 240));
+    }
+
+    #[test]
+    fn many_collections_may_share_name_and_id() {
+        let same: Vec<_> = (0..20_000).map(|_| collection("a b", "id")).collect();
+        let names = of_files(&same.iter().collect::<Vec<_>>());
+        let unique: BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+        assert_eq!(
+            (names[0].as_str(), names[1].as_str()),
+            ("a_b-id", "a_b-id-2")
+        );
     }
 }
