@@ -59,7 +59,25 @@ impl AtomicFile {
         let parent = parent(&target);
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
         remove_abandoned(parent);
-        let (file, temporary) = create_temporary(parent, protected.sharing())?;
+        Self::start(target, protected)
+    }
+
+    /// Starts a file of a directory of this process, in which no other run can have left any.
+    /// Looking for them would list the directory for each file.
+    #[cfg(feature = "database")]
+    pub(crate) fn create_within(
+        directory: &TemporaryDirectory,
+        name: &str,
+        protected: Protected,
+    ) -> Result<Self> {
+        let target = directory.path().join(name);
+        check_headroom("write it").map_err(|error| error.in_file(&target))?;
+        protected.check(&target)?;
+        Self::start(target, protected)
+    }
+
+    fn start(target: PathBuf, protected: Protected) -> Result<Self> {
+        let (file, temporary) = create_temporary(parent(&target), protected.sharing())?;
         let output = Self {
             writer: Some(Writer::here(Growing {
                 file,
@@ -113,9 +131,22 @@ impl AtomicFile {
     }
 
     /// Makes the file durable and gives it its name.
-    pub(crate) fn commit(mut self) -> Result<()> {
+    pub(crate) fn commit(self) -> Result<()> {
+        let target = self.target.clone();
+        self.rename(File::sync_all)?;
+        sync_directory(parent(&target));
+        Ok(())
+    }
+
+    /// Gives the file its name. [`TemporaryDirectory::sync_all`] makes it durable.
+    #[cfg(feature = "database")]
+    pub(crate) fn commit_unsynced(self) -> Result<()> {
+        self.rename(|_| Ok(()))
+    }
+
+    fn rename(mut self, sync: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
         let mut file = self.take_file().map_err(|error| self.write_error(error))?;
-        let synced = file.early_sync.join().and_then(|()| file.file.sync_all());
+        let synced = file.early_sync.join().and_then(|()| sync(&file.file));
         synced.map_err(Error::io(&self.target, "sync"))?;
         // Another file may have taken the name since.
         self.protected.check(&self.target)?;
@@ -124,7 +155,6 @@ impl AtomicFile {
             "move the finished file to its name",
         ))?;
         self.temporary = PathBuf::new();
-        sync_directory(parent(&self.target));
         Ok(())
     }
 

@@ -85,6 +85,27 @@ impl TemporaryDirectory {
         &self.path
     }
 
+    /// Makes all files in the directory durable, and their names.
+    #[cfg(feature = "database")]
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        let failed = |error: io::Error| Error::io(&self.path, "sync")(error);
+        // One call for the file system takes as long as two of ten thousand calls for files.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let directory = File::open(&self.path).map_err(failed)?;
+            nix::unistd::syncfs(&directory).map_err(|error| failed(error.into()))
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            for entry in std::fs::read_dir(&self.path).map_err(failed)? {
+                // Some systems sync only what is open for writing.
+                let file = entry.and_then(|entry| File::options().write(true).open(entry.path()));
+                file.and_then(|file| file.sync_all()).map_err(failed)?;
+            }
+            Ok(())
+        }
+    }
+
     /// Gives the directory its name. `target` must not exist, or be an empty directory.
     pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
         // Not every system renames over a directory. One that is not empty is not removed.
