@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::chroma::collection::{directory_of, Given, Origin, Plan};
-use crate::chroma::database::catalog::{Catalog, Collection, LOCAL_INDEX};
+use crate::chroma::database::catalog::{
+    Catalog, Collection, LOCAL_INDEX, MAX_METADATA_BYTES, MAX_OWNER_METADATA_BYTES,
+};
 use crate::chroma::database::queue::Topics;
 use crate::chroma::database::Database;
 use crate::chroma::file_name;
@@ -254,22 +256,23 @@ pub(crate) struct Persist<'d> {
     pub(crate) database: Database,
     pub(crate) catalog: Catalog,
     /// Absent when there is one collection, to which every row belongs.
-    log: Option<Topics>,
+    topics: Option<Topics>,
 }
 
 impl<'d> Persist<'d> {
     pub(crate) fn open(dir: &'d Path, monitor: &Monitor<'_>) -> Result<Self> {
         let database = Database::open(dir, monitor)?;
         let catalog = Catalog::read(&database, monitor)?;
-        let log = match catalog.collections.len() {
+        let ids = catalog.collections.iter().map(|known| known.id.as_str());
+        let topics = match catalog.collections.len() {
             0 | 1 => None,
-            _ => Some(Topics::read(&database, monitor)?),
+            _ => Some(Topics::read(&database, ids, monitor)?),
         };
         Ok(Self {
             dir,
             database,
             catalog,
-            log,
+            topics,
         })
     }
 
@@ -282,8 +285,10 @@ impl<'d> Persist<'d> {
             is(&filter.database, &collection.database) && is(&filter.tenant, &collection.tenant)
         };
         let candidates: Vec<_> = self.catalog.collections.iter().filter(within).collect();
-        for name in &filter.names {
-            if !candidates.iter().any(|candidate| candidate.name == *name) {
+        let names: BTreeSet<_> = candidates.iter().map(|known| &known.name).collect();
+        let wanted: BTreeSet<_> = filter.names.iter().collect();
+        for name in &wanted {
+            if !names.contains(name) {
                 let known: Vec<_> = candidates
                     .iter()
                     .take(20)
@@ -298,16 +303,13 @@ impl<'d> Persist<'d> {
         }
         Ok(candidates
             .into_iter()
-            .filter(|candidate| filter.names.is_empty() || filter.names.contains(&candidate.name))
+            .filter(|candidate| wanted.is_empty() || wanted.contains(&candidate.name))
             .map(|collection| Origin {
                 database: &self.database,
                 persist_dir: self.dir,
                 io: filter.io,
                 collection,
-                log: match &self.log {
-                    None => (0, i64::MAX),
-                    Some(log) => log.range_of(&collection.id),
-                },
+                topics: self.topics.as_ref(),
                 given: Given::default(),
             })
             .collect())
@@ -388,6 +390,18 @@ impl<'d> Persist<'d> {
                 format!(
                     "columns that the migrations of chroma.sqlite3 have made are absent: {}",
                     columns.collect::<Vec<_>>().join(", ")
+                ),
+            );
+        }
+        if self.catalog.left_out > 0 {
+            findings.add(
+                "collection-metadata-limit",
+                self.catalog.left_out,
+                format!(
+                    "rows of collection_metadata and segment_metadata left out: expected at most \
+                     {} MiB for a collection and {} MiB for all",
+                    MAX_OWNER_METADATA_BYTES >> 20,
+                    MAX_METADATA_BYTES >> 20
                 ),
             );
         }

@@ -23,7 +23,7 @@ use crate::collections::{
 use crate::columnar::batches::StreamSink;
 use crate::columnar::columns::{self, Column, ColumnType, ElementType, Schema, Value};
 use crate::columnar::source::WriteOptions;
-use crate::columnar::write::{Output, TableWriter};
+use crate::columnar::write::{Output, TableWriter, LARGE_TEXT_BYTES};
 use crate::columnar::{check_batch_size, ColumnarFormat, Compression};
 use crate::error::{Error, Result};
 use crate::extract::{Salvage, VectorForm};
@@ -40,6 +40,9 @@ const MANIFEST: &str = "manifest.json";
 
 /// Rows written between two reports of progress.
 const ROWS_PER_REPORT: u64 = 512;
+
+/// More files than this are synced together rather than each by itself.
+const MAX_SYNCED_FILES: usize = 64;
 
 /// What is exported, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -388,6 +391,8 @@ impl<'e> Exporter<'e> {
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
         let directory = TemporaryDirectory::create(parent, self.sharing)?;
         let chosen = self.chosen.clone();
+        // A sync takes the disk milliseconds, so that many files are synced at once.
+        let syncs_each = chosen.len() <= MAX_SYNCED_FILES;
         let collections: Vec<_> = chosen.iter().map(|origin| origin.collection).collect();
         let mut files = Vec::new();
         for (origin, name) in chosen.iter().zip(names::of_files(&collections)) {
@@ -395,10 +400,17 @@ impl<'e> Exporter<'e> {
                 ColumnarFormat::ArrowIpc => "arrow",
                 _ => "parquet",
             };
-            let path = directory.path().join(format!("{name}.{extension}"));
-            let (file, exported) = self.write(*origin, &path)?;
-            file.commit()?;
+            let name = format!("{name}.{extension}");
+            let file = AtomicFile::create_within(&directory, &name, self.protected())?;
+            let (file, exported) = self.write_file(*origin, file)?;
+            match syncs_each {
+                true => file.commit()?,
+                false => file.commit_unsynced()?,
+            }
             files.push(exported);
+        }
+        if !syncs_each {
+            directory.sync_all()?;
         }
         let summary = self.summary(files);
         let manifest_path = directory.path().join(MANIFEST);
@@ -510,15 +522,23 @@ impl<'e> Exporter<'e> {
 
     /// Writes a collection to a file that has not its name yet.
     fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
+        let file = AtomicFile::create(path, self.protected())?;
+        self.write_file(origin, file)
+    }
+
+    fn write_file(
+        &mut self,
+        origin: Origin<'e>,
+        mut file: AtomicFile,
+    ) -> Result<(AtomicFile, ExportedFile)> {
         let table = self.table(origin)?;
-        let mut file = AtomicFile::create(path, self.protected())?;
         let hash = Hash::default();
         file.write_behind(hash.observer())?;
         let outcome = self.transfer(&table, Output::File(&mut file))?;
         file.flush().map_err(|error| file.write_error(error))?;
         let (bytes, sha256) = hash.finish();
         table.plan.check_unchanged()?;
-        let name = path.file_name().unwrap_or_default();
+        let name = file.target().file_name().unwrap_or_default();
         let written = FileWritten {
             name: name.to_string_lossy().into_owned(),
             bytes,
@@ -693,21 +713,41 @@ struct RowWriter<'o, 't> {
 }
 
 impl RowWriter<'_, '_> {
-    fn push(&mut self, row: &Row<'_>) -> Result<()> {
+    fn push(&mut self, row: &mut Row<'_>) -> Result<()> {
         const METADATA: usize = 4;
         let Self { table, json, .. } = self;
+        json.clear();
+        if self.metadata.is_none() && !row.texts.metadata.is_empty() {
+            row.texts.metadata.write_json(json);
+            if json.len() >= LARGE_TEXT_BYTES {
+                row.texts.metadata.clear();
+            }
+        }
+        let document = row.texts.document.take();
+        let uri = row.texts.uri.take();
+        let texts = [Some(&*json), document.as_ref(), uri.as_ref()];
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.len() >= LARGE_TEXT_BYTES)
+        {
+            table.begin_large_row()?;
+        }
         table.push(0, Value::Utf8(row.id))?;
         if let Some(vector) = row.vector {
             table.push(1, Value::Vector(vector))?;
         }
-        table.push(2, row.texts.document.as_deref().into())?;
-        table.push(3, row.texts.uri.as_deref().into())?;
+        for (column, text) in [(2, document), (3, uri)] {
+            if let Some(text) = text {
+                table.push_text(column, text)?;
+            }
+        }
         let mut next = METADATA;
         match self.metadata {
             None => {
-                if !row.texts.metadata.is_empty() {
-                    json.clear();
-                    row.texts.metadata.write_json(json);
+                if json.len() >= LARGE_TEXT_BYTES {
+                    table.push_text(next, std::mem::take(json))?;
+                } else if !json.is_empty() {
                     table.push(next, Value::Utf8(json))?;
                 }
                 next += 1;

@@ -250,6 +250,9 @@ pub(super) struct Capacity {
     pub(super) bytes: usize,
 }
 
+/// Bytes of texts that an empty builder keeps room for.
+const MAX_KEPT_TEXT_BYTES: usize = 4 << 20;
+
 /// What the memory of a builder is for.
 const GATHER: &str = "gather the values of a column";
 
@@ -441,12 +444,33 @@ impl Builder {
         if fits {
             Ok(())
         } else {
-            Err(Error::argument(
-                "batch_size",
-                format!("rows whose values of {} exceed 2 GiB", self.column.name),
-                "fewer rows in a page or record batch",
-            ))
+            Err(self.too_long())
         }
+    }
+
+    fn too_long(&self) -> Error {
+        Error::argument(
+            "batch_size",
+            format!("rows whose values of {} exceed 2 GiB", self.column.name),
+            "fewer rows in a page or record batch",
+        )
+    }
+
+    /// Appends a text, in its own memory if it is the first.
+    pub(crate) fn push_text(&mut self, text: String) -> Result<()> {
+        let Values::Utf8(array) = &mut self.values else {
+            return Err(self.misfit("a text"));
+        };
+        let end = match i32::try_from(text.len()) {
+            Ok(end) if array.len() == 0 => end,
+            _ => return self.push(Value::Utf8(&text)),
+        };
+        *array = Offsets::try_from(vec![0, end])
+            .and_then(|offsets| {
+                MutableUtf8Array::try_new(DataType::Utf8, offsets, text.into_bytes(), None)
+            })
+            .map_err(Error::internal)?;
+        Ok(())
     }
 
     /// Appends a vector, as [`push`](Self::push) does.
@@ -530,6 +554,8 @@ impl Builder {
             Values::Utf8(array) => {
                 let (type_, offsets, mut bytes, _) = std::mem::take(array).into_data();
                 bytes.clear();
+                // The memory of large texts is given back.
+                bytes.shrink_to(MAX_KEPT_TEXT_BYTES);
                 let mut offsets = offsets.into_inner();
                 offsets.clear();
                 offsets.push(0);

@@ -45,6 +45,10 @@ use super::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 
+/// A text of so many bytes is written without a copy in a builder: memory holds it once, and once as
+/// it is written.
+pub(crate) const LARGE_TEXT_BYTES: usize = 1 << 20;
+
 /// Where rows go.
 pub(crate) enum Output<'o> {
     File(&'o mut AtomicFile),
@@ -119,6 +123,28 @@ impl<'o> FormatWriter<'o> {
         }
     }
 
+    /// Gives a column a text that it may keep.
+    fn push_text(&mut self, column: usize, text: String) -> Result<()> {
+        if let Self::Parquet(writer) = self {
+            return writer.push_text(column, text);
+        }
+        match self.builders().get_mut(column) {
+            Some(builder) => builder.push_text(text),
+            None => Err(Error::internal(format!("no column {column}"))),
+        }
+    }
+
+    /// Makes room for a row with large texts.
+    fn begin_large_row(&mut self) -> Result<()> {
+        match self {
+            // Each column has pages of its own.
+            Self::Parquet(_) => Ok(()),
+            Self::ArrowIpc(writer) => writer.end_batch(),
+            #[cfg(feature = "wire")]
+            Self::Batches(writer) => writer.end_batch(),
+        }
+    }
+
     /// Flushes rows that were pushed, and completes the output.
     fn finish(self) -> Result<()> {
         match self {
@@ -170,6 +196,25 @@ impl<'o> TableWriter<'o> {
             (Some(_), _) => Err(Error::internal(format!("two values in column {column}"))),
             (None, _) => Err(Error::internal(format!("no column {column}"))),
         }
+    }
+
+    /// Gives the current row its text in column number `column`. A large one is not copied if the
+    /// row was begun with [`begin_large_row`](Self::begin_large_row).
+    pub(crate) fn push_text(&mut self, column: usize, text: String) -> Result<()> {
+        if text.len() < LARGE_TEXT_BYTES {
+            return self.push(column, Value::Utf8(&text));
+        }
+        match self.pushed.get_mut(column) {
+            Some(pushed) if *pushed == self.rows => *pushed += 1,
+            Some(_) => return Err(Error::internal(format!("two values in column {column}"))),
+            None => return Err(Error::internal(format!("no column {column}"))),
+        }
+        self.writer.push_text(column, text)
+    }
+
+    /// Says that texts of the next row are large.
+    pub(crate) fn begin_large_row(&mut self) -> Result<()> {
+        self.writer.begin_large_row()
     }
 
     /// Completes the current row: it is null in the columns that were given no value.

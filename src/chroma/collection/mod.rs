@@ -35,7 +35,7 @@ pub(crate) use self::read::{normalize, Outcome, Row};
 use self::shape::Stated;
 use crate::bits::Bits;
 use crate::chroma::database::catalog::{Collection, Segment, Space, SpaceSource, LOCAL_INDEX};
-use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow};
+use crate::chroma::database::queue::{LoggedVector, Operation, QueueRow, Topics};
 use crate::chroma::database::records::SeqIdReader;
 use crate::chroma::database::{Damage, Database};
 use crate::chroma::segment;
@@ -189,8 +189,8 @@ pub(crate) struct Origin<'o> {
     /// How the files of the segment are read.
     pub(crate) io: IoMode,
     pub(crate) collection: &'o Collection,
-    /// The sequence numbers among which all of its rows of the log are.
-    pub(crate) log: (i64, i64),
+    /// Where its rows of the queue are; absent when it is the only collection.
+    pub(crate) topics: Option<&'o Topics>,
     pub(crate) given: Given,
 }
 
@@ -225,6 +225,14 @@ impl Plan {
             loss: Loss::Nothing,
         }
         .plan()
+    }
+
+    /// Gives back the memory of the rows, none of which will be read again.
+    pub(crate) fn forget_rows(&mut self) {
+        self.rows = Vec::new();
+        self.appended = Vec::new();
+        self.orphans = Vec::new();
+        self.lag = Fingerprints::default();
     }
 
     /// Fails when a file of the index changed since it was opened.
@@ -532,13 +540,14 @@ impl<'p> Planner<'p> {
         mut visit: impl FnMut(u64, Logged, bool) -> Result<()>,
     ) -> Result<()> {
         let origin = self.origin;
-        let range = (origin.log.0.max(first).max(0), origin.log.1.min(MAX_SEQ_ID));
+        let range = (first.max(0), MAX_SEQ_ID);
         let mut unknown = 0;
         let mut unreadable = 0;
         let mut other_dimension = 0;
         let (dimension, fingerprinter) = (&mut self.dimension, &self.fingerprinter);
         let damage = origin.database.queue(
             &origin.collection.id,
+            origin.topics,
             range,
             self.monitor,
             |row: QueueRow<'_>| {
@@ -886,7 +895,9 @@ impl<'p> Planner<'p> {
         let Some(segment) = &collection.metadata_segment else {
             return Ok(Some("there are no ids".into()));
         };
-        if !collection.configured_by_rust || database.has_python_records(&segment.id)? {
+        if !collection.configured_by_rust
+            || database.has_python_records(&segment.id, self.monitor)?
+        {
             return Ok(Some("the collection was made before Chroma 1.0".into()));
         }
         if self.is_damaged || junk_is_possible || !sink.appended.is_empty() {

@@ -16,7 +16,8 @@ use crate::progress::Monitor;
 pub(crate) struct Row<'r> {
     pub(crate) id: &'r str,
     pub(crate) vector: Option<&'r [f32]>,
-    pub(crate) texts: &'r Texts,
+    /// The visitor may take them.
+    pub(crate) texts: &'r mut Texts,
     pub(crate) seq_id: Option<u64>,
     /// Where in the index the vector is, if it is there.
     pub(crate) internal_id: Option<u64>,
@@ -56,7 +57,7 @@ impl Plan {
         origin: Origin<'_>,
         original: Option<bool>,
         monitor: &Monitor<'_>,
-        mut visit: impl FnMut(&Row<'_>) -> Result<()>,
+        mut visit: impl FnMut(&mut Row<'_>) -> Result<()>,
     ) -> Result<Outcome> {
         let cosine = self.space == Space::Cosine;
         let mut vectors = Vectors {
@@ -81,8 +82,8 @@ impl Plan {
         };
         let mut outcome = Outcome::default();
         let mut record = Record::default();
-        let mut emit = |record: &Record, vector: Packed, outcome: &mut Outcome| -> Result<()> {
-            let found = vectors.read(vector)?;
+        let mut emit = |record: &mut Record, vector: Packed, outcome: &mut Outcome| -> Result<()> {
+            let found = vectors.read(vector, monitor)?;
             outcome.rows += 1;
             match found {
                 Some(Read::Index { .. }) => outcome.from_index += 1,
@@ -98,10 +99,10 @@ impl Plan {
                 Some(Read::Index { internal_id, label }) => (Some(internal_id), Some(label)),
                 _ => (None, None),
             };
-            visit(&Row {
+            visit(&mut Row {
                 id: &record.id,
                 vector: found.map(|_| vectors.buffer.as_slice()),
-                texts: &record.texts,
+                texts: &mut record.texts,
                 seq_id: record.seq_id,
                 internal_id,
                 label,
@@ -127,9 +128,9 @@ impl Plan {
                     }
                     if !self.lag.is_empty() {
                         let fingerprint = self.fingerprinter.of(&record.id);
-                        texts.apply(self.lag.group(fingerprint), 0, &mut record)?;
+                        texts.apply(self.lag.group(fingerprint), 0, &mut record, monitor)?;
                     }
-                    emit(&record, row.vector, &mut outcome)?;
+                    emit(&mut record, row.vector, &mut outcome)?;
                 }
             }
             outcome.damaged_texts = reader.damaged_texts;
@@ -144,13 +145,13 @@ impl Plan {
             record.clear();
             record.id = id;
             let group = self.lag.group(row.fingerprint);
-            texts.apply(group, row.created, &mut record)?;
-            emit(&record, row.vector, &mut outcome)?;
+            texts.apply(group, row.created, &mut record, monitor)?;
+            emit(&mut record, row.vector, &mut outcome)?;
         }
         let unreadable = self.for_each_orphan(&mut texts, monitor, |id, vector| {
             record.clear();
             record.id.push_str(id);
-            emit(&record, vector, &mut outcome)
+            emit(&mut record, vector, &mut outcome)
         })?;
         outcome.damaged_ids += unreadable;
         outcome.damaged_logged_texts = texts.unreadable;
@@ -218,7 +219,7 @@ struct Vectors<'p> {
 
 impl Vectors<'_> {
     /// Reads a vector into the buffer.
-    fn read(&mut self, vector: Packed) -> Result<Option<Read>> {
+    fn read(&mut self, vector: Packed, monitor: &Monitor<'_>) -> Result<Option<Read>> {
         self.buffer.clear();
         match (vector.unpack(), &mut self.index, &mut self.log) {
             (Location::Index(internal_id), Some(index), _) => {
@@ -227,7 +228,7 @@ impl Vectors<'_> {
                 Ok(Some(Read::Index { internal_id, label }))
             }
             (Location::Log(seq_id), _, Some(log)) => {
-                let found = log.vector(seq_id, &mut self.buffer)?;
+                let found = log.vector(seq_id, &mut self.buffer, monitor)?;
                 if found != Stored::Readable(true) || self.buffer.len() != self.dimension {
                     self.damaged += 1;
                     return Ok(None);
@@ -277,6 +278,7 @@ impl LoggedTexts<'_> {
         group: &[(u64, super::Logged)],
         first: i64,
         record: &mut Record,
+        monitor: &Monitor<'_>,
     ) -> Result<()> {
         let Some(reader) = &mut self.reader else {
             return Ok(());
@@ -287,7 +289,8 @@ impl LoggedTexts<'_> {
                 continue;
             }
             record.seq_id = u64::try_from(seq_id).ok();
-            let is_merged = match reader.metadata(seq_id)? {
+            monitor.check()?;
+            let is_merged = match reader.metadata(seq_id, monitor)? {
                 Stored::Readable(None) => true,
                 Stored::Readable(Some(json)) => record.texts.merge(&json).is_ok(),
                 Stored::Damaged => false,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::seq_id::SeqId;
 use super::space::{self, Sources, SpaceStatement, Stored};
-use super::{integer, text, Damage, Database};
+use super::{integer, text, text_ref, Damage, Database};
 use crate::chroma::metadata::{Map, Value};
 use crate::error::Result;
 use crate::progress::Monitor;
@@ -183,7 +183,18 @@ pub(crate) struct Catalog {
     /// Tables and columns that are absent, though the schema has them.
     pub(crate) missing: Vec<(&'static str, &'static str)>,
     pub(crate) damage: Damage,
+    /// Rows of metadata beyond [`MAX_OWNER_METADATA_BYTES`] and [`MAX_METADATA_BYTES`].
+    pub(crate) left_out: u64,
 }
+
+/// Bytes of metadata that are read of one collection, and of all of them, with the memory that each
+/// row takes besides its key and text. Ten thousand collections with five keys each take 8 MiB.
+pub(crate) const MAX_OWNER_METADATA_BYTES: usize = 1 << 20;
+pub(crate) const MAX_METADATA_BYTES: usize = 64 << 20;
+const METADATA_ROW_BYTES: usize = 128;
+
+/// The keys that say how an index was built.
+const PARAMETERS: [&str; 3] = ["hnsw:space", "hnsw:M", "hnsw:construction_ef"];
 
 impl Catalog {
     pub(crate) fn read(database: &Database, monitor: &Monitor<'_>) -> Result<Self> {
@@ -191,6 +202,7 @@ impl Catalog {
             database,
             monitor,
             damage: Damage::default(),
+            left_out: 0,
         }
         .read()
     }
@@ -294,6 +306,7 @@ struct Reader<'d> {
     database: &'d Database,
     monitor: &'d Monitor<'d>,
     damage: Damage,
+    left_out: u64,
 }
 
 impl Reader<'_> {
@@ -317,9 +330,13 @@ impl Reader<'_> {
         let databases = self.databases()?;
         let watermarks = self.watermarks()?;
         let (segments, segment_ids) = self.segments(&watermarks)?;
-        let collection_metadata = self.metadata("collection_metadata", "collection_id")?;
+        let collection_metadata = self.metadata("collection_metadata", "collection_id", |id| {
+            segments.contains_key(id)
+        })?;
+        let ids: BTreeSet<_> = segment_ids.iter().map(String::as_str).collect();
         let before = self.damage;
-        let segment_metadata = self.metadata(SEGMENT_METADATA, "segment_id")?;
+        let segment_metadata =
+            self.metadata(SEGMENT_METADATA, "segment_id", |id| ids.contains(id))?;
         let segment_damage = self.damage.since(before);
         let schema = self.schema()?;
         let missing = self.missing_columns(&schema);
@@ -386,6 +403,7 @@ impl Reader<'_> {
             schema,
             missing,
             damage: self.damage,
+            left_out: self.left_out,
         })
     }
 
@@ -445,6 +463,7 @@ impl Reader<'_> {
         &mut self,
         table: &'static str,
         owner: &'static str,
+        is_known: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Map>> {
         let columns = [
             owner,
@@ -455,21 +474,44 @@ impl Reader<'_> {
             "bool_value",
         ]
         .map(|column| self.database.column_or_null(table, column));
-        let mut all = BTreeMap::<String, Map>::new();
+        let mut all = BTreeMap::<String, (Map, usize)>::new();
+        let mut total = 0_usize;
+        let mut left_out = 0;
         self.each(table, &columns.join(", "), |row| {
-            let (Some(owner), Some(key)) = (text(row, 1), text(row, 2)) else {
+            let (Some(owner), Some(key)) = (text_ref(row, 1), text_ref(row, 2)) else {
                 return;
             };
+            let length = text_ref(row, 3).map_or(0, |text| text.len());
+            let needed = [owner.len(), key.len(), length].into_iter();
+            let needed = needed.fold(METADATA_ROW_BYTES, usize::saturating_add);
+            // What an index was built with is always read: there are few such keys.
+            let is_parameter = PARAMETERS.contains(&key.as_ref())
+                && length <= METADATA_ROW_BYTES
+                && is_known(&owner);
+            if !is_parameter {
+                let held = all.get(owner.as_ref()).map_or(0, |known| known.1);
+                let is_full = held.saturating_add(needed) > MAX_OWNER_METADATA_BYTES
+                    || total.saturating_add(needed) > MAX_METADATA_BYTES;
+                if is_full {
+                    left_out += 1;
+                    return;
+                }
+                total = total.saturating_add(needed);
+            }
             let value = match super::values::value(row, 3) {
                 // No metric, where one stands for the segment's.
                 None if table == SEGMENT_METADATA => Some(Value::Text(String::new())),
                 value => value,
             };
             if let Some(value) = value {
-                all.entry(owner).or_default().insert(key, value);
+                let (map, held) = all.entry(owner.into_owned()).or_default();
+                *held = held.saturating_add(needed);
+                map.insert(key.into_owned(), value);
             }
         })?;
-        Ok(all)
+        self.left_out += left_out;
+        let maps = all.into_iter().map(|(owner, (map, _))| (owner, map));
+        Ok(maps.collect())
     }
 
     /// Columns of the tables that are read here which the migrations have made, and which are not

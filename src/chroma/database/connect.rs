@@ -29,8 +29,9 @@ const STEPS_PER_CHECK: i32 = 10_000;
 /// Time between two looks at the cancel token while SQLite does not look.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The longest value and the longest row in bytes: a document of 512 MiB, and what stands beside it.
-const MAX_VALUE: u64 = (512 << 20) + (1 << 20);
+/// Bytes of an id, a vector, or another value that SQLite reads. A longer one is damage. Documents may
+/// be longer: [`LargeTexts`](super::large::LargeTexts) reads them.
+const MAX_VALUE: u64 = 16 << 20;
 
 /// Columns of a table. Chroma's have at most eight, but other programs' tables may be beside them.
 const MAX_COLUMNS: i32 = 256;

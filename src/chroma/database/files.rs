@@ -192,6 +192,14 @@ impl DatabaseFiles {
         }
     }
 
+    /// The database that SQLite reads, once all of the log is in it.
+    pub(super) fn replayed_database(&self) -> Result<InputFile> {
+        match self.opened()? {
+            Some(copy) => Ok(copy),
+            None => InputFile::open(&self.path, IoMode::Read),
+        }
+    }
+
     /// Fails when any of the files changed, appeared or is gone.
     pub(super) fn check_unchanged(&self) -> Result<()> {
         self.database.check_unchanged()?;

@@ -16,8 +16,11 @@ mod connect;
 mod copies;
 mod files;
 mod journal;
+mod large;
+mod pages;
 pub(crate) mod queue;
 pub(crate) mod records;
+mod runs;
 mod scan;
 mod schema;
 pub(crate) mod seq_id;
@@ -35,9 +38,12 @@ use rusqlite::{Connection, ErrorCode, Row, Statement};
 
 use self::connect::Watch;
 use self::files::DatabaseFiles;
+use self::pages::Pages;
 use self::records::TableRecords;
+use self::runs::Runs;
 pub(crate) use self::scan::Damage;
 use self::structure::Structure;
+use self::values::ValueTables;
 use crate::error::{Error, Result};
 use crate::progress::Monitor;
 
@@ -55,6 +61,10 @@ pub(crate) struct Database {
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
     structure: Structure,
+    record_runs: OnceCell<Runs>,
+    has_record_index: Cell<Option<bool>>,
+    value_tables: ValueTables,
+    pages: OnceCell<Option<Pages>>,
     noted_damage: Cell<bool>,
 }
 
@@ -73,6 +83,10 @@ impl Database {
             tables: BTreeMap::new(),
             table_records: OnceCell::new(),
             structure: Structure::default(),
+            record_runs: OnceCell::new(),
+            has_record_index: Cell::new(None),
+            value_tables: ValueTables::default(),
+            pages: OnceCell::new(),
             noted_damage: Cell::new(false),
         };
         database.tables = database.read_schema()?;
@@ -128,6 +142,19 @@ impl Database {
             column
         } else {
             "NULL"
+        }
+    }
+
+    /// Whether an index of the whole table begins with that column.
+    fn has_index_on(&self, table: &str, column: &str) -> Result<bool> {
+        let mut statement = self.prepare(
+            "SELECT 1 FROM pragma_index_list(?1) AS list, pragma_index_info(list.name) AS entry \
+             WHERE list.partial = 0 AND entry.seqno = 0 AND entry.name = ?2",
+        )?;
+        match statement.exists([table, column]) {
+            Ok(found) => Ok(found),
+            Err(error) if self.is_damage(&error) => Ok(false),
+            Err(error) => Err(self.failed(error)),
         }
     }
 

@@ -5,14 +5,18 @@
 //! database.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
+use super::large::{is_mark, LargeTexts};
+use super::runs::Runs;
 use super::{integer, text_ref, Damage, Database};
 use crate::error::Result;
+use crate::memory;
 use crate::progress::Monitor;
 
 const TABLE: &str = "embeddings_queue";
@@ -65,74 +69,104 @@ fn collection_of(topic: &str) -> &str {
     topic.rsplit('/').next().unwrap_or(topic)
 }
 
-/// Where in the log the rows of each collection are: the first and the last sequence number.
-#[derive(Debug, Default)]
+/// Where in the queue the rows of each collection are, and what of the queue is lost.
+#[derive(Debug)]
 pub(crate) struct Topics {
-    by_collection: BTreeMap<String, (i64, i64)>,
-    /// Those of rows that may be of any collection.
-    unreadable: Option<(i64, i64)>,
+    runs: Runs,
+    /// What is lost from each of these sequence numbers on, ascending: rows that may be of any
+    /// collection.
+    lost: Vec<(i64, Damage)>,
 }
 
 impl Topics {
-    pub(crate) fn read(database: &Database, monitor: &Monitor<'_>) -> Result<Self> {
-        let mut topics = Self::default();
+    pub(crate) fn read<'c>(
+        database: &Database,
+        collections: impl IntoIterator<Item = &'c str>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let mut runs = Runs::of(collections);
+        // Both closures add to it.
+        let lost = RefCell::new(Vec::new());
+        let lose = |seq_id, damage| {
+            let mut lost = lost.borrow_mut();
+            memory::reserve(&mut lost, 1, "hold which rows of the queue are lost")?;
+            lost.push((seq_id, damage));
+            Ok(())
+        };
         let all = (i64::MIN, i64::MAX);
-        // What is stepped over here is counted when the rows are read.
-        database.scan(TABLE, "topic", all, monitor, |seq_id, row| {
-            match text_ref(row, 1) {
-                None => {
-                    let (_, last) = topics.unreadable.get_or_insert((seq_id, seq_id));
-                    *last = seq_id;
-                }
-                Some(topic) => {
-                    let collection = collection_of(&topic);
-                    match topics.by_collection.get_mut(collection) {
-                        Some((_, last)) => *last = seq_id,
-                        None => {
-                            let range = (seq_id, seq_id);
-                            topics.by_collection.insert(collection.to_string(), range);
-                        }
+        database.scan_ranges(
+            TABLE,
+            "topic",
+            [all],
+            monitor,
+            |seq_id, row| {
+                match text_ref(row, 1) {
+                    Some(topic) => runs.push(seq_id, collection_of(&topic))?,
+                    None => {
+                        runs.push_unknown();
+                        lose(seq_id, Damage { rows: 1, ranges: 0 })?;
                     }
                 }
+                Ok(ControlFlow::Continue(()))
+            },
+            lose,
+        )?;
+        let mut lost = lost.into_inner();
+        let mut sum = Damage::default();
+        for (_, damage) in lost.iter_mut().rev() {
+            sum.add(*damage);
+            *damage = sum;
+        }
+        Ok(Self { runs, lost })
+    }
+
+    /// What is lost of the rows from `first` on.
+    fn lost_from(&self, first: i64) -> Damage {
+        let at = self.lost.partition_point(|(seq_id, _)| *seq_id < first);
+        self.lost.get(at).map_or(Damage::default(), |lost| lost.1)
+    }
+}
+
+/// The ids of the collections that have rows.
+pub(super) fn collections(database: &Database, monitor: &Monitor<'_>) -> Result<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    let all = (i64::MIN, i64::MAX);
+    database.scan(TABLE, "topic", all, monitor, |_, row| {
+        if let Some(topic) = text_ref(row, 1) {
+            let id = collection_of(&topic);
+            if !ids.contains(id) {
+                ids.insert(id.to_string());
             }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(topics)
-    }
-
-    /// The ids of the collections that have rows.
-    pub(crate) fn collections(self) -> Vec<String> {
-        self.by_collection.into_keys().collect()
-    }
-
-    /// Among which sequence numbers all rows of a collection are. When there are none: beyond every
-    /// row, so that none is looked at.
-    pub(crate) fn range_of(&self, collection: &str) -> (i64, i64) {
-        let ranges = [self.by_collection.get(collection).copied(), self.unreadable];
-        ranges
-            .into_iter()
-            .flatten()
-            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-            .unwrap_or((i64::MAX, i64::MAX))
-    }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(ids)
 }
 
 impl Database {
     /// Visits the rows of a collection whose sequence numbers are in `range`, in their order.
+    /// Without `topics`, all rows are looked at.
     pub(crate) fn queue(
         &self,
         collection: &str,
+        topics: Option<&Topics>,
         range: (i64, i64),
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(QueueRow<'_>) -> Result<()>,
     ) -> Result<Damage> {
         // Neither of the functions of `vector` makes SQLite read it.
         let columns = "topic, operation, id, typeof(vector), octet_length(vector), encoding";
+        let all = [(i64::MIN, i64::MAX)];
+        let runs = topics.map_or(all.as_slice(), |topics| topics.runs.get(collection));
+        let skipped = runs.partition_point(|(_, last)| *last < range.0);
+        let runs = runs.get(skipped..).unwrap_or_default().iter();
+        let runs = runs.map(|(first, last)| ((*first).max(range.0), (*last).min(range.1)));
         let mut unreadable = 0;
-        let mut damage = self.scan(TABLE, columns, range, monitor, |seq_id, row| {
+        let mut damage = Damage::default();
+        let visit_row = |seq_id: i64, row: &Row<'_>| {
             let topic = text_ref(row, 1);
-            // Without a topic, it may be of any collection.
-            unreadable += u64::from(topic.is_none());
+            // Without a topic, it may be of any collection. `topics` has counted it.
+            unreadable += u64::from(topic.is_none() && topics.is_none());
             if topic.as_deref().map(collection_of) != Some(collection) {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -157,7 +191,13 @@ impl Database {
                 _ => unreadable += 1,
             }
             Ok(ControlFlow::Continue(()))
+        };
+        self.scan_ranges(TABLE, columns, runs, monitor, visit_row, |_, lost| {
+            damage.add(lost);
+            Ok(())
         })?;
+        // What was stepped over outside of the runs may be of this collection as well.
+        damage.widen(topics.map_or(Damage::default(), |topics| topics.lost_from(range.0)));
         damage.rows += unreadable;
         Ok(damage)
     }
@@ -174,6 +214,7 @@ pub(crate) enum Stored<T> {
 #[derive(Debug)]
 pub(crate) struct QueueReader<'d> {
     database: &'d Database,
+    large: LargeTexts<'d>,
     vector: Statement<'d>,
     metadata: Statement<'d>,
     id: Statement<'d>,
@@ -185,20 +226,28 @@ impl<'d> QueueReader<'d> {
         if !database.has_table(TABLE) {
             return Ok(None);
         }
+        let large = LargeTexts::new(database, TABLE, "metadata")?;
         let column = |column: &str| {
             database.prepare(&format!("SELECT {column} FROM {TABLE} WHERE seq_id = ?1"))
         };
         Ok(Some(Self {
             database,
             vector: column("vector")?,
-            metadata: column("metadata")?,
+            metadata: column(&large.marked())?,
             id: column("id")?,
+            large,
         }))
     }
 
     /// Appends the components of a row's vector; says whether there was one.
-    pub(crate) fn vector(&mut self, seq_id: i64, out: &mut Vec<f32>) -> Result<Stored<bool>> {
-        read(self.database, &mut self.vector, seq_id, |row| {
+    pub(crate) fn vector(
+        &mut self,
+        seq_id: i64,
+        out: &mut Vec<f32>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Stored<bool>> {
+        let start = out.len();
+        let found = read(self.database, &mut self.vector, seq_id, |row| {
             Ok(match row.get_ref(0)? {
                 ValueRef::Blob(bytes) => {
                     let (floats, _) = bytes.as_chunks::<4>();
@@ -207,13 +256,33 @@ impl<'d> QueueReader<'d> {
                 }
                 _ => false,
             })
-        })
+        })?;
+        let bytes = out
+            .len()
+            .saturating_sub(start)
+            .saturating_mul(size_of::<f32>());
+        if self.large.is_large(bytes) && !self.large.is_row_whole(seq_id, monitor)? {
+            return Ok(Stored::Damaged);
+        }
+        Ok(found)
     }
 
     /// The JSON object with a row's document and metadata.
-    pub(crate) fn metadata(&mut self, seq_id: i64) -> Result<Stored<Option<String>>> {
-        read(self.database, &mut self.metadata, seq_id, |row| {
-            Ok(super::text(row, 0))
+    pub(crate) fn metadata(
+        &mut self,
+        seq_id: i64,
+        monitor: &Monitor<'_>,
+    ) -> Result<Stored<Option<String>>> {
+        let found = read(self.database, &mut self.metadata, seq_id, |row| {
+            Ok((super::text(row, 0), is_mark(row, 0)))
+        })?;
+        Ok(match found {
+            Stored::Damaged => Stored::Damaged,
+            Stored::Readable((text, false)) => Stored::Readable(text),
+            Stored::Readable((_, true)) => match self.large.read(seq_id, monitor)? {
+                Some(text) => Stored::Readable(Some(text)),
+                None => Stored::Damaged,
+            },
         })
     }
 

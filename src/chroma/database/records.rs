@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use rusqlite::{Row, Statement};
 
 use super::copies::DocumentCopies;
+use super::runs::Runs;
 use super::seq_id::SeqId;
 use super::values::{ValueReader, BYTES_AHEAD};
 use super::{text, text_ref, Damage, Database};
@@ -19,7 +20,7 @@ const TABLE: &str = "embeddings";
 const HEAD: &str = "SELECT embedding_id, seq_id FROM embeddings";
 
 const VALUES: &str = "embedding_metadata";
-const LISTS: &str = "embedding_metadata_array";
+pub(super) const LISTS: &str = "embedding_metadata_array";
 
 /// Bytes that an entry of the index over the records takes at least, with its place in the page.
 const ENTRY_MIN: u64 = 6;
@@ -32,7 +33,10 @@ const KNOWN: &str = "hold which records of a damaged table are there";
 
 /// Records of each metadata segment, from the table.
 #[derive(Debug, Default)]
-pub(super) struct TableRecords(BTreeMap<String, u64>);
+pub(super) struct TableRecords {
+    by_segment: BTreeMap<String, u64>,
+    damage: Damage,
+}
 
 impl Database {
     /// Visits the rowid and the id of each record of a metadata segment, each rowid once, in no
@@ -57,7 +61,7 @@ impl Database {
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(i64, &str) -> Result<()>,
     ) -> Result<Damage> {
-        if self.agrees_with_index(TABLE) {
+        if self.agrees_with_index(TABLE) && self.has_record_index()? {
             // What was read a moment ago may fail now.
             let mut damage = Damage::default();
             damage.ranges += u64::from(!self.indexed_ids(segment, monitor, visit)?);
@@ -99,6 +103,9 @@ impl Database {
     ) -> Result<bool> {
         if !self.has_table(TABLE) {
             return Ok(true);
+        }
+        if !self.has_record_index()? {
+            return Ok(false);
         }
         let mut statement = self.prepare(&format!(
             "SELECT rowid, embedding_id, segment_id FROM {TABLE} WHERE segment_id = ?1"
@@ -144,10 +151,15 @@ impl Database {
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(i64, &str, &str) -> Result<()>,
     ) -> Result<Damage> {
-        let all = (i64::MIN, i64::MAX);
+        let all = [(i64::MIN, i64::MAX)];
         let columns = "segment_id, embedding_id";
+        let runs = match segment {
+            Some(segment) => self.record_runs(monitor)?.get(segment),
+            None => &all,
+        };
         let mut not_text = 0;
-        let mut damage = self.scan(TABLE, columns, all, monitor, |rowid, row| {
+        let mut damage = Damage::default();
+        let visit_row = |rowid: i64, row: &Row<'_>| {
             match (text_ref(row, 1), text_ref(row, 2)) {
                 (Some(found), Some(id)) if segment.is_none_or(|wanted| wanted == found) => {
                     visit(rowid, &found, &id)?;
@@ -156,9 +168,49 @@ impl Database {
                 _ => not_text += 1,
             }
             Ok(ControlFlow::Continue(()))
+        };
+        let runs = runs.iter().copied();
+        self.scan_ranges(TABLE, columns, runs, monitor, visit_row, |_, lost| {
+            damage.add(lost);
+            Ok(())
         })?;
         damage.rows += not_text;
+        if segment.is_some() {
+            // What was stepped over outside of the runs may be of this segment as well.
+            damage.widen(self.table_records(monitor)?.damage);
+        }
         Ok(damage)
+    }
+
+    /// Where in the table the records of each metadata segment are. Read when the table's index is
+    /// missing or damaged: 16 bytes for each run.
+    fn record_runs(&self, monitor: &Monitor<'_>) -> Result<&Runs> {
+        if let Some(runs) = self.record_runs.get() {
+            return Ok(runs);
+        }
+        let segments = self.table_records(monitor)?.by_segment.keys();
+        let mut runs = Runs::of(segments.map(String::as_str));
+        let all = (i64::MIN, i64::MAX);
+        self.scan(TABLE, "segment_id", all, monitor, |rowid, row| {
+            match text_ref(row, 1) {
+                Some(segment) => runs.push(rowid, &segment)?,
+                None => runs.push_unknown(),
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(self.record_runs.get_or_init(|| runs))
+    }
+
+    /// Whether the records of a segment can be found without reading those of all.
+    fn has_record_index(&self) -> Result<bool> {
+        match self.has_record_index.get() {
+            Some(known) => Ok(known),
+            None => {
+                let found = self.has_index_on(TABLE, "segment_id")?;
+                self.has_record_index.set(Some(found));
+                Ok(found)
+            }
+        }
     }
 
     /// The ids of the records that their rowids do not lead to in the table, by rowid.
@@ -197,7 +249,7 @@ impl Database {
 
     /// Number of records of a metadata segment, of those that can be read.
     pub(crate) fn record_count(&self, segment: &str, monitor: &Monitor<'_>) -> Result<u64> {
-        if self.agrees_with_index(TABLE) {
+        if self.agrees_with_index(TABLE) && self.has_record_index()? {
             let mut count = self.prepare(&format!(
                 "SELECT count(*) FROM {TABLE} WHERE segment_id = ?1"
             ))?;
@@ -207,8 +259,8 @@ impl Database {
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        let TableRecords(by_segment) = self.table_records(monitor)?;
-        Ok(by_segment.get(segment).copied().unwrap_or(0))
+        let table = self.table_records(monitor)?;
+        Ok(table.by_segment.get(segment).copied().unwrap_or(0))
     }
 
     /// Read once, since that takes reading all of the table.
@@ -217,21 +269,38 @@ impl Database {
             return Ok(table);
         }
         let mut by_segment = BTreeMap::<String, u64>::new();
-        self.scan_ids(None, monitor, |_, segment, _| {
+        let damage = self.scan_ids(None, monitor, |_, segment, _| {
             match by_segment.get_mut(segment) {
                 Some(records) => *records += 1,
                 None => drop(by_segment.insert(segment.to_string(), 1)),
             }
             Ok(())
         })?;
-        Ok(self.table_records.get_or_init(|| TableRecords(by_segment)))
+        Ok(self
+            .table_records
+            .get_or_init(|| TableRecords { by_segment, damage }))
     }
 
     /// Whether any record of a metadata segment was written by a version before 1.0, or may have
     /// been, as it cannot be read.
-    pub(crate) fn has_python_records(&self, segment: &str) -> Result<bool> {
+    pub(crate) fn has_python_records(&self, segment: &str, monitor: &Monitor<'_>) -> Result<bool> {
         if !self.has_table(TABLE) {
             return Ok(false);
+        }
+        if !self.has_record_index()? {
+            let runs = self.record_runs(monitor)?.get(segment).iter().copied();
+            let columns = "segment_id, typeof(seq_id)";
+            let mut found = !self.table_records(monitor)?.damage.is_none();
+            let visit = |_: i64, row: &Row<'_>| {
+                let is_own = text_ref(row, 1).as_deref() == Some(segment);
+                if is_own && text_ref(row, 2).as_deref() == Some("blob") {
+                    found = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
+            };
+            self.scan_ranges(TABLE, columns, runs, monitor, visit, |_, _| Ok(()))?;
+            return Ok(found);
         }
         let mut statement = self.prepare(&format!(
             "SELECT 1 FROM {TABLE} WHERE segment_id = ?1 AND typeof(seq_id) = 'blob' LIMIT 1"

@@ -62,13 +62,31 @@ impl Database {
         &self,
         table: &'static str,
         columns: &str,
-        (first, last): (i64, i64),
+        range: (i64, i64),
         monitor: &Monitor<'_>,
-        mut visit: impl FnMut(i64, &Row<'_>) -> Result<ControlFlow<()>>,
+        visit: impl FnMut(i64, &Row<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<Damage> {
         let mut damage = Damage::default();
+        self.scan_ranges(table, columns, [range], monitor, visit, |_, lost| {
+            damage.add(lost);
+            Ok(())
+        })?;
+        Ok(damage)
+    }
+
+    /// Visits the rows in each of `ranges`. `lost` is told what had to be stepped over, with the
+    /// last rowid that a lost row may have.
+    pub(super) fn scan_ranges(
+        &self,
+        table: &'static str,
+        columns: &str,
+        ranges: impl IntoIterator<Item = (i64, i64)>,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(i64, &Row<'_>) -> Result<ControlFlow<()>>,
+        mut lost: impl FnMut(i64, Damage) -> Result<()>,
+    ) -> Result<()> {
         if !self.has_table(table) {
-            return Ok(damage);
+            return Ok(());
         }
         let mut read = self.prepare(&format!(
             "SELECT rowid, {columns} FROM {table} WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid"
@@ -76,48 +94,57 @@ impl Database {
         let mut probe = self.prepare(&format!(
             "SELECT rowid FROM {table} WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid LIMIT 1"
         ))?;
-        let mut next = Some(first);
-        while let Some(start) = next.filter(|next| *next <= last) {
-            let mut rows = read
-                .query([start, last])
-                .map_err(|error| self.failed(error))?;
-            next = Some(start);
-            let mut until_check = 0;
-            loop {
-                if until_check == 0 {
-                    monitor.check()?;
-                    until_check = ROWS_PER_CHECK;
-                }
-                until_check -= 1;
-                match rows.next() {
-                    Ok(Some(row)) => {
-                        let rowid = integer(row, 0).unwrap_or(last);
-                        // Damaged pages may lead back to earlier ones, for ever, instead of to those
-                        // that belong there.
-                        if next.is_none_or(|next| rowid < next) {
-                            damage.ranges += 1;
-                            break;
-                        }
-                        if visit(rowid, row)?.is_break() {
-                            return Ok(damage);
-                        }
-                        next = rowid.checked_add(1);
+        let mut until_check = 0;
+        for (first, last) in ranges {
+            let mut next = Some(first);
+            while let Some(start) = next.filter(|next| *next <= last) {
+                let mut damage = Damage::default();
+                let mut rows = read
+                    .query([start, last])
+                    .map_err(|error| self.failed(error))?;
+                next = Some(start);
+                let is_complete = loop {
+                    if until_check == 0 {
+                        monitor.check()?;
+                        until_check = ROWS_PER_CHECK;
                     }
-                    Ok(None) => return Ok(damage),
-                    Err(error) if self.is_damage(&error) => break,
-                    Err(error) => return Err(self.failed(error)),
+                    until_check -= 1;
+                    match rows.next() {
+                        Ok(Some(row)) => {
+                            let rowid = integer(row, 0).unwrap_or(last);
+                            // Damaged pages may lead back to earlier ones, for ever, instead of to
+                            // those that belong there.
+                            if next.is_none_or(|next| rowid < next) {
+                                damage.ranges += 1;
+                                break false;
+                            }
+                            if visit(rowid, row)?.is_break() {
+                                return Ok(());
+                            }
+                            next = rowid.checked_add(1);
+                        }
+                        Ok(None) => break true,
+                        Err(error) if self.is_damage(&error) => break false,
+                        Err(error) => return Err(self.failed(error)),
+                    }
+                };
+                if is_complete {
+                    break;
+                }
+                drop(rows);
+                next = match next {
+                    None => None,
+                    Some(next) => {
+                        monitor.check()?;
+                        self.step_over(&mut probe, (next, last), &mut damage)?
+                    }
+                };
+                if !damage.is_none() {
+                    lost(next.map_or(last, |next| next.saturating_sub(1)), damage)?;
                 }
             }
-            drop(rows);
-            next = match next {
-                None => None,
-                Some(next) => {
-                    monitor.check()?;
-                    self.step_over(&mut probe, (next, last), &mut damage)?
-                }
-            };
         }
-        Ok(damage)
+        Ok(())
     }
 
     /// The rowid from which on rows can be read again.

@@ -5,6 +5,10 @@ use serde_json::Value as Json;
 use super::catalog::{Space, SpaceSource};
 use crate::chroma::metadata::{Map, Value};
 
+/// Bytes of a configuration. Chroma's have about a thousand, and parsed they take twenty times as
+/// much memory.
+const MAX_CONFIGURATION_BYTES: usize = 1 << 20;
+
 /// The key of the metric in the metadata of segments and collections.
 pub(super) const SPACE: &str = "hnsw:space";
 
@@ -76,6 +80,10 @@ fn document(stored: Stored<'_>) -> Result<Option<Json>, String> {
         Stored::NoColumn => Err("found no such column, expected one as of the migrations".into()),
         Stored::NoRow => Err("found no row, expected that of the collection".into()),
         Stored::Other => Err("found a value that is not text, expected JSON".into()),
+        Stored::Text(text) if text.len() > MAX_CONFIGURATION_BYTES => Err(format!(
+            "found {} bytes, expected at most {MAX_CONFIGURATION_BYTES}",
+            text.len()
+        )),
         Stored::Text(text) => match serde_json::from_str::<Json>(text) {
             Ok(json) if json.is_object() => Ok(Some(json)),
             Ok(_) => Err("found JSON of another type, expected an object".into()),

@@ -1,11 +1,14 @@
 //! `embedding_metadata` and `embedding_metadata_array`: the keys and values of records.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, Statement};
 
+use super::large::{is_mark, LargeTexts};
+use super::records::LISTS;
 use super::{text, Damage, Database};
 use crate::chroma::metadata::Value;
 use crate::error::Result;
@@ -36,11 +39,33 @@ pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
     }
 }
 
-/// Where the statement over several records has the record's rowid.
-const RECORD: usize = 5;
+/// Where the statements have the row's rowid, and that over several records the record's.
+const ROWID: usize = 5;
+const RECORD: usize = 6;
 
 /// Bytes of texts after which no further record is read ahead.
 pub(super) const BYTES_AHEAD: usize = 256 << 10;
+
+/// A row of a table of values.
+#[derive(Debug)]
+struct ValueRow {
+    key: String,
+    value: Option<Value>,
+    /// The rowid, where the value is a text that is read by itself.
+    large: Option<i64>,
+}
+
+impl ValueRow {
+    /// `None` for a row without a key.
+    fn of(row: &Row<'_>) -> Option<Self> {
+        let large = is_mark(row, 1);
+        Some(Self {
+            key: text(row, 0)?,
+            value: if large { None } else { value(row, 1) },
+            large: super::integer(row, ROWID).filter(|_| large),
+        })
+    }
+}
 
 /// Reads the rows of a record in a table of values.
 #[derive(Debug)]
@@ -51,12 +76,11 @@ pub(super) struct ValueReader<'d> {
     by_ids: Statement<'d>,
     ahead: Ahead,
     by_rowid: Statement<'d>,
+    large: LargeTexts<'d>,
     /// The rows of one record, in memory that the next one uses again.
-    found: Vec<(String, Option<Value>)>,
+    found: Vec<ValueRow>,
     /// Whether the table's index has all rows.
     has_index: bool,
-    /// Read when the table's index is damaged or turns out to be: 16 bytes for each row.
-    rowids: Option<Rowids>,
 }
 
 /// The rows of several records, read with one statement.
@@ -64,8 +88,8 @@ pub(super) struct ValueReader<'d> {
 struct Ahead {
     /// The first and the last record whose rows are complete.
     records: Option<(i64, i64)>,
-    /// The record, the key and the value of each, by record.
-    rows: VecDeque<(i64, String, Option<Value>)>,
+    /// The record and the row of each, by record.
+    rows: VecDeque<(i64, ValueRow)>,
 }
 
 /// Where the rows of each record are, from the table itself.
@@ -76,13 +100,37 @@ struct Rowids {
     damage: Damage,
 }
 
+/// What is found out about the tables of values once, and not for each collection.
+#[derive(Debug, Default)]
+pub(super) struct ValueTables([ValueTable; 2]);
+
+#[derive(Debug, Default)]
+struct ValueTable {
+    has_index: OnceCell<bool>,
+    /// Read when the table's index is missing or damaged: 16 bytes for each row.
+    rowids: OnceCell<Rowids>,
+}
+
+impl ValueTables {
+    fn get(&self, table: &str) -> &ValueTable {
+        let [values, lists] = &self.0;
+        if table == LISTS {
+            lists
+        } else {
+            values
+        }
+    }
+}
+
 impl<'d> ValueReader<'d> {
     pub(super) fn new(database: &'d Database, table: &'static str) -> Result<Option<Self>> {
         if !database.has_table(table) {
             return Ok(None);
         }
         let bool_value = database.column_or_null(table, "bool_value");
-        let columns = format!("key, string_value, int_value, float_value, {bool_value}");
+        let large = LargeTexts::new(database, table, "string_value")?;
+        let string_value = large.marked();
+        let columns = format!("key, {string_value}, int_value, float_value, {bool_value}, rowid");
         let select = format!("SELECT {columns} FROM {table}");
         Ok(Some(Self {
             database,
@@ -95,9 +143,9 @@ impl<'d> ValueReader<'d> {
             ))?,
             ahead: Ahead::default(),
             by_rowid: database.prepare(&format!("{select} WHERE rowid = ?1"))?,
+            large,
             found: Vec::new(),
-            rowids: None,
-            has_index: database.has_usable_index(table),
+            has_index: database.has_usable_index(table) && database.has_value_index(table)?,
         }))
     }
 
@@ -138,12 +186,12 @@ impl<'d> ValueReader<'d> {
                 Some(record) if record >= current => current = record,
                 _ => return Ok(None),
             }
-            if let Some((key, value)) = key_and_value(row) {
-                bytes += key.len();
-                if let Some(Value::Text(text)) = &value {
+            if let Some(row) = ValueRow::of(row) {
+                bytes += row.key.len();
+                if let Some(Value::Text(text)) = &row.value {
                     bytes += text.len();
                 }
-                self.ahead.rows.push_back((current, key, value));
+                self.ahead.rows.push_back((current, row));
             }
         }
     }
@@ -153,38 +201,55 @@ impl<'d> ValueReader<'d> {
         &mut self,
         record: i64,
         monitor: &Monitor<'_>,
-        mut visit: impl FnMut(String, Option<Value>),
+        visit: impl FnMut(String, Option<Value>),
     ) -> Result<bool> {
-        if self.ahead.take(record, &mut visit) {
-            return Ok(true);
-        }
+        let is_whole = self.find(record, monitor)?;
+        Ok(self.visit_found(monitor, visit)? && is_whole)
+    }
+
+    /// Finds the rows of a record. Returns whether all could be read.
+    fn find(&mut self, record: i64, monitor: &Monitor<'_>) -> Result<bool> {
         let database = self.database;
         // Kept until all are there, so that after a damaged page none is visited twice.
         let found = &mut self.found;
+        found.clear();
+        if self.ahead.take(record, found) {
+            return Ok(true);
+        }
         if self.has_index && read_values(database, &mut self.by_id, record, found)? {
-            for (key, value) in found.drain(..) {
-                visit(key, value);
-            }
             return Ok(true);
         }
         found.clear();
-        let rowids = match &mut self.rowids {
-            Some(rowids) => rowids,
-            None => {
-                let rowids = Rowids::read(database, self.table, monitor)?;
-                self.rowids.insert(rowids)
-            }
-        };
+        let rowids = database.rowids(self.table, monitor)?;
         let first = rowids.pairs.partition_point(|pair| pair.0 < record);
         let pairs = rowids.pairs.get(first..).unwrap_or_default();
         // An index that has all rows has failed for this record, or there is none.
         let is_sound = rowids.damage.is_none() && database.is_sound(self.table);
         let mut is_whole = is_sound && !self.has_index;
         for (_, rowid) in pairs.iter().take_while(|pair| pair.0 == record) {
+            monitor.check()?;
             is_whole &= read_values(database, &mut self.by_rowid, *rowid, found)?;
         }
-        for (key, value) in found.drain(..) {
-            visit(key, value);
+        Ok(is_whole)
+    }
+
+    /// Visits the rows that were found. Returns whether all large texts could be read.
+    fn visit_found(
+        &mut self,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(String, Option<Value>),
+    ) -> Result<bool> {
+        let mut is_whole = true;
+        for row in self.found.drain(..) {
+            let value = match row.large {
+                None => row.value,
+                Some(rowid) => {
+                    let text = self.large.read(rowid, monitor)?;
+                    is_whole &= text.is_some();
+                    text.map(Value::Text)
+                }
+            };
+            visit(row.key, value);
         }
         Ok(is_whole)
     }
@@ -195,14 +260,14 @@ fn read_values(
     database: &Database,
     statement: &mut Statement<'_>,
     argument: i64,
-    found: &mut Vec<(String, Option<Value>)>,
+    found: &mut Vec<ValueRow>,
 ) -> Result<bool> {
     let mut rows = statement
         .query([argument])
         .map_err(|error| database.failed(error))?;
     loop {
         match rows.next() {
-            Ok(Some(row)) => found.extend(key_and_value(row)),
+            Ok(Some(row)) => found.extend(ValueRow::of(row)),
             Ok(None) => return Ok(true),
             Err(error) if database.is_damage(&error) => return Ok(false),
             Err(error) => return Err(database.failed(error)),
@@ -216,9 +281,9 @@ impl Ahead {
         self.rows.clear();
     }
 
-    /// Visits the rows of a record, and forgets those of it and of the records before it. Returns
+    /// Moves the rows of a record to `found`, and forgets those of the records before it. Returns
     /// false where they are not there.
-    fn take(&mut self, record: i64, visit: &mut impl FnMut(String, Option<Value>)) -> bool {
+    fn take(&mut self, record: i64, found: &mut Vec<ValueRow>) -> bool {
         let end = match self.records {
             Some((first, end)) if (first..=end).contains(&record) => end,
             _ => return false,
@@ -226,17 +291,12 @@ impl Ahead {
         self.records = record.checked_add(1).map(|next| (next, end));
         while self.rows.front().is_some_and(|row| row.0 <= record) {
             match self.rows.pop_front() {
-                Some((of, key, value)) if of == record => visit(key, value),
+                Some((of, row)) if of == record => found.push(row),
                 _ => {}
             }
         }
         true
     }
-}
-
-/// Of a row of a table of values that begins with its key.
-fn key_and_value(row: &Row<'_>) -> Option<(String, Option<Value>)> {
-    text(row, 0).map(|key| (key, value(row, 1)))
 }
 
 impl Rowids {
@@ -260,6 +320,25 @@ impl Rowids {
 }
 
 impl Database {
+    fn rowids(&self, table: &'static str, monitor: &Monitor<'_>) -> Result<&Rowids> {
+        let known = &self.value_tables.get(table).rowids;
+        if let Some(rowids) = known.get() {
+            return Ok(rowids);
+        }
+        let rowids = Rowids::read(self, table, monitor)?;
+        Ok(known.get_or_init(|| rowids))
+    }
+
+    /// Whether the rows of a record can be found without reading those of all.
+    fn has_value_index(&self, table: &str) -> Result<bool> {
+        let known = &self.value_tables.get(table).has_index;
+        if let Some(has_index) = known.get() {
+            return Ok(*has_index);
+        }
+        let has_index = self.has_index_on(table, "id")?;
+        Ok(*known.get_or_init(|| has_index))
+    }
+
     pub(super) fn is_empty(&self, table: &str) -> Result<bool> {
         if !self.has_table(table) {
             return Ok(true);

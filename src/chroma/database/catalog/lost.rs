@@ -6,8 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::queue::Topics;
-use super::super::{integer, text, Database};
+use super::super::{integer, queue, text, Database};
 use super::CollectionRow;
 use crate::error::Result;
 use crate::progress::Monitor;
@@ -19,7 +18,7 @@ const TABLE: &str = "collections";
 pub(super) struct Lost {
     /// By id, the name and the id of the database.
     pub(super) names: BTreeMap<String, Option<(String, String)>>,
-    in_queue: Vec<String>,
+    in_queue: BTreeSet<String>,
 }
 
 impl Lost {
@@ -43,7 +42,7 @@ impl Lost {
         })?;
         Ok(Some(Self {
             names,
-            in_queue: Topics::read(database, monitor)?.collections(),
+            in_queue: queue::collections(database, monitor)?,
         }))
     }
 

@@ -13,6 +13,7 @@
 //!
 //! The pages are written here rather than by parquet2, which takes a row group's pages from memory.
 
+mod compress;
 mod footer;
 mod page;
 
@@ -29,8 +30,9 @@ use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::mmap::check_headroom;
 use crate::memory::reserve;
+use compress::compress_parts;
 use footer::Chunk;
-use page::PageBuffer;
+use page::{Page, PageBuffer};
 
 const MAGIC: &[u8; 4] = b"PAR1";
 
@@ -50,6 +52,9 @@ const MAX_PUSHED_BYTES: usize = 4 << 20;
 /// A row group ends when the pages that are kept for it hold this much.
 const MAX_KEPT_BYTES: usize = 8 << 20;
 
+/// What the memory of kept pages is for.
+const KEEP: &str = "keep the pages of a row group";
+
 pub(crate) struct ParquetWriter<'o> {
     schema: Schema,
     file: File<'o>,
@@ -61,12 +66,51 @@ pub(crate) struct ParquetWriter<'o> {
     pushed: PushedGroup,
 }
 
+/// Pages that are kept until their row group is complete. Large texts stay where they are, so that
+/// memory holds each once.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Texts, and how many of the bytes come before each.
+    texts: Vec<(usize, String)>,
+    len: usize,
+}
+
+impl Kept {
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        reserve(&mut self.bytes, bytes.len(), KEEP)?;
+        self.bytes.extend_from_slice(bytes);
+        self.len = self.len.saturating_add(bytes.len());
+        Ok(())
+    }
+
+    fn push_text(&mut self, text: String) {
+        self.len = self.len.saturating_add(text.len());
+        self.texts.push((self.bytes.len(), text));
+    }
+
+    /// Gives all of it to `write`, and keeps no more memory than for usual pages.
+    fn take(&mut self, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut start = 0;
+        for (end, text) in self.texts.drain(..) {
+            write(self.bytes.get(start..end).unwrap_or_default())?;
+            write(text.as_bytes())?;
+            start = end;
+        }
+        write(self.bytes.get(start..).unwrap_or_default())?;
+        self.bytes.clear();
+        self.bytes.shrink_to(MAX_KEPT_BYTES);
+        self.len = 0;
+        Ok(())
+    }
+}
+
 /// The row group that rows are pushed into.
 struct PushedGroup {
     /// The column whose pages are not kept but written.
     streamed: Option<usize>,
     /// Of each column: what was flushed, and the pages that are kept.
-    chunks: Vec<(Chunk, Vec<u8>)>,
+    chunks: Vec<(Chunk, Kept)>,
     start: u64,
     rows: usize,
 }
@@ -97,7 +141,7 @@ impl<'o> ParquetWriter<'o> {
             row_groups: Vec::new(),
             pushed: PushedGroup {
                 streamed: schema.columns.iter().position(Column::is_vector),
-                chunks: vec![Default::default(); schema.columns.len()],
+                chunks: schema.columns.iter().map(|_| Default::default()).collect(),
                 start: file.offset,
                 rows: 0,
             },
@@ -147,11 +191,25 @@ impl<'o> ParquetWriter<'o> {
                 self.flush_pushed(column)?;
             }
         }
-        let kept: usize = self.pushed.chunks.iter().map(|(_, kept)| kept.len()).sum();
+        let kept: usize = self.pushed.chunks.iter().map(|(_, kept)| kept.len).sum();
         if kept >= MAX_KEPT_BYTES || self.pushed.rows >= self.group_rows {
             self.end_group()?;
         }
         Ok(())
+    }
+
+    /// Makes a page of one large text.
+    pub(crate) fn push_text(&mut self, column: usize, text: String) -> Result<()> {
+        self.flush_pushed(column)?;
+        match (
+            self.builders.get(column),
+            self.pushed.chunks.get_mut(column),
+        ) {
+            (Some(builder), Some((chunk, kept))) => {
+                self.encoder.write_text(builder.column(), text, chunk, kept)
+            }
+            _ => Err(Error::internal(format!("no column {column}"))),
+        }
     }
 
     fn flush_pushed(&mut self, column: usize) -> Result<()> {
@@ -169,11 +227,7 @@ impl<'o> ParquetWriter<'o> {
                 .encoder
                 .flush(builder, chunk, |bytes| self.file.write_all(bytes));
         }
-        self.encoder.flush(builder, chunk, |bytes| {
-            reserve(kept, bytes.len(), "keep the pages of a row group")?;
-            kept.extend_from_slice(bytes);
-            Ok(())
-        })
+        self.encoder.flush(builder, chunk, |bytes| kept.push(bytes))
     }
 
     /// Writes what is left of the row group that rows were pushed into, if any were.
@@ -193,8 +247,7 @@ impl<'o> ParquetWriter<'o> {
                 self.pushed.start
             } else {
                 let start = self.file.offset;
-                self.file.write_all(kept)?;
-                kept.clear();
+                kept.take(|bytes| self.file.write_all(bytes))?;
                 start
             };
             chunks.push(std::mem::take(chunk).finish(column, self.encoder.compression, start)?);
@@ -292,6 +345,46 @@ impl Encoder {
             write(part)?;
         }
         builder.clear()
+    }
+
+    /// Keeps a page that holds one text.
+    fn write_text(
+        &mut self,
+        column: &Column,
+        text: String,
+        chunk: &mut Chunk,
+        kept: &mut Kept,
+    ) -> Result<()> {
+        let levels = self.page.levels_of_one(column);
+        let prefix = u32::try_from(text.len()).map_err(Error::internal)?;
+        let prefix = prefix.to_le_bytes();
+        let parts = [levels, &prefix, text.as_bytes()];
+        let length = parts.iter().map(|part| part.len()).sum();
+        let mut compressed = Vec::new();
+        let stored = match self.compression {
+            Compression::None => length,
+            compression => {
+                check_headroom("compress a page")?;
+                compress_parts(compression, &parts, length, &mut compressed)?;
+                compressed.len()
+            }
+        };
+        let header = page_header(1, length, stored)?;
+        let header = thrift(|protocol| header.write_to_out_protocol(protocol))?;
+        chunk.add(
+            &Page::of_one(levels),
+            header.len() + length,
+            header.len() + stored,
+        );
+        kept.push(&header)?;
+        if self.compression == Compression::None {
+            kept.push(levels)?;
+            kept.push(&prefix)?;
+            kept.push_text(text);
+            return Ok(());
+        }
+        drop(text);
+        kept.push(&compressed)
     }
 }
 

@@ -13,7 +13,7 @@ use arrow2::bitmap::MutableBitmap;
 use arrow2::offset::Offsets;
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::columnar::columns::{Builder, Lists, Values};
+use crate::columnar::columns::{Builder, Column, Lists, Values};
 use crate::error::{Error, Result};
 use crate::memory::reserve;
 
@@ -40,7 +40,29 @@ pub(super) struct Page<'p> {
     pub(super) bounds: Option<(i128, i128)>,
 }
 
+impl<'p> Page<'p> {
+    /// A page of one value that is not null, but for the value.
+    pub(super) fn of_one(levels: &'p [u8]) -> Self {
+        Self {
+            levels,
+            values: &[],
+            count: 1,
+            nulls: 0,
+            bounds: None,
+        }
+    }
+}
+
 impl PageBuffer {
+    /// The levels of one value that is not null.
+    pub(super) fn levels_of_one(&mut self, column: &Column) -> &[u8] {
+        self.levels.clear();
+        if column.nullable {
+            flat_levels(&mut self.levels, 1, 0, None);
+        }
+        &self.levels
+    }
+
     /// Encodes the values of `builder`.
     pub(super) fn encode<'p>(&'p mut self, builder: &'p Builder) -> Result<Page<'p>> {
         let Self { levels, gathered } = self;
