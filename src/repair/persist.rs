@@ -164,7 +164,7 @@ pub(super) fn repair(
         ),
         false => (None, Known::default()),
     };
-    let plan = Plan::new(origin, &silent)?;
+    let mut plan = Plan::new(origin, &silent)?;
     let segment = match plan.counts.in_index {
         0 => None,
         _ => plan.reopen_segment(options.access())?,
@@ -228,8 +228,12 @@ pub(super) fn repair(
             _ => None,
         }),
     };
-    let append =
-        |out: &DirectoryFile| append_logged(origin, &plan, &merged, work.shape, out, &silent);
+    let append = |out: &DirectoryFile| {
+        let norms = append_logged(origin, &plan, &merged, work.shape, out, &silent)?;
+        // The graph needs the memory.
+        plan.forget_rows();
+        Ok(norms)
+    };
     let metadata_of = |output: &AtomicDirectory| {
         write_metadata(output, totals, &mut ids, &silent)?;
         ids.remove()
