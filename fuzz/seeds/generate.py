@@ -301,6 +301,15 @@ for name, old in [("0.6", True), ("1.5", False)]:
     write("persist", f"{name}-cut", content[: len(content) // 2])
     write("persist", f"{name}-flipped", bytes(byte ^ (at % 700 == 300) for at, byte in enumerate(content)))
 
+# Page size, length, the page that is changed, and where it leads.
+for name, numbers in [
+    ("itself", (0, 300, 2, 2)),
+    ("back", (2, 3000, 3, 1)),
+    ("skips", (1, 900, 1, 4)),
+    ("ends", (0, 500, 1, 60000)),
+]:
+    write("persist", f"chain-{name}", b"c" + struct.pack(">4H", *numbers))
+
 # Any bytes are a case; more of them, a larger one.
 random.seed(1)
 for at, size in enumerate([16, 100, 400, 1600, 4000, 4000, 8000, 8000]):

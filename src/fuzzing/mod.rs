@@ -6,6 +6,8 @@
 
 pub mod build_index;
 #[cfg(feature = "database")]
+mod chains;
+#[cfg(feature = "database")]
 mod hostile;
 pub mod io_modes;
 pub mod level0;

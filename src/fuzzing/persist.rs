@@ -4,11 +4,13 @@
 //!
 //! Input: the database. Beside it are two segment directories with the names that the seeds use:
 //! one whose records and ids are good, and one without its pickle. Inputs that begin otherwise than
-//! a database have properties of their own, in `hostile.rs`.
+//! a database have properties of their own, in `hostile.rs` and
+//! `chains.rs`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::chains;
 use super::hostile;
 use super::support::Directory;
 use super::synthetic::{Synthetic, Word};
@@ -102,6 +104,7 @@ pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) ->
     match database {
         [hostile::JOURNAL, ..] => return hostile::journal(database, peak_of),
         [hostile::SCHEMA, choices @ ..] => return hostile::schema(choices, peak_of),
+        [chains::CHAIN, choices @ ..] => return chains::property(choices),
         _ => {}
     }
     let directory = Directory::new();

@@ -1,0 +1,112 @@
+//! Property: a document whose chain of overflow pages was changed is the one that was written, or it
+//! is damaged. It is never another one.
+//!
+//! Input: [`CHAIN`], and two bytes each for the size of a page, the length of the document, the page
+//! of the chain that is changed, and where that leads.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::support::Directory;
+use crate::chroma::collection::Plan;
+use crate::collections::{CollectionFilter, Persist};
+use crate::Monitor;
+
+/// The first byte of the inputs of this property. A database begins with another.
+pub(super) const CHAIN: u8 = b'c';
+
+const PAGE_SIZES: [usize; 3] = [512, 1024, 4096];
+
+const TABLES: &str = "
+    CREATE TABLE collections (id TEXT PRIMARY KEY, name TEXT, dimension INTEGER, database_id TEXT);
+    CREATE TABLE segments (id TEXT PRIMARY KEY, type TEXT, scope TEXT, collection TEXT);
+    CREATE TABLE embeddings (id INTEGER PRIMARY KEY, segment_id TEXT NOT NULL,
+        embedding_id TEXT NOT NULL, seq_id BLOB NOT NULL, UNIQUE (segment_id, embedding_id));
+    CREATE TABLE embedding_metadata (id INTEGER, key TEXT NOT NULL, string_value TEXT,
+        int_value INTEGER, float_value REAL, bool_value INTEGER, PRIMARY KEY (id, key));
+    INSERT INTO collections VALUES ('c', 'c', 1, '0');
+    INSERT INTO segments VALUES ('m', 'urn:chroma:segment/metadata/sqlite', 'METADATA', 'c');
+    INSERT INTO embeddings VALUES (1, 'm', 'a', 1);";
+
+fn write(database: &Path, page_size: usize, text: &str) {
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    let connection = Connection::open(database).unwrap();
+    let pragmas = format!("PRAGMA page_size = {page_size}; PRAGMA journal_mode = OFF;");
+    connection.execute_batch(&pragmas).unwrap();
+    connection.execute_batch(TABLES).unwrap();
+    let insert = "INSERT INTO embedding_metadata (id, key, string_value) VALUES (1, ?1, ?2)";
+    connection
+        .execute(insert, ["chroma:document", text])
+        .unwrap();
+}
+
+/// The pages that hold the text, but for its end, in their order.
+fn chain(bytes: &[u8], page_size: usize, text: &str) -> Vec<usize> {
+    let pages = bytes.chunks(page_size).enumerate();
+    let mut places: Vec<_> = pages
+        .filter_map(|(page, content)| {
+            // Words of eight bytes, each of which is there once, wherever the first begins.
+            let content = std::str::from_utf8(content.get(4..24)?).ok()?;
+            Some((text.find(content)?, page))
+        })
+        .collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, page)| page).collect()
+}
+
+/// The document of the only record, and whether it is damaged.
+fn read(persist_dir: &Path) -> (Option<String>, bool) {
+    let monitor = Monitor::default();
+    let persist = Persist::open(persist_dir, &monitor).unwrap();
+    let origins = persist.choose(&CollectionFilter::default()).unwrap();
+    let plan = Plan::new(origins[0], &monitor).unwrap();
+    let mut document = None;
+    let outcome = plan
+        .for_each(origins[0], None, &monitor, |row| {
+            document = row.texts.document.take();
+            Ok(())
+        })
+        .unwrap();
+    (document, outcome.damaged_texts > 0)
+}
+
+pub(super) fn property(input: &[u8]) -> bool {
+    let numbers = input
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |n, byte| n << 8 | usize::from(*byte)));
+    let mut numbers = numbers.chain(std::iter::repeat(0));
+    let mut number = || numbers.next().unwrap_or_default();
+    let page_size = PAGE_SIZES[number() % PAGE_SIZES.len()];
+    let words = 1 + number() % (16 * page_size / 8);
+    let text: String = (0..words).map(|word| format!("{word:07x} ")).collect();
+
+    let directory = Directory::new();
+    let persist_dir = directory.path().join("persist");
+    let database = persist_dir.join("chroma.sqlite3");
+    write(&database, page_size, &text);
+    assert_eq!(read(&persist_dir), (Some(text.clone()), false));
+
+    let mut bytes = std::fs::read(&database).unwrap();
+    let pages = chain(&bytes, page_size, &text);
+    let Some(from) = pages.get(number() % pages.len().max(1)) else {
+        return true;
+    };
+    // To a page of the chain, or to any of the file and some beyond.
+    let any = bytes.len() / page_size + 2;
+    let to = number();
+    let to = match pages.get(to) {
+        Some(page) => page + 1,
+        None => to % any,
+    };
+    let successor = &mut bytes[from * page_size..from * page_size + 4];
+    let to = u32::try_from(to).unwrap().to_be_bytes();
+    let is_changed = *successor != to;
+    successor.copy_from_slice(&to);
+    directory.write("persist/chroma.sqlite3", &bytes);
+    match read(&persist_dir) {
+        (None, true) => assert!(is_changed),
+        found => assert!(!is_changed && found == (Some(text), false)),
+    }
+    true
+}
