@@ -187,3 +187,166 @@ fn memory_grows_with_the_number_of_records_as_documented() {
     write_graph(dir.path(), 8, 2, COUNT, far_apart);
     assert_verify_and_salvage(dir.path(), DAMAGED, BASE + 13 * COUNT, BASE + 13 * COUNT);
 }
+
+/// Stores that another process writes: the peak of this one would be counted as that of the commands
+/// that it starts.
+#[cfg(feature = "database")]
+mod stores {
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Stdio};
+
+    use super::support::stores::{loop_chain_at, shuffled_keys, write_interleaved, Schema, Store};
+    use super::{peak_memory, BINARY, MIB};
+
+    const KIND: &str = "HNSW_TOOLBOX_STORE_KIND";
+    const DIRECTORY: &str = "HNSW_TOOLBOX_STORE_DIRECTORY";
+
+    /// Bytes of a large document.
+    pub const DOCUMENT: u64 = 48 * MIB;
+
+    /// A directory with a store in it.
+    pub struct Written(tempfile::TempDir);
+
+    impl Written {
+        pub fn new(kind: &str) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let status = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "stores::a_store_is_written_for_another_test"])
+                .env(KIND, kind)
+                .env(DIRECTORY, directory.path().join("store"))
+                .stdout(Stdio::null())
+                .status();
+            assert!(status.unwrap().success());
+            Self(directory)
+        }
+
+        pub fn output(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        /// Runs a command on the store in at most `SECONDS` of processor time, and gives its peak
+        /// memory.
+        pub fn peak(&self, arguments: &[&str], output: Option<&Path>) -> u64 {
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", &format!("ulimit -t {SECONDS}; exec \"$0\" \"$@\"")])
+                .args([BINARY])
+                .args(arguments)
+                .arg(self.0.path().join("store"));
+            if let Some(output) = output {
+                command.arg("-o").arg(output);
+            }
+            let (status, peak) = peak_memory(&mut command);
+            // Done, perhaps with findings.
+            assert!(
+                [0, 3 << 8].contains(&status),
+                "{arguments:?}: status {status}"
+            );
+            println!("{arguments:?}: {} KiB", peak / 1024);
+            peak
+        }
+    }
+
+    /// Far more processor time than is needed, and far less than quadratic work takes.
+    const SECONDS: u32 = 60;
+
+    #[test]
+    fn a_store_is_written_for_another_test() {
+        let (Ok(kind), Some(directory)) = (std::env::var(KIND), std::env::var_os(DIRECTORY)) else {
+            return;
+        };
+        let directory = PathBuf::from(directory);
+        match kind.as_str() {
+            "interleaved" => write_interleaved(&directory, Schema::Whole, 4000, 20),
+            "without indexes" => write_interleaved(&directory, Schema::WithoutIndexes, 2000, 20),
+            _ => {}
+        }
+        if directory.exists() {
+            return;
+        }
+        let mut store = Store::create(&directory, Schema::Whole);
+        let collection = store.add_collection(2);
+        let words = |bytes: u64| -> String {
+            let words = (0..bytes / 8).map(|number| format!("{number:07x} "));
+            words.collect()
+        };
+        match kind.as_str() {
+            "keys" => drop(store.queue(collection, "a", &[1.0, 2.0], &shuffled_keys(400_000))),
+            "document" => drop(store.add(collection, "a", &words(DOCUMENT))),
+            "queued document" => {
+                let json = format!("{{\"chroma:document\":\"{}\"}}", words(DOCUMENT));
+                store.queue(collection, "a", &[1.0, 2.0], &json);
+            }
+            "loop" => {
+                let text = words(DOCUMENT);
+                store.add(collection, "a", &text);
+                store.finish();
+                let marker = text.as_bytes().get(400_000..400_016).unwrap();
+                return loop_chain_at(&directory.join("chroma.sqlite3"), marker);
+            }
+            "collection metadata" => {
+                let rows = "WITH RECURSIVE n(i) AS
+                    (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
+                    INSERT INTO collection_metadata (collection_id, key, str_value)
+                    SELECT ?1, 'key' || i, 'v' FROM n";
+                let id = &store.collections[collection][0];
+                store.database.execute(rows, [id]).unwrap();
+            }
+            other => panic!("{other}"),
+        }
+        store.finish();
+    }
+}
+
+#[cfg(feature = "database")]
+#[test]
+fn thousands_of_collections_that_take_turns_take_no_quadratic_time() {
+    for kind in ["interleaved", "without indexes"] {
+        let store = stores::Written::new(kind);
+        let output = store.output("out");
+        let peak = store.peak(&["export", "--quiet"], Some(&output));
+        // A collection has about 5 KiB in the catalog, the summary and the manifest.
+        assert!(peak <= BASE + 4000 * 8192, "{} KiB", peak / 1024);
+    }
+}
+
+#[cfg(feature = "database")]
+#[test]
+fn many_keys_of_one_record_take_no_quadratic_time() {
+    let store = stores::Written::new("keys");
+    let output = store.output("out.parquet");
+    store.peak(&["export", "--quiet"], Some(&output));
+}
+
+#[cfg(feature = "database")]
+#[test]
+fn a_large_document_is_in_memory_at_most_twice() {
+    for kind in ["document", "queued document"] {
+        let store = stores::Written::new(kind);
+        for name in ["out.parquet", "out.arrow"] {
+            let output = store.output(name);
+            let peak = store.peak(&["export", "--quiet"], Some(&output));
+            let limit = BASE + 16 * MIB + 2 * stores::DOCUMENT;
+            assert!(peak <= limit, "{kind}, {name}: {} KiB", peak / 1024);
+            assert!(std::fs::metadata(&output).unwrap().len() > stores::DOCUMENT);
+        }
+    }
+}
+
+#[cfg(feature = "database")]
+#[test]
+fn an_invented_document_takes_no_memory() {
+    let store = stores::Written::new("loop");
+    let output = store.output("out.parquet");
+    let peak = store.peak(&["export", "--quiet"], Some(&output));
+    assert!(peak <= BASE + 8 * MIB, "{} KiB", peak / 1024);
+    assert!(std::fs::metadata(&output).unwrap().len() < MIB);
+}
+
+#[cfg(feature = "database")]
+#[test]
+fn collection_metadata_takes_bounded_memory() {
+    let store = stores::Written::new("collection metadata");
+    let peak = store.peak(&["collections", "--json"], None);
+    assert!(peak <= BASE + 8 * MIB, "{} KiB", peak / 1024);
+}

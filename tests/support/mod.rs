@@ -17,6 +17,8 @@ pub mod extent;
 pub mod metadata_pickles;
 #[cfg(feature = "database")]
 pub mod persist;
+#[cfg(feature = "database")]
+pub mod stores;
 pub mod synthetic;
 pub mod table;
 

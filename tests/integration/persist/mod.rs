@@ -1,5 +1,6 @@
 //! Persist directories: what `list_collections` and `export_collections` make of them.
 
+mod bounds;
 mod changing;
 mod exports;
 mod faults;
