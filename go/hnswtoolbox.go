@@ -144,13 +144,16 @@ type JoinSummary struct {
 
 // SalvageSummary says what was saved of a damaged index, and what was not.
 type SalvageSummary struct {
-	CountedRecords  *uint64 `json:"counted_records,omitempty"` // by header.bin, if it was read
-	WholeRecords    uint64  `json:"whole_records"`             // that data_level0.bin has room for
-	LabelZero       uint64  `json:"label_zero"`                // records left out: label 0
-	LabelDuplicate  uint64  `json:"label_duplicate"`           // records left out: a later one has the label
-	VectorNotFinite uint64  `json:"vector_not_finite"`         // records left out: NaN or infinity
-	Unreadable      uint64  `json:"unreadable"`                // records left out: the disk cannot read them
-	MetadataError   *string `json:"metadata_error,omitempty"`  // why no metadata was joined
+	CountedRecords     *uint64 `json:"counted_records,omitempty"` // by header.bin, if it was read
+	WholeRecords       uint64  `json:"whole_records"`             // that data_level0.bin has room for
+	LabelZero          uint64  `json:"label_zero"`                // records left out: label 0
+	LabelDuplicate     uint64  `json:"label_duplicate"`           // records left out: a later one has the label
+	VectorNotFinite    uint64  `json:"vector_not_finite"`         // records left out: NaN or infinity
+	Unreadable         uint64  `json:"unreadable"`                // records left out: the disk cannot read them
+	VectorDamaged      uint64  `json:"vector_damaged"`            // records left out: not of norm 1 in a cosine segment
+	VectorZeroedSector uint64  `json:"vector_zeroed_sector"`      // rows with a 512-byte sector of zeros
+	NormMissing        uint64  `json:"norm_missing"`              // rows whose vector has norm 1 because its norm is missing
+	MetadataError      *string `json:"metadata_error,omitempty"`  // why no metadata was joined
 }
 
 // IndexProperties are what the header of an index says.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use self::metadata_columns::MetadataColumns;
 use self::sha256::Hash;
 use crate::chroma::collection::{Findings, Given, Origin, Outcome, Plan, Row};
-use crate::chroma::database::catalog::{self, Collection};
+use crate::chroma::database::catalog::Collection;
 use crate::chroma::file_name;
 use crate::collections::{
     has_loss, state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState,
@@ -458,21 +458,7 @@ impl<'e> Exporter<'e> {
     /// Looks at a collection.
     fn table(&self, origin: Origin<'e>) -> Result<CollectionTable<'e>> {
         let plan = Plan::new(origin, self.monitor)?;
-        let mut findings = plan.findings.clone();
-        let mut vectors = self.options.vectors;
-        if plan.space == catalog::Space::Cosine
-            && vectors == VectorForm::Original
-            && !plan.has_norms()?
-        {
-            vectors = VectorForm::Stored;
-            findings.add(
-                "norms-missing",
-                1,
-                "length.bin does not hold a norm for each vector: all vectors are written \
-                 divided by their norm"
-                    .into(),
-            );
-        }
+        let (findings, vectors) = (plan.findings.clone(), self.options.vectors);
         let metadata = match self.options.metadata {
             MetadataForm::Json => None,
             MetadataForm::Columns => Some(MetadataColumns::survey(&plan, origin, self.monitor)?),

@@ -84,7 +84,7 @@ pub(crate) fn inspect_segment(segment: &Segment, monitor: &Monitor<'_>) -> Resul
     let header = segment
         .header()
         .ok_or_else(|| Error::internal("the header of a healthy segment was not read"))?;
-    let labels = Labels::read(&mut segment.level0()?, monitor, |record| {
+    let labels = Labels::read(&mut segment.level0()?, monitor, |_, record| {
         !record.links.is_deleted()
     })?;
     let files = segment.files();

@@ -59,11 +59,11 @@ impl Labels {
     pub(crate) fn read(
         level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
-        wanted: impl Fn(&Level0Record<'_>) -> bool,
+        wanted: impl Fn(u64, &Level0Record<'_>) -> bool,
     ) -> Result<Self> {
         let mut labels = Self::default();
-        level0.for_each(monitor, |_, record| {
-            if wanted(&record) {
+        level0.for_each(monitor, |id, record| {
+            if wanted(id, &record) {
                 labels.records += 1;
                 LabelRange::extend(&mut labels.range, record.label);
             }
@@ -90,7 +90,7 @@ impl Labels {
         &mut self,
         level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
-        wanted: &impl Fn(&Level0Record<'_>) -> bool,
+        wanted: &impl Fn(u64, &Level0Record<'_>) -> bool,
         range: LabelRange,
     ) -> Result<()> {
         let count = level0.count();
@@ -106,7 +106,7 @@ impl Labels {
                 let record = block.get(id).ok_or_else(|| {
                     Error::internal(format!("record {id} is not in the block of its stride"))
                 })?;
-                if !wanted(&record) {
+                if !wanted(id, &record) {
                     continue;
                 }
                 // A label outside the range has been written since the first pass: the check for
@@ -126,13 +126,13 @@ impl Labels {
         &mut self,
         level0: &mut Level0<impl Source>,
         monitor: &Monitor<'_>,
-        wanted: &impl Fn(&Level0Record<'_>) -> bool,
+        wanted: &impl Fn(u64, &Level0Record<'_>) -> bool,
     ) -> Result<()> {
         let capacity = usize::try_from(self.records).unwrap_or(usize::MAX);
         // Label (high, low) and internal id: 12 bytes, which order as they should.
         let mut rows: Vec<[u32; 3]> = memory::with_capacity(capacity, "sort the labels")?;
         level0.for_each(monitor, |id, record| {
-            if rows.len() < capacity && wanted(&record) {
+            if rows.len() < capacity && wanted(id, &record) {
                 let [high, low] = halves(record.label);
                 let [_, id] = halves(id);
                 rows.push([high, low, id]);

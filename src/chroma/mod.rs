@@ -21,6 +21,7 @@ mod persist;
 pub(crate) mod pickle;
 pub(crate) mod record;
 pub(crate) mod segment;
+pub(crate) mod vectors;
 pub(crate) mod write;
 
 pub use header::IndexHeader;

@@ -46,24 +46,12 @@ impl<S: Source> Norms<S> {
         ))
     }
 
-    /// The norm of a record. Fails when it cannot be the norm of a vector.
-    pub(crate) fn get(&mut self, internal_id: u64) -> Decoded<f32> {
-        let norm = match self.block(internal_id, 1)? {
-            [norm] => norm.get(),
-            _ => {
-                let detail = format!("there is no norm of record {internal_id}");
-                return Err(DecodeError::internal(detail));
-            }
-        };
-        if norm.is_finite() && norm >= 0.0 {
-            Ok(norm)
-        } else {
-            Err(DecodeError::field(
-                format!("norm of record {internal_id}"),
-                norm,
-                "a finite number, 0 or more, as in a collection with the cosine metric",
-            ))
+    /// The norm of a record as the file holds it; `None` past its end.
+    pub(crate) fn find(&mut self, internal_id: u64) -> Result<Option<f32>> {
+        if internal_id >= self.count() {
+            return Ok(None);
         }
+        Ok(self.block(internal_id, 1)?.first().map(|norm| norm.get()))
     }
 
     /// `count` norms from the one of record `first` on, as the file holds them.

@@ -185,6 +185,11 @@ impl<S: Source> Level0<S> {
         self.count
     }
 
+    /// How each of them divides.
+    pub(crate) fn layout(&self) -> RecordLayout {
+        self.layout
+    }
+
     /// Some of the records from `first` on: at most `most`, as many as make a block, and at least
     /// one where there is one.
     pub(crate) fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {

@@ -482,11 +482,6 @@ impl Segment {
         file.decoded(norms.check_count(self.count))?;
         Ok(norms)
     }
-
-    /// Adds the path to what [`Norms::get`] found wrong.
-    pub(crate) fn decoded_norm<T>(&self, result: Result<T, DecodeError>) -> Result<T> {
-        self.files.norms.decoded(result)
-    }
 }
 
 fn require_directory(dir: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use hnsw_toolbox::wire;
 use hnsw_toolbox::{
     display_path, CancelToken, ColumnarFormat, ColumnarOptions, ExtractOptions, ExtractSummary,
-    MetadataFrom, RecordRange, Salvage,
+    MetadataFrom, RecordRange, Salvage, SalvageSummary,
 };
 
 use super::args::{is_stdout, ExtractArguments};
@@ -86,12 +86,7 @@ fn print(
         writeln!(out)?;
     }
     if let Some(salvage) = &summary.salvage {
-        writeln!(
-            out,
-            "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
-             that is not finite, {} that the disk cannot read",
-            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite, salvage.unreadable,
-        )?;
+        print_salvage(out, salvage)?;
         match salvage.counted_records {
             Some(counted) => writeln!(
                 out,
@@ -105,6 +100,35 @@ fn print(
         }
         if let Some(error) = &salvage.metadata_error {
             writeln!(out, "no user ids: {error}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints the records left out of a damaged segment, and the damage to the others.
+pub(super) fn print_salvage(out: &mut impl Write, salvage: &SalvageSummary) -> io::Result<()> {
+    writeln!(
+        out,
+        "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
+         that is not finite, {} with a damaged one, {} that the disk cannot read",
+        salvage.label_zero,
+        salvage.label_duplicate,
+        salvage.vector_not_finite,
+        salvage.vector_damaged,
+        salvage.unreadable,
+    )?;
+    for (count, what) in [
+        (
+            salvage.norm_missing,
+            "vectors have no norm in length.bin, and are written with norm 1",
+        ),
+        (
+            salvage.vector_zeroed_sector,
+            "vectors have a sector of zeros, and are likely damaged",
+        ),
+    ] {
+        if count > 0 {
+            writeln!(out, "{count} {what}")?;
         }
     }
     Ok(())

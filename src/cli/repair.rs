@@ -7,6 +7,7 @@ use hnsw_toolbox::wire::{self, RepairResponse};
 use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, Salvage};
 
 use super::args::RepairArguments;
+use super::extract::print_salvage;
 use super::{answer, check_answerable, one_line, work, Failure};
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
@@ -91,12 +92,7 @@ fn print(response: &RepairResponse) -> io::Result<()> {
         }
     }
     if let Some(salvage) = &summary.salvage {
-        writeln!(
-            out,
-            "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
-             that is not finite, {} that the disk cannot read",
-            salvage.label_zero, salvage.label_duplicate, salvage.vector_not_finite, salvage.unreadable,
-        )?;
+        print_salvage(&mut out, salvage)?;
     }
     #[cfg(feature = "database")]
     if let Some(collection) = &summary.collection {

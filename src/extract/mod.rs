@@ -83,8 +83,9 @@ named_enum! {
         Stored = "stored",
         /// Multiplied by their norm from `length.bin`: what the user gave, up to rounding, if the
         /// collection has the cosine metric. No file of an index says which metric it has, and
-        /// with another one `length.bin` holds junk; a norm that is negative or not finite is an
-        /// error.
+        /// with another one `length.bin` holds junk. A missing norm is an error, and so is a vector
+        /// that does not have norm 1, if a database next to the index says cosine. A [`Salvage`]
+        /// leaves out the second and writes the first as it is stored.
         Original = "original",
     }
 }
@@ -294,7 +295,7 @@ pub(crate) fn open_segment(
         Some(Err(error)) => recoverable(error).map(drop)?,
         _ => {}
     }
-    if options.vectors == VectorForm::Original {
+    if options.vectors == VectorForm::Original && options.salvage.is_none() {
         files.norms.require()?;
     }
     Ok(segment)

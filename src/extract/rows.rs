@@ -12,12 +12,14 @@ use super::{ExtractOptions, JoinSummary, MetadataFrom, Record, SalvageSummary, V
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentMetadata};
+use crate::chroma::vectors::{judge, scale, squares, Verdict};
 use crate::columnar::columns::{Builder, Extracted};
 use crate::columnar::source::ColumnSource;
 use crate::error::{recoverable, BoxError, Error, Result};
 use crate::io::file::FileWindow;
 use crate::memory;
 use crate::progress::Monitor;
+use crate::repair::{space_beside, Space};
 
 /// What the memory of chosen rows is for.
 const CHOOSE: &str = "choose the rows of a group";
@@ -82,7 +84,12 @@ impl<'i> RowReader<'i> {
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
-        let mut level0 = segment.level0()?;
+        let level0 = segment.level0()?;
+        let is_original = options.vectors == VectorForm::Original;
+        let space = match is_original || options.salvage.is_some() {
+            true => space_beside(segment.files().dir(), None, &monitor.without_progress())?,
+            false => None,
+        };
         let records = options.records.resolve(level0.count())?;
         let (mut join, mut metadata_error) = (None, None);
         if wants_metadata(segment, options) {
@@ -91,14 +98,17 @@ impl<'i> RowReader<'i> {
                 Err(why) => metadata_error = Some(why),
             }
         }
+        let selection = Selection::new(segment, space, options, monitor)?;
         Ok(Self {
-            selection: Selection::new(&mut level0, options, monitor)?,
             metadata_error,
             join,
             scaling: match options.vectors {
                 VectorForm::Stored => None,
-                VectorForm::Original => Some(Scaling::new(segment)?),
+                VectorForm::Original => {
+                    Some(Scaling::new(segment, space, selection.mends_norms())?)
+                }
             },
+            selection,
             level0,
             next: records.start,
             records,
@@ -202,6 +212,7 @@ impl<'i> RowReader<'i> {
                 }
                 let vector = match &mut self.scaling {
                     None => record.vector,
+                    Some(_) if self.selection.lacks_norm(internal_id) => record.vector,
                     Some(scaling) => scaling.scale(internal_id, record.vector)?,
                 };
                 let record = Record {
@@ -225,11 +236,12 @@ impl<'i> RowReader<'i> {
         internal_ids: impl Iterator<Item = u32> + Clone,
         mut push: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
-        let scaling = &mut self.scaling;
+        let (scaling, selection) = (&mut self.scaling, &self.selection);
         self.level0
             .visit(internal_ids.map(u64::from), |internal_id, record| {
                 push(match scaling {
                     None => record.vector,
+                    Some(_) if selection.lacks_norm(internal_id) => record.vector,
                     Some(scaling) => scaling.scale(internal_id, record.vector)?,
                 })
             })
@@ -333,25 +345,67 @@ fn read_metadata<'i>(
 /// Gives vectors their norm back.
 struct Scaling<'i> {
     segment: &'i Segment,
-    norms: Norms<FileWindow<'i>>,
+    norms: Option<Norms<FileWindow<'i>>>,
+    /// Damage was looked for before.
+    is_salvage: bool,
+    /// A database says that the metric is cosine.
+    is_cosine: bool,
     scaled: Vec<f32>,
 }
 
 impl<'i> Scaling<'i> {
-    fn new(segment: &'i Segment) -> Result<Self> {
+    fn new(segment: &'i Segment, space: Option<Space>, is_salvage: bool) -> Result<Self> {
         Ok(Self {
             segment,
-            norms: segment.norms()?,
+            norms: match is_salvage {
+                true => segment.files().read_norms()?,
+                false => Some(segment.norms()?),
+            },
+            is_salvage,
+            is_cosine: space == Some(Space::Cosine),
             scaled: memory::with_capacity(segment.layout().dimension(), "scale a vector")?,
         })
     }
 
     fn scale(&mut self, internal_id: u64, stored: &[f32]) -> Result<&[f32]> {
-        let norm = self.norms.get(internal_id);
-        let norm = self.segment.decoded_norm(norm)?;
+        let norm = match &mut self.norms {
+            Some(norms) => norms.find(internal_id)?,
+            None => None,
+        };
+        if !self.is_salvage {
+            self.check(internal_id, stored, norm)?;
+        }
+        let scale = scale(norm.unwrap_or(1.0));
         self.scaled.clear();
         self.scaled
-            .extend(stored.iter().map(|component| component * norm));
+            .extend(stored.iter().map(|component| component * scale));
         Ok(&self.scaled)
+    }
+
+    /// Fails when the norm is missing, or when hnswlib cannot have written this vector for the cosine
+    /// metric, where that is known.
+    fn check(&self, internal_id: u64, stored: &[f32], norm: Option<f32>) -> Result<()> {
+        let files = self.segment.files();
+        let missing = || {
+            Error::corrupt(
+                files.norms.path(),
+                format!("norm of record {internal_id}"),
+                norm.unwrap_or(f32::NAN),
+                "the norm of a vector of the cosine metric; --salvage writes the vector without it",
+            )
+        };
+        let is_norm = |norm: f32| norm.is_finite() && norm >= 0.0;
+        match judge(stored, norm) {
+            Verdict::Sound => Ok(()),
+            Verdict::NormMissing | Verdict::Overflow => Err(missing()),
+            Verdict::Damaged if !self.is_cosine && norm.is_some_and(is_norm) => Ok(()),
+            Verdict::Damaged if !self.is_cosine => Err(missing()),
+            Verdict::Damaged => Err(Error::corrupt(
+                files.level0.path(),
+                format!("vector of record {internal_id}"),
+                format!("norm {}", squares(stored).sqrt()),
+                "norm 1, as with the cosine metric; --salvage leaves the record out",
+            )),
+        }
     }
 }

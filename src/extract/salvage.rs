@@ -2,21 +2,24 @@
 
 use serde::Serialize;
 
-use super::ExtractOptions;
+use super::{ExtractOptions, VectorForm};
 use crate::chroma::labels::Labels;
-use crate::chroma::record::{Level0, Level0Record};
+use crate::chroma::record::Level0Record;
 use crate::chroma::segment::Segment;
+use crate::chroma::vectors::Flaws;
 use crate::error::{Error, Result};
-use crate::io::source::Source;
 use crate::progress::Monitor;
+use crate::repair::Space;
 
 /// How a damaged index directory is read: what can be saved is, and the rest is counted.
 ///
 /// As many records are read as `header.bin` counts and `data_level0.bin` holds whole. Records whose
-/// label is 0 or that of a later record are left out, and so are those whose vector is not finite.
-/// In the header, only the layout of a record has to be valid. Without readable metadata, user ids
-/// and sequence numbers are null. `link_lists.bin` is not read, and `length.bin` only for
-/// [`VectorForm::Original`](super::VectorForm::Original).
+/// label is 0 or that of a later record are left out, and so are those whose vector is not finite,
+/// or in a cosine segment not of norm 1. The metric is known from a database next to the segment,
+/// or if the vectors and norms prove it. In the header, only the layout of a record has to be valid.
+/// Without readable metadata, user ids and sequence numbers are null. `link_lists.bin` is not read.
+/// With [`VectorForm::Original`](super::VectorForm::Original), a vector whose norm is missing is
+/// written as it is stored, and counted.
 ///
 /// If `dimension` and `m` are given, `header.bin` is ignored, except that a 60-byte header implies
 /// 32-bit labels. Every complete record of `data_level0.bin` is read. Chroma makes that file as long
@@ -74,13 +77,19 @@ pub struct SalvageSummary {
     pub vector_not_finite: u64,
     /// Records left out because the disk cannot read them.
     pub unreadable: u64,
+    /// Records of a cosine segment left out because their vector does not have norm 1.
+    pub vector_damaged: u64,
+    /// Rows in which zeros fill a 512-byte sector of the vector, with another metric than cosine.
+    pub vector_zeroed_sector: u64,
+    /// Rows whose norm is missing, so that their vector is written divided by it.
+    pub norm_missing: u64,
     /// Why there are no user ids and sequence numbers, when they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_error: Option<String>,
 }
 
 impl SalvageSummary {
-    /// True if no record that the header counts and no metadata is missing.
+    /// True if no record that the header counts and no metadata is missing, and no vector is damaged.
     pub(crate) fn is_complete(&self) -> bool {
         let counted = self.counted_records.unwrap_or(0);
         let left_out = [
@@ -88,6 +97,9 @@ impl SalvageSummary {
             self.label_duplicate,
             self.vector_not_finite,
             self.unreadable,
+            self.vector_damaged,
+            self.vector_zeroed_sector,
+            self.norm_missing,
         ];
         counted <= self.whole_records
             && left_out.iter().all(|count| *count == 0)
@@ -104,43 +116,81 @@ pub(crate) struct Selection {
 
 struct Salvaged {
     live: Labels,
+    flaws: Flaws,
+    /// Vectors are multiplied by their norms.
+    needs_norms: bool,
     label_zero: u64,
     label_duplicate: u64,
     vector_not_finite: u64,
     unreadable: u64,
+    vector_damaged: u64,
+    vector_zeroed_sector: u64,
+    norm_missing: u64,
 }
 
 impl Selection {
-    /// In a salvage, goes over the labels of all records.
+    /// In a salvage, goes over all records. `space` is the metric, if it is known.
     pub(crate) fn new(
-        level0: &mut Level0<impl Source>,
+        segment: &Segment,
+        space: Option<Space>,
         options: &ExtractOptions,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
-        let salvaged = |live| Salvaged {
-            live,
-            label_zero: 0,
-            label_duplicate: 0,
-            vector_not_finite: 0,
-            unreadable: 0,
+        let salvage = match options.salvage {
+            None => None,
+            Some(_) => {
+                // Only what reading the metadata and the rows reports is progress.
+                let silent = monitor.without_progress();
+                let mut level0 = segment.level0()?;
+                let mut needs_norms = options.vectors == VectorForm::Original;
+                let is_cosine = match needs_norms {
+                    true => Some(true),
+                    false => space.map(|space| space == Space::Cosine),
+                };
+                let norms = segment.files().read_norms()?;
+                let mut flaws = Flaws::read(&mut level0, norms, is_cosine, &silent)?;
+                // With another metric there are no norms to mend: what length.bin has is taken.
+                if needs_norms && space != Some(Space::Cosine) && flaws.refute_cosine() {
+                    (flaws, needs_norms) = (Flaws::default(), false);
+                }
+                let live = Labels::read(&mut level0, &silent, |internal_id, record| {
+                    !record.unreadable
+                        && !record.links.is_deleted()
+                        && record.label != 0
+                        && is_finite(record)
+                        && !flaws.is_damaged(internal_id)
+                })?;
+                Some(Salvaged {
+                    live,
+                    flaws,
+                    needs_norms,
+                    label_zero: 0,
+                    label_duplicate: 0,
+                    vector_not_finite: 0,
+                    unreadable: 0,
+                    vector_damaged: 0,
+                    vector_zeroed_sector: 0,
+                    norm_missing: 0,
+                })
+            }
         };
         Ok(Self {
             include_deleted: options.include_deleted,
             deleted_skipped: 0,
-            salvage: match options.salvage {
-                None => None,
-                Some(_) => {
-                    // Only what reading the metadata and the rows reports is progress.
-                    let silent = monitor.without_progress();
-                    Some(salvaged(Labels::read(level0, &silent, |record| {
-                        !record.unreadable
-                            && !record.links.is_deleted()
-                            && record.label != 0
-                            && is_finite(record)
-                    })?))
-                }
-            },
+            salvage,
         })
+    }
+
+    /// True if vectors without a norm are written as they are stored.
+    pub(crate) fn mends_norms(&self) -> bool {
+        let salvage = self.salvage.as_ref();
+        salvage.is_some_and(|salvage| salvage.needs_norms)
+    }
+
+    /// True if there is no norm to multiply the vector of a record by.
+    pub(crate) fn lacks_norm(&self, internal_id: u64) -> bool {
+        let salvage = self.salvage.as_ref();
+        salvage.is_some_and(|salvage| salvage.flaws.lacks_norm(internal_id))
     }
 
     /// Whether a record is extracted; it is counted if not.
@@ -163,9 +213,15 @@ impl Selection {
             &mut salvage.label_zero
         } else if !is_finite(record) {
             &mut salvage.vector_not_finite
+        } else if salvage.flaws.is_damaged(internal_id) {
+            &mut salvage.vector_damaged
         } else if salvage.live.is_superseded(internal_id) {
             &mut salvage.label_duplicate
         } else {
+            let flaws = &salvage.flaws;
+            let lacks_norm = salvage.needs_norms && flaws.lacks_norm(internal_id);
+            salvage.norm_missing += u64::from(lacks_norm);
+            salvage.vector_zeroed_sector += u64::from(flaws.has_zeroed_sector(internal_id));
             return true;
         };
         *reason += 1;
@@ -192,6 +248,9 @@ impl Selection {
             label_duplicate: salvage.label_duplicate,
             vector_not_finite: salvage.vector_not_finite,
             unreadable: salvage.unreadable,
+            vector_damaged: salvage.vector_damaged,
+            vector_zeroed_sector: salvage.vector_zeroed_sector,
+            norm_missing: salvage.norm_missing,
             metadata_error,
         }))
     }

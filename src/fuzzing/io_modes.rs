@@ -70,7 +70,7 @@ pub fn property(mut bytes: &[u8]) -> bool {
     }
     let monitor = Monitor::default();
     same(window, |access| {
-        verify_segment(&SegmentFiles::new(directory, access)?, &monitor)
+        verify_segment(&SegmentFiles::new(directory, access)?, None, &monitor)
     });
     same(window, |access| {
         inspect_segment(&Segment::open(directory, access)?, &monitor)

@@ -38,9 +38,12 @@ use self::steps::steps;
 use self::written::{UpperLevels, WrittenLevel0};
 use crate::chroma::evidence::{Evidence, Verdict};
 use crate::chroma::file_name;
+use crate::chroma::norms::Norms;
 use crate::chroma::pickle::write::{self as pickle, Ids, Totals};
 use crate::chroma::pickle::Metadata;
+use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentFiles};
+use crate::chroma::vectors::{is_positive_norm, mended};
 use crate::chroma::write::{EntryPoint, Shape};
 #[cfg(feature = "database")]
 use crate::collections::{has_loss, CollectionFinding};
@@ -50,7 +53,7 @@ use crate::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSummary};
 use crate::graph::connect::insert;
 use crate::graph::distance::Metric;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
-use crate::io::file::{Access, IoMode};
+use crate::io::file::{Access, FileWindow, IoMode};
 use crate::io::mmap::check_headroom_and;
 use crate::path::Shell;
 use crate::progress::Monitor;
@@ -338,20 +341,24 @@ fn repair_segment(
         Ok(metadata) => metadata,
         Err(error) => return Err(no_ids(error, &metadata_files)),
     };
-    let report = verify::examine(&files, Some(metadata.table()), threads, &silent)?;
-
+    let known = space_beside(index_dir, options.metric, &silent)?;
+    let report = verify::examine(&files, known, Some(metadata.table()), threads, &silent)?;
     let segment = open(files, &report, shape)?;
-    let is_damaged = report.state < IndexState::RunawayLinks;
+    let (space, metric_source) = find_space(&segment, options.metric, &report, &silent)?;
+    let is_damaged = report.state < IndexState::RunawayLinks
+        || report
+            .findings
+            .iter()
+            .any(|finding| finding.code == "vectors.zeroed_sector");
     let extract = ExtractOptions::default()
         .with_io(options.io)
         .with_salvage(is_damaged.then_some(options.salvage));
-    let mut selection = Selection::new(&mut segment.level0()?, &extract, &silent)?;
+    let mut selection = Selection::new(&segment, space, &extract, &silent)?;
     let chosen = Chosen::read(&segment, &mut selection, metadata.table(), &silent)?;
     let count = chosen.ranks().count();
     if count == 0 {
         return Err(nothing(&segment));
     }
-    let (space, metric_source) = find_space(&segment, options.metric, &report, &silent)?;
     let work = Work {
         segment: Some(&segment),
         chosen: &chosen,
@@ -530,26 +537,19 @@ impl Work<'_> {
         let failed = file.error("write");
         let mut out = BufWriter::new(file);
         let is_cosine = self.space == Some(Space::Cosine) || self.keeps_norms;
-        let mut old = match self.segment {
-            Some(segment) if is_cosine => segment.files().read_norms()?,
-            _ => None,
-        };
+        let mut old = OldNorms::of(self.segment.filter(|_| is_cosine))?;
         let mut lost = 0;
         for (number, id) in self.chosen.ranks().iter().enumerate() {
             if number % (1 << 14) == 0 {
                 monitor.check()?;
             }
-            let norm = match &mut old {
+            let (norm, was_missing) = match &mut old {
+                Some(old) => old.read(id.into())?,
                 // Nobody reads it. Zeros are the norms of no vectors, so that no one takes the
                 // metric for cosine.
-                _ if !is_cosine => Some(0.0),
-                Some(old) if u64::from(id) < old.count() => {
-                    old.get(id.into()).ok().filter(|norm| !norm.is_subnormal())
-                }
-                _ => None,
+                None => (0.0, false),
             };
-            lost += u64::from(norm.is_none());
-            let norm = norm.unwrap_or(1.0);
+            lost += u64::from(was_missing);
             out.write_all(&norm.to_le_bytes()).map_err(&failed)?;
         }
         for norm in logged {
@@ -566,7 +566,9 @@ impl Work<'_> {
     /// Fails unless the new directory is healthy.
     fn check_written(&self, dir: &Path, metadata: &Metadata, monitor: &Monitor<'_>) -> Result<()> {
         let files = SegmentFiles::new(dir, IoMode::Read)?;
-        let report = verify::examine(&files, Some(metadata), self.threads, monitor)?;
+        // By the rule that the records were chosen by. Without a metric, no vector is damaged.
+        let space = Some(self.space.unwrap_or(Space::L2));
+        let report = verify::examine(&files, space, Some(metadata), self.threads, monitor)?;
         let count = self.count();
         if report.state == IndexState::Healthy && report.live == u64::from(count) {
             return Ok(());
@@ -610,6 +612,38 @@ impl Work<'_> {
             #[cfg(feature = "database")]
             collection: None,
             steps: Vec::new(),
+        }
+    }
+}
+
+/// The norms of the segment, mended.
+struct OldNorms<'s> {
+    norms: Option<Norms<FileWindow<'s>>>,
+    /// For the vectors whose norm is not positive.
+    level0: Level0<FileWindow<'s>>,
+}
+
+impl<'s> OldNorms<'s> {
+    fn of(segment: Option<&'s Segment>) -> Result<Option<Self>> {
+        let Some(segment) = segment else {
+            return Ok(None);
+        };
+        let files = segment.files();
+        Ok(Some(Self {
+            norms: files.read_norms()?,
+            level0: files.read_level0_for_lookups(segment.layout(), segment.count())?,
+        }))
+    }
+
+    /// A norm, and whether it was missing.
+    fn read(&mut self, internal_id: u64) -> Result<(f32, bool)> {
+        let norm = match &mut self.norms {
+            Some(norms) => norms.find(internal_id)?,
+            None => None,
+        };
+        match norm {
+            Some(norm) if is_positive_norm(norm) => Ok((norm, false)),
+            norm => Ok(mended(self.level0.record(internal_id)?.vector, norm)),
         }
     }
 }
@@ -719,6 +753,25 @@ fn find_space(
         given,
         format!("{expected}, as {reason}"),
     ))
+}
+
+/// The metric of the collection whose segment a directory is, if a database next to it says it, or
+/// else `given`.
+pub(crate) fn space_beside(
+    index_dir: &Path,
+    given: Option<Space>,
+    monitor: &Monitor<'_>,
+) -> Result<Option<Space>> {
+    #[cfg(feature = "database")]
+    {
+        let evidence = || Ok(Evidence::default());
+        let chosen = persist::space_of(index_dir, given, evidence, monitor)?;
+        if let Some(chosen) = chosen.filter(|chosen| chosen.source.is_said()) {
+            return Ok(Some(chosen.space.into()));
+        }
+    }
+    let _ = (index_dir, monitor);
+    Ok(given)
 }
 
 /// Why the links of an index cannot be kept, by its report, if there is an index.

@@ -15,7 +15,8 @@ use super::{
 use crate::bits::Bits;
 use crate::chroma::collection::base::recoverable;
 use crate::chroma::collection::{directory_of, metric, normalize, Given, Origin, Plan};
-use crate::chroma::database::catalog::{self, SpaceSource, LOCAL_INDEX};
+use crate::chroma::database::catalog::{self, Catalog, SpaceSource, LOCAL_INDEX};
+use crate::chroma::database::Database;
 use crate::chroma::evidence::Evidence;
 use crate::chroma::file_name;
 use crate::chroma::pickle::write::{Ids, Totals};
@@ -82,11 +83,15 @@ pub(super) fn space_of(
     if !exists(&persist_dir.join(file_name::DATABASE))? {
         return Ok(None);
     }
-    let persist = match Persist::open(persist_dir, monitor) {
-        Ok(persist) => persist,
+    let read =
+        Database::open(persist_dir, monitor).and_then(|database| Catalog::read(&database, monitor));
+    let catalog = match read {
+        Ok(catalog) => catalog,
+        // Chroma may be writing.
+        Err(Error::InputChanged { .. }) => return Ok(None),
         Err(error) => return recoverable(error).map(|_| None),
     };
-    let collection = persist.catalog.collections.iter().find(|collection| {
+    let collection = catalog.collections.iter().find(|collection| {
         let segment = collection.vector_segment.as_ref();
         segment.is_some_and(|segment| *name == *segment.id)
     });
@@ -152,10 +157,17 @@ pub(super) fn repair(
         refuse_inside(new_dir, &index_dir)?;
     }
     let output = AtomicDirectory::create(new_dir, persist.sharing(&origins))?;
+    let mut plan = Plan::new(origin, &silent)?;
+    let metric_source = MetricSource::from(plan.space_source);
+    let space = match metric_source {
+        MetricSource::Undecided => None,
+        _ => Some(Space::from(plan.space)),
+    };
     let (report, known) = match exists {
         true => (
             Some(verify::examine(
                 &SegmentFiles::new(&index_dir, options.access())?,
+                space,
                 None,
                 threads,
                 &silent,
@@ -164,7 +176,6 @@ pub(super) fn repair(
         ),
         false => (None, Known::default()),
     };
-    let mut plan = Plan::new(origin, &silent)?;
     let segment = match plan.counts.in_index {
         0 => None,
         _ => plan.reopen_segment(options.access())?,
@@ -187,11 +198,6 @@ pub(super) fn repair(
                     .into(),
         });
     }
-    let metric_source = MetricSource::from(plan.space_source);
-    let space = match metric_source {
-        MetricSource::Undecided => None,
-        _ => Some(Space::from(plan.space)),
-    };
     if space.is_none() && merged.logged > 0 {
         return Err(Error::argument(
             "metric",

@@ -125,6 +125,26 @@ pub(crate) const VECTOR_NOT_FINITE_DELETED: Kind = Kind::other(
     Severity::Info,
     "vectors of deleted records have components that are infinite or NaN",
 );
+pub(crate) const VECTOR_DAMAGED: Kind = Kind::error(
+    "vectors.damaged",
+    IndexState::TornData,
+    "vectors of live records of a cosine segment do not have norm 1: they are damaged",
+);
+pub(crate) const VECTOR_OVERFLOW: Kind = Kind::other(
+    "vectors.overflow",
+    Severity::Info,
+    "vectors had norms beyond f32, for which Chroma itself stores zeros",
+);
+pub(crate) const VECTOR_ZEROED_SECTOR: Kind = Kind::other(
+    "vectors.zeroed_sector",
+    Severity::Warning,
+    "zeros fill a 512-byte sector of records; part of their vectors is likely lost",
+);
+pub(crate) const NORM_MISSING: Kind = Kind::error(
+    "length.norm_missing",
+    IndexState::TornData,
+    "norms of unit vectors are zero or impossible: only the direction of the vectors is left",
+);
 pub(crate) const NORMS_MISSING: Kind = Kind::error(
     "length.missing",
     IndexState::TornData,

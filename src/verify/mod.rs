@@ -13,6 +13,7 @@ mod metadata;
 mod norms;
 mod reach;
 mod records;
+mod vectors;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -27,12 +28,14 @@ use self::metadata::MetadataCheck;
 use self::records::Part;
 use crate::chroma::file_name::LEVEL0;
 use crate::chroma::labels::Labels;
+use crate::chroma::norms::Norms;
 use crate::chroma::pickle::Metadata;
 use crate::chroma::record::RecordLayout;
 use crate::chroma::segment::{SegmentFiles, SegmentMetadata};
 use crate::error::{Error, Result};
 use crate::io::file::{Access, FileWindow, InputFile, IoMode, WINDOW};
 use crate::progress::Monitor;
+use crate::repair::{self, Space};
 
 named_enum! {
     /// What is wrong with an index. Of several problems it is the first in this order, because
@@ -123,24 +126,34 @@ pub fn verify_index(
     options: &VerifyOptions,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
+    let index_dir = index_dir.as_ref();
     let access = Access::from(options.io).past_bad_sectors();
-    verify_segment(&SegmentFiles::new(index_dir.as_ref(), access)?, monitor)
+    let files = SegmentFiles::new(index_dir, access)?;
+    let space = repair::space_beside(index_dir, None, &monitor.without_progress())?;
+    verify_segment(&files, space, monitor)
 }
 
-/// Checks everything that the files of a segment promise.
-pub(crate) fn verify_segment(files: &SegmentFiles, monitor: &Monitor<'_>) -> Result<VerifyReport> {
-    verify_with(files, &Extent::All, monitor)
+/// Checks everything that the files of a segment promise. `space` is the metric of its collection,
+/// if it is known.
+pub(crate) fn verify_segment(
+    files: &SegmentFiles,
+    space: Option<Space>,
+    monitor: &Monitor<'_>,
+) -> Result<VerifyReport> {
+    verify_with(files, space, &Extent::All, monitor)
 }
 
 /// The same checks on several threads, but without walking the graph. `metadata` is the segment's, if
 /// it has already been read.
 pub(crate) fn examine(
     files: &SegmentFiles,
+    space: Option<Space>,
     metadata: Option<&Metadata>,
     threads: NonZeroUsize,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
-    verify_with(files, &Extent::Examined { metadata, threads }, monitor)
+    let extent = Extent::Examined { metadata, threads };
+    verify_with(files, space, &extent, monitor)
 }
 
 /// What is checked.
@@ -154,12 +167,13 @@ enum Extent<'m> {
 
 fn verify_with(
     files: &SegmentFiles,
+    space: Option<Space>,
     extent: &Extent<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
     files.open_all()?;
     let mut findings = Findings::new();
-    let (live, deleted, is_empty) = verify_files(files, extent, &mut findings, monitor)?;
+    let (live, deleted, is_empty) = verify_files(files, space, extent, &mut findings, monitor)?;
     for (file, sectors) in files.bad_sectors() {
         let first = || "input/output error".to_string();
         findings.note_many(&finding::UNREADABLE, file.name(), sectors, first);
@@ -182,6 +196,7 @@ fn verify_with(
 /// Returns the numbers of live and deleted records, and whether the header counts none.
 fn verify_files(
     files: &SegmentFiles,
+    space: Option<Space>,
     extent: &Extent<'_>,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
@@ -231,7 +246,7 @@ fn verify_files(
         totals = records::check(parts, &header, &mut metadata, findings, monitor)?;
         if !metadata.has_seen_different(totals.live) {
             let silent = monitor.without_progress();
-            let labels = Labels::read(level0, &silent, |record| {
+            let labels = Labels::read(level0, &silent, |_, record| {
                 !record.links.is_deleted() && !record.unreadable
             })?;
             if let Some((id, label)) = labels.first_duplicate {
@@ -242,8 +257,11 @@ fn verify_files(
         }
     }
     metadata.finish(findings);
-    let norms = norms::check(files.read_norms()?, count, findings, monitor)?;
-    totals.hint_metric(norms, findings);
+    let norms = files.read_norms()?;
+    let held = norms.as_ref().map_or(0, Norms::count);
+    norms::check(norms, count, findings);
+    let is_cosine = space.map(|space| space == Space::Cosine);
+    vectors::check(&totals.vectors, held, is_cosine, findings);
 
     let mut links = files.read_link_lists(&header)?;
     let upper = links::check(links.as_mut(), &header, findings, monitor)?;
@@ -273,6 +291,7 @@ fn parts_of(
         let end = start.saturating_add(len).min(count);
         all.push(Part {
             level0: files.read_level0_in(window, layout, count)?,
+            norms: files.read_norms()?,
             range: start..end,
         });
         start = end;

@@ -3,41 +3,34 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use super::finding::{
-    Findings, LABEL_ZERO, LEVEL0_FLAGS, METRIC_COSINE, METRIC_NOT_COSINE, VECTOR_NOT_FINITE,
-    VECTOR_NOT_FINITE_DELETED,
-};
+use super::finding::{Findings, LABEL_ZERO, LEVEL0_FLAGS};
 use super::links::ListCheck;
 use super::metadata::MetadataCheck;
-use super::norms::NormKind;
-use crate::chroma::file_name::{LEVEL0, NORMS};
-use crate::chroma::record::{Level0, Level0Record};
+use super::vectors;
+use crate::chroma::file_name::LEVEL0;
+use crate::chroma::norms::Norms;
+use crate::chroma::record::Level0;
+use crate::chroma::vectors::Tally;
 use crate::chroma::IndexHeader;
 use crate::error::Result;
-use crate::graph::distance::dot_in_f64;
 use crate::io::source::Source;
 use crate::progress::Monitor;
 use crate::threads::{self, lock};
-
-/// How far the norm of a vector that was divided by its norm in f32 may be from 1.
-const UNIT_TOLERANCE: f64 = 1e-4;
 
 /// What the records have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) live: u64,
     pub(crate) deleted: u64,
-    /// Live vectors of norm 1.
-    unit: u64,
-    /// Live vectors whose norm is neither 0 nor 1, and the first of them.
-    other: u64,
-    first_other: Option<(u64, f64)>,
+    pub(crate) vectors: Tally,
 }
 
 /// Some of the records, in their order.
 #[derive(Debug)]
 pub(crate) struct Part<S> {
     pub(crate) level0: Level0<S>,
+    /// Absent where there is no length.bin.
+    pub(crate) norms: Option<Norms<S>>,
     /// Internal ids.
     pub(crate) range: Range<u64>,
 }
@@ -97,6 +90,7 @@ impl Found<'_> {
             totals,
         } = self;
         let count = part.level0.count();
+        let layout = part.level0.layout();
         let mut lists = ListCheck::new(LEVEL0, header.cur_element_count);
         let Range { mut start, end } = part.range;
         while start < end {
@@ -121,7 +115,14 @@ impl Found<'_> {
                     totals.live += 1;
                     metadata.see(id, record.label, findings);
                 }
-                totals.see_vector(id, &record, findings);
+                let norm = match &mut part.norms {
+                    Some(norms) => norms.find(id)?,
+                    None => None,
+                };
+                let seen = totals.vectors.see(layout, id, &record, norm);
+                if !seen.is_finite {
+                    vectors::note_not_finite(id, &record, findings);
+                }
             }
             // Reported under the lock, so that it never goes back.
             let mut done = lock(progress);
@@ -137,54 +138,6 @@ impl Totals {
     fn absorb(&mut self, later: &Self) {
         self.live += later.live;
         self.deleted += later.deleted;
-        self.unit += later.unit;
-        self.other += later.other;
-        self.first_other = self.first_other.or(later.first_other);
-    }
-
-    fn see_vector(&mut self, id: u64, record: &Level0Record<'_>, findings: &mut Findings) {
-        let norm = dot_in_f64(record.vector, record.vector).sqrt();
-        if !norm.is_finite() {
-            let finite = record.vector.iter().take_while(|one| one.is_finite());
-            let at = finite.count();
-            let kind = if record.links.is_deleted() {
-                &VECTOR_NOT_FINITE_DELETED
-            } else {
-                &VECTOR_NOT_FINITE
-            };
-            findings.note(kind, LEVEL0, || format!("record {id}, component {at}"));
-            return;
-        }
-        if record.links.is_deleted() {
-            return;
-        }
-        if (norm - 1.0).abs() <= UNIT_TOLERANCE {
-            self.unit += 1;
-        } else if norm != 0.0 {
-            // A vector of zeros cannot be normalised, and stays what it is.
-            self.other += 1;
-            self.first_other.get_or_insert((id, norm));
-        }
-    }
-
-    /// Guesses the metric, which no file says.
-    pub(crate) fn hint_metric(&self, norms: NormKind, findings: &mut Findings) {
-        if let Some((id, norm)) = self.first_other {
-            findings.note_many(&METRIC_NOT_COSINE, LEVEL0, self.other, || {
-                format!("the vector of record {id} has norm {norm}")
-            });
-        } else if self.unit > 0 {
-            match norms {
-                NormKind::Norms => findings.note(&METRIC_COSINE, NORMS, || {
-                    format!("{} vectors have norm 1", self.unit)
-                }),
-                NormKind::Junk(at) => findings.note(&METRIC_NOT_COSINE, NORMS, || {
-                    format!(
-                        "vectors have norm 1, but entry {at} of length.bin is not a plausible norm"
-                    )
-                }),
-                NormKind::Unknown => {}
-            }
-        }
+        self.vectors.absorb(&later.vectors);
     }
 }

@@ -34,7 +34,10 @@ fn salvage_with(dir: &Path, options: &ExtractOptions) -> (ExtractSummary, Vec<Ro
         assert_same_rows(&other_rows, &rows, "each way");
     }
     let salvaged = summary.salvage.as_ref().unwrap();
-    let left_out = salvaged.label_zero + salvaged.label_duplicate + salvaged.vector_not_finite;
+    let left_out = salvaged.label_zero
+        + salvaged.label_duplicate
+        + salvaged.vector_not_finite
+        + salvaged.vector_damaged;
     assert_eq!(
         summary.scanned,
         summary.emitted + summary.deleted_skipped + left_out
@@ -253,6 +256,40 @@ fn nothing_is_written_into_the_index_directory() {
     assert_eq!(names(dir.path()), before);
 }
 
+/// Original vectors of a damaged copy of a cosine segment, without and with a salvage.
+fn originals(damage: impl FnOnce(&Path)) -> (Result<Extracted, Error>, Extracted) {
+    let dir = tempfile::tempdir().unwrap();
+    let segment = fixtures_root().join("1.5.9/cosine/segment");
+    for name in names(&segment) {
+        std::fs::copy(segment.join(&name), dir.path().join(&name)).unwrap();
+    }
+    damage(dir.path());
+    let extract = |salvage| {
+        let original = extract_options(false, IoMode::Read).with_vectors(VectorForm::Original);
+        rows_by_callback(dir.path(), &original.with_salvage(salvage))
+    };
+    (extract(None), extract(Some(Salvage::default())).unwrap())
+}
+
+type Extracted = (hnsw_toolbox::ExtractSummary, Vec<Row>);
+
+fn edit(dir: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(dir.join(name)).unwrap();
+    change(&mut bytes);
+    std::fs::write(dir.join(name), bytes).unwrap();
+}
+
+fn norm_of(row: &Row) -> f64 {
+    let components = row
+        .vector
+        .iter()
+        .map(|bits| f64::from(f32::from_bits(*bits)));
+    components
+        .map(|component| component * component)
+        .sum::<f64>()
+        .sqrt()
+}
+
 #[test]
 fn original_vectors_still_need_their_norms() {
     let dir = Synthetic::new(Word::U64, 4, 5, 30).directory();
@@ -260,6 +297,59 @@ fn original_vectors_still_need_their_norms() {
     original.vectors = VectorForm::Original;
     let error = rows_by_callback(dir.path(), &original).unwrap_err();
     assert!(error.to_string().contains("length.bin"), "{error}");
+}
+
+#[test]
+fn original_vectors_without_a_norm_are_saved_with_norm_1() {
+    let (sound, salvaged) = originals(|_| {});
+    let (_, sound) = sound.unwrap();
+    assert_eq!(salvaged.1, sound);
+    assert_eq!(salvaged.0.salvage.unwrap().norm_missing, 0);
+    let losses: [fn(&Path); 6] = [
+        |dir| std::fs::remove_file(dir.join("length.bin")).unwrap(),
+        |dir| edit(dir, "length.bin", Vec::clear),
+        |dir| edit(dir, "length.bin", |bytes| bytes.truncate(203)),
+        |dir| edit(dir, "length.bin", |bytes| bytes[200..600].fill(0)),
+        |dir| edit(dir, "length.bin", |bytes| bytes[200..600].fill(0xFF)),
+        |dir| edit(dir, "length.bin", |bytes| bytes[203] ^= 0x80),
+    ];
+    for (number, loss) in losses.into_iter().enumerate() {
+        let (refused, (summary, rows)) = originals(loss);
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("length.bin"), "{number}: {error}");
+        assert_eq!(rows.len(), sound.len());
+        let mut lost = 0;
+        for (row, sound) in rows.iter().zip(&sound) {
+            assert_eq!(row.label, sound.label);
+            if row.vector != sound.vector {
+                assert!((norm_of(row) - 1.0).abs() < 1e-5, "{number}");
+                lost += 1;
+            }
+        }
+        let counted = summary.salvage.unwrap().norm_missing;
+        assert!(lost > 0 && counted >= lost, "{number}: {lost} of {counted}");
+    }
+}
+
+#[test]
+fn vectors_of_a_cosine_segment_that_are_not_of_norm_1_are_left_out() {
+    let header = std::fs::read(fixtures_root().join("1.5.9/cosine/segment/header.bin")).unwrap();
+    let field = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap()) as usize;
+    let (size, vector) = (field(28), field(44));
+    let (sound, _) = originals(|_| {});
+    let (_, sound) = sound.unwrap();
+    let id = sound[50].internal_id as usize;
+    let (refused, (summary, rows)) = originals(|dir| {
+        edit(dir, "data_level0.bin", |bytes| {
+            bytes[id * size + vector..][..40].fill(0);
+        });
+    });
+    // Without a salvage, only a database could say that this is no vector of another metric.
+    assert_eq!(refused.unwrap().1.len(), sound.len());
+    assert_eq!(summary.salvage.unwrap().vector_damaged, 1);
+    let mut expected = sound;
+    expected.remove(50);
+    assert_eq!(rows, expected);
 }
 
 #[test]

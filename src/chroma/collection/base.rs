@@ -11,6 +11,7 @@ use crate::chroma::header::MAX_COUNT;
 use crate::chroma::norms::Norms;
 use crate::chroma::record::Level0;
 use crate::chroma::segment::{Segment, SegmentFiles, SegmentMetadata};
+use crate::chroma::vectors::{scale, FlawReader, Flaws};
 pub(crate) use crate::error::recoverable;
 use crate::error::{Error, Result};
 use crate::io::file::{exists, is_directory, Access, FileWindow, IoMode};
@@ -46,6 +47,8 @@ pub(crate) enum Nothing {
 #[derive(Debug)]
 pub(crate) struct Records {
     segment: Segment,
+    /// Damaged vectors and norms of the records that have an id.
+    pub(crate) flaws: Flaws,
     /// Why not all of the records that are counted are there.
     pub(crate) damage: Option<String>,
     counted: Counted,
@@ -66,6 +69,8 @@ pub(crate) struct Ids {
     pub(crate) internal_ids: Fingerprints<u32>,
     /// Ids that no record has.
     pub(crate) without_record: u64,
+    /// Flaws of the records, until these have them.
+    flaws: Flaws,
     /// The last write that the index holds, where the pickle says so.
     pub(crate) max_seq_id: Option<u64>,
 }
@@ -109,8 +114,9 @@ pub(crate) fn open(
     };
     let found = match joined {
         Ok(ids) => {
-            let (ids, flaw) = records.look_further(ids, monitor)?;
+            let (mut ids, flaw) = records.look_further(ids, monitor)?;
             header_flaw = header_flaw.or(flaw);
+            records.flaws = std::mem::take(&mut ids.flaws);
             Found::Base(Base { records, ids })
         }
         Err(why) => Found::WithoutIds(records, why),
@@ -162,6 +168,7 @@ impl Records {
         segment.files().norms.get()?;
         let records = Self {
             segment,
+            flaws: Flaws::default(),
             damage,
             counted,
         };
@@ -191,6 +198,7 @@ impl Records {
         }
         let further = Self {
             segment: self.segment.with_count(whole)?,
+            flaws: Flaws::default(),
             damage: self.damage.clone(),
             counted: Counted::AtMost,
         };
@@ -255,23 +263,25 @@ impl Records {
         self.segment.files().read_metadata(monitor)
     }
 
-    /// Whether there is a norm for each record.
-    pub(crate) fn has_norms(&self) -> Result<bool> {
+    fn flaw_reader(&self) -> Result<FlawReader<FileWindow<'_>>> {
         let norms = self.segment.files().read_norms()?;
-        Ok(norms.is_some_and(|norms| norms.count() >= self.segment.count()))
+        Ok(FlawReader::new(self.segment.layout(), norms))
     }
 
     /// Labels and internal ids of the live records, by label. Of records with one label, the last.
-    pub(crate) fn by_label(&self, monitor: &Monitor<'_>) -> Result<Vec<(u64, u32)>> {
+    pub(crate) fn by_label(&mut self, monitor: &Monitor<'_>) -> Result<Vec<(u64, u32)>> {
         let mut level0 = self.level0()?;
+        let mut flaws = self.flaw_reader()?;
         let mut labels = Vec::new();
         level0.for_each(&monitor.without_progress(), |internal_id, record| {
             if !record.links.is_deleted() && !record.unreadable {
+                flaws.see(internal_id, &record)?;
                 memory::reserve(&mut labels, 1, "hold the labels of an index")?;
                 labels.push((record.label, narrow(internal_id)?));
             }
             Ok(())
         })?;
+        self.flaws = flaws.finish();
         labels.sort_unstable();
         let first_wins = self.may_hold_junk();
         labels.dedup_by(|later, kept| {
@@ -307,6 +317,7 @@ impl Ids {
             "hold the ids of an index",
         )?;
         let first_wins = records.may_hold_junk();
+        let mut flaws = records.flaw_reader()?;
         records
             .level0()?
             .for_each(&monitor.without_progress(), |internal_id, record| {
@@ -319,10 +330,12 @@ impl Ids {
                     // Junk that repeats a label comes after all records.
                     if !(first_wins && *place != NO_RECORD) {
                         *place = narrow(internal_id)?;
+                        flaws.see(internal_id, &record)?;
                     }
                 }
                 Ok(())
             })?;
+        let mut flaws = flaws.finish();
 
         for _ in 0..FINGERPRINT_KEYS {
             let fingerprinter = Fingerprinter::new();
@@ -343,6 +356,7 @@ impl Ids {
                     fingerprinter,
                     internal_ids: ids,
                     without_record,
+                    flaws: std::mem::take(&mut flaws),
                     max_seq_id: metadata.table().max_seq_id(),
                 });
             }
@@ -354,6 +368,16 @@ impl Ids {
 }
 
 impl Base {
+    /// Drops the ids of records whose vector is damaged, if the metric is cosine. Returns their number.
+    pub(crate) fn drop_damaged(&mut self, is_cosine: bool) -> u64 {
+        self.records.flaws.keep(is_cosine);
+        let flaws = &self.records.flaws;
+        let ids = &mut self.ids.internal_ids;
+        let before = ids.len();
+        ids.retain(|internal_id| !flaws.is_damaged(internal_id.into()));
+        before.saturating_sub(ids.len()) as u64
+    }
+
     /// Whether each id has its record.
     pub(crate) fn is_whole(&self) -> bool {
         self.records.damage.is_none() && self.ids.without_record == 0
@@ -379,6 +403,7 @@ impl Base {
 pub(crate) struct VectorReader<'b> {
     level0: Level0<FileWindow<'b>>,
     norms: Option<Norms<FileWindow<'b>>>,
+    flaws: &'b Flaws,
 }
 
 impl<'b> VectorReader<'b> {
@@ -391,22 +416,24 @@ impl<'b> VectorReader<'b> {
                 true => records.segment.files().read_norms_for_neighbours()?,
                 false => None,
             },
+            flaws: &records.flaws,
         })
     }
 
     /// The label of a record, whose vector is appended to `out`, multiplied by its norm if asked
-    /// for. Whatever is in length.bin is taken: an infinite component makes an infinite norm.
+    /// for. Without a norm, it is as it is stored.
     pub(crate) fn read(&mut self, internal_id: u32, out: &mut Vec<f32>) -> Result<u64> {
         let id = u64::from(internal_id);
         let record = self.level0.record(id)?;
-        match &mut self.norms {
+        let norm = match &mut self.norms {
+            Some(norms) if !self.flaws.lacks_norm(id) => norms.find(id)?,
+            _ => None,
+        };
+        match norm {
             None => out.extend_from_slice(record.vector),
-            Some(norms) => {
-                let [norm] = norms.block(id, 1)? else {
-                    return Err(Error::internal(format!("there is no norm of record {id}")));
-                };
-                let norm = norm.get();
-                out.extend(record.vector.iter().map(|component| component * norm));
+            Some(norm) => {
+                let scale = scale(norm);
+                out.extend(record.vector.iter().map(|component| component * scale));
             }
         }
         Ok(record.label)

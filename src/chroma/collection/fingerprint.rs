@@ -62,6 +62,14 @@ impl<T: Copy + Ord> Fingerprints<T> {
         self.0.len()
     }
 
+    /// Keeps the entries whose value passes.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(T) -> bool)
+    where
+        T: Copy,
+    {
+        self.0.retain(|(_, value)| keep(*value));
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

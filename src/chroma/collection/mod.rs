@@ -169,6 +169,21 @@ impl Index {
         }
     }
 
+    /// The flaws of a vector: its norm is missing, zeros fill a sector of it, or it is not finite.
+    fn flaws(&self, vector: Packed) -> [bool; 3] {
+        match (vector.unpack(), self.records()) {
+            (Location::Index(internal_id), Some(records)) => {
+                let (id, flaws) = (internal_id.into(), &records.flaws);
+                [
+                    flaws.lacks_norm(id),
+                    flaws.has_zeroed_sector(id),
+                    flaws.is_not_finite(id),
+                ]
+            }
+            _ => [false; 3],
+        }
+    }
+
     fn locate(&self, fingerprint: u64) -> Packed {
         match self {
             Self::Base(base) => base
@@ -223,6 +238,7 @@ impl Plan {
             dimension: origin.collection.dimension,
             damage: Damage::default(),
             loss: Loss::Nothing,
+            is_cosine: false,
         }
         .plan()
     }
@@ -249,11 +265,6 @@ impl Plan {
         let records = self.index.records();
         records.map(|records| records.reopen(access)).transpose()
     }
-
-    /// Whether there is a norm for each record that is read of the index.
-    pub(crate) fn has_norms(&self) -> Result<bool> {
-        self.index.records().map_or(Ok(true), Records::has_norms)
-    }
 }
 
 struct Planner<'p> {
@@ -270,6 +281,7 @@ struct Planner<'p> {
     /// Of the log.
     damage: Damage,
     loss: Loss,
+    is_cosine: bool,
 }
 
 /// What of an index is lost.
@@ -304,6 +316,8 @@ struct Sink<'d> {
     in_changes: Bits,
     in_lag: Bits,
     stored: u64,
+    /// Vectors of the segment with each of the [flaws](Index::flaws).
+    flaws: [u64; 3],
 }
 
 impl<'p> Planner<'p> {
@@ -344,6 +358,7 @@ impl<'p> Planner<'p> {
             );
         }
         let space = self.choose_metric()?;
+        self.judge_vectors(space.space == Space::Cosine);
 
         let mut tail = self.read_tail(watermark, text_watermark)?;
         let changes = self.replay(&mut tail)?;
@@ -358,6 +373,10 @@ impl<'p> Planner<'p> {
             self.join_by_rank(records, why, watermark, &mut sink)?;
         }
         let (orphans, without_record) = self.orphans(&changes, &sink, lost_records)?;
+        for vector in &orphans {
+            sink.note_flaws(*vector, &self.index);
+        }
+        self.report_flaws(&sink);
         let records = sink.rows.len() + sink.appended.len() + orphans.len();
         let vectors = sink.rows.iter().map(|row| row.vector);
         let without_vector = vectors
@@ -425,6 +444,57 @@ impl<'p> Planner<'p> {
     fn damaged(&mut self, code: &'static str, message: String) {
         self.is_damaged = true;
         self.findings.note(code, 1, message);
+    }
+
+    /// Finds the damaged vectors by the rule for the metric.
+    fn judge_vectors(&mut self, is_cosine: bool) {
+        self.is_cosine = is_cosine;
+        if let Index::Base(base) = &mut self.index {
+            let damaged = base.drop_damaged(is_cosine);
+            if self.loss == Loss::Nothing && base.records.flaws.has_any() {
+                self.loss = Loss::Some;
+            }
+            self.damaged_vectors(damaged);
+        }
+    }
+
+    fn damaged_vectors(&mut self, count: u64) {
+        if count > 0 {
+            self.is_damaged = true;
+            self.findings.note(
+                "vector-damaged",
+                count,
+                "vectors of the segment that do not have norm 1, as the cosine metric requires: \
+                 they are damaged, and only the queue can replace them"
+                    .into(),
+            );
+        }
+    }
+
+    fn report_flaws(&mut self, sink: &Sink<'_>) {
+        let kinds = [
+            (
+                "norm-missing",
+                "records whose norm in length.bin is missing or impossible: unless the queue holds \
+                 the vector, it is exported divided by its norm",
+            ),
+            (
+                "vector-zeroed-sector",
+                "vectors of the segment in which zeros fill a 512-byte sector, so that part of \
+                 them is likely lost; unless the queue holds the vector, it is exported as it is",
+            ),
+            (
+                "vector-not-finite",
+                "vectors of the segment with components that are infinite or NaN; unless the queue \
+                 holds the vector, it is exported as it is",
+            ),
+        ];
+        for ((code, message), count) in kinds.into_iter().zip(sink.flaws) {
+            if count > 0 {
+                self.is_damaged = true;
+                self.findings.add(code, count, message.into());
+            }
+        }
     }
 
     fn found_in_log(&mut self, vectors: u64) {
@@ -673,6 +743,7 @@ impl<'p> Planner<'p> {
             in_changes: Bits::with_len(changes.len() as u64)?,
             in_lag: Bits::with_len(tail.texts.len() as u64)?,
             stored: 0,
+            flaws: [0; 3],
         };
         let Some(segment) = &self.origin.collection.metadata_segment else {
             self.is_damaged = true;
@@ -714,7 +785,7 @@ impl<'p> Planner<'p> {
                     });
                 }
             }
-            if vector == Packed::NOWHERE {
+            if sink.note_flaws(vector, index) {
                 memory::reserve(&mut sink.missing, 1, ROWS)?;
                 sink.missing.push(fingerprint);
             }
@@ -760,7 +831,7 @@ impl<'p> Planner<'p> {
                     fingerprint,
                     vector,
                 });
-                if vector == Packed::NOWHERE {
+                if sink.note_flaws(vector, &self.index) {
                     sink.missing.push(fingerprint);
                 }
             }
@@ -804,9 +875,11 @@ impl<'p> Planner<'p> {
             return Ok(());
         }
         self.found_in_log(found.len() as u64);
+        let index = &self.index;
+        let lacks = |vector| vector == Packed::NOWHERE || index.flaws(vector).contains(&true);
         for row in &mut sink.appended {
-            if row.vector == Packed::NOWHERE {
-                row.vector = found.get(row.fingerprint).unwrap_or(Packed::NOWHERE);
+            if let (true, Some(vector)) = (lacks(row.vector), found.get(row.fingerprint)) {
+                row.vector = vector;
             }
         }
         // Records of `embeddings` are known by rowid only: their ids are read again.
@@ -820,8 +893,8 @@ impl<'p> Planner<'p> {
             let Ok(at) = rows.binary_search_by_key(&rowid, |row| row.rowid) else {
                 return Ok(());
             };
-            if let Some(row) = rows.get_mut(at).filter(|row| row.vector == Packed::NOWHERE) {
-                let vector = found.get(fingerprinter.of(id)).unwrap_or(Packed::NOWHERE);
+            let row = rows.get_mut(at).filter(|row| lacks(row.vector));
+            if let (Some(row), Some(vector)) = (row, found.get(fingerprinter.of(id))) {
                 if !is_of_another(seq_ids, rowid, vector)? {
                     row.vector = vector;
                 }
@@ -838,7 +911,7 @@ impl<'p> Planner<'p> {
     /// and not after a delete that the index has not seen.
     fn join_by_rank(
         &mut self,
-        records: Records,
+        mut records: Records,
         why: String,
         watermark: Option<u64>,
         sink: &mut Sink<'_>,
@@ -855,6 +928,7 @@ impl<'p> Planner<'p> {
             return Ok(());
         }
         let labels = records.by_label(self.monitor)?;
+        records.flaws.keep(self.is_cosine);
         let refused = self.why_not_by_rank(&labels, records.may_hold_junk(), watermark, sink)?;
         if let Some(reason) = refused {
             self.damaged(
@@ -868,11 +942,15 @@ impl<'p> Planner<'p> {
             );
             return Ok(());
         }
+        let mut damaged = 0;
         for (row, (_, internal_id)) in sink.rows.iter_mut().zip(&labels) {
-            if lacks(row) {
+            if lacks(row) && records.flaws.is_damaged((*internal_id).into()) {
+                damaged += 1;
+            } else if lacks(row) {
                 row.vector = Packed::index(*internal_id);
             }
         }
+        self.damaged_vectors(damaged);
         self.damaged(
             "pickle-lost",
             format!(
@@ -880,6 +958,11 @@ impl<'p> Planner<'p> {
             ),
         );
         self.index = Index::Ranked(records);
+        for at in 0..sink.rows.len() {
+            if let Some(row) = sink.rows.get(at).copied() {
+                sink.note_flaws(row.vector, &self.index);
+            }
+        }
         Ok(())
     }
 
@@ -1040,6 +1123,15 @@ impl Sink<'_> {
             }
         }
         vector
+    }
+
+    /// Counts the flaws of a vector. True if it is missing, or the queue may have a better copy.
+    fn note_flaws(&mut self, vector: Packed, index: &Index) -> bool {
+        let flaws = index.flaws(vector);
+        for (count, flaw) in self.flaws.iter_mut().zip(flaws) {
+            *count += u64::from(flaw);
+        }
+        vector == Packed::NOWHERE || flaws.contains(&true)
     }
 
     /// What becomes of a record of `embeddings` when the metadata segment catches up.

@@ -91,6 +91,11 @@ pub(crate) enum SpaceSource {
 }
 
 impl SpaceSource {
+    /// True if somebody says the metric, and it is no guess.
+    pub(crate) fn is_said(self) -> bool {
+        !matches!(self, Self::Default | Self::Evidence | Self::Undecided)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::SegmentMetadata => "segment_metadata",

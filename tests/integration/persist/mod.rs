@@ -2,6 +2,7 @@
 
 mod bounds;
 mod changing;
+mod damage;
 mod exports;
 mod faults;
 mod hostile;

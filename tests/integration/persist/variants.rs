@@ -436,16 +436,6 @@ fn a_dimension_that_is_none_is_that_of_the_vectors() {
 }
 
 #[test]
-fn without_norms_all_vectors_of_a_cosine_collection_are_stored_ones() {
-    let fixture = PersistFixture::unpack("1.5.9");
-    let length = fixture.segment("articles").join("length.bin");
-    std::fs::remove_file(length).unwrap();
-    let (summary, _) = export(&fixture.dir(), "articles");
-    assert_eq!(summary.files[0].vectors.name(), "stored");
-    assert!(codes(&summary).contains(&"norms-missing"));
-}
-
-#[test]
 fn rows_of_the_log_that_cannot_be_right_are_left_out_and_counted() {
     let fixture = PersistFixture::unpack("1.5.9");
     let collection = fixture.collection("l2_small");
