@@ -22,6 +22,10 @@ pub struct Store {
     pub collections: Vec<[String; 3]>,
 }
 
+/// The configuration of a collection whose metric is l2.
+const SCHEMA: &str = r##"{"defaults": {"float_list": {"vector_index": {"config": {"space": "l2"}}}},
+    "keys": {"#embedding": {"float_list": {"vector_index": {"config": {"space": "l2"}}}}}}"##;
+
 const TOPIC: &str = "persistent://default/default/";
 
 impl Store {
@@ -75,8 +79,8 @@ impl Store {
         let [collection, vector, metadata] = &ids;
         self.database
             .execute(
-                "INSERT INTO collections VALUES (?1, ?2, ?3, '0', '{}', NULL)",
-                params![collection, format!("c{number}"), dimension],
+                "INSERT INTO collections VALUES (?1, ?2, ?3, '0', '{}', ?4)",
+                params![collection, format!("c{number}"), dimension, SCHEMA],
             )
             .unwrap();
         let local = "urn:chroma:segment/vector/hnsw-local-persisted";

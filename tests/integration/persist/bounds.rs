@@ -240,7 +240,7 @@ fn collection_metadata_beyond_its_limit_is_left_out_and_counted() {
             store.database.execute(insert, [id, key, value]).unwrap();
         }
     }
-    let old = "UPDATE collections SET config_json_str = NULL";
+    let old = "UPDATE collections SET config_json_str = NULL, schema_str = NULL";
     store.database.execute(old, []).unwrap();
     store.finish();
     let list = list_collections(
