@@ -638,11 +638,6 @@ impl CollectionTable<'_> {
                 "records whose document and metadata cannot be read, or not all of them",
             ),
             (
-                "document-copied",
-                outcome.copied_documents,
-                "documents that are lost in embedding_metadata, taken from the full-text table",
-            ),
-            (
                 "queue-metadata",
                 outcome.damaged_logged_texts,
                 "rows of the log whose metadata cannot be read",
@@ -656,6 +651,14 @@ impl CollectionTable<'_> {
             if count > 0 {
                 findings.add(code, count, message.into());
             }
+        }
+        if outcome.copied_documents > 0 {
+            findings.note(
+                "document-copied",
+                outcome.copied_documents,
+                "documents that are lost in embedding_metadata, taken from the full-text table"
+                    .into(),
+            );
         }
         ExportedFile {
             file: file.name,

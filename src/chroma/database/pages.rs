@@ -13,6 +13,7 @@
 //! chain that ends with page 0 after exactly as many pages as the size needs visits each once,
 //! since every page has one successor.
 
+use super::trees::{Cell, Page, Payload, MAX_DEPTH};
 use crate::error::Result;
 use crate::io::file::InputFile;
 use crate::progress::Monitor;
@@ -25,15 +26,8 @@ const RESERVED: u64 = 20;
 /// Bytes of the header on the first page.
 const HEADER_LEN: usize = 100;
 
-/// Pages from the root of a table to a leaf. 20 of them hold more rows than there are rowids.
-const MAX_DEPTH: usize = 20;
-
 /// Overflow pages between two looks at the cancel token.
 const PAGES_PER_CHECK: u64 = 1024;
-
-/// Kinds of pages of a table.
-const INTERIOR: u8 = 5;
-const LEAF: u8 = 13;
 
 /// The file of a database.
 #[derive(Debug)]
@@ -71,7 +65,7 @@ impl Pages {
         self.usable.saturating_sub(35)
     }
 
-    /// Whether all of a row's content is where the row says: in its page, and in a chain of
+    /// Returns true if all of a row's content is where the row says: in its page, and in a chain of
     /// overflow pages that ends where the content does.
     pub(super) fn is_row_whole(
         &self,
@@ -79,60 +73,44 @@ impl Pages {
         rowid: i64,
         monitor: &Monitor<'_>,
     ) -> Result<bool> {
-        let mut page = Vec::new();
+        let mut bytes = Vec::new();
         let mut number = root;
-        for _ in 0..MAX_DEPTH {
-            if !self.read(number, &mut page)? {
+        for _ in 0..=MAX_DEPTH {
+            if !self.read(number, &mut bytes)? {
                 return Ok(false);
             }
-            let start = if number == 1 { HEADER_LEN } else { 0 };
-            let content = Content { page: &page, start };
-            match content.kind() {
-                Some(INTERIOR) => match content.child(rowid) {
+            let Ok(page) = Page::parse(number.into(), &bytes, self.usable) else {
+                return Ok(false);
+            };
+            let cell = first_from(&page, rowid);
+            if !page.kind.is_leaf() {
+                let child = match cell {
+                    Some(cell) => cell.child,
+                    None => page.right_child(),
+                };
+                match child.filter(|_| page.kind.is_table()) {
                     Some(child) => number = child,
                     None => return Ok(false),
-                },
-                Some(LEAF) => {
-                    return match content.payload(rowid) {
-                        Some((size, at)) => self.is_payload_whole(&content, size, at, monitor),
-                        None => Ok(false),
-                    };
                 }
-                _ => return Ok(false),
+                continue;
             }
+            let row = cell.filter(|cell| cell.rowid == Some(rowid));
+            return match row.and_then(|row| row.payload) {
+                Some(payload) => self.is_payload_whole(&payload, monitor),
+                None => Ok(false),
+            };
         }
         Ok(false)
     }
 
-    /// Whether `size` bytes that begin at `at` of a leaf page are whole.
-    fn is_payload_whole(
-        &self,
-        leaf: &Content<'_>,
-        size: u64,
-        at: usize,
-        monitor: &Monitor<'_>,
-    ) -> Result<bool> {
-        let max_local = self.max_local() as u64;
-        if size <= max_local {
+    fn is_payload_whole(&self, payload: &Payload<'_>, monitor: &Monitor<'_>) -> Result<bool> {
+        let Some(mut next) = payload.overflow else {
             return Ok(true);
-        }
-        // As the file format defines it: what is left of a page is filled, if it is not too much.
+        };
+        // A page of a chain begins with the number of the next one.
         let per_page = self.usable.saturating_sub(4) as u64;
-        let min_local = (self.usable.saturating_sub(12) * 32 / 255).saturating_sub(23) as u64;
-        let filled = min_local.saturating_add(size.saturating_sub(min_local) % per_page);
-        let local = if filled <= max_local {
-            filled
-        } else {
-            min_local
-        };
-        let first = usize::try_from(local)
-            .ok()
-            .and_then(|local| at.checked_add(local))
-            .and_then(|at| leaf.number(at));
-        let Some(mut next) = first else {
-            return Ok(false);
-        };
-        let pages = size.saturating_sub(local).div_ceil(per_page);
+        let left = payload.len.saturating_sub(payload.local.len() as u64);
+        let pages = left.div_ceil(per_page);
         if pages.saturating_mul(self.page_size as u64) > self.file.len() {
             return Ok(false);
         }
@@ -168,99 +146,15 @@ impl Pages {
     }
 }
 
-/// A page of a table.
-struct Content<'p> {
-    page: &'p [u8],
-    /// Where the header of the page is.
-    start: usize,
-}
-
-impl Content<'_> {
-    fn kind(&self) -> Option<u8> {
-        self.page.get(self.start).copied()
-    }
-
-    fn cells(&self) -> usize {
-        self.short(self.start.saturating_add(3)).unwrap_or_default()
-    }
-
-    fn short(&self, at: usize) -> Option<usize> {
-        let bytes = self.page.get(at..)?.first_chunk()?;
-        Some(usize::from(u16::from_be_bytes(*bytes)))
-    }
-
-    fn number(&self, at: usize) -> Option<u32> {
-        let bytes = self.page.get(at..)?.first_chunk()?;
-        Some(u32::from_be_bytes(*bytes))
-    }
-
-    /// A number of one to nine bytes, and where the next one is.
-    fn varint(&self, at: usize) -> Option<(u64, usize)> {
-        let mut value = 0_u64;
-        for (index, byte) in self.page.get(at..)?.iter().take(9).enumerate() {
-            let next = at.checked_add(index)?.checked_add(1)?;
-            if index == 8 {
-                return Some((value << 8 | u64::from(*byte), next));
-            }
-            value = value << 7 | u64::from(byte & 0x7F);
-            if byte & 0x80 == 0 {
-                return Some((value, next));
-            }
-        }
-        None
-    }
-
-    /// Where cell number `cell` is, when the pointers to the cells begin at `pointers`.
-    fn cell(&self, pointers: usize, cell: usize) -> Option<usize> {
-        self.short(
-            self.start
-                .checked_add(pointers)?
-                .checked_add(cell.checked_mul(2)?)?,
-        )
-    }
-
-    /// The first of the cells, which are in order, whose rowid is not below `rowid`.
-    fn search(&self, rowid: i64, rowid_of: impl Fn(usize) -> Option<i64>) -> usize {
-        let (mut first, mut end) = (0, self.cells());
-        while first < end {
-            let middle = first.midpoint(end);
-            match rowid_of(middle) {
-                Some(found) if found < rowid => first = middle.saturating_add(1),
-                _ => end = middle,
-            }
-        }
-        first
-    }
-
-    /// The page below an interior page that leads to a row.
-    fn child(&self, rowid: i64) -> Option<u32> {
-        const POINTERS: usize = 12;
-        let key = |cell: usize| {
-            let at = self.cell(POINTERS, cell)?.checked_add(4)?;
-            Some(self.varint(at)?.0.cast_signed())
-        };
-        let cell = self.search(rowid, key);
-        if cell < self.cells() {
-            self.number(self.cell(POINTERS, cell)?)
-        } else {
-            self.number(self.start.checked_add(8)?)
+/// The first cell of a page whose rowid is not below `rowid`. Cells ascend.
+fn first_from<'p>(page: &Page<'p>, rowid: i64) -> Option<Cell<'p>> {
+    let (mut first, mut end) = (0, page.cells);
+    while first < end {
+        let middle = first.midpoint(end);
+        match page.cell(middle) {
+            Ok(cell) if cell.rowid.is_some_and(|found| found < rowid) => first = middle + 1,
+            _ => end = middle,
         }
     }
-
-    /// The size of a row's content, and where it begins.
-    fn payload(&self, rowid: i64) -> Option<(u64, usize)> {
-        const POINTERS: usize = 8;
-        let payload = |cell: usize| {
-            let (size, at) = self.varint(self.cell(POINTERS, cell)?)?;
-            let (key, at) = self.varint(at)?;
-            Some((key.cast_signed(), size, at))
-        };
-        let cell = self.search(rowid, |cell| payload(cell).map(|cell| cell.0));
-        if cell >= self.cells() {
-            return None;
-        }
-        payload(cell)
-            .filter(|cell| cell.0 == rowid)
-            .map(|(_, size, at)| (size, at))
-    }
+    page.cell(first).ok().filter(|_| first < page.cells)
 }

@@ -20,12 +20,12 @@ use crate::error::{Error, Result};
 use crate::io::file::InputFile;
 use crate::progress::Monitor;
 
-use self::page::{Cell, Page};
+pub(super) use self::page::{Cell, Page, Payload};
 pub(super) use self::record::Column;
 use self::record::{EntrySum, KeyOrder, RecordCheck};
 
 /// Levels of a tree. SQLite itself goes no deeper.
-const MAX_DEPTH: usize = 20;
+pub(super) const MAX_DEPTH: usize = 20;
 
 /// Pages read between two looks at the cancel token.
 const PAGES_PER_CHECK: u64 = 64;

@@ -18,7 +18,7 @@ const DATABASE_HEADER: usize = 100;
 const MIN_CELL: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PageKind {
+pub(in crate::chroma::database) enum PageKind {
     TableInterior,
     TableLeaf,
     IndexInterior,
@@ -36,11 +36,11 @@ impl PageKind {
         }
     }
 
-    pub(super) fn is_table(self) -> bool {
+    pub(in crate::chroma::database) fn is_table(self) -> bool {
         matches!(self, Self::TableInterior | Self::TableLeaf)
     }
 
-    pub(super) fn is_leaf(self) -> bool {
+    pub(in crate::chroma::database) fn is_leaf(self) -> bool {
         matches!(self, Self::TableLeaf | Self::IndexLeaf)
     }
 
@@ -54,39 +54,43 @@ impl PageKind {
 
 /// A page whose header makes sense.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Page<'p> {
+pub(in crate::chroma::database) struct Page<'p> {
     bytes: &'p [u8],
     usable: usize,
     header: usize,
-    pub(super) kind: PageKind,
-    pub(super) cells: usize,
+    pub(in crate::chroma::database) kind: PageKind,
+    pub(in crate::chroma::database) cells: usize,
 }
 
 /// Content of a cell.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cell<'p> {
-    pub(super) child: Option<u32>,
-    pub(super) rowid: Option<i64>,
-    pub(super) payload: Option<Payload<'p>>,
+pub(in crate::chroma::database) struct Cell<'p> {
+    pub(in crate::chroma::database) child: Option<u32>,
+    pub(in crate::chroma::database) rowid: Option<i64>,
+    pub(in crate::chroma::database) payload: Option<Payload<'p>>,
     /// Bytes that it takes in its page.
     size: usize,
 }
 
 /// A record, or the part of it that is in the page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Payload<'p> {
-    pub(super) len: u64,
-    pub(super) local: &'p [u8],
+pub(in crate::chroma::database) struct Payload<'p> {
+    pub(in crate::chroma::database) len: u64,
+    pub(in crate::chroma::database) local: &'p [u8],
     /// The first page with the rest.
-    pub(super) overflow: Option<u32>,
+    pub(in crate::chroma::database) overflow: Option<u32>,
 }
 
-type Parsed<T> = Result<T, &'static str>;
+pub(in crate::chroma::database) type Parsed<T> = Result<T, &'static str>;
 
 const OUTSIDE: &str = "a cell outside the page";
 
 impl<'p> Page<'p> {
-    pub(super) fn parse(number: u64, bytes: &'p [u8], usable: usize) -> Parsed<Self> {
+    pub(in crate::chroma::database) fn parse(
+        number: u64,
+        bytes: &'p [u8],
+        usable: usize,
+    ) -> Parsed<Self> {
         let header = if number == 1 { DATABASE_HEADER } else { 0 };
         let kind = bytes.get(header).and_then(|byte| PageKind::of(*byte));
         let Some(kind) = kind else {
@@ -127,14 +131,14 @@ impl<'p> Page<'p> {
         self.header + self.header_len() + 2 * self.cells
     }
 
-    pub(super) fn right_child(&self) -> Option<u32> {
+    pub(in crate::chroma::database) fn right_child(&self) -> Option<u32> {
         match self.kind.is_leaf() {
             true => None,
             false => self.u32(self.header + 8),
         }
     }
 
-    pub(super) fn cell(&self, at: usize) -> Parsed<Cell<'p>> {
+    pub(in crate::chroma::database) fn cell(&self, at: usize) -> Parsed<Cell<'p>> {
         let start = self.u16(self.header + self.header_len() + 2 * at);
         if start < self.pointers_end() {
             return Err(OUTSIDE);
