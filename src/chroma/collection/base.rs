@@ -48,7 +48,7 @@ pub(crate) enum Nothing {
 pub(crate) struct Records {
     segment: Segment,
     /// Damaged vectors and norms of the records that have an id.
-    pub(crate) flaws: Flaws,
+    pub(crate) flaws: Box<Flaws>,
     /// Why not all of the records that are counted are there.
     pub(crate) damage: Option<String>,
     counted: Counted,
@@ -70,7 +70,7 @@ pub(crate) struct Ids {
     /// Ids that no record has.
     pub(crate) without_record: u64,
     /// Flaws of the records, until these have them.
-    flaws: Flaws,
+    flaws: Box<Flaws>,
     /// The last write that the index holds, where the pickle says so.
     pub(crate) max_seq_id: Option<u64>,
 }
@@ -168,7 +168,7 @@ impl Records {
         segment.files().norms.get()?;
         let records = Self {
             segment,
-            flaws: Flaws::default(),
+            flaws: Box::default(),
             damage,
             counted,
         };
@@ -198,7 +198,7 @@ impl Records {
         }
         let further = Self {
             segment: self.segment.with_count(whole)?,
-            flaws: Flaws::default(),
+            flaws: Box::default(),
             damage: self.damage.clone(),
             counted: Counted::AtMost,
         };
@@ -281,7 +281,7 @@ impl Records {
             }
             Ok(())
         })?;
-        self.flaws = flaws.finish();
+        *self.flaws = flaws.finish();
         labels.sort_unstable();
         let first_wins = self.may_hold_junk();
         labels.dedup_by(|later, kept| {
@@ -335,7 +335,7 @@ impl Ids {
                 }
                 Ok(())
             })?;
-        let mut flaws = flaws.finish();
+        let mut flaws = Box::new(flaws.finish());
 
         for _ in 0..FINGERPRINT_KEYS {
             let fingerprinter = Fingerprinter::new();
