@@ -69,6 +69,8 @@ pub(crate) struct Ids {
     pub(crate) internal_ids: Fingerprints<u32>,
     /// Ids that no record has.
     pub(crate) without_record: u64,
+    /// Live records that repeat the label of an earlier one.
+    pub(crate) repeated_labels: u64,
     /// Flaws of the records, until these have them.
     flaws: Box<Flaws>,
     /// The last write that the index holds, where the pickle says so.
@@ -317,6 +319,7 @@ impl Ids {
             "hold the ids of an index",
         )?;
         let first_wins = records.may_hold_junk();
+        let mut repeated_labels = 0;
         let mut flaws = records.flaw_reader()?;
         records
             .level0()?
@@ -327,11 +330,14 @@ impl Ids {
                 let entry = metadata.table().find(record.label);
                 let slot = entry.map(|entry| entry.slot);
                 if let Some(place) = slot.and_then(|slot| internal_ids.get_mut(slot)) {
+                    let is_repeated = *place != NO_RECORD;
                     // Junk that repeats a label comes after all records.
-                    if !(first_wins && *place != NO_RECORD) {
-                        *place = narrow(internal_id)?;
-                        flaws.see(internal_id, &record)?;
+                    if first_wins && is_repeated {
+                        return Ok(());
                     }
+                    repeated_labels += u64::from(is_repeated);
+                    *place = narrow(internal_id)?;
+                    flaws.see(internal_id, &record)?;
                 }
                 Ok(())
             })?;
@@ -356,6 +362,7 @@ impl Ids {
                     fingerprinter,
                     internal_ids: ids,
                     without_record,
+                    repeated_labels,
                     flaws: std::mem::take(&mut flaws),
                     max_seq_id: metadata.table().max_seq_id(),
                 });

@@ -597,6 +597,16 @@ impl<'p> Planner<'p> {
                         "ids of index_metadata.pickle whose label no live record has".into(),
                     );
                 }
+                if base.ids.repeated_labels > 0 {
+                    self.is_damaged = true;
+                    self.findings.add(
+                        "label-duplicate",
+                        base.ids.repeated_labels,
+                        "records of the segment with the label of an earlier one: at least one of \
+                         them is damaged, and the last is exported, as Chroma reads it"
+                            .into(),
+                    );
+                }
                 self.fingerprinter = base.ids.fingerprinter.clone();
                 self.index = Index::Base(base);
             }

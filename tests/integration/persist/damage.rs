@@ -379,3 +379,19 @@ fn sound_collections_have_no_damaged_vectors() {
         }
     }
 }
+
+#[test]
+fn a_record_that_overwrote_another_is_a_finding() {
+    let fixture = PersistFixture::unpack("1.5.9");
+    let segment = fixture.segment("articles");
+    edit(&segment.join("data_level0.bin"), |bytes| {
+        bytes.copy_within(20 * RECORD..23 * RECORD, 333 * RECORD);
+    });
+    let (summary, _) = export(&fixture.dir(), "articles");
+    let lost = count(&summary, "id-without-record");
+    // Some of the six records may be deleted, and then repeat nothing.
+    let repeated = count(&summary, "label-duplicate");
+    assert!(repeated > 0 && repeated <= 3, "{repeated}");
+    assert!(lost > 0 && lost <= 3, "{lost}");
+    assert!(!summary.is_complete());
+}
