@@ -12,6 +12,9 @@ use crate::io::source::Source;
 
 const SIZE: u64 = size_of::<F32>() as u64;
 
+/// Bytes that are read at a time: 16,384 norms. Records are 100 times as long and read beside them.
+pub(crate) const WINDOW: usize = 64 << 10;
+
 /// Reads norms by internal id.
 #[derive(Debug)]
 pub(crate) struct Norms<S> {

@@ -12,7 +12,7 @@ use super::decode_error::DecodeError;
 use super::header::MAX_COUNT;
 use super::layout::HEADER_SIZE_32;
 use super::link_lists::{self, LinkLists};
-use super::norms::Norms;
+use super::norms::{self, Norms};
 use super::persist::refuse_persist_directory;
 use super::pickle::{self, Entry, Metadata};
 use super::record::{Level0, RecordLayout, BLOCK_BYTES};
@@ -229,7 +229,7 @@ impl SegmentFiles {
     /// The norms, if there are any.
     pub(crate) fn read_norms(&self) -> Result<Option<Norms<FileWindow<'_>>>> {
         let file = self.norms.get()?;
-        Ok(file.map(|file| Norms::new(file.window(WINDOW))))
+        Ok(file.map(|file| Norms::new(file.window(norms::WINDOW))))
     }
 
     /// The same for norms in any order, as long as neighbours are asked for close in time.
@@ -478,7 +478,7 @@ impl Segment {
     /// Reads norms. Fails when there is not one for each record.
     pub(crate) fn norms(&self) -> Result<Norms<FileWindow<'_>>> {
         let file = &self.files.norms;
-        let norms = Norms::new(file.require()?.window(WINDOW));
+        let norms = Norms::new(file.require()?.window(norms::WINDOW));
         file.decoded(norms.check_count(self.count))?;
         Ok(norms)
     }
