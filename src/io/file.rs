@@ -39,6 +39,10 @@ const LARGE_WINDOW: usize = 1 << 20;
 /// it is small compared with the memory that an extraction may take.
 pub(crate) const WINDOW: usize = 4 << 20;
 
+/// Upper bound in bytes for a window of reads. Its buffer is memory of this process alone, while the
+/// pages of a map are also the page cache's. A system call for 1 MiB costs little next to its copy.
+const READ_WINDOW: usize = 1 << 20;
+
 /// What a system makes resident of a map around the page that is asked for, in bytes.
 const TOUCHED: u64 = 64 << 10;
 
@@ -71,7 +75,10 @@ impl From<IoMode> for Access {
     fn from(mode: IoMode) -> Self {
         Self {
             mode,
-            largest_window: usize::MAX,
+            largest_window: match mode {
+                IoMode::Mmap => usize::MAX,
+                IoMode::Read => READ_WINDOW,
+            },
             past_bad_sectors: false,
         }
     }
