@@ -112,6 +112,7 @@ fn extract_response_is_as_the_contract_shows_it() {
         response,
         json!({
             "output_path": request["output_path"], "output_format": "parquet", "summary": summary,
+            "complete": true,
         })
     );
     assert!(fs::read(directory.path().join("out.parquet"))
@@ -131,7 +132,7 @@ fn extract_response_is_as_the_contract_shows_it() {
         response,
         json!({
             "output_path": request["output_path"], "output_format": "arrow_ipc",
-            "summary": summary,
+            "summary": summary, "complete": true,
         })
     );
     assert!(fs::read(directory.path().join("out.arrow"))
@@ -152,6 +153,7 @@ fn build_response_is_as_the_contract_shows_it() {
         json!({
             "input_path": request["input_path"], "output_path": request["output_path"],
             "input_format": "parquet", "metric": "euclidean", "summary": summary,
+            "complete": true,
         })
     );
     assert!(fs::read(directory.path().join("out.hnsw"))
@@ -173,9 +175,10 @@ fn build_response_is_as_the_contract_shows_it() {
     send(hnsw_toolbox_build_index, &nulls).unwrap();
 }
 
-/// A report as a C program gets it.
+/// A complete report as a C program gets it.
 fn parsed(report: &impl serde::Serialize) -> Value {
-    serde_json::from_str(&serde_json::to_string(report).unwrap()).unwrap()
+    let report = serde_json::from_str(&serde_json::to_string(report).unwrap()).unwrap();
+    with(&report, "complete", json!(true))
 }
 
 #[test]
