@@ -36,6 +36,7 @@ func TestExtractReportsEveryFixtureAsItIs(t *testing.T) {
 						t.Fatal(err)
 					}
 					expected := ExtractResponse{
+						Complete:     true,
 						OutputPath:   output,
 						OutputFormat: format,
 						Summary: ExtractSummary{
@@ -120,6 +121,7 @@ func TestExtractThenBuildKeepsVectorsAndLabels(t *testing.T) {
 					t.Fatal(err)
 				}
 				expected := BuildResponse{
+					Complete:  true,
 					InputPath: input, OutputPath: output, InputFormat: InputFormat(format),
 					Metric: DistanceMetricSquaredEuclidean,
 					Summary: BuildSummary{
