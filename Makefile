@@ -26,7 +26,7 @@ GRAPHS := benches/graphs/Cargo.toml
 INTERFACE := tests/interface/Cargo.toml
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-all test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
+.PHONY: build build-release test test-all sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
 	install install-lib uninstall archive sbom test-install \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
@@ -46,6 +46,9 @@ test-rust:
 
 test-all: ## Run the Rust tests on everything of which `make test` takes a part
 	HNSW_TOOLBOX_TESTS=all $(CARGO) test --workspace --locked
+
+sweep: ## Damage every page of a real database in five ways, and print what goes unnoticed: half an hour
+	HNSW_TOOLBOX_SWEEP=1 $(CARGO) test --locked --test integration persist::pages -- --nocapture
 
 test-go: build
 	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test -count=1 ./...

@@ -1,8 +1,8 @@
 //! Every page of `chroma.sqlite3` damaged in turn: an export that differs from the sound one says so.
 //!
 //! A fault is unnoticed if the export differs and reports nothing that the sound export does not
-//! report. Each test prints its counts (`cargo test pages -- --nocapture`). Usually a sample of the
-//! pages is damaged; with `HNSW_TOOLBOX_TESTS=all`, every page is.
+//! report. Usually a sample of the pages is damaged, with `HNSW_TOOLBOX_TESTS=all` every eighth, and by
+//! `make sweep` every page. Each test prints its counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
@@ -194,7 +194,10 @@ impl Store {
     /// About `usual` of the pages, the same in each run, or all.
     fn sample<'s>(&'s self, usual: usize, fits: impl Fn(&Page) -> bool) -> Vec<&'s Page> {
         let pages: Vec<_> = self.pages.iter().filter(|page| fits(page)).collect();
-        let step = extent(pages.len().div_ceil(usual), 1);
+        let step = match std::env::var_os("HNSW_TOOLBOX_SWEEP") {
+            Some(_) => 1,
+            None => extent(pages.len().div_ceil(usual), 8),
+        };
         // Roots are the likeliest to be forgotten.
         let is_root = |page: &Page| page.kind == "internal" && READ.contains(&page.owner.as_str());
         let chosen = |(at, page): &(usize, &'s Page)| at % step == 0 || is_root(page);
