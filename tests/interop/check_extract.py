@@ -292,7 +292,7 @@ def check_summary(response, index, out, expected, metadata):
     emitted = len(expected["label"])
     summary = response.pop("summary")
     output_format = "parquet" if out.suffix == ".parquet" else "arrow_ipc"
-    assert response == {"output_path": str(out), "output_format": output_format}, response
+    assert response == {"output_path": str(out), "output_format": output_format, "complete": True}, response
     wanted = {
         "scanned": index.count,
         "emitted": emitted,
