@@ -1,8 +1,7 @@
 //! Every page of `chroma.sqlite3` damaged in turn: an export that differs from the sound one says so.
 //!
 //! A fault is unnoticed if the export differs and reports nothing that the sound export does not
-//! report. Usually a sample of the pages is damaged, with `HNSW_TOOLBOX_TESTS=all` every eighth, and by
-//! `make sweep` every page. Each test prints its counts.
+//! report. Tests damage a sample of the pages, `make sweep` damages every page. Each prints its counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
@@ -16,7 +15,7 @@ use rusqlite::Connection;
 
 use crate::support::persist::PersistFixture;
 use crate::support::table::Cell;
-use crate::support::{extent, Random};
+use crate::support::Random;
 
 const PAGE: usize = 4096;
 
@@ -194,10 +193,7 @@ impl Store {
     /// About `usual` of the pages, the same in each run, or all.
     fn sample<'s>(&'s self, usual: usize, fits: impl Fn(&Page) -> bool) -> Vec<&'s Page> {
         let pages: Vec<_> = self.pages.iter().filter(|page| fits(page)).collect();
-        let step = match std::env::var_os("HNSW_TOOLBOX_SWEEP") {
-            Some(_) => 1,
-            None => extent(pages.len().div_ceil(usual), 8),
-        };
+        let step = swept(pages.len().div_ceil(usual), 1);
         // Roots are the likeliest to be forgotten.
         let is_root = |page: &Page| page.kind == "internal" && READ.contains(&page.owner.as_str());
         let chosen = |(at, page): &(usize, &'s Page)| at % step == 0 || is_root(page);
@@ -225,6 +221,14 @@ impl Counts {
         self.print(kind);
         assert!(self.faults > 10);
         assert!(self.unnoticed.is_empty(), "{:#?}", self.unnoticed);
+    }
+}
+
+/// `all` for `make sweep`, else `usual`.
+fn swept(usual: usize, all: usize) -> usize {
+    match std::env::var_os("HNSW_TOOLBOX_SWEEP") {
+        Some(_) => all,
+        None => usual,
     }
 }
 
@@ -294,7 +298,7 @@ fn swapped_pages_are_noticed() {
         let pages = [(first, store.page(second)), (second, store.page(first))];
         store.damage("swapped", &pages, &mut counts);
     };
-    let others = extent(1, 2);
+    let others = swept(1, 2);
     for page in store.sample(8, |page| page.number > 1 && page.kind != "free") {
         let of_kind: Vec<_> = store
             .pages
