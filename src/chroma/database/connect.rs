@@ -100,7 +100,7 @@ impl Opening {
             (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-            // A checkpoint would copy the whole log into a copy that is about to be removed.
+            // The log is empty by then, or the copy is about to be removed.
             (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
         ] {
             connection.set_db_config(config, on)?;

@@ -16,7 +16,7 @@ mod page;
 mod record;
 
 use crate::bits::Bits;
-use crate::error::{Error, Result};
+use crate::error::{is_bad_medium, Error, Result};
 use crate::io::file::InputFile;
 use crate::progress::Monitor;
 
@@ -333,19 +333,12 @@ impl<'f> Checker<'f> {
         let offset = (number - 1).saturating_mul(self.page_size as u64);
         match self.file.read_at(buffer, offset) {
             Ok(()) => Ok(Ok(())),
-            Err(error) if is_bad_sector(&error) => Ok(Err("a page that cannot be read")),
+            Err(Error::Io { cause, .. }) if is_bad_medium(&cause) => {
+                Ok(Err("a page that cannot be read"))
+            }
             Err(error) => Err(error),
         }
     }
-}
-
-fn is_bad_sector(error: &Error) -> bool {
-    #[cfg(unix)]
-    const BAD_SECTOR: i32 = libc::EIO;
-    // ERROR_CRC
-    #[cfg(not(unix))]
-    const BAD_SECTOR: i32 = 23;
-    matches!(error, Error::Io { cause, .. } if cause.raw_os_error() == Some(BAD_SECTOR))
 }
 
 /// A big-endian number of seven bits a byte, and the bytes that it takes.
