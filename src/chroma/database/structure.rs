@@ -89,7 +89,7 @@ impl Database {
         })?;
         let mut reserved = [0];
         file.read_at(&mut reserved, RESERVED_AT)?;
-        let Some(mut checker) = Checker::new(file, page_size, reserved[0].into(), monitor)? else {
+        let Some(mut checker) = Checker::new(file, page_size, reserved[0].into(), monitor) else {
             return Ok(());
         };
         let mut structure = Structure::default();

@@ -10,12 +10,14 @@
 //! ```
 //!
 //! A sum of hashes over the rows of a table and over the entries of each index says whether both
-//! hold the same rows. Memory: a page for each level of a tree, and a bit for each page of the file.
+//! hold the same rows. Memory: a page for each level of a tree, and a bit for each page that a tree
+//! refers to.
 
 mod page;
 mod record;
 
-use crate::bits::Bits;
+use std::collections::BTreeMap;
+
 use crate::error::{is_bad_medium, Error, Result};
 use crate::io::file::InputFile;
 use crate::progress::Monitor;
@@ -71,6 +73,24 @@ impl Checked {
     }
 }
 
+/// Page numbers, in words of 64 bits.
+///
+/// A rollback journal can extend a database to 2³² pages, nearly all of them holes. So a word is
+/// added only when one of its pages is inserted.
+#[derive(Debug, Default)]
+struct PageSet(BTreeMap<u64, u64>);
+
+impl PageSet {
+    /// Adds a page. Returns whether it was in the set before.
+    fn insert(&mut self, page: u64) -> bool {
+        let word = self.0.entry(page / 64).or_default();
+        let bit = 1 << (page % 64);
+        let was_present = *word & bit != 0;
+        *word |= bit;
+        was_present
+    }
+}
+
 /// Checks the trees of a database file.
 #[derive(Debug)]
 pub(super) struct Checker<'f> {
@@ -79,7 +99,7 @@ pub(super) struct Checker<'f> {
     usable: usize,
     pages: u64,
     /// Pages that are part of a tree that was checked.
-    seen: Bits,
+    seen: PageSet,
     /// A buffer for each level, and one for overflow pages.
     buffers: Vec<Vec<u8>>,
     overflow: Vec<u8>,
@@ -108,28 +128,28 @@ impl<'f> Checker<'f> {
         page_size: u64,
         reserved: u64,
         monitor: &'f Monitor<'f>,
-    ) -> Result<Option<Self>> {
+    ) -> Option<Self> {
         let is_valid = (512..=65_536).contains(&page_size) && page_size.is_power_of_two();
         let usable = page_size.saturating_sub(reserved);
         let (Ok(page_size), Ok(usable)) = (usize::try_from(page_size), usize::try_from(usable))
         else {
-            return Ok(None);
+            return None;
         };
         if !is_valid || usable < 480 {
-            return Ok(None);
+            return None;
         }
         let pages = file.len() / page_size as u64;
-        Ok(Some(Self {
+        Some(Self {
             file,
             page_size,
             usable,
             pages,
-            seen: Bits::with_len(pages.saturating_add(1))?,
+            seen: PageSet::default(),
             buffers: Vec::new(),
             overflow: Vec::new(),
             until_check: 0,
             monitor,
-        }))
+        })
     }
 
     /// Checks one tree.
@@ -354,4 +374,19 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_sets_hold_only_words_in_use() {
+        let mut pages = PageSet::default();
+        for page in [1, 63, 64, u64::from(u32::MAX)] {
+            assert!(!pages.insert(page));
+            assert!(pages.insert(page));
+        }
+        assert_eq!(pages.0.len(), 3);
+    }
 }
