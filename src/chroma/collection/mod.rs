@@ -1185,11 +1185,43 @@ fn after(watermark: Option<u64>) -> i64 {
     })
 }
 
-/// The directory of a segment. What its id says must not lead anywhere else.
+/// The directory of a segment, if its id can be the name of one. Ids come from the database: one
+/// that leads elsewhere, or that no file system takes as a name, has no directory.
 pub(crate) fn directory_of(persist_dir: &Path, segment: &str) -> Option<std::path::PathBuf> {
+    // NAME_MAX of Linux and macOS, in bytes. Chroma's ids have 36.
+    const MAX_NAME_BYTES: usize = 255;
+    if segment.len() > MAX_NAME_BYTES || segment.contains('\0') {
+        return None;
+    }
     let mut parts = Path::new(segment).components();
     match (parts.next(), parts.next()) {
         (Some(std::path::Component::Normal(name)), None) => Some(persist_dir.join(name)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_ids_name_a_directory_below_the_store_or_none() {
+        let dir = |id: &str| directory_of(Path::new("/chroma"), id);
+        let id = "00000000-0000-4000-8000-00000000000a";
+        assert_eq!(dir(id), Some(Path::new("/chroma").join(id)));
+        assert!(dir(&"a".repeat(255)).is_some());
+        for id in [
+            "",
+            ".",
+            "..",
+            "/",
+            "/etc",
+            "a/b",
+            "../a",
+            "a\0b",
+            &"a".repeat(256),
+        ] {
+            assert_eq!(dir(id), None, "{id:?}");
+        }
     }
 }
