@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::path::display_path;
+use crate::base::path::display_path;
 
 /// An error that any caller-supplied function may return.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -158,75 +158,63 @@
 mod readme {}
 
 #[macro_use]
-mod macros;
+mod base;
 
-#[cfg(all(test, feature = "database"))]
-mod bad_sector_tests;
-mod bits;
-mod build;
-mod chroma;
-#[cfg(feature = "database")]
-mod collections;
 mod columnar;
 mod error;
-#[cfg(feature = "database")]
-mod export;
-mod extract;
 #[cfg(any(test, feature = "_fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
-mod inspect;
-mod inspect_hnsw;
 mod io;
-mod memory;
-mod path;
-mod progress;
-mod recall;
-mod repair;
-mod search;
-#[cfg(feature = "wire")]
-mod stream;
+mod segment;
+#[cfg(feature = "database")]
+mod store;
 #[cfg(test)]
 #[path = "../tests/support/extent.rs"]
 mod test_extent;
-mod threads;
-mod verify;
+mod verbs;
 #[cfg(feature = "wire")]
 #[doc(hidden)]
-pub mod wire;
+pub use verbs::wire;
 
-pub use build::{build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildSummary};
-pub use chroma::{IndexHeader, LabelRange};
+pub use base::path::display_path;
+pub use base::progress::{CancelToken, Monitor, Progress};
+pub use columnar::{ColumnarFormat, Compression};
+pub use error::{BoxError, Error, Result};
+pub use graph::distance::Metric;
+pub use graph::options::{Engine, GraphOptions};
+pub use io::file::IoMode;
+pub use segment::{IndexHeader, LabelRange};
+pub use verbs::build::{
+    build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildSummary,
+};
 #[cfg(feature = "database")]
-pub use collections::{
+pub use verbs::collections::{
     list_collections, CollectionFilter, CollectionFinding, CollectionList, CollectionMetadata,
     CollectionReport, CollectionState,
 };
-pub use columnar::{ColumnarFormat, Compression};
-pub use error::{BoxError, Error, Result};
 #[cfg(feature = "database")]
-pub use export::{
+pub use verbs::export::{
     export_collection, export_collections, ExportOptions, ExportSummary, ExportedFile, MetadataForm,
 };
-pub use extract::{
+pub use verbs::extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, ExtractOptions, ExtractSummary,
     IndexProperties, JoinSummary, MetadataFrom, Record, RecordRange, Salvage, SalvageSummary,
     VectorForm,
 };
-pub use graph::distance::Metric;
-pub use graph::options::{Engine, GraphOptions};
-pub use inspect::{inspect_index, FileSize, IndexReport, InspectOptions};
-pub use inspect_hnsw::{inspect_hnsw, is_hnsw, Degree, HnswReport};
-pub use io::file::IoMode;
-pub use path::display_path;
-pub use progress::{CancelToken, Monitor, Progress};
-pub use recall::{measure_recall, RecallOptions, RecallQueries, RecallReport, RecallRow};
+pub use verbs::inspect::{inspect_index, FileSize, IndexReport, InspectOptions};
+pub use verbs::inspect_hnsw::{inspect_hnsw, is_hnsw, Degree, HnswReport};
+pub use verbs::recall::{measure_recall, RecallOptions, RecallQueries, RecallReport, RecallRow};
 #[cfg(feature = "database")]
-pub use repair::RepairedCollection;
-pub use repair::{repair_index, MetricSource, RepairLinks, RepairOptions, RepairSummary, Space};
-pub use search::queries::{search_index, search_index_to_columnar, SearchOptions, SearchSummary};
-pub use search::{HnswIndex, Neighbour, OpenOptions};
-pub use verify::{
+pub use verbs::repair::RepairedCollection;
+pub use verbs::repair::{
+    repair_index, MetricSource, RepairLinks, RepairOptions, RepairSummary, Space,
+};
+pub use verbs::search::queries::{
+    search_index, search_index_to_columnar, SearchOptions, SearchSummary,
+};
+pub use verbs::search::{HnswIndex, Neighbour, OpenOptions};
+pub use verbs::verify::{
     verify_hnsw, verify_index, Finding, IndexState, Severity, VerifyOptions, VerifyReport,
 };

@@ -4,8 +4,8 @@ use arrow2::types::f16;
 
 use super::bytes::Input;
 use super::selection::Name;
+use crate::base::memory;
 use crate::error::{Error, Result};
-use crate::memory;
 
 /// Longest vector. What compresses well may be far longer than the file.
 pub(super) const MAX_DIMENSION: usize = 1 << 20;

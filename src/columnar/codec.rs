@@ -7,8 +7,8 @@ use brotli_decompressor::BrotliDecoderParameter;
 use parquet_format_safe::CompressionCodec;
 
 use super::bytes::{DecodeError, Decoded};
+use crate::base::memory;
 use crate::io::mmap::check_headroom;
-use crate::memory;
 
 /// What the memory of a page is for.
 const DECOMPRESS: &str = "decompress a page";

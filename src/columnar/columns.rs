@@ -31,8 +31,8 @@ use arrow2::datatypes::{DataType, Field};
 use arrow2::offset::Offsets;
 use arrow2::types::NativeType;
 
+use crate::base::memory;
 use crate::error::{Error, Result};
-use crate::memory;
 
 pub(crate) const INTERNAL_ID: &str = "internal_id";
 pub(crate) const LABEL: &str = "label";

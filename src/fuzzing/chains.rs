@@ -9,8 +9,8 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::support::Directory;
-use crate::chroma::collection::Plan;
-use crate::collections::{CollectionFilter, Persist};
+use crate::store::collection::Plan;
+use crate::verbs::collections::{CollectionFilter, Persist};
 use crate::Monitor;
 
 /// The first byte of the inputs of this property. A database begins with another.

@@ -8,10 +8,10 @@
 use std::fmt::Debug;
 
 use super::{rows, take, Directory};
-use crate::chroma::segment::{Segment, SegmentFiles};
-use crate::inspect::inspect_segment;
 use crate::io::file::Access;
-use crate::verify::verify_segment;
+use crate::segment::directory::{Segment, SegmentFiles};
+use crate::verbs::inspect::inspect_segment;
+use crate::verbs::verify::verify_segment;
 use crate::{ExtractOptions, IoMode, MetadataFrom, Monitor, Result, Salvage, VectorForm};
 
 /// The result of `run` in every way of reading, which must be one.

@@ -6,9 +6,9 @@
 use zerocopy::IntoBytes;
 
 use super::take;
-use crate::chroma::decode_error::{DecodeError, Decoded};
-use crate::chroma::record::{Level0, Level0Record, RecordLayout};
-use crate::chroma::IndexHeader;
+use crate::segment::decode_error::{DecodeError, Decoded};
+use crate::segment::record::{Level0, Level0Record, RecordLayout};
+use crate::segment::IndexHeader;
 use crate::Monitor;
 
 /// A `header.bin` that holds in every relation.

@@ -27,8 +27,8 @@ mod synthetic;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::extract::{extract_segment, open_segment};
 use crate::io::file::Access;
+use crate::verbs::extract::{extract_segment, open_segment};
 use crate::{ExtractOptions, ExtractSummary, Monitor, Result};
 use export::{assert_same_rows, Export, Row};
 use support::Directory;

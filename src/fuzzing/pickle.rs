@@ -3,8 +3,8 @@
 //!
 //! Input: the pickle.
 
-use crate::chroma::pickle::oracle::{contents, serde_pickle_contents};
-use crate::chroma::pickle::Metadata;
+use crate::segment::pickle::oracle::{contents, serde_pickle_contents};
+use crate::segment::pickle::Metadata;
 use crate::Monitor;
 
 /// Heap that reading a pickle of `len` bytes may take. A file of one id and one label each needs

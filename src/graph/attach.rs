@@ -17,8 +17,8 @@ use super::equal::Equals;
 use super::links::{add_link, all_ids, write_ids, Links};
 use super::native::search::{SearchScratch, Searcher};
 use super::workers::{self, Stop};
+use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::progress::Monitor;
 
 /// Links every copy.
 #[derive(Debug)]

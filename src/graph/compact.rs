@@ -31,9 +31,9 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
 use super::sketch::Sketch;
+use crate::base::memory;
 use crate::error::Result;
 use crate::io::mmap::prefetch;
-use crate::memory;
 
 /// A graph some of whose nodes are to go, as one thread reads it.
 pub(crate) trait Holed {

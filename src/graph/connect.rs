@@ -25,10 +25,10 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
 use super::workers;
-use crate::bits::Bits;
+use crate::base::bits::Bits;
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::progress::Monitor;
 
 /// One layer of a graph, whose lists can be changed.
 pub(crate) trait Layer: Sync {

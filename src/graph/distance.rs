@@ -14,9 +14,9 @@ use std::marker::PhantomData;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::random::mix;
+use crate::base::memory;
 use crate::error::{Error, Result};
 use crate::io::mmap::prefetch;
-use crate::memory;
 
 named_enum! {
     /// How far two vectors *a* and *b* are from each other. Lower is closer.

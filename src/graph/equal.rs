@@ -12,9 +12,9 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{Measure, Space};
-use crate::bits::Bits;
+use crate::base::bits::Bits;
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Most distinct vectors of one fingerprint that are compared. More share one only by collision, or if
 /// their directions differ by less than the fingerprint resolves.

@@ -16,9 +16,9 @@ use pulp::{Arch, Simd, WithSimd};
 use super::candidate::Candidate;
 use super::distance::{inverse_length, with_measure, Measure, Metric, Query, Term, WithMeasure};
 use super::file::read::View;
+use crate::base::memory;
 use crate::error::Result;
 use crate::io::source::Source;
-use crate::memory;
 
 /// Nodes that are kept in addition to those that were asked for.
 const SPARE: usize = 16;

@@ -19,9 +19,9 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use super::candidate::ordered;
 use super::distance::{Measure, Metric, Origin, Space, WithSpace};
 use super::Graph;
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::progress::Monitor;
 
 /// More than any level that is ever drawn; hnsw_rs has no more either.
 const LAYERS: usize = 16;

@@ -21,8 +21,8 @@ use super::candidate::Candidate;
 use super::equal::Equals;
 use super::random::mix;
 use super::Graph;
+use crate::base::memory;
 use crate::error::{Error, Result};
-use crate::memory;
 
 /// Terminates a list that is not full.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use super::distance::Metric;
+use crate::base::threads::thread_count;
 use crate::error::{Error, Result};
-use crate::threads::thread_count;
 
 /// The largest m, which is also that of hnsw_rs.
 const M_MAX: usize = 256;

@@ -11,9 +11,9 @@ use super::distance::{Measure, Space};
 use super::links::{add_link, all_ids, Links, NONE};
 use super::native::search::{SearchScratch, Searcher};
 use super::Graph;
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::memory;
-use crate::progress::Monitor;
 
 /// Makes every node of a graph reachable on level 0.
 #[derive(Debug)]

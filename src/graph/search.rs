@@ -18,11 +18,11 @@ use zerocopy::FromZeros;
 use super::candidate::Candidate;
 use super::distance::{with_measure, Measure, Metric, Query, WithMeasure};
 use super::file::read::{List, View};
+use crate::base::memory;
 use crate::error::{Error, Result};
 use crate::io::file::FileWindow;
 use crate::io::mmap::prefetch;
 use crate::io::source::Source;
-use crate::memory;
 
 /// Bounds the bytes of vectors that are on their way into the caches at a time. With 64 KiB, requests
 /// wait for one another: searches took 7 % longer on a Xeon.

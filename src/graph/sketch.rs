@@ -11,8 +11,8 @@ use pulp::{Arch, Simd, WithSimd};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::distance::{sum_of, Metric, Product};
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Directions that a sketch has a component for.
 const COMPONENTS: usize = 24;

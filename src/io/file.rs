@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use zerocopy::IntoBytes;
 
-use crate::bits::Bits;
+use crate::base::bits::Bits;
+use crate::base::memory;
 use crate::error::{is_absent, is_bad_medium, Error, Result};
 use crate::io::bad_sectors::BadSectors;
 use crate::io::mmap::{check_headroom, Map};
 use crate::io::source::{outside, Source};
-use crate::memory;
 
 named_enum! {
     /// How files are read.

@@ -8,9 +8,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::base::path::display_path;
 use crate::error::{Error, Result};
 use crate::io::permissions::Sharing;
-use crate::path::display_path;
 
 /// What [`AtomicFile`](super::atomic::AtomicFile) leaves alone.
 #[derive(Debug, Default)]

@@ -8,10 +8,10 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::file::{write_all_at, InputFile};
-use crate::memory;
-use crate::progress::Monitor;
 
 /// Bytes copied between two looks at the cancel token.
 const COPY_BLOCK: usize = 1 << 20;
@@ -124,8 +124,8 @@ fn free_space(_: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::progress::CancelToken;
     use crate::io::file::IoMode;
-    use crate::progress::CancelToken;
 
     const MIB: u64 = 1 << 20;
 

@@ -11,9 +11,9 @@ use super::super::links::Links;
 use super::super::workers::{self, lock, take, Meeting, Stop};
 use super::lists::ListScratch;
 use super::search::{SearchScratch, Searcher};
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::memory;
-use crate::progress::Monitor;
 
 /// A batch has at most one node for each `BATCH_PART` nodes in the graph.
 const BATCH_PART: u32 = 200;

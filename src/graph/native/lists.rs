@@ -8,8 +8,8 @@ use super::super::candidate::Candidate;
 use super::super::distance::Measure;
 use super::super::links::{ids, write_list};
 use super::search::Searcher;
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Buffers that one thread reuses from list to list.
 #[derive(Debug)]

@@ -50,9 +50,9 @@ use super::equal::Equals;
 use super::links::Links;
 use super::random::Random;
 use super::reach::Repair;
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::memory;
-use crate::progress::Monitor;
 use insert::Insert;
 
 /// Most nodes: the mark in a [`Candidate`] or a list takes one bit of a node's number.

@@ -5,9 +5,9 @@ use pulp::{Scalar, Simd, WithSimd};
 use super::super::candidate::{ordered, Candidate};
 use super::super::distance::{Measure, Origin, Space};
 use super::super::links::{ids, Links};
+use crate::base::memory;
 use crate::error::Result;
 use crate::io::mmap::prefetch;
-use crate::memory;
 
 /// Bounds the bytes of vectors that are on their way into the caches at a time.
 const PREFETCHED: usize = 12 << 10;

@@ -18,9 +18,9 @@ use super::cover::{self, Count, Cover};
 use super::effort::{Effort, EXTRA_ROUNDS, FAN_OUT_OF_ROUNDS};
 use super::group::{Group, Scratch};
 use super::reservoir::{self, Reservoirs};
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::memory;
-use crate::progress::Monitor;
 
 /// Links nodes on level 0.
 pub(super) struct Base<'b> {

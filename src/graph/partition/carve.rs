@@ -11,8 +11,8 @@ use super::super::random::{mix, Random};
 use super::group::{centre, multiply, Scratch};
 use super::pick::nearest;
 use super::product::{Gather, Rows, WIDTH};
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Most nodes of a group. A thread holds one key for each pair of them: 4 MiB.
 pub(super) const GROUP_MAX: usize = 1024;

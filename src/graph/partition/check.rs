@@ -11,9 +11,9 @@ use super::super::distance::{Measure, Space};
 use super::super::links::{ids, Links};
 use super::super::native::search::{SearchScratch, Searcher};
 use super::super::random::Random;
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::memory;
-use crate::progress::Monitor;
 
 /// Nodes searched for.
 const SAMPLE: usize = 1000;

@@ -14,9 +14,9 @@ use super::super::native::search::Searcher;
 use super::super::random::Random;
 use super::base::measure;
 use super::reservoir::Reservoirs;
+use crate::base::memory;
+use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::memory;
-use crate::progress::Monitor;
 
 /// Nodes in the sample.
 const SAMPLE: usize = 64;

@@ -12,8 +12,8 @@ use super::super::distance::{Measure, Product, Space, Term};
 use super::pick::{nearest, strike_out};
 use super::product::{Form, Gather, Keys, Rows};
 use super::reservoir::Reservoirs;
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Below this fraction of ‖a‖² + ‖b‖², cancellation leaves a key fewer than 3 of f32's 7 digits.
 const PRECISION: f32 = 1e-4;

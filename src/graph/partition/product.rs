@@ -19,8 +19,8 @@ use pulp::{Simd, WithSimd};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::super::distance::{to_unit, Space, Term};
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Vectors in a panel: a multiple of [`VECTORS`] times the lanes of every instruction set (4 to 16).
 pub(super) const WIDTH: usize = 48;

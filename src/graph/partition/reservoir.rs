@@ -15,8 +15,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::super::candidate::Candidate;
 use super::super::workers::lock;
+use crate::base::memory;
 use crate::error::Result;
-use crate::memory;
 
 /// Nodes guarded by one lock. Few enough that threads seldom contend, many enough that the locks take
 /// little memory.

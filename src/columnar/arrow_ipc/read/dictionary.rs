@@ -7,10 +7,10 @@
 use super::flatbuffer::Table;
 use super::format::{dictionary_batch, header_type, record_batch};
 use super::{compression, length, Block, IntegerBatch, Opener, Parts, Slot};
+use crate::base::memory;
 use crate::columnar::bytes::{DecodeError, Decoded, Input};
 use crate::columnar::cells::IntegerType;
 use crate::error::Result;
-use crate::memory;
 
 /// Most values of a dictionary. They are kept in memory.
 const MAX_VALUES: usize = 1 << 22;

@@ -21,11 +21,11 @@ mod format;
 mod schema;
 mod stream;
 
+use crate::base::memory;
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input, MAX_METADATA};
 use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow, CHUNK_ELEMENTS};
 use crate::columnar::selection::{Chosen, ColumnNames, Name, Wanted, EXPORT_KEY};
 use crate::error::{Error, Result};
-use crate::memory;
 use dictionary::{Dictionary, DictionaryBlock};
 use flatbuffer::Table;
 use format::{

@@ -7,10 +7,10 @@
 use parquet_format_safe::{CompressionCodec, ConvertedType, FieldRepetitionType, Type};
 
 use super::thrift::{Thrift, Wire};
+use crate::base::memory;
 use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::codec::Codec;
 use crate::columnar::selection::{ColumnNames, Found};
-use crate::memory;
 
 /// Nesting of columns that are skipped.
 const MAX_SCHEMA_DEPTH: usize = 1000;

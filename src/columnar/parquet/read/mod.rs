@@ -16,13 +16,13 @@ mod metadata;
 mod page;
 mod thrift;
 
+use crate::base::memory;
 use crate::columnar::bytes::{DecodeError, Decoded, Input, MAX_METADATA};
 use crate::columnar::cells::{Columns, FloatType, IntegerType, VectorRow};
 use crate::columnar::selection::{
     Chosen, ColumnNames, Name, Wanted, EXPORT_KEY, INTEGER_TYPE, VECTOR_TYPE,
 };
 use crate::error::Result;
-use crate::memory;
 use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};
 use page::{ColumnReader, Leaf};
 

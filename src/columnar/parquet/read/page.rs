@@ -5,12 +5,12 @@ use parquet_format_safe::{Encoding, PageHeader, PageType};
 
 use super::encoding::{plain, Delta, Hybrid, Values};
 use super::metadata::{unsigned, Chunk, Physical};
+use crate::base::memory;
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
 use crate::columnar::cells::{FloatType, VectorRow, CHUNK_ELEMENTS};
 use crate::columnar::codec::Codec;
 use crate::columnar::selection::Name;
 use crate::error::{Error, Result};
-use crate::memory;
 
 /// Longest page header, in bytes. No header of a numeric column comes near this.
 const MAX_HEADER: usize = 64 << 10;

@@ -3,9 +3,9 @@
 
 use std::io::Write;
 
+use crate::base::memory::reserve;
 use crate::columnar::Compression;
 use crate::error::{Error, Result};
-use crate::memory::reserve;
 
 /// Bytes that the Snappy format's encoder takes at once. Its blocks do not refer to each other, so
 /// that their encodings can follow each other under one length.

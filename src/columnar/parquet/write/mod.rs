@@ -23,13 +23,13 @@ use parquet2::compression::{compress, CompressionOptions};
 use parquet_format_safe::thrift::protocol::TCompactOutputProtocol;
 use parquet_format_safe::{DataPageHeader, Encoding, PageHeader, PageType, RowGroup};
 
+use crate::base::memory::reserve;
 use crate::columnar::columns::{Builder, Capacity, Column, Schema};
 use crate::columnar::source::{fill, ColumnSource, WriteOptions};
 use crate::columnar::Compression;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 use crate::io::mmap::check_headroom;
-use crate::memory::reserve;
 use compress::compress_parts;
 use footer::Chunk;
 use page::{Page, PageBuffer};

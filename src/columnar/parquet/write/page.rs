@@ -13,9 +13,9 @@ use arrow2::bitmap::MutableBitmap;
 use arrow2::offset::Offsets;
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::base::memory::reserve;
 use crate::columnar::columns::{Builder, Column, Lists, Values};
 use crate::error::{Error, Result};
-use crate::memory::reserve;
 
 /// What the memory of a page is for.
 const ENCODE: &str = "encode a page";

@@ -1,0 +1,543 @@
+//! Which collections there are, where their segments are, and which distance they use.
+
+mod lost;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::seq_id::SeqId;
+use super::space::{self, Sources, SpaceStatement, Stored};
+use super::{integer, text, text_ref, Damage, Database};
+use crate::base::progress::Monitor;
+use crate::error::Result;
+use crate::store::metadata::{Map, Value};
+use rusqlite::types::ValueRef;
+use rusqlite::Row;
+
+/// Collections of versions without databases and tenants are in these, as after an upgrade.
+const DEFAULT_DATABASE: &str = "default_database";
+const DEFAULT_TENANT: &str = "default_tenant";
+
+/// The one type of vector segment that has its index in the persist directory.
+pub(crate) const LOCAL_INDEX: &str = "urn:chroma:segment/vector/hnsw-local-persisted";
+
+const SEGMENT_METADATA: &str = "segment_metadata";
+
+/// Columns that a collection can do without, and the version of `sysdb` that has brought each.
+const COLUMNS: [(&str, &str, i64); 17] = [
+    ("collections", "name", 1),
+    ("collections", "dimension", 1),
+    ("collections", "database_id", 4),
+    ("collections", "config_json_str", 7),
+    ("collections", "schema_str", 10),
+    ("collection_metadata", "collection_id", 1),
+    ("collection_metadata", "key", 1),
+    ("collection_metadata", "str_value", 1),
+    ("collection_metadata", "int_value", 1),
+    ("collection_metadata", "float_value", 1),
+    ("collection_metadata", "bool_value", 6),
+    (SEGMENT_METADATA, "segment_id", 1),
+    (SEGMENT_METADATA, "key", 1),
+    (SEGMENT_METADATA, "str_value", 1),
+    (SEGMENT_METADATA, "int_value", 1),
+    (SEGMENT_METADATA, "float_value", 1),
+    (SEGMENT_METADATA, "bool_value", 6),
+];
+
+/// Every rowid.
+const ALL: (i64, i64) = (i64::MIN, i64::MAX);
+
+/// The distance that a collection's index uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    L2,
+    Cosine,
+    Ip,
+}
+
+impl Space {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "l2" => Some(Self::L2),
+            "cosine" => Some(Self::Cosine),
+            "ip" => Some(Self::Ip),
+            _ => None,
+        }
+    }
+
+    /// Chroma's name for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::Cosine => "cosine",
+            Self::Ip => "ip",
+        }
+    }
+}
+
+/// Where a collection's distance was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpaceSource {
+    SegmentMetadata,
+    Schema,
+    Configuration,
+    CollectionMetadata,
+    Default,
+    /// The caller.
+    Option,
+    /// The vectors.
+    Evidence,
+    /// Nowhere: it is a guess.
+    Undecided,
+}
+
+impl SpaceSource {
+    /// True if somebody says the metric, and it is no guess.
+    pub(crate) fn is_said(self) -> bool {
+        !matches!(self, Self::Default | Self::Evidence | Self::Undecided)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SegmentMetadata => "segment_metadata",
+            Self::Schema => "schema_str",
+            Self::Configuration => "config_json_str",
+            Self::CollectionMetadata => "collection_metadata",
+            Self::Default => "default",
+            Self::Option => "option",
+            Self::Evidence => "evidence",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+/// A column of configuration: the text, or why there is none.
+fn stored(
+    row: &Row<'_>,
+    column: usize,
+    is_missing: bool,
+) -> std::result::Result<String, Stored<'static>> {
+    text(row, column).ok_or_else(|| match row.get_ref(column) {
+        Ok(ValueRef::Null) if is_missing => Stored::NoColumn,
+        Ok(ValueRef::Null) => Stored::Absent,
+        _ => Stored::Other,
+    })
+}
+
+fn as_stored<'s>(column: &'s std::result::Result<String, Stored<'static>>) -> Stored<'s> {
+    match column {
+        Ok(text) => Stored::Text(text),
+        Err(why) => *why,
+    }
+}
+
+/// Far more components than any model gives. A vector takes so much room whether it is there or
+/// not, which a wrong number must not decide.
+const MAX_DIMENSION: usize = 1 << 20;
+
+fn dimension(stored: i64) -> Option<usize> {
+    let dimension = usize::try_from(stored).ok()?;
+    (1..=MAX_DIMENSION)
+        .contains(&dimension)
+        .then_some(dimension)
+}
+
+/// A segment of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) id: String,
+    pub(crate) type_: String,
+    /// The last write that it holds, where the database says so.
+    pub(crate) watermark: Option<SeqId>,
+}
+
+/// What the database says of a collection.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Collection {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) database: String,
+    pub(crate) tenant: String,
+    /// Absent until the first write, or where it is none.
+    pub(crate) dimension: Option<usize>,
+    /// What stands in its place and is none.
+    pub(crate) impossible_dimension: Option<i64>,
+    pub(crate) metadata: Map,
+    pub(crate) space: SpaceStatement,
+    /// The distance in the metadata: what the user asked for once, or later.
+    pub(crate) space_in_metadata: Option<String>,
+    pub(crate) vector_segment: Option<Segment>,
+    pub(crate) metadata_segment: Option<Segment>,
+    /// The parameters that its index was created with, where they are not the defaults.
+    pub(crate) m: Option<u64>,
+    pub(crate) ef_construction: Option<u64>,
+    /// Whether its configuration is one that only Chroma 1.0 and later write.
+    pub(crate) configured_by_rust: bool,
+    /// Whether its row in the table of collections is lost.
+    pub(crate) is_lost: bool,
+}
+
+/// Every collection of a database.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    /// By tenant, database and name.
+    pub(crate) collections: Vec<Collection>,
+    /// The id of every segment, of whatever collection and scope.
+    pub(crate) segment_ids: Vec<String>,
+    /// The version of each part of the schema.
+    pub(crate) schema: BTreeMap<String, i64>,
+    /// Tables and columns that are absent, though the schema has them.
+    pub(crate) missing: Vec<(&'static str, &'static str)>,
+    pub(crate) damage: Damage,
+    /// Rows of metadata beyond [`MAX_OWNER_METADATA_BYTES`] and [`MAX_METADATA_BYTES`].
+    pub(crate) left_out: u64,
+}
+
+/// Bytes of metadata that are read of one collection, and of all of them, with the memory that each
+/// row takes besides its key and text. Ten thousand collections with five keys each take 8 MiB.
+pub(crate) const MAX_OWNER_METADATA_BYTES: usize = 1 << 20;
+pub(crate) const MAX_METADATA_BYTES: usize = 64 << 20;
+const METADATA_ROW_BYTES: usize = 128;
+
+/// The keys that say how an index was built.
+const PARAMETERS: [&str; 3] = ["hnsw:space", "hnsw:M", "hnsw:construction_ef"];
+
+impl Catalog {
+    pub(crate) fn read(database: &Database, monitor: &Monitor<'_>) -> Result<Self> {
+        Reader {
+            database,
+            monitor,
+            damage: Damage::default(),
+            left_out: 0,
+        }
+        .read()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Segments {
+    vector: Option<Segment>,
+    metadata: Option<Segment>,
+}
+
+/// A row of `collections`, or what else is known of one that is lost.
+#[derive(Debug)]
+struct CollectionRow {
+    id: String,
+    name: Option<String>,
+    dimension: Option<i64>,
+    database_id: Option<String>,
+    /// The text, or why there is none.
+    configuration: std::result::Result<String, Stored<'static>>,
+    schema: std::result::Result<String, Stored<'static>>,
+    is_lost: bool,
+}
+
+impl CollectionRow {
+    /// A collection whose row is lost.
+    fn lost(id: String, name: Option<String>, database_id: Option<String>) -> Self {
+        Self {
+            id,
+            name,
+            dimension: None,
+            database_id,
+            configuration: Err(Stored::NoRow),
+            schema: Err(Stored::NoRow),
+            is_lost: true,
+        }
+    }
+}
+
+/// What collections are made of, by id.
+struct Parts {
+    databases: BTreeMap<String, (String, String)>,
+    segments: BTreeMap<String, Segments>,
+    collection_metadata: BTreeMap<String, Map>,
+    segment_metadata: BTreeMap<String, Map>,
+    /// Whether rows of it may be lost.
+    segment_is_damaged: bool,
+    collections: Vec<Collection>,
+}
+
+impl Parts {
+    fn add(&mut self, row: CollectionRow) {
+        let database_id = row.database_id.unwrap_or_default();
+        let (database, tenant) = match self.databases.get(&database_id) {
+            Some((name, tenant)) => (name.clone(), tenant.clone()),
+            None => (DEFAULT_DATABASE.into(), DEFAULT_TENANT.into()),
+        };
+        let metadata = self.collection_metadata.remove(&row.id).unwrap_or_default();
+        let Segments {
+            vector: vector_segment,
+            metadata: metadata_segment,
+        } = self.segments.remove(&row.id).unwrap_or_default();
+        let of_segment = vector_segment
+            .as_ref()
+            .and_then(|segment| self.segment_metadata.remove(&segment.id))
+            .unwrap_or_default();
+        let sources = Sources {
+            segment: &of_segment,
+            segment_is_damaged: self.segment_is_damaged,
+            schema: as_stored(&row.schema),
+            configuration: as_stored(&row.configuration),
+            metadata: &metadata,
+        };
+        let space = space::find_space(&sources);
+        let parameter = |key, name| space::find_parameter((key, name), &sources);
+        self.collections.push(Collection {
+            m: parameter("hnsw:M", "max_neighbors"),
+            ef_construction: parameter("hnsw:construction_ef", "ef_construction"),
+            name: match row.name {
+                Some(name) => name,
+                None if row.is_lost => row.id.clone(),
+                None => String::new(),
+            },
+            id: row.id,
+            database,
+            tenant,
+            dimension: row.dimension.and_then(dimension),
+            impossible_dimension: row.dimension.filter(|stored| dimension(*stored).is_none()),
+            space_in_metadata: space::name_in(&metadata).map(str::to_string),
+            configured_by_rust: space::is_of_rust(&sources),
+            metadata,
+            space,
+            vector_segment,
+            metadata_segment,
+            is_lost: row.is_lost,
+        });
+    }
+}
+
+struct Reader<'d> {
+    database: &'d Database,
+    monitor: &'d Monitor<'d>,
+    damage: Damage,
+    left_out: u64,
+}
+
+impl Reader<'_> {
+    fn each(
+        &mut self,
+        table: &'static str,
+        columns: &str,
+        mut visit: impl FnMut(&Row<'_>),
+    ) -> Result<()> {
+        let damage = self
+            .database
+            .scan(table, columns, ALL, self.monitor, |_, row| {
+                visit(row);
+                Ok(std::ops::ControlFlow::Continue(()))
+            })?;
+        self.damage.add(damage);
+        Ok(())
+    }
+
+    fn read(mut self) -> Result<Catalog> {
+        let databases = self.databases()?;
+        let watermarks = self.watermarks()?;
+        let (segments, segment_ids) = self.segments(&watermarks)?;
+        let collection_metadata = self.metadata("collection_metadata", "collection_id", |id| {
+            segments.contains_key(id)
+        })?;
+        let ids: BTreeSet<_> = segment_ids.iter().map(String::as_str).collect();
+        let before = self.damage;
+        let segment_metadata =
+            self.metadata(SEGMENT_METADATA, "segment_id", |id| ids.contains(id))?;
+        let segment_damage = self.damage.since(before);
+        let schema = self.schema()?;
+        let missing = self.missing_columns(&schema);
+        let is_missing = |table, column| missing.contains(&(table, column));
+        let segment_is_damaged = segment_damage != Damage::default()
+            || ["segment_id", "key", "str_value"]
+                .into_iter()
+                .any(|column| is_missing(SEGMENT_METADATA, column));
+        let no_configuration = is_missing("collections", "config_json_str");
+        let no_schema = is_missing("collections", "schema_str");
+
+        let lost = lost::Lost::read(self.database, self.monitor)?;
+        let mut parts = Parts {
+            databases,
+            segments,
+            collection_metadata,
+            segment_metadata,
+            segment_is_damaged,
+            collections: Vec::new(),
+        };
+        let or_null = |column| self.database.column_or_null("collections", column);
+        let columns = format!(
+            "id, {}, {}, {}, {}, {}",
+            or_null("name"),
+            or_null("dimension"),
+            or_null("database_id"),
+            or_null("config_json_str"),
+            or_null("schema_str")
+        );
+        let mut known = BTreeSet::new();
+        self.each("collections", &columns, |row| {
+            let Some(id) = text(row, 1) else { return };
+            if let Some(lost) = &lost {
+                // A page of another table may be among those of this one.
+                let is_listed = lost.names.contains_key(&id) || parts.segments.contains_key(&id);
+                if !is_listed || !known.insert(id.clone()) {
+                    return;
+                }
+            }
+            parts.add(CollectionRow {
+                id,
+                name: text(row, 2),
+                dimension: integer(row, 3),
+                database_id: text(row, 4),
+                configuration: stored(row, 5, no_configuration),
+                schema: stored(row, 6, no_schema),
+                is_lost: false,
+            });
+        })?;
+        if let Some(lost) = lost {
+            let of_segments: Vec<_> = parts.segments.keys().cloned().collect();
+            for row in lost.collections(of_segments, &known) {
+                parts.add(row);
+            }
+        }
+        let mut collections = parts.collections;
+        collections.sort_by(|a, b| {
+            let key = |c: &Collection| (c.tenant.clone(), c.database.clone(), c.name.clone());
+            key(a).cmp(&key(b))
+        });
+        Ok(Catalog {
+            collections,
+            segment_ids,
+            schema,
+            missing,
+            damage: self.damage,
+            left_out: self.left_out,
+        })
+    }
+
+    /// By id, the name and the tenant.
+    fn databases(&mut self) -> Result<BTreeMap<String, (String, String)>> {
+        let mut databases = BTreeMap::new();
+        self.each("databases", "id, name, tenant_id", |row| {
+            if let (Some(id), Some(name), Some(tenant)) = (text(row, 1), text(row, 2), text(row, 3))
+            {
+                databases.insert(id, (name, tenant));
+            }
+        })?;
+        Ok(databases)
+    }
+
+    fn watermarks(&mut self) -> Result<BTreeMap<String, SeqId>> {
+        let mut watermarks = BTreeMap::new();
+        self.each("max_seq_id", "segment_id, seq_id", |row| {
+            let seq_id = row.get_ref(2).ok().and_then(SeqId::decode);
+            if let (Some(segment), Some(seq_id)) = (text(row, 1), seq_id) {
+                watermarks.insert(segment, seq_id);
+            }
+        })?;
+        Ok(watermarks)
+    }
+
+    /// By collection; and the ids of all.
+    fn segments(
+        &mut self,
+        watermarks: &BTreeMap<String, SeqId>,
+    ) -> Result<(BTreeMap<String, Segments>, Vec<String>)> {
+        let mut segments = BTreeMap::<String, Segments>::new();
+        let mut ids = Vec::new();
+        self.each("segments", "id, type, scope, collection", |row| {
+            let Some(id) = text(row, 1) else { return };
+            ids.push(id.clone());
+            let Some(collection) = text(row, 4) else {
+                return;
+            };
+            let segments = segments.entry(collection).or_default();
+            let place = match text(row, 3).as_deref() {
+                Some("VECTOR") => &mut segments.vector,
+                Some("METADATA") => &mut segments.metadata,
+                _ => return,
+            };
+            place.get_or_insert_with(|| Segment {
+                watermark: watermarks.get(&id).copied(),
+                type_: text(row, 2).unwrap_or_default(),
+                id,
+            });
+        })?;
+        Ok((segments, ids))
+    }
+
+    /// By owner, the rows of a table of typed values.
+    fn metadata(
+        &mut self,
+        table: &'static str,
+        owner: &'static str,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Map>> {
+        let columns = [
+            owner,
+            "key",
+            "str_value",
+            "int_value",
+            "float_value",
+            "bool_value",
+        ]
+        .map(|column| self.database.column_or_null(table, column));
+        let mut all = BTreeMap::<String, (Map, usize)>::new();
+        let mut total = 0_usize;
+        let mut left_out = 0;
+        self.each(table, &columns.join(", "), |row| {
+            let (Some(owner), Some(key)) = (text_ref(row, 1), text_ref(row, 2)) else {
+                return;
+            };
+            let length = text_ref(row, 3).map_or(0, |text| text.len());
+            let needed = [owner.len(), key.len(), length].into_iter();
+            let needed = needed.fold(METADATA_ROW_BYTES, usize::saturating_add);
+            // What an index was built with is always read: there are few such keys.
+            let is_parameter = PARAMETERS.contains(&key.as_ref())
+                && length <= METADATA_ROW_BYTES
+                && is_known(&owner);
+            if !is_parameter {
+                let held = all.get(owner.as_ref()).map_or(0, |known| known.1);
+                let is_full = held.saturating_add(needed) > MAX_OWNER_METADATA_BYTES
+                    || total.saturating_add(needed) > MAX_METADATA_BYTES;
+                if is_full {
+                    left_out += 1;
+                    return;
+                }
+                total = total.saturating_add(needed);
+            }
+            let value = match super::values::value(row, 3) {
+                // No metric, where one stands for the segment's.
+                None if table == SEGMENT_METADATA => Some(Value::Text(String::new())),
+                value => value,
+            };
+            if let Some(value) = value {
+                let (map, held) = all.entry(owner.into_owned()).or_default();
+                *held = held.saturating_add(needed);
+                map.insert(key.into_owned(), value);
+            }
+        })?;
+        self.left_out += left_out;
+        let maps = all.into_iter().map(|(owner, (map, _))| (owner, map));
+        Ok(maps.collect())
+    }
+
+    /// Columns of the tables that are read here which the migrations have made, and which are not
+    /// there.
+    fn missing_columns(&self, schema: &BTreeMap<String, i64>) -> Vec<(&'static str, &'static str)> {
+        let version = schema.get("sysdb").copied().unwrap_or_default();
+        let promised = COLUMNS.iter().filter(|(_, _, since)| *since <= version);
+        promised
+            .map(|(table, column, _)| (*table, *column))
+            .filter(|(table, column)| !self.database.has_column(table, column))
+            .collect()
+    }
+
+    fn schema(&mut self) -> Result<BTreeMap<String, i64>> {
+        let mut schema = BTreeMap::new();
+        self.each("migrations", "dir, version", |row| {
+            if let (Some(part), Some(version)) = (text(row, 1), integer(row, 2)) {
+                let newest = schema.entry(part).or_insert(version);
+                *newest = version.max(*newest);
+            }
+        })?;
+        Ok(schema)
+    }
+}

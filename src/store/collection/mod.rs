@@ -1,0 +1,1227 @@
+//! A whole collection: its index, the tail of the log that the index has not seen, and its
+//! documents and metadata, put together as Chroma would.
+//!
+//! ```text
+//! embeddings ──────── ids, in the order in which they were first added
+//!    │
+//!    ├─ vector:  index (base) ◀ log after the VECTOR segment's watermark
+//!    │                        ◀ all of the log, for an id that has none by then
+//!    └─ texts:   embedding_metadata, …_array ◀ log after the METADATA segment's watermark
+//! ```
+//!
+//! There are two steps. [`Plan::new`] finds out *where* the vector of each record is, in 16 bytes
+//! a record; [`Plan::for_each`] then reads one record after another, vectors and texts.
+//!
+//! Rows come in the order of `embeddings.id`, which is that of Chroma's own `get()` from 0.5 on
+//! (0.4 orders by the bytes of the ids); records that only the log knows come last, in its order.
+
+pub(crate) mod base;
+mod finding;
+mod fingerprint;
+mod log;
+pub(crate) mod metric;
+mod read;
+pub(crate) mod shape;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use self::base::{Base, Found, Nothing, Records};
+pub use self::finding::CollectionFinding;
+pub(crate) use self::finding::Findings;
+use self::fingerprint::{Fingerprinter, Fingerprints};
+use self::log::{replay_vectors, Logged, Presence};
+pub(crate) use self::read::{normalize, Outcome, Row};
+use self::shape::Stated;
+use crate::base::bits::Bits;
+use crate::base::memory;
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+use crate::io::file::{Access, IoMode};
+use crate::segment::directory;
+use crate::store::catalog::{Collection, Segment, Space, SpaceSource, LOCAL_INDEX};
+use crate::store::queue::{LoggedVector, Operation, QueueRow, Topics};
+use crate::store::records::SeqIdReader;
+use crate::store::{Damage, Database};
+
+/// Where the vector of a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Location {
+    Nowhere,
+    /// The record of the index with this internal id.
+    Index(u32),
+    /// The row of the log with this sequence number.
+    Log(i64),
+}
+
+/// A [`Location`] in eight bytes: two bits say which, the others where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Packed(u64);
+
+/// What memory is needed for.
+const ROWS: &str = "hold where the records of a collection are";
+
+const WHERE_BITS: u32 = 62;
+
+/// The largest sequence number that a row of the log may have, which Chroma will never reach.
+const MAX_SEQ_ID: i64 = (1 << 60) - 1;
+
+impl Packed {
+    const NOWHERE: Self = Self(0);
+
+    fn log(logged: Logged) -> Self {
+        let kind = if logged.is_add() { 3 } else { 2 };
+        Self(kind << WHERE_BITS | logged.seq_id().unsigned_abs())
+    }
+
+    /// The sequence number of the add whose vector it is.
+    fn added_by(self) -> Option<u64> {
+        let value = self.0 & ((1 << WHERE_BITS) - 1);
+        (self.0 >> WHERE_BITS == 3).then_some(value)
+    }
+
+    fn index(internal_id: u32) -> Self {
+        Self(1 << WHERE_BITS | u64::from(internal_id))
+    }
+
+    fn unpack(self) -> Location {
+        let value = self.0 & ((1 << WHERE_BITS) - 1);
+        match self.0 >> WHERE_BITS {
+            1 => u32::try_from(value).map_or(Location::Nowhere, Location::Index),
+            2 | 3 => i64::try_from(value).map_or(Location::Nowhere, Location::Log),
+            _ => Location::Nowhere,
+        }
+    }
+}
+
+/// A record of `embeddings`.
+#[derive(Clone, Copy, Debug)]
+struct PlannedRow {
+    rowid: i64,
+    vector: Packed,
+}
+
+/// A record that only the log knows.
+#[derive(Clone, Copy, Debug)]
+struct AppendedRow {
+    /// The row of the log that created it.
+    created: i64,
+    fingerprint: u64,
+    vector: Packed,
+}
+
+/// What a collection holds, by numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Records of `embeddings`.
+    pub(crate) stored: u64,
+    /// Records once the log is merged.
+    pub(crate) records: u64,
+    /// Records of the index that have an id and are not deleted.
+    pub(crate) in_index: u64,
+    /// Rows of the log that the index has not seen.
+    pub(crate) queued: u64,
+    /// Records without a vector.
+    pub(crate) without_vector: u64,
+    /// Vectors whose id has no record.
+    pub(crate) without_record: u64,
+}
+
+/// Where every part of a collection is.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    rows: Vec<PlannedRow>,
+    appended: Vec<AppendedRow>,
+    /// Vectors without a record, if they are to be saved as records because records were lost.
+    orphans: Vec<Packed>,
+    /// The rows of the log that the metadata segment has not seen.
+    lag: Fingerprints<Logged>,
+    index: Index,
+    fingerprinter: Fingerprinter,
+    /// Absent when neither the database nor any vector says it.
+    pub(crate) dimension: Option<usize>,
+    /// The metric that the index was built with, and where that is known from.
+    pub(crate) space: Space,
+    pub(crate) space_source: SpaceSource,
+    pub(crate) counts: Counts,
+    /// The last write that the index has seen.
+    pub(crate) watermark: Option<u64>,
+    /// Whether any file was damaged or missing.
+    pub(crate) is_damaged: bool,
+    pub(crate) findings: Findings,
+}
+
+/// What is read of an index.
+#[derive(Debug)]
+enum Index {
+    None,
+    Base(Base),
+    /// Without a pickle, and joined by rank.
+    Ranked(Records),
+}
+
+impl Index {
+    fn records(&self) -> Option<&Records> {
+        match self {
+            Self::None => None,
+            Self::Base(base) => Some(&base.records),
+            Self::Ranked(records) => Some(records),
+        }
+    }
+
+    /// The flaws of a vector: its norm is missing, zeros fill a sector of it, or it is not finite.
+    fn flaws(&self, vector: Packed) -> [bool; 3] {
+        match (vector.unpack(), self.records()) {
+            (Location::Index(internal_id), Some(records)) => {
+                let (id, flaws) = (internal_id.into(), &records.flaws);
+                [
+                    flaws.lacks_norm(id),
+                    flaws.has_zeroed_sector(id),
+                    flaws.is_not_finite(id),
+                ]
+            }
+            _ => [false; 3],
+        }
+    }
+
+    fn locate(&self, fingerprint: u64) -> Packed {
+        match self {
+            Self::Base(base) => base
+                .ids
+                .internal_ids
+                .get(fingerprint)
+                .map_or(Packed::NOWHERE, Packed::index),
+            _ => Packed::NOWHERE,
+        }
+    }
+}
+
+/// Where a collection's plan comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'o> {
+    pub(crate) database: &'o Database,
+    pub(crate) persist_dir: &'o Path,
+    /// How the files of the segment are read.
+    pub(crate) io: IoMode,
+    pub(crate) collection: &'o Collection,
+    /// Where its rows of the queue are; absent when it is the only collection.
+    pub(crate) topics: Option<&'o Topics>,
+    pub(crate) given: Given,
+}
+
+/// What the caller knows of a collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) dimension: Option<usize>,
+    pub(crate) m: Option<usize>,
+    pub(crate) space: Option<Space>,
+}
+
+impl<'o> Origin<'o> {
+    pub(crate) fn with_given(self, given: Given) -> Self {
+        Self { given, ..self }
+    }
+}
+
+impl Plan {
+    /// Finds every part of a collection.
+    pub(crate) fn new(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<Self> {
+        Planner {
+            origin,
+            monitor,
+            findings: Findings::default(),
+            is_damaged: false,
+            header_is_damaged: false,
+            index: Index::None,
+            unjoined: None,
+            fingerprinter: Fingerprinter::new(),
+            dimension: origin.collection.dimension,
+            damage: Damage::default(),
+            loss: Loss::Nothing,
+            is_cosine: false,
+        }
+        .plan()
+    }
+
+    /// Gives back the memory of the rows, none of which will be read again.
+    pub(crate) fn forget_rows(&mut self) {
+        self.rows = Vec::new();
+        self.appended = Vec::new();
+        self.orphans = Vec::new();
+        self.lag = Fingerprints::default();
+    }
+
+    /// Fails when a file of the index changed since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        match &self.index {
+            Index::None => Ok(()),
+            Index::Base(base) => base.records.check_unchanged(),
+            Index::Ranked(records) => records.check_unchanged(),
+        }
+    }
+
+    /// The records of the index, opened again: internal ids mean the same.
+    pub(crate) fn reopen_segment(&self, access: Access) -> Result<Option<directory::Segment>> {
+        let records = self.index.records();
+        records.map(|records| records.reopen(access)).transpose()
+    }
+}
+
+struct Planner<'p> {
+    origin: Origin<'p>,
+    monitor: &'p Monitor<'p>,
+    findings: Findings,
+    is_damaged: bool,
+    header_is_damaged: bool,
+    index: Index,
+    /// Records whose pickle is lost, and why it is.
+    unjoined: Option<(Records, String)>,
+    fingerprinter: Fingerprinter,
+    dimension: Option<usize>,
+    /// Of the log.
+    damage: Damage,
+    loss: Loss,
+    is_cosine: bool,
+}
+
+/// What of an index is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Nothing,
+    /// Some of its records.
+    Some,
+    /// All of it, so that its watermark means nothing.
+    All,
+}
+
+/// The rows of the log that matter, by id.
+#[derive(Debug, Default)]
+struct Tail {
+    vectors: Fingerprints<Logged>,
+    texts: Fingerprints<Logged>,
+    /// Rows that the index has not seen.
+    queued: u64,
+}
+
+/// What records of `embeddings` become.
+struct Sink<'d> {
+    /// Only where part of the index is lost.
+    seq_ids: Option<SeqIdReader<'d>>,
+    rows: Vec<PlannedRow>,
+    appended: Vec<AppendedRow>,
+    /// Fingerprints of records without a vector.
+    missing: Vec<u64>,
+    /// By position in the base's ids, in the changes, and in the lag: whether a record has it.
+    in_base: Bits,
+    in_changes: Bits,
+    in_lag: Bits,
+    stored: u64,
+    /// Vectors of the segment with each of the [flaws](Index::flaws).
+    flaws: [u64; 3],
+}
+
+impl<'p> Planner<'p> {
+    fn plan(mut self) -> Result<Plan> {
+        let collection = self.origin.collection;
+        metric::check_shape(collection, self.origin.given)?;
+        let vector_watermark = self.watermark(collection.vector_segment.as_ref(), "VECTOR");
+        let text_watermark = self.watermark(collection.metadata_segment.as_ref(), "METADATA");
+        let nothing = self.open_index()?;
+        let watermark = vector_watermark.or(match &self.index {
+            Index::Base(base) => base.ids.max_seq_id,
+            _ => None,
+        });
+        self.loss = match &self.index {
+            Index::Base(base) if base.is_whole() => Loss::Nothing,
+            Index::Base(_) => Loss::Some,
+            // Nothing was ever in it.
+            _ if nothing == Some(Nothing::Empty) || watermark.is_none() => Loss::Nothing,
+            _ => Loss::All,
+        };
+        if collection.is_lost {
+            self.damaged(
+                "collection-damaged",
+                format!(
+                    "the row of collection {} in the table collections is lost: its name is known \
+                     from an index or is its id, and its configuration is not known",
+                    collection.id
+                ),
+            );
+        }
+        if let Some(dimension) = collection.impossible_dimension {
+            self.damaged(
+                "collection-dimension",
+                format!(
+                    "the table collections says that vectors have {dimension} components: what \
+                     the index or the log says is used"
+                ),
+            );
+        }
+        let space = self.choose_metric()?;
+        self.judge_vectors(space.space == Space::Cosine);
+
+        let mut tail = self.read_tail(watermark, text_watermark)?;
+        let changes = self.replay(&mut tail)?;
+        tail.texts.sort();
+        let (mut sink, lost_records) = self.read_records(&tail, &changes)?;
+        self.add_unknown(&tail, &changes, &mut sink)?;
+
+        if !sink.missing.is_empty() {
+            self.search_log(&mut sink)?;
+        }
+        if let Some((records, why)) = self.unjoined.take() {
+            self.join_by_rank(records, why, watermark, &mut sink)?;
+        }
+        let (orphans, without_record) = self.orphans(&changes, &sink, lost_records)?;
+        for vector in &orphans {
+            sink.note_flaws(*vector, &self.index);
+        }
+        self.report_flaws(&sink);
+        let records = sink.rows.len() + sink.appended.len() + orphans.len();
+        let vectors = sink.rows.iter().map(|row| row.vector);
+        let without_vector = vectors
+            .chain(sink.appended.iter().map(|row| row.vector))
+            .filter(|vector| *vector == Packed::NOWHERE)
+            .count() as u64;
+        if self.loss == Loss::All {
+            let first_queued = after(watermark);
+            let rows = sink.rows.iter().map(|row| row.vector.unpack());
+            let early = rows
+                .filter(|vector| matches!(vector, Location::Log(seq_id) if *seq_id < first_queued));
+            self.found_in_log(early.count() as u64);
+        }
+        let counts = Counts {
+            stored: sink.stored,
+            records: records as u64,
+            in_index: match &self.index {
+                Index::None => 0,
+                Index::Base(base) => base.ids.internal_ids.len() as u64,
+                Index::Ranked(_) => sink
+                    .rows
+                    .iter()
+                    .filter(|row| matches!(row.vector.unpack(), Location::Index(_)))
+                    .count() as u64,
+            },
+            queued: tail.queued,
+            without_vector,
+            without_record,
+        };
+        self.judge(&counts, watermark, nothing, lost_records);
+        Ok(Plan {
+            rows: sink.rows,
+            appended: sink.appended,
+            orphans,
+            lag: tail.texts,
+            index: self.index,
+            fingerprinter: self.fingerprinter,
+            dimension: self.dimension,
+            space: space.space,
+            space_source: space.source,
+            counts,
+            watermark,
+            is_damaged: self.is_damaged || self.header_is_damaged,
+            findings: self.findings,
+        })
+    }
+
+    fn watermark(&mut self, segment: Option<&Segment>, scope: &str) -> Option<u64> {
+        let watermark = segment?.watermark?;
+        if let Some(stored) = watermark.poisoned {
+            self.findings.note(
+                "poisoned-watermark",
+                1,
+                format!(
+                    "max_seq_id of the {scope} segment is {stored}, which a migration of Chroma \
+                     made of {}; with it, Chroma applies no later write",
+                    watermark.value
+                ),
+            );
+        }
+        Some(watermark.value)
+    }
+
+    /// Damage to a file. Records that lose their vector with it are counted as `vector-missing`.
+    fn damaged(&mut self, code: &'static str, message: String) {
+        self.is_damaged = true;
+        self.findings.note(code, 1, message);
+    }
+
+    /// Finds the damaged vectors by the rule for the metric.
+    fn judge_vectors(&mut self, is_cosine: bool) {
+        self.is_cosine = is_cosine;
+        if let Index::Base(base) = &mut self.index {
+            let damaged = base.drop_damaged(is_cosine);
+            if self.loss == Loss::Nothing && base.records.flaws.has_any() {
+                self.loss = Loss::Some;
+            }
+            self.damaged_vectors(damaged);
+        }
+    }
+
+    fn damaged_vectors(&mut self, count: u64) {
+        if count > 0 {
+            self.is_damaged = true;
+            self.findings.note(
+                "vector-damaged",
+                count,
+                "vectors of the segment that do not have norm 1, as the cosine metric requires: \
+                 they are damaged, and only the queue can replace them"
+                    .into(),
+            );
+        }
+    }
+
+    fn report_flaws(&mut self, sink: &Sink<'_>) {
+        let kinds = [
+            (
+                "norm-missing",
+                "records whose norm in length.bin is missing or impossible: unless the queue holds \
+                 the vector, it is exported divided by its norm",
+            ),
+            (
+                "vector-zeroed-sector",
+                "vectors of the segment in which zeros fill a 512-byte sector, so that part of \
+                 them is likely lost; unless the queue holds the vector, it is exported as it is",
+            ),
+            (
+                "vector-not-finite",
+                "vectors of the segment with components that are infinite or NaN; unless the queue \
+                 holds the vector, it is exported as it is",
+            ),
+        ];
+        for ((code, message), count) in kinds.into_iter().zip(sink.flaws) {
+            if count > 0 {
+                self.is_damaged = true;
+                self.findings.add(code, count, message.into());
+            }
+        }
+    }
+
+    fn found_in_log(&mut self, vectors: u64) {
+        if vectors > 0 {
+            let message = "records whose vector the index should hold and does not; it was found \
+                           in the log";
+            self.findings
+                .set_note("vector-from-log", vectors, message.into());
+        }
+    }
+
+    fn open_index(&mut self) -> Result<Option<Nothing>> {
+        let Some(segment) = &self.origin.collection.vector_segment else {
+            self.damaged(
+                "segment-missing",
+                "the collection has no VECTOR segment".into(),
+            );
+            return Ok(None);
+        };
+        if segment.type_ != LOCAL_INDEX {
+            self.findings.note(
+                "segment-type",
+                1,
+                format!(
+                    "the vector segment is of type {:?}, whose vectors are not in the persist \
+                     directory: only those in the log are known",
+                    segment.type_
+                ),
+            );
+            return Ok(None);
+        }
+        let Some(directory) = directory_of(self.origin.persist_dir, &segment.id) else {
+            self.damaged(
+                "segment-missing",
+                format!("the segment id {:?} is no name of a directory", segment.id),
+            );
+            return Ok(None);
+        };
+        let given = self.origin.given;
+        let stated = Stated {
+            dimension: self.dimension,
+            m: self.origin.collection.m,
+            ef_construction: self.origin.collection.ef_construction,
+        };
+        let guess = given.dimension.zip(given.m);
+        let (found, header_flaw) =
+            base::open(&directory, self.origin.io, (stated, guess), self.monitor)?;
+        if let Some(flaw) = header_flaw {
+            self.header_is_damaged = true;
+            self.findings.note("header-damaged", 1, flaw);
+        }
+        let records = match &found {
+            Found::Base(base) => Some(&base.records),
+            Found::WithoutIds(records, _) => Some(records),
+            _ => None,
+        };
+        if let Some(records) = records {
+            let found = records.dimension();
+            match self.dimension {
+                Some(expected) if expected != found => {
+                    self.damaged(
+                        "index-dimension",
+                        format!(
+                            "header.bin says that vectors have {found} components, and the \
+                             collection {expected}: the index is not used"
+                        ),
+                    );
+                    return Ok(None);
+                }
+                _ => self.dimension = Some(found),
+            }
+            self.check_given(records)?;
+            for (sectors, message) in records.bad_sectors() {
+                self.is_damaged = true;
+                self.findings.note("index-unreadable", sectors, message);
+            }
+            if let Some(damage) = &records.damage {
+                let damage = damage.clone();
+                self.damaged(
+                    "index-damaged",
+                    format!("{damage}: only its whole records are used"),
+                );
+            }
+        }
+        match found {
+            Found::Nothing(nothing) => return Ok(Some(nothing)),
+            Found::Unusable(why) => {
+                if let Some((dimension, m)) = guess {
+                    let found = format!("{dimension} and {m}");
+                    return Err(Error::argument("dimension and m", found, why));
+                }
+                self.damaged("index-damaged", format!("{why}: the index is not used"));
+            }
+            Found::WithoutIds(records, why) => self.unjoined = Some((records, why)),
+            Found::Base(base) => {
+                if base.ids.without_record > 0 {
+                    self.findings.note(
+                        "id-without-record",
+                        base.ids.without_record,
+                        "ids of index_metadata.pickle whose label no live record has".into(),
+                    );
+                }
+                if base.ids.repeated_labels > 0 {
+                    self.is_damaged = true;
+                    self.findings.add(
+                        "label-duplicate",
+                        base.ids.repeated_labels,
+                        "records of the segment with the label of an earlier one: at least one of \
+                         them is damaged, and the last is exported, as Chroma reads it"
+                            .into(),
+                    );
+                }
+                self.fingerprinter = base.ids.fingerprinter.clone();
+                self.index = Index::Base(base);
+            }
+        }
+        Ok(None)
+    }
+
+    fn scan_log(
+        &mut self,
+        first: i64,
+        mut visit: impl FnMut(u64, Logged, bool) -> Result<()>,
+    ) -> Result<()> {
+        let origin = self.origin;
+        let range = (first.max(0), MAX_SEQ_ID);
+        let mut unknown = 0;
+        let mut unreadable = 0;
+        let mut other_dimension = 0;
+        let (dimension, fingerprinter) = (&mut self.dimension, &self.fingerprinter);
+        let damage = origin.database.queue(
+            &origin.collection.id,
+            origin.topics,
+            range,
+            self.monitor,
+            |row: QueueRow<'_>| {
+                let vector = match row.vector {
+                    LoggedVector::Absent => false,
+                    LoggedVector::Unreadable => {
+                        unreadable += 1;
+                        false
+                    }
+                    LoggedVector::Floats(found) => match *dimension {
+                        Some(expected) if found != expected => {
+                            other_dimension += 1;
+                            false
+                        }
+                        _ => {
+                            *dimension = Some(found);
+                            true
+                        }
+                    },
+                };
+                let fingerprint = fingerprinter.of(&row.id);
+                match Logged::new(row.seq_id, row.operation, vector) {
+                    Some(logged) => visit(fingerprint, logged, row.vector != LoggedVector::Absent),
+                    None => {
+                        unknown += u64::from(row.operation != Operation::Backfill);
+                        Ok(())
+                    }
+                }
+            },
+        )?;
+        // The log is read several times, each time from another row on.
+        self.damage.widen(damage);
+        for (code, count, what) in [
+            (
+                "queue-operation",
+                unknown,
+                "rows of the log with an unknown operation",
+            ),
+            (
+                "queue-encoding",
+                unreadable,
+                "vectors in the log that are not of float32",
+            ),
+            (
+                "queue-dimension",
+                other_dimension,
+                "vectors in the log that have not the collection's dimension",
+            ),
+        ] {
+            if count > 0 {
+                self.findings
+                    .set(code, count, format!("{what} are left out"));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_tail(&mut self, watermark: Option<u64>, text_watermark: Option<u64>) -> Result<Tail> {
+        let first_queued = after(watermark);
+        let first_vector = match self.loss {
+            Loss::All => 0,
+            _ => first_queued,
+        };
+        let first_text = match self.origin.collection.metadata_segment {
+            Some(_) => after(text_watermark),
+            None => 0,
+        };
+        let mut tail = Tail::default();
+        self.scan_log(first_vector.min(first_text), |fingerprint, logged, _| {
+            tail.queued += u64::from(logged.seq_id() >= first_queued);
+            if logged.seq_id() >= first_vector && logged.changes_vector() {
+                tail.vectors.reserve()?;
+                tail.vectors.push(fingerprint, logged);
+            }
+            if logged.seq_id() >= first_text {
+                tail.texts.reserve()?;
+                tail.texts.push(fingerprint, logged);
+            }
+            Ok(())
+        })?;
+        Ok(tail)
+    }
+
+    /// Where the vectors are that the tail has changed: nowhere, for those that it has deleted.
+    fn replay(&mut self, tail: &mut Tail) -> Result<Fingerprints<Packed>> {
+        let mut vectors = std::mem::take(&mut tail.vectors);
+        vectors.sort();
+        let mut changes = Fingerprints::default();
+        for group in vectors.groups() {
+            let Some((fingerprint, _)) = group.first() else {
+                continue;
+            };
+            let in_index = self.index.locate(*fingerprint) != Packed::NOWHERE;
+            if let Some(change) = replay_vectors(group, in_index) {
+                changes.reserve()?;
+                let vector = change.map_or(Packed::NOWHERE, Packed::log);
+                changes.push(*fingerprint, vector);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Goes over the ids of `embeddings`. Also says whether some of them are lost.
+    fn read_records(
+        &mut self,
+        tail: &Tail,
+        changes: &Fingerprints<Packed>,
+    ) -> Result<(Sink<'p>, bool)> {
+        let base_len = match &self.index {
+            Index::Base(base) => base.ids.internal_ids.len(),
+            _ => 0,
+        };
+        let (database, loss) = (self.origin.database, self.loss);
+        let mut sink = Sink {
+            seq_ids: match loss {
+                Loss::Nothing => None,
+                _ => SeqIdReader::new(database)?,
+            },
+            rows: Vec::new(),
+            appended: Vec::new(),
+            missing: Vec::new(),
+            in_base: Bits::with_len(base_len as u64)?,
+            in_changes: Bits::with_len(changes.len() as u64)?,
+            in_lag: Bits::with_len(tail.texts.len() as u64)?,
+            stored: 0,
+            flaws: [0; 3],
+        };
+        let Some(segment) = &self.origin.collection.metadata_segment else {
+            self.is_damaged = true;
+            self.findings.add(
+                "segment-missing",
+                1,
+                "the collection has no METADATA segment".into(),
+            );
+            return Ok((sink, true));
+        };
+        let (index, fingerprinter) = (&self.index, &self.fingerprinter);
+        // A damaged table may hold an id twice.
+        let mut once = (!database.is_sound("embeddings")).then(HashSet::new);
+        let damage = database.record_ids(&segment.id, self.monitor, |rowid, id| {
+            let fingerprint = fingerprinter.of(id);
+            if let Some(once) = &mut once {
+                once.try_reserve(1)
+                    .map_err(|_| Error::out_of_memory(ROWS, None))?;
+                if !once.insert(fingerprint) {
+                    return Ok(());
+                }
+            }
+            sink.stored += 1;
+            let mut vector = sink.locate(fingerprint, index, changes);
+            if is_of_another(&mut sink.seq_ids, rowid, vector)? {
+                vector = Packed::NOWHERE;
+            }
+            match sink.presence_after(fingerprint, tail) {
+                Presence::Kept => {
+                    memory::reserve(&mut sink.rows, 1, ROWS)?;
+                    sink.rows.push(PlannedRow { rowid, vector });
+                }
+                Presence::Gone => return Ok(()),
+                Presence::Created(created) => {
+                    sink.appended.push(AppendedRow {
+                        created,
+                        fingerprint,
+                        vector,
+                    });
+                }
+            }
+            if sink.note_flaws(vector, index) {
+                memory::reserve(&mut sink.missing, 1, ROWS)?;
+                sink.missing.push(fingerprint);
+            }
+            Ok(())
+        })?;
+        sink.rows.sort_unstable_by_key(|row| row.rowid);
+        let is_lost = !damage.is_none() || !database.has_table("embeddings");
+        if is_lost {
+            self.is_damaged = true;
+            self.findings.add(
+                "records-damaged",
+                damage.rows + damage.ranges,
+                "rows or pages of the table embeddings that cannot be read; ids that the index \
+                 holds are exported without document and metadata"
+                    .into(),
+            );
+        }
+        Ok((sink, is_lost))
+    }
+
+    /// Adds the records that are not in `embeddings` yet, since the metadata segment is behind.
+    fn add_unknown(
+        &mut self,
+        tail: &Tail,
+        changes: &Fingerprints<Packed>,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let mut at = 0;
+        for group in tail.texts.groups() {
+            let first = at;
+            at += group.len() as u64;
+            if sink.in_lag.contains(first) {
+                continue;
+            }
+            let Some(&(fingerprint, _)) = group.first() else {
+                continue;
+            };
+            if let Presence::Created(created) = log::presence(group, false) {
+                let vector = sink.locate(fingerprint, &self.index, changes);
+                memory::reserve(&mut sink.appended, 1, ROWS)?;
+                sink.appended.push(AppendedRow {
+                    created,
+                    fingerprint,
+                    vector,
+                });
+                if sink.note_flaws(vector, &self.index) {
+                    sink.missing.push(fingerprint);
+                }
+            }
+        }
+        sink.appended.sort_unstable_by_key(|row| row.created);
+        if at > 0 {
+            self.findings.note(
+                "metadata-behind",
+                at,
+                "rows of the log that the metadata segment has not seen were applied".into(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Looks for the vectors of records that have none in all of the log.
+    ///
+    /// They are those of an index that is lost or behind its own watermark, and those that 0.4
+    /// lost: it drops an id that is deleted and added again within one batch.
+    fn search_log(&mut self, sink: &mut Sink<'_>) -> Result<()> {
+        sink.missing.sort_unstable();
+        let missing = std::mem::take(&mut sink.missing);
+        let mut logged = Fingerprints::default();
+        self.scan_log(0, |fingerprint, row, _| {
+            if row.changes_vector() && missing.binary_search(&fingerprint).is_ok() {
+                logged.reserve()?;
+                logged.push(fingerprint, row);
+            }
+            Ok(())
+        })?;
+        logged.sort();
+        let mut found = Fingerprints::default();
+        for group in logged.groups() {
+            if let (Some((fingerprint, _)), Some(logged)) = (group.first(), log::last_vector(group))
+            {
+                found.reserve()?;
+                found.push(*fingerprint, Packed::log(logged));
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.found_in_log(found.len() as u64);
+        let index = &self.index;
+        let lacks = |vector| vector == Packed::NOWHERE || index.flaws(vector).contains(&true);
+        for row in &mut sink.appended {
+            if let (true, Some(vector)) = (lacks(row.vector), found.get(row.fingerprint)) {
+                row.vector = vector;
+            }
+        }
+        // Records of `embeddings` are known by rowid only: their ids are read again.
+        let Some(segment) = &self.origin.collection.metadata_segment else {
+            return Ok(());
+        };
+        let Sink { rows, seq_ids, .. } = sink;
+        let fingerprinter = &self.fingerprinter;
+        let database = self.origin.database;
+        database.record_ids(&segment.id, self.monitor, |rowid, id| {
+            let Ok(at) = rows.binary_search_by_key(&rowid, |row| row.rowid) else {
+                return Ok(());
+            };
+            let row = rows.get_mut(at).filter(|row| lacks(row.vector));
+            if let (Some(row), Some(vector)) = (row, found.get(fingerprinter.of(id))) {
+                if !is_of_another(seq_ids, rowid, vector)? {
+                    row.vector = vector;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Joins records without a pickle to the ids of `embeddings` by their rank, where that is
+    /// exact: labels ascend as records are first added, and so do the rowids of `embeddings`.
+    ///
+    /// Not where a version before 1.0 has written, which orders the labels of a batch by chance,
+    /// and not after a delete that the index has not seen.
+    fn join_by_rank(
+        &mut self,
+        mut records: Records,
+        why: String,
+        watermark: Option<u64>,
+        sink: &mut Sink<'_>,
+    ) -> Result<()> {
+        let lacks = |row: &PlannedRow| row.vector == Packed::NOWHERE;
+        let missing = sink.rows.iter().filter(|row| lacks(row)).count();
+        if missing == 0 {
+            if !sink.rows.is_empty() {
+                self.damaged(
+                    "pickle-lost",
+                    format!("{why}; every vector was found in the log"),
+                );
+            }
+            return Ok(());
+        }
+        let labels = records.by_label(self.monitor)?;
+        records.flaws.keep(self.is_cosine);
+        let refused = self.why_not_by_rank(&labels, records.may_hold_junk(), watermark, sink)?;
+        if let Some(reason) = refused {
+            self.damaged(
+                "pickle-lost",
+                format!(
+                    "{why}, and which of the {} records of the index each id has cannot be told \
+                     for certain ({reason}): the {missing} vectors that are not in the log are \
+                     left out; `extract` writes them without ids",
+                    labels.len()
+                ),
+            );
+            return Ok(());
+        }
+        let mut damaged = 0;
+        for (row, (_, internal_id)) in sink.rows.iter_mut().zip(&labels) {
+            if lacks(row) && records.flaws.is_damaged((*internal_id).into()) {
+                damaged += 1;
+            } else if lacks(row) {
+                row.vector = Packed::index(*internal_id);
+            }
+        }
+        self.damaged_vectors(damaged);
+        self.damaged(
+            "pickle-lost",
+            format!(
+                "{why}; records and ids were joined by rank, which is exact for this collection"
+            ),
+        );
+        self.index = Index::Ranked(records);
+        for at in 0..sink.rows.len() {
+            if let Some(row) = sink.rows.get(at).copied() {
+                sink.note_flaws(row.vector, &self.index);
+            }
+        }
+        Ok(())
+    }
+
+    fn why_not_by_rank(
+        &mut self,
+        labels: &[(u64, u32)],
+        junk_is_possible: bool,
+        watermark: Option<u64>,
+        sink: &Sink<'_>,
+    ) -> Result<Option<String>> {
+        let database = self.origin.database;
+        let collection = self.origin.collection;
+        let Some(segment) = &collection.metadata_segment else {
+            return Ok(Some("there are no ids".into()));
+        };
+        if !collection.configured_by_rust
+            || database.has_python_records(&segment.id, self.monitor)?
+        {
+            return Ok(Some("the collection was made before Chroma 1.0".into()));
+        }
+        if self.is_damaged || junk_is_possible || !sink.appended.is_empty() {
+            return Ok(Some("other parts are damaged, too".into()));
+        }
+        let mut deletes = 0_u64;
+        self.scan_log(after(watermark), |_, logged, _| {
+            deletes += u64::from(logged.is_delete());
+            Ok(())
+        })?;
+        if deletes > 0 {
+            return Ok(Some(format!(
+                "{deletes} records were deleted since the index was written"
+            )));
+        }
+        // Records that the index has not seen came later, and their vectors are in the log.
+        let later = sink.rows.get(labels.len()..);
+        let explained = later.is_some_and(|later| {
+            later
+                .iter()
+                .all(|row| matches!(row.vector.unpack(), Location::Log(_)))
+        });
+        if explained {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "there are {} ids and {} records",
+            sink.rows.len(),
+            labels.len()
+        )))
+    }
+
+    /// Vectors without a record: all of them, if they are to be saved, and their number.
+    fn orphans(
+        &self,
+        changes: &Fingerprints<Packed>,
+        sink: &Sink<'_>,
+        save: bool,
+    ) -> Result<(Vec<Packed>, u64)> {
+        let base = match &self.index {
+            Index::Base(base) => base.ids.internal_ids.entries(),
+            _ => &[],
+        };
+        let in_base = (0..)
+            .zip(base)
+            .filter(|(at, (fingerprint, _))| {
+                !sink.in_base.contains(*at) && changes.position(*fingerprint).is_none()
+            })
+            .map(|(_, (_, internal_id))| Packed::index(*internal_id));
+        let in_changes = (0..)
+            .zip(changes.entries())
+            .filter(|(at, (_, vector))| {
+                !sink.in_changes.contains(*at) && *vector != Packed::NOWHERE
+            })
+            .map(|(_, (_, vector))| *vector);
+        let mut orphans = Vec::new();
+        let mut count = 0;
+        for vector in in_base.chain(in_changes) {
+            count += 1;
+            if save {
+                memory::reserve(&mut orphans, 1, ROWS)?;
+                orphans.push(vector);
+            }
+        }
+        orphans.sort_unstable();
+        Ok((orphans, count))
+    }
+
+    fn judge(
+        &mut self,
+        counts: &Counts,
+        watermark: Option<u64>,
+        nothing: Option<Nothing>,
+        lost_records: bool,
+    ) {
+        if let (Some(nothing), Some(watermark)) = (nothing, watermark) {
+            // All deleted is no damage.
+            if counts.records > 0 && nothing != Nothing::Empty || counts.without_vector > 0 {
+                let what = match nothing {
+                    Nothing::NoDirectory => "there is no directory of that segment",
+                    Nothing::NeverFlushed => "index_metadata.pickle is missing",
+                    Nothing::Empty => "index_metadata.pickle holds no ids",
+                };
+                self.damaged(
+                    "index-missing",
+                    format!(
+                        "{what}, though the index was written up to sequence number {watermark}: \
+                         the log was read from its beginning"
+                    ),
+                );
+            }
+        }
+        if counts.without_vector > 0 {
+            self.findings.add(
+                "vector-missing",
+                counts.without_vector,
+                "records without a vector, neither in the index nor in the log".into(),
+            );
+        }
+        if counts.without_record > 0 {
+            let what = match lost_records {
+                true => "vectors whose record is lost are exported with their id only",
+                false => "vectors whose id has no record are left out, as Chroma does",
+            };
+            self.findings
+                .add("vector-without-record", counts.without_record, what.into());
+        }
+        if !self.damage.is_none() {
+            self.is_damaged = true;
+            self.findings.add(
+                "queue-damaged",
+                self.damage.rows + self.damage.ranges,
+                "rows or pages of the log that cannot be read".into(),
+            );
+        }
+    }
+}
+
+impl Sink<'_> {
+    /// Where the vector of a record is, which is noted as having one.
+    fn locate(
+        &mut self,
+        fingerprint: u64,
+        index: &Index,
+        changes: &Fingerprints<Packed>,
+    ) -> Packed {
+        let mut vector = Packed::NOWHERE;
+        if let Index::Base(base) = index {
+            if let Some(at) = base.ids.internal_ids.position(fingerprint) {
+                self.in_base.insert(at as u64);
+                if let Some((_, internal_id)) = base.ids.internal_ids.entries().get(at) {
+                    vector = Packed::index(*internal_id);
+                }
+            }
+        }
+        if let Some(at) = changes.position(fingerprint) {
+            self.in_changes.insert(at as u64);
+            if let Some((_, changed)) = changes.entries().get(at) {
+                vector = *changed;
+            }
+        }
+        vector
+    }
+
+    /// Counts the flaws of a vector. True if it is missing, or the queue may have a better copy.
+    fn note_flaws(&mut self, vector: Packed, index: &Index) -> bool {
+        let flaws = index.flaws(vector);
+        for (count, flaw) in self.flaws.iter_mut().zip(flaws) {
+            *count += u64::from(flaw);
+        }
+        vector == Packed::NOWHERE || flaws.contains(&true)
+    }
+
+    /// What becomes of a record of `embeddings` when the metadata segment catches up.
+    fn presence_after(&mut self, fingerprint: u64, tail: &Tail) -> Presence {
+        if tail.texts.is_empty() {
+            return Presence::Kept;
+        }
+        match tail.texts.position(fingerprint) {
+            None => Presence::Kept,
+            Some(at) => {
+                self.in_lag.insert(at as u64);
+                log::presence(tail.texts.group(fingerprint), true)
+            }
+        }
+    }
+}
+
+/// Whether a vector of the log is not that of the record, since the add that has it did nothing:
+/// the id was there. Where a record of the index is lost, only the sequence number of `embeddings`
+/// tells: that of the last row of the log that changed the record.
+fn is_of_another(
+    seq_ids: &mut Option<SeqIdReader<'_>>,
+    rowid: i64,
+    vector: Packed,
+) -> Result<bool> {
+    match (seq_ids, vector.added_by()) {
+        (Some(seq_ids), Some(added_by)) => {
+            Ok(seq_ids.read(rowid)?.is_some_and(|last| last < added_by))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The first sequence number after a watermark.
+fn after(watermark: Option<u64>) -> i64 {
+    watermark.map_or(0, |watermark| {
+        i64::try_from(watermark)
+            .ok()
+            .and_then(|watermark| watermark.checked_add(1))
+            .unwrap_or(i64::MAX)
+    })
+}
+
+/// The directory of a segment, if its id can be the name of one. Ids come from the database: one
+/// that leads elsewhere, or that no file system takes as a name, has no directory.
+pub(crate) fn directory_of(persist_dir: &Path, segment: &str) -> Option<std::path::PathBuf> {
+    // NAME_MAX of Linux and macOS, in bytes. Chroma's ids have 36.
+    const MAX_NAME_BYTES: usize = 255;
+    if segment.len() > MAX_NAME_BYTES || segment.contains('\0') {
+        return None;
+    }
+    let mut parts = Path::new(segment).components();
+    match (parts.next(), parts.next()) {
+        (Some(std::path::Component::Normal(name)), None) => Some(persist_dir.join(name)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_ids_name_a_directory_below_the_store_or_none() {
+        let dir = |id: &str| directory_of(Path::new("/chroma"), id);
+        let id = "00000000-0000-4000-8000-00000000000a";
+        assert_eq!(dir(id), Some(Path::new("/chroma").join(id)));
+        assert!(dir(&"a".repeat(255)).is_some());
+        for id in [
+            "",
+            ".",
+            "..",
+            "/",
+            "/etc",
+            "a/b",
+            "../a",
+            "a\0b",
+            &"a".repeat(256),
+        ] {
+            assert_eq!(dir(id), None, "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The second step: one record after another.
+
+use std::collections::BTreeMap;
+
+use super::base::VectorReader;
+use super::{Index, Location, Origin, Packed, Plan};
+use crate::base::progress::Monitor;
+use crate::error::Result;
+use crate::store::catalog::Space;
+use crate::store::metadata::Texts;
+use crate::store::queue::{Operation, QueueReader, Stored};
+use crate::store::records::{Record, RecordReader, RECORDS_AT_ONCE};
+
+/// A record, in buffers that the next one fills again.
+#[derive(Debug)]
+pub(crate) struct Row<'r> {
+    pub(crate) id: &'r str,
+    pub(crate) vector: Option<&'r [f32]>,
+    /// The visitor may take them.
+    pub(crate) texts: &'r mut Texts,
+    pub(crate) seq_id: Option<u64>,
+    /// Where in the index the vector is, if it is there.
+    pub(crate) internal_id: Option<u64>,
+    pub(crate) label: Option<u64>,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) rows: u64,
+    pub(crate) from_index: u64,
+    pub(crate) from_log: u64,
+    pub(crate) without_vector: u64,
+    /// The ids of the first of those.
+    pub(crate) first_without_vector: Vec<String>,
+    /// Records whose id, and records whose document and metadata, cannot be read.
+    pub(crate) damaged_ids: u64,
+    pub(crate) damaged_texts: u64,
+    /// Documents that are those of the full-text table.
+    pub(crate) copied_documents: u64,
+    /// Rows of the log whose metadata, and whose vector, cannot be read.
+    pub(crate) damaged_logged_texts: u64,
+    pub(crate) damaged_vectors: u64,
+}
+
+/// Ids that are named of those without a vector.
+const NAMED: usize = 100;
+
+impl Plan {
+    /// Calls `visit` with each record.
+    ///
+    /// With `original`, the vectors of a cosine collection are those that were given; if it is
+    /// false, all are divided by their norm, as the index holds them. When it is `None`, no vector
+    /// is read.
+    pub(crate) fn for_each(
+        &self,
+        origin: Origin<'_>,
+        original: Option<bool>,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(&mut Row<'_>) -> Result<()>,
+    ) -> Result<Outcome> {
+        let cosine = self.space == Space::Cosine;
+        let mut vectors = Vectors {
+            index: match (self.index.records(), original) {
+                (Some(records), Some(original)) => {
+                    Some(VectorReader::new(records, cosine && original)?)
+                }
+                _ => None,
+            },
+            log: match original {
+                Some(_) => QueueReader::new(origin.database)?,
+                None => None,
+            },
+            normalize: cosine && original == Some(false),
+            dimension: self.dimension.unwrap_or(0),
+            buffer: Vec::new(),
+            damaged: 0,
+        };
+        let mut texts = LoggedTexts {
+            reader: QueueReader::new(origin.database)?,
+            unreadable: 0,
+        };
+        let mut outcome = Outcome::default();
+        let mut record = Record::default();
+        let mut emit = |record: &mut Record, vector: Packed, outcome: &mut Outcome| -> Result<()> {
+            let found = vectors.read(vector, monitor)?;
+            outcome.rows += 1;
+            match found {
+                Some(Read::Index { .. }) => outcome.from_index += 1,
+                Some(Read::Log) => outcome.from_log += 1,
+                None => {
+                    outcome.without_vector += 1;
+                    if outcome.first_without_vector.len() < NAMED {
+                        outcome.first_without_vector.push(record.id.clone());
+                    }
+                }
+            }
+            let (internal_id, label) = match found {
+                Some(Read::Index { internal_id, label }) => (Some(internal_id), Some(label)),
+                _ => (None, None),
+            };
+            visit(&mut Row {
+                id: &record.id,
+                vector: found.map(|_| vectors.buffer.as_slice()),
+                texts: &mut record.texts,
+                seq_id: record.seq_id,
+                internal_id,
+                label,
+            })
+        };
+
+        if let Some(mut reader) = RecordReader::new(origin.database)? {
+            let mut names = None;
+            for rows in self.rows.chunks(RECORDS_AT_ONCE) {
+                reader.read_ahead(rows.iter().map(|row| row.rowid))?;
+                for row in rows {
+                    monitor.check()?;
+                    if !reader.read(row.rowid, &mut record, monitor)? {
+                        let names = match &mut names {
+                            Some(names) => names,
+                            None => names.insert(unreadable_ids(origin, monitor)?),
+                        };
+                        let Some(name) = names.remove(&row.rowid) else {
+                            outcome.damaged_ids += 1;
+                            continue;
+                        };
+                        record.id = name;
+                    }
+                    if !self.lag.is_empty() {
+                        let fingerprint = self.fingerprinter.of(&record.id);
+                        texts.apply(self.lag.group(fingerprint), 0, &mut record, monitor)?;
+                    }
+                    emit(&mut record, row.vector, &mut outcome)?;
+                }
+            }
+            outcome.damaged_texts = reader.damaged_texts;
+            outcome.copied_documents = reader.copied_documents;
+        }
+        for row in &self.appended {
+            monitor.check()?;
+            let Some(id) = texts.id(row.created)? else {
+                outcome.damaged_ids += 1;
+                continue;
+            };
+            record.clear();
+            record.id = id;
+            let group = self.lag.group(row.fingerprint);
+            texts.apply(group, row.created, &mut record, monitor)?;
+            emit(&mut record, row.vector, &mut outcome)?;
+        }
+        let unreadable = self.for_each_orphan(&mut texts, monitor, |id, vector| {
+            record.clear();
+            record.id.push_str(id);
+            emit(&mut record, vector, &mut outcome)
+        })?;
+        outcome.damaged_ids += unreadable;
+        outcome.damaged_logged_texts = texts.unreadable;
+        outcome.damaged_vectors = vectors.damaged;
+        Ok(outcome)
+    }
+
+    /// Returns the number of those whose id cannot be read.
+    fn for_each_orphan(
+        &self,
+        texts: &mut LoggedTexts<'_>,
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(&str, Packed) -> Result<()>,
+    ) -> Result<u64> {
+        let of_index: Vec<u32> = self
+            .orphans
+            .iter()
+            .filter_map(|vector| match vector.unpack() {
+                Location::Index(internal_id) => Some(internal_id),
+                _ => None,
+            })
+            .collect();
+        if let (Index::Base(base), false) = (&self.index, of_index.is_empty()) {
+            let names = base.names(&of_index, monitor)?;
+            for (id, internal_id) in names.iter().zip(of_index) {
+                visit(id, Packed::index(internal_id))?;
+            }
+        }
+        let mut unreadable = 0;
+        for vector in &self.orphans {
+            if let Location::Log(seq_id) = vector.unpack() {
+                match texts.id(seq_id)? {
+                    Some(id) => visit(&id, *vector)?,
+                    None => unreadable += 1,
+                }
+            }
+        }
+        Ok(unreadable)
+    }
+}
+
+/// The ids of the records whose rowids lead to no row that can be read.
+fn unreadable_ids(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<BTreeMap<i64, String>> {
+    match &origin.collection.metadata_segment {
+        Some(segment) => origin.database.unreadable_ids(&segment.id, monitor),
+        None => Ok(BTreeMap::new()),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Read {
+    Index { internal_id: u64, label: u64 },
+    Log,
+}
+
+struct Vectors<'p> {
+    index: Option<VectorReader<'p>>,
+    log: Option<QueueReader<'p>>,
+    normalize: bool,
+    dimension: usize,
+    buffer: Vec<f32>,
+    /// Vectors of the log that cannot be read.
+    damaged: u64,
+}
+
+impl Vectors<'_> {
+    /// Reads a vector into the buffer.
+    fn read(&mut self, vector: Packed, monitor: &Monitor<'_>) -> Result<Option<Read>> {
+        self.buffer.clear();
+        match (vector.unpack(), &mut self.index, &mut self.log) {
+            (Location::Index(internal_id), Some(index), _) => {
+                let label = index.read(internal_id, &mut self.buffer)?;
+                let internal_id = u64::from(internal_id);
+                Ok(Some(Read::Index { internal_id, label }))
+            }
+            (Location::Log(seq_id), _, Some(log)) => {
+                let found = log.vector(seq_id, &mut self.buffer, monitor)?;
+                if found != Stored::Readable(true) || self.buffer.len() != self.dimension {
+                    self.damaged += 1;
+                    return Ok(None);
+                }
+                if self.normalize {
+                    normalize(&mut self.buffer);
+                }
+                Ok(Some(Read::Log))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Divides a vector by its norm, as hnswlib does when it takes one up, and gives the norm.
+pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
+    let squares: f32 = vector.iter().map(|component| component * component).sum();
+    let norm = squares.sqrt();
+    let scale = 1.0 / (norm + 1e-30);
+    for component in vector {
+        *component *= scale;
+    }
+    norm
+}
+
+/// Merges what the log says of a record into it.
+struct LoggedTexts<'d> {
+    reader: Option<QueueReader<'d>>,
+    unreadable: u64,
+}
+
+impl LoggedTexts<'_> {
+    fn id(&mut self, seq_id: i64) -> Result<Option<String>> {
+        match &mut self.reader {
+            Some(reader) => match reader.id(seq_id)? {
+                Stored::Readable(id) => Ok(id),
+                Stored::Damaged => Ok(None),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Applies the rows of an id from `first` on. An add creates the record, or does nothing to one
+    /// that is there.
+    fn apply(
+        &mut self,
+        group: &[(u64, super::Logged)],
+        first: i64,
+        record: &mut Record,
+        monitor: &Monitor<'_>,
+    ) -> Result<()> {
+        let Some(reader) = &mut self.reader else {
+            return Ok(());
+        };
+        for (_, logged) in group {
+            let seq_id = logged.seq_id();
+            if seq_id < first || logged.operation() == Operation::Add && seq_id != first {
+                continue;
+            }
+            record.seq_id = u64::try_from(seq_id).ok();
+            monitor.check()?;
+            let is_merged = match reader.metadata(seq_id, monitor)? {
+                Stored::Readable(None) => true,
+                Stored::Readable(Some(json)) => record.texts.merge(&json).is_ok(),
+                Stored::Damaged => false,
+            };
+            self.unreadable += u64::from(!is_merged);
+        }
+        Ok(())
+    }
+}

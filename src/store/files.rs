@@ -1,0 +1,329 @@
+//! The files of a SQLite database, and which of them may be opened where they are.
+//!
+//! | beside the database | what is opened |
+//! |---|---|
+//! | nothing | the database itself, read-only, as immutable: SQLite takes no lock and writes nothing |
+//! | a rollback journal or a write-ahead log that is not empty | a copy of the set in a temporary directory, which SQLite then brings up to date |
+//!
+//! `immutable` with a write-ahead log would silently show an old state, and with a hot journal
+//! half-written pages; opening the original would write to it. The `-shm` file is only an index of
+//! the log and is made anew.
+//!
+//! SQLite opens no file but the copy: a journal that names a super-journal is refused, because
+//! SQLite would open that path, which may be anything.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rusqlite::OpenFlags;
+
+use super::journal;
+use super::{corrupt, FILE_NAME};
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+use crate::io::file::{InputFile, IoMode};
+use crate::io::source::Source;
+use crate::io::sparse;
+use crate::io::temporary::TemporaryDirectory;
+use crate::segment::file_name;
+
+const JOURNAL: &str = "-journal";
+const LOG: &str = "-wal";
+
+/// The first bytes of every SQLite database.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Where in the header of a database these are, as big-endian numbers.
+mod header {
+    /// In two bytes, where 1 stands for 65,536.
+    pub(super) const PAGE_SIZE: usize = 16;
+    /// In four bytes each. The number of pages is valid when the two others are equal.
+    pub(super) const CHANGE_COUNTER: usize = 24;
+    pub(super) const PAGES: usize = 28;
+    pub(super) const PAGES_VALID_FOR: usize = 92;
+    pub(super) const LEN: usize = 100;
+}
+
+/// Room in bytes for the index that SQLite makes of a log, and for what a file system needs itself.
+const MIN_ROOM: u64 = 1 << 20;
+
+/// The smallest page of SQLite, in bytes.
+const MIN_PAGE_SIZE: u64 = 512;
+
+/// The size of a database by its header.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    page_size: u64,
+    /// `None` where SQLite goes by the length of the file instead.
+    pages: Option<u64>,
+}
+
+impl Size {
+    fn read(database: &InputFile) -> Result<Self> {
+        let mut bytes = [0; header::LEN];
+        // A file that ends before is no database, which SQLite says in its own words.
+        if database.len() >= bytes.len() as u64 {
+            database.read_at(&mut bytes, 0)?;
+        }
+        let number = |at: usize| {
+            let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
+            bytes.map_or(0, |bytes| u64::from(u32::from_be_bytes(*bytes)))
+        };
+        let page_size = match number(header::PAGE_SIZE) >> 16 {
+            1 => 1 << 16,
+            size => size,
+        };
+        let is_valid = page_size >= MIN_PAGE_SIZE
+            && page_size.is_power_of_two()
+            && number(header::CHANGE_COUNTER) == number(header::PAGES_VALID_FOR);
+        Ok(Self {
+            page_size,
+            pages: Some(number(header::PAGES)).filter(|pages| is_valid && *pages > 0),
+        })
+    }
+
+    fn missing_pages(self, len: u64) -> u64 {
+        let pages = self
+            .pages
+            .map(|pages| pages.saturating_sub(len / self.page_size));
+        pages.unwrap_or_default()
+    }
+}
+
+/// The database and what is beside it, as they were when they were opened.
+#[derive(Debug)]
+pub(super) struct DatabaseFiles {
+    path: PathBuf,
+    database: InputFile,
+    /// Journal and log, where there are any.
+    siblings: Vec<(&'static str, InputFile)>,
+    copy: Option<TemporaryDirectory>,
+    missing_pages: u64,
+}
+
+impl DatabaseFiles {
+    pub(super) fn open(persist_dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
+        let path = persist_dir.join(FILE_NAME);
+        let database = match InputFile::open_if_present(&path, IoMode::Read.into())? {
+            Some(database) => database,
+            None => return Err(not_a_persist_directory(persist_dir)),
+        };
+        let mut siblings = Vec::new();
+        for suffix in [JOURNAL, LOG] {
+            let path = sibling(&path, suffix);
+            siblings.extend(
+                InputFile::open_if_present(&path, IoMode::Read.into())?
+                    .map(|source| (suffix, source)),
+            );
+        }
+        let start = usize::try_from(database.len()).map_or(MAGIC.len(), |len| len.min(MAGIC.len()));
+        if database.window(start).bytes(0, start)? != MAGIC {
+            let found = match database.len() {
+                0 => "an empty file".to_string(),
+                len => format!("{len} bytes that do not begin as a SQLite database does"),
+            };
+            return Err(corrupt(&path, "content", found, "a SQLite database"));
+        }
+        let size = Size::read(&database)?;
+        let mut files = Self {
+            missing_pages: size.missing_pages(database.len()),
+            path,
+            database,
+            siblings,
+            copy: None,
+        };
+        if files.replayed().is_some() {
+            files.missing_pages = 0;
+            files.copy = Some(files.copy_all(size, monitor)?);
+            files.check_unchanged()?;
+        }
+        Ok(files)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database in the persist directory.
+    pub(super) fn database(&self) -> &InputFile {
+        &self.database
+    }
+
+    /// The copy that SQLite reads instead, if there is one.
+    pub(super) fn opened(&self) -> Result<Option<InputFile>> {
+        let copy = self.copy.as_ref().map(|copy| {
+            let path = copy.path().join(FILE_NAME);
+            InputFile::open(&path, IoMode::Read)
+        });
+        copy.transpose()
+    }
+
+    /// Length of all files in bytes.
+    pub(super) fn len(&self) -> u64 {
+        let siblings = self.siblings.iter().map(|(_, file)| file.len());
+        siblings.fold(self.database.len(), u64::saturating_add)
+    }
+
+    /// Pages that the database should have and the file does not, as its end is cut off. Not known
+    /// of one to which a journal or a log is added.
+    pub(super) fn missing_pages(&self) -> u64 {
+        self.missing_pages
+    }
+
+    /// The suffix of the file that has to be replayed.
+    pub(super) fn replayed(&self) -> Option<&'static str> {
+        self.siblings
+            .iter()
+            .find(|(_, source)| source.len() > 0)
+            .map(|(suffix, _)| *suffix)
+    }
+
+    /// The name by which SQLite opens the database, and how.
+    pub(super) fn open_as(&self) -> (PathBuf, OpenFlags) {
+        match &self.copy {
+            Some(copy) => (
+                copy.path().join(FILE_NAME),
+                OpenFlags::SQLITE_OPEN_READ_WRITE,
+            ),
+            None => (
+                immutable_uri(&self.path),
+                OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+            ),
+        }
+    }
+
+    /// The database that SQLite reads, once all of the log is in it.
+    pub(super) fn replayed_database(&self) -> Result<InputFile> {
+        match self.opened()? {
+            Some(copy) => Ok(copy),
+            None => InputFile::open(&self.path, IoMode::Read),
+        }
+    }
+
+    /// Fails when any of the files changed, appeared or is gone.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
+        self.database.check_unchanged()?;
+        for suffix in [JOURNAL, LOG] {
+            match self.siblings.iter().find(|(known, _)| *known == suffix) {
+                Some((_, source)) => source.check_unchanged()?,
+                None => {
+                    let path = sibling(&self.path, suffix);
+                    let found = InputFile::open_if_present(&path, IoMode::Read.into())?;
+                    if found.is_some_and(|found| found.len() > 0) {
+                        return Err(Error::InputChanged {
+                            path: self.path.clone(),
+                            found: format!("a file {FILE_NAME}{suffix} beside it"),
+                            expected: "none, as before: another process writes to the database"
+                                .into(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the set, the siblings first: a journal that is refused is refused before the database
+    /// is copied.
+    fn copy_all(&self, size: Size, monitor: &Monitor<'_>) -> Result<TemporaryDirectory> {
+        let mut files = Vec::new();
+        let mut database_len = match size.pages {
+            Some(pages) => pages.saturating_mul(size.page_size),
+            None => self.database.len(),
+        };
+        for (suffix, file) in &self.siblings {
+            if *suffix == JOURNAL {
+                // What is rolled back may be longer than what is there now.
+                database_len = database_len.max(journal::initial_len(file, size.page_size)?);
+            }
+            files.push((*suffix, file, file.len()));
+        }
+        // What lies behind the last page belongs to no page: SQLite never reads it.
+        files.push(("", &self.database, self.database.len().min(database_len)));
+
+        let parent = std::env::temp_dir();
+        let needed = files.iter().map(|(_, file, len)| file.allocated(*len));
+        let needed = needed.fold(MIN_ROOM, u64::saturating_add);
+        sparse::check_free_space(&parent, needed)?;
+        let directory = TemporaryDirectory::create_private(&parent)?;
+        for (suffix, source, len) in files {
+            let target = directory.path().join(format!("{FILE_NAME}{suffix}"));
+            let copied = sparse::copy(source, len, &target, monitor)?;
+            if suffix != JOURNAL {
+                continue;
+            }
+            // In the copy, which nobody else can change: it is what SQLite will read.
+            let name = journal::super_journal(&copied, len);
+            if let Some(name) = name.map_err(Error::io(&target, "read"))? {
+                return Err(corrupt(
+                    source.path(),
+                    "super-journal",
+                    format!("the name {name}"),
+                    "a journal of this database alone: the file of that name decides whether it \
+                     is rolled back, and is never opened",
+                ));
+            }
+        }
+        Ok(directory)
+    }
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn not_a_persist_directory(dir: &Path) -> Error {
+    let found = if dir.join(file_name::HEADER).exists() {
+        format!(
+            "a vector segment directory ({} is in it), without {FILE_NAME}",
+            file_name::HEADER
+        )
+    } else if dir.is_dir() {
+        format!("a directory without {FILE_NAME}")
+    } else if dir.exists() {
+        "something that is not a directory".into()
+    } else {
+        "nothing".into()
+    };
+    Error::UnusablePath {
+        path: dir.to_path_buf(),
+        found: found.into(),
+        expected: format!("a Chroma persist directory: the one with {FILE_NAME}").into(),
+    }
+}
+
+/// The path as a URI with `immutable`, in which every byte of the path that has a meaning is
+/// escaped.
+fn immutable_uri(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut uri = String::from("file:");
+    let bytes = absolute.as_os_str().as_encoded_bytes();
+    if !bytes.starts_with(b"/") {
+        uri.push('/'); // a drive letter
+    }
+    for &byte in bytes {
+        match byte {
+            b'\\' if cfg!(windows) => uri.push('/'),
+            b'/' | b':' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?mode=ro&immutable=1");
+    PathBuf::from(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn every_path_has_a_uri_that_means_it() {
+        let uri = immutable_uri(Path::new("/a b/100%?x=1#y&é.db"));
+        let expected = "file:/a%20b/100%25%3Fx%3D1%23y%26%C3%A9.db?mode=ro&immutable=1";
+        assert_eq!(uri, Path::new(expected));
+    }
+}

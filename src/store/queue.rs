@@ -1,0 +1,310 @@
+//! `embeddings_queue`: the log of writes.
+//!
+//! There is one sequence of numbers for all collections. Which collection a row belongs to is the
+//! last part of its topic; the parts before are configuration, not the names of a tenant or a
+//! database.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Row, Statement};
+
+use super::large::{is_mark, LargeTexts};
+use super::runs::Runs;
+use super::{integer, text_ref, Damage, Database};
+use crate::base::memory;
+use crate::base::progress::Monitor;
+use crate::error::Result;
+
+const TABLE: &str = "embeddings_queue";
+
+/// What a row of the log does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Add,
+    Update,
+    Upsert,
+    Delete,
+    /// Chroma's own bookkeeping.
+    Backfill,
+    Unknown(i64),
+}
+
+impl Operation {
+    fn from_code(code: i64) -> Self {
+        match code {
+            0 => Self::Add,
+            1 => Self::Update,
+            2 => Self::Upsert,
+            3 => Self::Delete,
+            4 => Self::Backfill,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// The vector of a row, without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LoggedVector {
+    Absent,
+    /// Of so many components.
+    Floats(usize),
+    /// In another encoding, or no whole number of floats.
+    Unreadable,
+}
+
+/// A row of the log, without its contents.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueRow<'r> {
+    pub(crate) seq_id: i64,
+    pub(crate) operation: Operation,
+    pub(crate) id: Cow<'r, str>,
+    pub(crate) vector: LoggedVector,
+}
+
+fn collection_of(topic: &str) -> &str {
+    topic.rsplit('/').next().unwrap_or(topic)
+}
+
+/// Where in the queue the rows of each collection are, and what of the queue is lost.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    runs: Runs,
+    /// What is lost from each of these sequence numbers on, ascending: rows that may be of any
+    /// collection.
+    lost: Vec<(i64, Damage)>,
+}
+
+impl Topics {
+    pub(crate) fn read<'c>(
+        database: &Database,
+        collections: impl IntoIterator<Item = &'c str>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let mut runs = Runs::of(collections);
+        // Both closures add to it.
+        let lost = RefCell::new(Vec::new());
+        let lose = |seq_id, damage| {
+            let mut lost = lost.borrow_mut();
+            memory::reserve(&mut lost, 1, "hold which rows of the queue are lost")?;
+            lost.push((seq_id, damage));
+            Ok(())
+        };
+        let all = (i64::MIN, i64::MAX);
+        database.scan_ranges(
+            TABLE,
+            "topic",
+            [all],
+            monitor,
+            |seq_id, row| {
+                match text_ref(row, 1) {
+                    Some(topic) => runs.push(seq_id, collection_of(&topic))?,
+                    None => {
+                        runs.push_unknown();
+                        lose(seq_id, Damage { rows: 1, ranges: 0 })?;
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            },
+            lose,
+        )?;
+        let mut lost = lost.into_inner();
+        let mut sum = Damage::default();
+        for (_, damage) in lost.iter_mut().rev() {
+            sum.add(*damage);
+            *damage = sum;
+        }
+        Ok(Self { runs, lost })
+    }
+
+    /// What is lost of the rows from `first` on.
+    fn lost_from(&self, first: i64) -> Damage {
+        let at = self.lost.partition_point(|(seq_id, _)| *seq_id < first);
+        self.lost.get(at).map_or(Damage::default(), |lost| lost.1)
+    }
+}
+
+/// The ids of the collections that have rows.
+pub(super) fn collections(database: &Database, monitor: &Monitor<'_>) -> Result<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    let all = (i64::MIN, i64::MAX);
+    database.scan(TABLE, "topic", all, monitor, |_, row| {
+        if let Some(topic) = text_ref(row, 1) {
+            let id = collection_of(&topic);
+            if !ids.contains(id) {
+                ids.insert(id.to_string());
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(ids)
+}
+
+impl Database {
+    /// Visits the rows of a collection whose sequence numbers are in `range`, in their order.
+    /// Without `topics`, all rows are looked at.
+    pub(crate) fn queue(
+        &self,
+        collection: &str,
+        topics: Option<&Topics>,
+        range: (i64, i64),
+        monitor: &Monitor<'_>,
+        mut visit: impl FnMut(QueueRow<'_>) -> Result<()>,
+    ) -> Result<Damage> {
+        // Neither of the functions of `vector` makes SQLite read it.
+        let columns = "topic, operation, id, typeof(vector), octet_length(vector), encoding";
+        let all = [(i64::MIN, i64::MAX)];
+        let runs = topics.map_or(all.as_slice(), |topics| topics.runs.get(collection));
+        let skipped = runs.partition_point(|(_, last)| *last < range.0);
+        let runs = runs.get(skipped..).unwrap_or_default().iter();
+        let runs = runs.map(|(first, last)| ((*first).max(range.0), (*last).min(range.1)));
+        let mut unreadable = 0;
+        let mut damage = Damage::default();
+        let visit_row = |seq_id: i64, row: &Row<'_>| {
+            let topic = text_ref(row, 1);
+            // Without a topic, it may be of any collection. `topics` has counted it.
+            unreadable += u64::from(topic.is_none() && topics.is_none());
+            if topic.as_deref().map(collection_of) != Some(collection) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let length = integer(row, 5).and_then(|length| usize::try_from(length).ok());
+            let vector = match (row.get_ref(4), length, row.get_ref(6)) {
+                (Ok(ValueRef::Text(b"null")), ..) => LoggedVector::Absent,
+                (Ok(ValueRef::Text(b"blob")), Some(0), _) => LoggedVector::Absent,
+                (
+                    Ok(ValueRef::Text(b"blob")),
+                    Some(length),
+                    Ok(ValueRef::Text(b"FLOAT32") | ValueRef::Null),
+                ) if length % 4 == 0 => LoggedVector::Floats(length / 4),
+                _ => LoggedVector::Unreadable,
+            };
+            match (integer(row, 2), text_ref(row, 3)) {
+                (Some(operation), Some(id)) => visit(QueueRow {
+                    seq_id,
+                    operation: Operation::from_code(operation),
+                    id,
+                    vector,
+                })?,
+                _ => unreadable += 1,
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        self.scan_ranges(TABLE, columns, runs, monitor, visit_row, |_, lost| {
+            damage.add(lost);
+            Ok(())
+        })?;
+        // What was stepped over outside of the runs may be of this collection as well.
+        damage.widen(topics.map_or(Damage::default(), |topics| topics.lost_from(range.0)));
+        damage.rows += unreadable;
+        Ok(damage)
+    }
+}
+
+/// What a row of the log holds, where it can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored<T> {
+    Readable(T),
+    Damaged,
+}
+
+/// Reads what single rows of the log hold.
+#[derive(Debug)]
+pub(crate) struct QueueReader<'d> {
+    database: &'d Database,
+    large: LargeTexts<'d>,
+    vector: Statement<'d>,
+    metadata: Statement<'d>,
+    id: Statement<'d>,
+}
+
+impl<'d> QueueReader<'d> {
+    /// `None` when there is no log.
+    pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
+        if !database.has_table(TABLE) {
+            return Ok(None);
+        }
+        let large = LargeTexts::new(database, TABLE, "metadata")?;
+        let column = |column: &str| {
+            database.prepare(&format!("SELECT {column} FROM {TABLE} WHERE seq_id = ?1"))
+        };
+        Ok(Some(Self {
+            database,
+            vector: column("vector")?,
+            metadata: column(&large.marked())?,
+            id: column("id")?,
+            large,
+        }))
+    }
+
+    /// Appends the components of a row's vector; says whether there was one.
+    pub(crate) fn vector(
+        &mut self,
+        seq_id: i64,
+        out: &mut Vec<f32>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Stored<bool>> {
+        let start = out.len();
+        let found = read(self.database, &mut self.vector, seq_id, |row| {
+            Ok(match row.get_ref(0)? {
+                ValueRef::Blob(bytes) => {
+                    let (floats, _) = bytes.as_chunks::<4>();
+                    out.extend(floats.iter().map(|float| f32::from_le_bytes(*float)));
+                    true
+                }
+                _ => false,
+            })
+        })?;
+        let bytes = out
+            .len()
+            .saturating_sub(start)
+            .saturating_mul(size_of::<f32>());
+        if self.large.is_large(bytes) && !self.large.is_row_whole(seq_id, monitor)? {
+            return Ok(Stored::Damaged);
+        }
+        Ok(found)
+    }
+
+    /// The JSON object with a row's document and metadata.
+    pub(crate) fn metadata(
+        &mut self,
+        seq_id: i64,
+        monitor: &Monitor<'_>,
+    ) -> Result<Stored<Option<String>>> {
+        let found = read(self.database, &mut self.metadata, seq_id, |row| {
+            Ok((super::text(row, 0), is_mark(row, 0)))
+        })?;
+        Ok(match found {
+            Stored::Damaged => Stored::Damaged,
+            Stored::Readable((text, false)) => Stored::Readable(text),
+            Stored::Readable((_, true)) => match self.large.read(seq_id, monitor)? {
+                Some(text) => Stored::Readable(Some(text)),
+                None => Stored::Damaged,
+            },
+        })
+    }
+
+    /// The id that a row is about.
+    pub(crate) fn id(&mut self, seq_id: i64) -> Result<Stored<Option<String>>> {
+        read(self.database, &mut self.id, seq_id, |row| {
+            Ok(super::text(row, 0))
+        })
+    }
+}
+
+/// Reads a column of a row. What does not fit into its page may be in others, which are damaged.
+fn read<T: Default>(
+    database: &Database,
+    statement: &mut Statement<'_>,
+    seq_id: i64,
+    column: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Stored<T>> {
+    match statement.query_row([seq_id], column) {
+        Ok(found) => Ok(Stored::Readable(found)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Stored::Readable(T::default())),
+        Err(error) if database.is_damage(&error) => Ok(Stored::Damaged),
+        Err(error) => Err(database.failed(error)),
+    }
+}

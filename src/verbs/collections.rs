@@ -1,0 +1,418 @@
+//! Which collections a persist directory holds, and how each is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+use crate::io::file::{is_directory, IoMode};
+use crate::io::permissions::Sharing;
+use crate::segment::file_name;
+use crate::store::catalog::{
+    Catalog, Collection, LOCAL_INDEX, MAX_METADATA_BYTES, MAX_OWNER_METADATA_BYTES,
+};
+use crate::store::collection::{directory_of, Given, Origin, Plan};
+use crate::store::metadata::Map;
+use crate::store::queue::Topics;
+use crate::store::Database;
+
+pub use crate::store::collection::CollectionFinding;
+
+/// Which collections are meant, where a persist directory has several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CollectionFilter {
+    /// Their names; all when there are none. A name is that of one collection in each database.
+    pub names: Vec<String>,
+    /// The database that they are in.
+    pub database: Option<String>,
+    /// The tenant that their database belongs to.
+    pub tenant: Option<String>,
+    /// How the files of their segments are read: [`IoMode::Read`] by default, because Chroma may
+    /// be writing them.
+    pub io: IoMode,
+}
+
+impl Default for CollectionFilter {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            database: None,
+            tenant: None,
+            io: IoMode::Read,
+        }
+    }
+}
+
+setters!(CollectionFilter {
+    with_names(names: Vec<String>),
+    with_database(database: impl Into<Option<String>>),
+    with_tenant(tenant: impl Into<Option<String>>),
+    with_io(io: IoMode),
+});
+
+/// What [`list_collections`] finds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CollectionList {
+    /// The persist directory.
+    pub persist_dir: PathBuf,
+    /// The version of each part of the schema of `chroma.sqlite3`.
+    pub chroma_schema: BTreeMap<String, i64>,
+    /// The journal or log of SQLite that was replayed, in a copy, to read the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<&'static str>,
+    /// The collections, by tenant, database and name.
+    pub collections: Vec<CollectionReport>,
+    /// Directories that belong to no segment, such as those of deleted collections.
+    pub orphan_directories: Vec<String>,
+    /// What is wrong with the database as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<CollectionFinding>,
+}
+
+/// A collection, by numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CollectionReport {
+    /// The tenant.
+    pub tenant: String,
+    /// The database, in Chroma's sense.
+    pub database: String,
+    /// The name, which is unique in its database.
+    pub name: String,
+    /// The id of the collection, which is not the name of its directory.
+    pub id: String,
+    /// The directory of its index in the persist directory; absent when there is none.
+    pub segment_dir: Option<String>,
+    /// The distance that its index uses: `l2`, `cosine` or `ip`.
+    pub metric: &'static str,
+    /// Where that is written.
+    pub metric_source: &'static str,
+    /// Components of each vector; absent until the first write.
+    pub dimension: Option<usize>,
+    /// Records that SQLite holds.
+    pub records: u64,
+    /// Records that the index holds.
+    pub in_index: u64,
+    /// Rows of the log that the index has not seen.
+    pub queued: u64,
+    /// Records without a vector, neither in the index nor in the log.
+    pub without_vector: u64,
+    /// How it is, in one word.
+    pub state: CollectionState,
+    /// What the user has noted about the collection.
+    pub metadata: CollectionMetadata,
+    /// What is worth knowing.
+    pub findings: Vec<CollectionFinding>,
+}
+
+impl CollectionList {
+    /// True if no collection and no part of the database is damaged, and no record lacks a vector.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_whole = |collection: &CollectionReport| {
+            let state = collection.state;
+            !matches!(
+                state,
+                CollectionState::Damaged | CollectionState::Incomplete
+            ) && !has_loss(&collection.findings)
+        };
+        self.collections.iter().all(is_whole) && !has_loss(&self.findings)
+    }
+}
+
+/// True if one of these findings is a loss.
+pub(crate) fn has_loss(findings: &[CollectionFinding]) -> bool {
+    findings.iter().any(|finding| finding.loss)
+}
+
+named_enum! {
+    /// How a collection is.
+    pub enum CollectionState for "state" {
+        /// It has no records.
+        Empty = "empty",
+        /// Every vector is in the index.
+        Flushed = "flushed",
+        /// Every record has a vector, of which the newest are only in the log.
+        Queued = "queued",
+        /// Every record has a vector, though files are damaged or missing.
+        Damaged = "damaged",
+        /// Records are without a vector, or have an id that cannot be read.
+        Incomplete = "incomplete",
+        /// Its index is of a kind that is not in the persist directory.
+        Unsupported = "unsupported",
+    }
+}
+
+/// What a user has noted about a collection: values by key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct CollectionMetadata(Map);
+
+impl CollectionMetadata {
+    pub(crate) fn of(collection: &Collection) -> Self {
+        Self(collection.metadata.clone())
+    }
+
+    /// The values as a JSON object with sorted keys.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut json = String::new();
+        self.0.write_json(&mut json);
+        json
+    }
+}
+
+/// Lists the collections of a persist directory, the one with `chroma.sqlite3`.
+///
+/// The directory is only read. When Chroma died in the middle of a write, or keeps a write-ahead
+/// log, a copy of the database is made in the system's temporary directory and brought up to date
+/// there. Memory: 16 bytes for each record of the largest collection, and up to 48 bytes for each
+/// id while its metadata is read.
+///
+/// # Errors
+///
+/// [`Error::UnusablePath`] when there is no database, [`Error::CorruptDatabase`] when it is not one
+/// of Chroma's or cannot be read, [`Error::InputChanged`] when Chroma wrote to it meanwhile, and
+/// [`Error::Cancelled`].
+pub fn list_collections(
+    persist_dir: impl AsRef<Path>,
+    filter: &CollectionFilter,
+    monitor: &Monitor<'_>,
+) -> Result<CollectionList> {
+    let persist = Persist::open(persist_dir.as_ref(), monitor)?;
+    let mut collections = Vec::new();
+    for chosen in persist.choose(filter)? {
+        let collection = chosen.collection;
+        let plan = Plan::new(chosen, monitor)?;
+        plan.check_unchanged()?;
+        collections.push(CollectionReport {
+            tenant: collection.tenant.clone(),
+            database: collection.database.clone(),
+            name: collection.name.clone(),
+            id: collection.id.clone(),
+            segment_dir: segment_dir(persist.dir, collection)?,
+            metric: plan.space.name(),
+            metric_source: plan.space_source.name(),
+            dimension: plan.dimension,
+            records: plan.counts.stored,
+            in_index: plan.counts.in_index,
+            queued: plan.counts.queued,
+            without_vector: plan.counts.without_vector,
+            state: state(collection, &plan, plan.counts.without_vector > 0),
+            metadata: CollectionMetadata::of(collection),
+            findings: plan.findings.into_vec(),
+        });
+    }
+    let list = CollectionList {
+        persist_dir: persist.dir.to_path_buf(),
+        chroma_schema: persist.catalog.schema.clone(),
+        replayed: persist.database.replayed(),
+        orphan_directories: persist.orphan_directories()?,
+        findings: persist.findings(),
+        collections,
+    };
+    persist.database.check_unchanged()?;
+    Ok(list)
+}
+
+fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<String>> {
+    let Some(segment) = &collection.vector_segment else {
+        return Ok(None);
+    };
+    let directory = directory_of(persist_dir, &segment.id);
+    Ok(match directory {
+        Some(directory) if is_directory(&directory)? => Some(segment.id.clone()),
+        _ => None,
+    })
+}
+
+pub(crate) fn state(collection: &Collection, plan: &Plan, is_incomplete: bool) -> CollectionState {
+    let is_local = |segment: &crate::store::catalog::Segment| segment.type_ == LOCAL_INDEX;
+    if !collection.vector_segment.as_ref().is_none_or(is_local) {
+        return CollectionState::Unsupported;
+    }
+    if is_incomplete {
+        CollectionState::Incomplete
+    } else if plan.is_damaged {
+        CollectionState::Damaged
+    } else if plan.counts.records == 0 {
+        CollectionState::Empty
+    } else if plan.counts.queued > 0 {
+        CollectionState::Queued
+    } else {
+        CollectionState::Flushed
+    }
+}
+
+/// An open persist directory.
+#[derive(Debug)]
+pub(crate) struct Persist<'d> {
+    pub(crate) dir: &'d Path,
+    pub(crate) database: Database,
+    pub(crate) catalog: Catalog,
+    /// Absent when there is one collection, to which every row belongs.
+    topics: Option<Topics>,
+}
+
+impl<'d> Persist<'d> {
+    pub(crate) fn open(dir: &'d Path, monitor: &Monitor<'_>) -> Result<Self> {
+        let database = Database::open(dir, monitor)?;
+        let catalog = Catalog::read(&database, monitor)?;
+        let ids = catalog.collections.iter().map(|known| known.id.as_str());
+        let topics = match catalog.collections.len() {
+            0 | 1 => None,
+            _ => Some(Topics::read(&database, ids, monitor)?),
+        };
+        Ok(Self {
+            dir,
+            database,
+            catalog,
+            topics,
+        })
+    }
+
+    /// The collections that a filter means. Each of its names must be that of one at least.
+    pub(crate) fn choose(&self, filter: &CollectionFilter) -> Result<Vec<Origin<'_>>> {
+        let within = |collection: &&Collection| {
+            let is = |wanted: &Option<String>, name: &str| {
+                wanted.as_ref().is_none_or(|wanted| wanted == name)
+            };
+            is(&filter.database, &collection.database) && is(&filter.tenant, &collection.tenant)
+        };
+        let candidates: Vec<_> = self.catalog.collections.iter().filter(within).collect();
+        let names: BTreeSet<_> = candidates.iter().map(|known| &known.name).collect();
+        let wanted: BTreeSet<_> = filter.names.iter().collect();
+        for name in &wanted {
+            if !names.contains(name) {
+                let known: Vec<_> = candidates
+                    .iter()
+                    .take(20)
+                    .map(|candidate| candidate.name.as_str())
+                    .collect();
+                let expected = match known.as_slice() {
+                    [] => "a collection, of which there are none".to_string(),
+                    known => format!("one of {}", known.join(", ")),
+                };
+                return Err(Error::argument("collection", name, expected));
+            }
+        }
+        Ok(candidates
+            .into_iter()
+            .filter(|candidate| wanted.is_empty() || wanted.contains(&candidate.name))
+            .map(|collection| Origin {
+                database: &self.database,
+                persist_dir: self.dir,
+                io: filter.io,
+                collection,
+                topics: self.topics.as_ref(),
+                given: Given::default(),
+            })
+            .collect())
+    }
+
+    /// Permissions of the group and of others for an output made of these collections.
+    pub(crate) fn sharing(&self, origins: &[Origin<'_>]) -> Sharing {
+        let of_database = file_name::PROTECTED
+            .iter()
+            .map(|name| self.dir.join(name))
+            .chain([self.dir.to_path_buf()])
+            .fold(Sharing::default(), |sharing, path| sharing.and_input(&path));
+        origins.iter().fold(of_database, |sharing, origin| {
+            let segment = origin.collection.vector_segment.as_ref();
+            let directory = segment.and_then(|segment| directory_of(self.dir, &segment.id));
+            let Some(directory) = directory else {
+                return sharing;
+            };
+            let files = file_name::ALL.iter().map(|name| directory.join(name));
+            files.fold(sharing.and_input(&directory), |sharing, file| {
+                sharing.and_input(&file)
+            })
+        })
+    }
+
+    fn orphan_directories(&self) -> Result<Vec<String>> {
+        let known: BTreeSet<&str> = self
+            .catalog
+            .segment_ids
+            .iter()
+            .map(String::as_str)
+            .collect();
+        let entries = std::fs::read_dir(self.dir).map_err(Error::io(self.dir, "list"))?;
+        let mut orphans = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(Error::io(self.dir, "list"))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if is_directory(&entry.path())? && !known.contains(name.as_str()) {
+                orphans.push(name);
+            }
+        }
+        orphans.sort();
+        Ok(orphans)
+    }
+
+    /// What is wrong with the tables that list the collections.
+    pub(crate) fn findings(&self) -> Vec<CollectionFinding> {
+        let damage = self.catalog.damage;
+        let mut findings = crate::store::collection::Findings::default();
+        let missing = self.database.missing_pages();
+        if missing > 0 {
+            findings.add(
+                "database-cut",
+                missing,
+                "pages at the end of chroma.sqlite3 that are missing: what was in them is lost"
+                    .into(),
+            );
+        }
+        for damage in self.database.damaged_tables() {
+            findings.add(
+                "database-damaged",
+                damage.pages.max(damage.lost_rows),
+                format!(
+                    "pages of the table {} that are damaged, of another table, or short of rows: \
+                     {}",
+                    damage.table, damage.first
+                ),
+            );
+        }
+        let columns = &self.catalog.missing;
+        if !columns.is_empty() {
+            let columns = columns
+                .iter()
+                .map(|(table, column)| format!("{table}.{column}"));
+            findings.note(
+                "column-missing",
+                self.catalog.missing.len() as u64,
+                format!(
+                    "columns that the migrations of chroma.sqlite3 have made are absent: {}",
+                    columns.collect::<Vec<_>>().join(", ")
+                ),
+            );
+        }
+        if self.catalog.left_out > 0 {
+            findings.add(
+                "collection-metadata-limit",
+                self.catalog.left_out,
+                format!(
+                    "rows of collection_metadata and segment_metadata left out: expected at most \
+                     {} MiB for a collection and {} MiB for all",
+                    MAX_OWNER_METADATA_BYTES >> 20,
+                    MAX_METADATA_BYTES >> 20
+                ),
+            );
+        }
+        if !damage.is_none() {
+            findings.add(
+                "catalog-damaged",
+                damage.rows + damage.ranges,
+                "rows or pages of the tables that list collections and segments that cannot be \
+                 read: collections may be missing"
+                    .into(),
+            );
+        }
+        findings.into_vec()
+    }
+}

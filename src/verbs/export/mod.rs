@@ -1,0 +1,790 @@
+//! Persist directory → a file for each collection, and a manifest.
+
+mod metadata_columns;
+mod names;
+mod sha256;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::metadata_columns::MetadataColumns;
+use self::sha256::Hash;
+use crate::base::path::display_path;
+use crate::base::progress::Monitor;
+#[cfg(feature = "wire")]
+use crate::columnar::batches::StreamSink;
+use crate::columnar::columns::{self, Column, ColumnType, ElementType, Schema, Value};
+use crate::columnar::source::WriteOptions;
+use crate::columnar::write::{Output, TableWriter, LARGE_TEXT_BYTES};
+use crate::columnar::{check_batch_size, ColumnarFormat, Compression};
+use crate::error::{Error, Result};
+use crate::io::atomic::{refuse_inside, AtomicFile};
+use crate::io::permissions::Sharing;
+use crate::io::protected::Protected;
+use crate::io::temporary::TemporaryDirectory;
+use crate::segment::file_name;
+use crate::store::catalog::Collection;
+use crate::store::collection::{Findings, Given, Origin, Outcome, Plan, Row};
+use crate::verbs::collections::{
+    has_loss, state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState,
+    Persist,
+};
+use crate::verbs::extract::{Salvage, VectorForm};
+use crate::verbs::repair::Space;
+
+/// Name of the manifest in an output directory.
+const MANIFEST: &str = "manifest.json";
+
+/// Rows written between two reports of progress.
+const ROWS_PER_REPORT: u64 = 512;
+
+/// More files than this are synced together rather than each by itself.
+const MAX_SYNCED_FILES: usize = 64;
+
+/// What is exported, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportOptions {
+    /// The collections; all by default.
+    pub filter: CollectionFilter,
+    /// Format of the files.
+    pub format: ColumnarFormat,
+    /// Which form vectors have, those of the index and those of the log alike. By default what
+    /// was given to Chroma, which holds the vectors of cosine collections divided by their norm.
+    pub vectors: VectorForm,
+    /// How metadata is written.
+    pub metadata: MetadataForm,
+    /// Write the columns `internal_id`, `label` and `seq_id`, too.
+    pub index_columns: bool,
+    /// Most rows in a Parquet page or an Arrow record batch: 1 to 1,048,576.
+    pub batch_size: usize,
+    /// Compression of Parquet pages.
+    pub compression: Compression,
+    /// Dimension and m of the collections whose `header.bin` is lost, where the database and the
+    /// other files do not say them.
+    pub salvage: Salvage,
+    /// The metric of the collections whose metric the database does not say.
+    pub metric: Option<Space>,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self {
+            filter: CollectionFilter::default(),
+            format: ColumnarFormat::default(),
+            vectors: VectorForm::Original,
+            metadata: MetadataForm::default(),
+            index_columns: false,
+            batch_size: 1024,
+            compression: Compression::default(),
+            salvage: Salvage::default(),
+            metric: None,
+        }
+    }
+}
+
+setters!(ExportOptions {
+    with_filter(filter: CollectionFilter),
+    with_format(format: ColumnarFormat),
+    with_vectors(vectors: VectorForm),
+    with_metadata(metadata: MetadataForm),
+    with_index_columns(index_columns: bool),
+    with_batch_size(batch_size: usize),
+    with_compression(compression: Compression),
+    with_salvage(salvage: Salvage),
+    with_metric(metric: impl Into<Option<Space>>),
+});
+
+impl ExportOptions {
+    fn validate(&self) -> Result<()> {
+        self.salvage.shape()?;
+        check_batch_size(self.batch_size)?;
+        if self.format == ColumnarFormat::ArrowIpc && self.compression != Compression::None {
+            return Err(Error::argument(
+                "compression",
+                self.compression,
+                "none, as only Parquet is compressed",
+            ));
+        }
+        Ok(())
+    }
+}
+
+named_enum! {
+    /// How the metadata of records is written.
+    #[derive(Default)]
+    pub enum MetadataForm for "metadata" {
+        /// One column `metadata` with a JSON object for each record that has any.
+        #[default]
+        Json = "json",
+        /// A column `metadata.<key>` for each key, of the type of its values, or of JSON where
+        /// they have several.
+        Columns = "columns",
+    }
+}
+
+/// What an export wrote.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ExportSummary {
+    /// Version of this library.
+    pub hnsw_toolbox: &'static str,
+    /// The persist directory. In JSON, bytes that are not UTF-8 are escaped.
+    #[serde(serialize_with = "escaped_path")]
+    pub persist_dir: PathBuf,
+    /// The version of each part of the schema of `chroma.sqlite3`.
+    pub chroma_schema: BTreeMap<String, i64>,
+    /// The journal or log of SQLite that was replayed, in a copy, to read the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<&'static str>,
+    /// How metadata is written.
+    pub metadata: MetadataForm,
+    /// Rows of all files.
+    pub rows: u64,
+    /// The files, by tenant, database and name of the collection.
+    pub files: Vec<ExportedFile>,
+    /// What is wrong with the database as a whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<CollectionFinding>,
+}
+
+/// A path as JSON can carry it: the manifest is written after the work, and must not fail then.
+fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    match path.to_str() {
+        Some(path) => serializer.serialize_str(path),
+        None => serializer.collect_str(&display_path(path)),
+    }
+}
+
+impl ExportSummary {
+    /// True if no record, vector or text of the collections is missing or damaged.
+    ///
+    /// A damaged index whose vectors are all in the log is no loss.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_whole = |file: &ExportedFile| file.without_vector == 0 && !has_loss(&file.findings);
+        self.files.iter().all(is_whole) && !has_loss(&self.findings)
+    }
+}
+
+/// A file that an export wrote, and the collection that is in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ExportedFile {
+    /// Name of the file.
+    pub file: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The database, in Chroma's sense.
+    pub database: String,
+    /// The name of the collection.
+    pub collection: String,
+    /// The id of the collection.
+    pub collection_id: String,
+    /// The directory of its index in the persist directory.
+    pub segment_id: Option<String>,
+    /// The distance that its index uses: `l2`, `cosine` or `ip`.
+    pub metric: &'static str,
+    /// Where that is written.
+    pub metric_source: &'static str,
+    /// Components of each vector; absent when there is none.
+    pub dimension: Option<usize>,
+    /// Which form the vectors have.
+    pub vectors: VectorForm,
+    /// Rows: the records of the collection.
+    pub rows: u64,
+    /// Rows whose vector is that of the index.
+    pub vectors_from_index: u64,
+    /// Rows whose vector is that of the log.
+    pub vectors_from_log: u64,
+    /// Rows without a vector.
+    pub without_vector: u64,
+    /// The ids of the first hundred of those.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_ids_without_vector: Vec<String>,
+    /// The sequence number of the last write that the index holds.
+    pub watermark: Option<u64>,
+    /// Metadata columns that hold JSON, as the values of their keys have different types.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub json_columns: Vec<String>,
+    /// How the collection is, in one word.
+    pub state: CollectionState,
+    /// What the user has noted about the collection.
+    pub collection_metadata: CollectionMetadata,
+    /// What is worth knowing.
+    pub findings: Vec<CollectionFinding>,
+}
+
+/// Writes one collection of a persist directory to the file `output`.
+///
+/// As [`export_collections`], but that exactly one collection may have the name, in the database
+/// and the tenant that `options` may say.
+///
+/// # Errors
+///
+/// Those of [`export_collections`].
+pub fn export_collection(
+    persist_dir: impl AsRef<Path>,
+    name: &str,
+    output: impl AsRef<Path>,
+    options: &ExportOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExportSummary> {
+    let mut options = options.clone();
+    options.filter.names = vec![name.to_string()];
+    options.validate()?;
+    let persist = Persist::open(persist_dir.as_ref(), monitor)?;
+    Exporter::new(&persist, &options, monitor)?.export_file(output.as_ref())
+}
+
+/// Writes the collections of a persist directory, the one with `chroma.sqlite3`, each to a file.
+///
+/// `output` is a directory that appears whole or not at all. It must not exist, or be empty. It
+/// gets a file `<name>.parquet` or `<name>.arrow` for each collection, and `manifest.json`, which
+/// is the summary. A name that is not safe as that of a file, or that collections of several
+/// databases have, is followed by the id of the collection. When `output` has the extension of a
+/// file format and is no directory it is the one file, for one collection, and there is no
+/// manifest.
+///
+/// | column | Arrow type | |
+/// |---|---|---|
+/// | `id` | Utf8 | never null |
+/// | `vector` | FixedSizeList of Float32 | null where no vector survives; a list of any length when no dimension is known |
+/// | `document`, `uri` | Utf8 | |
+/// | `metadata` | Utf8 | a JSON object: keys sorted, integers exact, infinities as strings; null for no metadata |
+/// | `metadata.<key>` | Int64, Float64, Boolean, Utf8, or a list of one of them | instead of that, with [`MetadataForm::Columns`]; JSON in a Utf8 where types differ |
+/// | `internal_id`, `label`, `seq_id` | UInt64 | with [`index_columns`](ExportOptions::index_columns); the first two are null when the vector is that of the log |
+///
+/// Rows come in the order in which records were first added. The persist directory is only read;
+/// see [`list_collections`](crate::list_collections) for that, and for memory.
+///
+/// # Errors
+///
+/// Those of [`list_collections`](crate::list_collections), [`Error::InvalidArgument`] for a name
+/// that no collection has, and those of an output that cannot be written.
+pub fn export_collections(
+    persist_dir: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    options: &ExportOptions,
+    monitor: &Monitor<'_>,
+) -> Result<ExportSummary> {
+    options.validate()?;
+    let output = output.as_ref();
+    let persist = Persist::open(persist_dir.as_ref(), monitor)?;
+    let exporter = Exporter::new(&persist, options, monitor)?;
+    if ColumnarFormat::from_extension(output).is_some() && !output.is_dir() {
+        exporter.export_file(output)
+    } else {
+        exporter.export_directory(output)
+    }
+}
+
+/// Gives the rows of one collection to `sink`, in the record batches that an Arrow IPC file of them
+/// would have. What the summary says of a file is empty.
+#[cfg(feature = "wire")]
+pub(crate) fn export_collection_to_batches(
+    persist_dir: &Path,
+    options: &ExportOptions,
+    monitor: &Monitor<'_>,
+    sink: &mut dyn StreamSink,
+) -> Result<ExportSummary> {
+    options.validate()?;
+    let persist = Persist::open(persist_dir, monitor)?;
+    Exporter::new(&persist, options, monitor)?.export_batches(sink)
+}
+
+struct Exporter<'e> {
+    persist: &'e Persist<'e>,
+    chosen: Vec<Origin<'e>>,
+    options: &'e ExportOptions,
+    monitor: &'e Monitor<'e>,
+    /// Permissions of the group and of others for all outputs.
+    sharing: Sharing,
+    /// Rows of the files that are written, and of all, by what the tables say.
+    done: u64,
+    total: u64,
+}
+
+impl<'e> Exporter<'e> {
+    fn new(
+        persist: &'e Persist<'e>,
+        options: &'e ExportOptions,
+        monitor: &'e Monitor<'e>,
+    ) -> Result<Self> {
+        let given = Given {
+            dimension: options.salvage.dimension,
+            m: options.salvage.m,
+            space: options.metric.map(Into::into),
+        };
+        let chosen: Vec<_> = persist
+            .choose(&options.filter)?
+            .into_iter()
+            .map(|origin| origin.with_given(given))
+            .collect();
+        let mut total = 0;
+        for origin in &chosen {
+            if let Some(segment) = &origin.collection.metadata_segment {
+                total += persist.database.record_count(&segment.id, monitor)?;
+            }
+        }
+        Ok(Self {
+            persist,
+            sharing: persist.sharing(&chosen),
+            chosen,
+            options,
+            monitor,
+            done: 0,
+            total,
+        })
+    }
+
+    /// The collection that was chosen, when it is one.
+    fn only(&self) -> Result<Origin<'e>> {
+        match self.chosen.as_slice() {
+            [origin] => Ok(*origin),
+            several => {
+                let places = several.iter().take(20).map(|origin| {
+                    let collection = origin.collection;
+                    format!(
+                        "{} (database {}, tenant {})",
+                        collection.name, collection.database, collection.tenant
+                    )
+                });
+                Err(Error::argument(
+                    "collection",
+                    match several.len() {
+                        0 => "no collection".to_string(),
+                        count => format!(
+                            "{count} collections: {}",
+                            places.collect::<Vec<_>>().join(", ")
+                        ),
+                    },
+                    "one collection, as there is one output",
+                ))
+            }
+        }
+    }
+
+    fn export_file(mut self, output: &Path) -> Result<ExportSummary> {
+        let origin = self.only()?;
+        refuse_inside(output, self.persist.dir)?;
+        let (file, exported) = self.write(origin, output)?;
+        self.persist.database.check_unchanged()?;
+        file.commit()?;
+        Ok(self.summary(vec![exported]))
+    }
+
+    fn export_directory(mut self, output: &Path) -> Result<ExportSummary> {
+        let output = usable_directory(output)?;
+        refuse_inside(&output.join(MANIFEST), self.persist.dir)?;
+        let parent = match output.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
+        let directory = TemporaryDirectory::create(parent, self.sharing)?;
+        let chosen = self.chosen.clone();
+        // A sync takes the disk milliseconds, so that many files are synced at once.
+        let syncs_each = chosen.len() <= MAX_SYNCED_FILES;
+        let collections: Vec<_> = chosen.iter().map(|origin| origin.collection).collect();
+        let mut files = Vec::new();
+        for (origin, name) in chosen.iter().zip(names::of_files(&collections)) {
+            let extension = match self.options.format {
+                ColumnarFormat::ArrowIpc => "arrow",
+                _ => "parquet",
+            };
+            let name = format!("{name}.{extension}");
+            let file = AtomicFile::create_within(&directory, &name, self.protected())?;
+            let (file, exported) = self.write_file(*origin, file)?;
+            match syncs_each {
+                true => file.commit()?,
+                false => file.commit_unsynced()?,
+            }
+            files.push(exported);
+        }
+        if !syncs_each {
+            directory.sync_all()?;
+        }
+        let summary = self.summary(files);
+        let manifest_path = directory.path().join(MANIFEST);
+        let mut manifest = AtomicFile::create(&manifest_path, self.protected())?;
+        serde_json::to_writer_pretty(&mut manifest, &summary)
+            .map_err(std::io::Error::from)
+            .and_then(|()| manifest.write_all(b"\n"))
+            .map_err(|error| manifest.write_error(error))?;
+        manifest.commit()?;
+        self.persist.database.check_unchanged()?;
+        directory.rename_to(&output)?;
+        Ok(summary)
+    }
+
+    /// What no output may replace.
+    fn protected(&self) -> Protected {
+        Protected::names(file_name::PROTECTED)
+            .and_input(self.persist.database.path())
+            .with_sharing(self.sharing)
+    }
+
+    fn summary(&self, files: Vec<ExportedFile>) -> ExportSummary {
+        ExportSummary {
+            hnsw_toolbox: env!("CARGO_PKG_VERSION"),
+            persist_dir: self.persist.dir.to_path_buf(),
+            chroma_schema: self.persist.catalog.schema.clone(),
+            replayed: self.persist.database.replayed(),
+            metadata: self.options.metadata,
+            rows: files.iter().map(|file| file.rows).sum(),
+            files,
+            findings: self.persist.findings(),
+        }
+    }
+
+    #[cfg(feature = "wire")]
+    fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<ExportSummary> {
+        let table = self.table(self.only()?)?;
+        let outcome = self.transfer(&table, Output::Batches(sink))?;
+        table.plan.check_unchanged()?;
+        self.persist.database.check_unchanged()?;
+        let exported = table.exported(outcome, FileWritten::default());
+        Ok(self.summary(vec![exported]))
+    }
+
+    /// Looks at a collection.
+    fn table(&self, origin: Origin<'e>) -> Result<CollectionTable<'e>> {
+        let plan = Plan::new(origin, self.monitor)?;
+        let (findings, vectors) = (plan.findings.clone(), self.options.vectors);
+        let metadata = match self.options.metadata {
+            MetadataForm::Json => None,
+            MetadataForm::Columns => Some(MetadataColumns::survey(&plan, origin, self.monitor)?),
+        };
+        Ok(CollectionTable {
+            schema: self.schema(origin.collection, &plan, vectors, metadata.as_ref()),
+            origin,
+            plan,
+            findings,
+            vectors,
+            metadata,
+        })
+    }
+
+    /// Writes the rows of a collection.
+    fn transfer(&mut self, table: &CollectionTable<'_>, output: Output<'_>) -> Result<Outcome> {
+        let options = WriteOptions {
+            format: self.options.format,
+            compression: self.options.compression,
+            batch_size: self.options.batch_size,
+            ..WriteOptions::default()
+        };
+        let mut writer = RowWriter {
+            table: TableWriter::new(output, &table.schema, &options)?,
+            metadata: table.metadata.as_ref(),
+            index_columns: self.options.index_columns,
+            json: String::new(),
+        };
+        let (before, total, monitor) = (self.done, self.total, self.monitor);
+        let mut rows = 0_u64;
+        let original = table.vectors == VectorForm::Original;
+        let (plan, origin) = (&table.plan, table.origin);
+        let outcome = plan.for_each(origin, Some(original), monitor, |row| {
+            writer.push(row)?;
+            rows += 1;
+            if rows.is_multiple_of(ROWS_PER_REPORT) {
+                let done = before + rows;
+                monitor.advance(done, total.max(done))?;
+            }
+            Ok(())
+        })?;
+        self.done = before + rows;
+        monitor.advance(self.done, total.max(self.done))?;
+        writer.table.finish()?;
+        Ok(outcome)
+    }
+
+    /// Writes a collection to a file that has not its name yet.
+    fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
+        let file = AtomicFile::create(path, self.protected())?;
+        self.write_file(origin, file)
+    }
+
+    fn write_file(
+        &mut self,
+        origin: Origin<'e>,
+        mut file: AtomicFile,
+    ) -> Result<(AtomicFile, ExportedFile)> {
+        let table = self.table(origin)?;
+        let hash = Hash::default();
+        file.write_behind(hash.observer())?;
+        let outcome = self.transfer(&table, Output::File(&mut file))?;
+        file.flush().map_err(|error| file.write_error(error))?;
+        let (bytes, sha256) = hash.finish();
+        table.plan.check_unchanged()?;
+        let name = file.target().file_name().unwrap_or_default();
+        let written = FileWritten {
+            name: name.to_string_lossy().into_owned(),
+            bytes,
+            sha256,
+        };
+        let exported = table.exported(outcome, written);
+        Ok((file, exported))
+    }
+
+    fn schema(
+        &self,
+        collection: &Collection,
+        plan: &Plan,
+        vectors: VectorForm,
+        metadata: Option<&MetadataColumns>,
+    ) -> Schema {
+        let vector = match plan.dimension {
+            Some(dimension) => ColumnType::Vector(dimension),
+            None => ColumnType::List(ElementType::Float32),
+        };
+        let mut columns = vec![
+            Column::required("id", ColumnType::Utf8),
+            Column::nullable(columns::VECTOR, vector),
+            Column::nullable("document", ColumnType::Utf8),
+            Column::nullable("uri", ColumnType::Utf8),
+        ];
+        match metadata {
+            None => columns.push(Column::nullable("metadata", ColumnType::Utf8)),
+            Some(metadata) => columns.extend(metadata.columns()),
+        }
+        if self.options.index_columns {
+            for name in [columns::INTERNAL_ID, columns::LABEL, columns::SEQ_ID] {
+                columns.push(Column::nullable(name, ColumnType::UInt64));
+            }
+        }
+        let schema_version: Vec<_> = self
+            .persist
+            .catalog
+            .schema
+            .iter()
+            .map(|(part, version)| format!("{part} {version}"))
+            .collect();
+        let metadata = [
+            ("version", env!("CARGO_PKG_VERSION").to_string()),
+            ("collection", collection.name.clone()),
+            ("collection_id", collection.id.clone()),
+            ("database", collection.database.clone()),
+            ("tenant", collection.tenant.clone()),
+            ("metric", plan.space.name().to_string()),
+            (
+                "dimension",
+                plan.dimension
+                    .map_or_else(String::new, |dimension| dimension.to_string()),
+            ),
+            ("vectors", vectors.name().to_string()),
+            ("chroma_schema", schema_version.join(", ")),
+            (
+                "collection_metadata",
+                CollectionMetadata::of(collection).to_json(),
+            ),
+        ];
+        Schema {
+            columns,
+            metadata: metadata
+                .into_iter()
+                .map(|(key, value)| (format!("hnsw_toolbox.{key}"), value))
+                .collect(),
+        }
+    }
+}
+
+/// A collection, and how its rows are written.
+struct CollectionTable<'e> {
+    origin: Origin<'e>,
+    plan: Plan,
+    findings: Findings,
+    /// What the vectors are in fact.
+    vectors: VectorForm,
+    metadata: Option<MetadataColumns>,
+    schema: Schema,
+}
+
+/// What is known of a file when it is complete.
+#[derive(Default)]
+struct FileWritten {
+    name: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl CollectionTable<'_> {
+    /// Describes what was written.
+    fn exported(self, outcome: Outcome, file: FileWritten) -> ExportedFile {
+        let collection = self.origin.collection;
+        let Self {
+            plan,
+            mut findings,
+            vectors,
+            metadata,
+            ..
+        } = self;
+        for (code, count, message) in [
+            (
+                "record-damaged",
+                outcome.damaged_ids,
+                "records whose id cannot be read are left out",
+            ),
+            (
+                "metadata-damaged",
+                outcome.damaged_texts,
+                "records whose document and metadata cannot be read, or not all of them",
+            ),
+            (
+                "queue-metadata",
+                outcome.damaged_logged_texts,
+                "rows of the log whose metadata cannot be read",
+            ),
+            (
+                "vector-damaged",
+                outcome.damaged_vectors,
+                "records whose vector is in the log, and cannot be read",
+            ),
+        ] {
+            if count > 0 {
+                findings.add(code, count, message.into());
+            }
+        }
+        if outcome.copied_documents > 0 {
+            findings.note(
+                "document-copied",
+                outcome.copied_documents,
+                "documents that are lost in embedding_metadata, taken from the full-text table"
+                    .into(),
+            );
+        }
+        ExportedFile {
+            file: file.name,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            tenant: collection.tenant.clone(),
+            database: collection.database.clone(),
+            collection: collection.name.clone(),
+            collection_id: collection.id.clone(),
+            segment_id: collection
+                .vector_segment
+                .as_ref()
+                .map(|segment| segment.id.clone()),
+            metric: plan.space.name(),
+            metric_source: plan.space_source.name(),
+            dimension: plan.dimension,
+            vectors,
+            rows: outcome.rows,
+            vectors_from_index: outcome.from_index,
+            vectors_from_log: outcome.from_log,
+            without_vector: outcome.without_vector,
+            first_ids_without_vector: outcome.first_without_vector,
+            watermark: plan.watermark,
+            json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
+            state: state(
+                collection,
+                &plan,
+                outcome.without_vector + outcome.damaged_ids > 0,
+            ),
+            collection_metadata: CollectionMetadata::of(collection),
+            findings: findings.into_vec(),
+        }
+    }
+}
+
+struct RowWriter<'o, 't> {
+    table: TableWriter<'o>,
+    metadata: Option<&'t MetadataColumns>,
+    index_columns: bool,
+    json: String,
+}
+
+impl RowWriter<'_, '_> {
+    fn push(&mut self, row: &mut Row<'_>) -> Result<()> {
+        const METADATA: usize = 4;
+        let Self { table, json, .. } = self;
+        json.clear();
+        if self.metadata.is_none() && !row.texts.metadata.is_empty() {
+            row.texts.metadata.write_json(json);
+            if json.len() >= LARGE_TEXT_BYTES {
+                row.texts.metadata.clear();
+            }
+        }
+        let document = row.texts.document.take();
+        let uri = row.texts.uri.take();
+        let texts = [Some(&*json), document.as_ref(), uri.as_ref()];
+        if texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.len() >= LARGE_TEXT_BYTES)
+        {
+            table.begin_large_row()?;
+        }
+        table.push(0, Value::Utf8(row.id))?;
+        if let Some(vector) = row.vector {
+            table.push(1, Value::Vector(vector))?;
+        }
+        for (column, text) in [(2, document), (3, uri)] {
+            if let Some(text) = text {
+                table.push_text(column, text)?;
+            }
+        }
+        let mut next = METADATA;
+        match self.metadata {
+            None => {
+                if json.len() >= LARGE_TEXT_BYTES {
+                    table.push_text(next, std::mem::take(json))?;
+                } else if !json.is_empty() {
+                    table.push(next, Value::Utf8(json))?;
+                }
+                next += 1;
+            }
+            Some(metadata) => {
+                metadata.push(&row.texts.metadata, next, table, json)?;
+                next += metadata.len();
+            }
+        }
+        if self.index_columns {
+            for (column, value) in (next..).zip([row.internal_id, row.label, row.seq_id]) {
+                table.push(column, value.into())?;
+            }
+        }
+        table.end_row()
+    }
+}
+
+/// The path of an output directory, symbolic links followed. It must not exist, or be empty.
+fn usable_directory(output: &Path) -> Result<PathBuf> {
+    let unusable = |found: &'static str| Error::UnusablePath {
+        path: output.to_path_buf(),
+        found: found.into(),
+        expected: "a directory that does not exist yet or is empty, or a file with the extension \
+                   .parquet, .arrow, .ipc or .feather"
+            .into(),
+    };
+    match std::fs::symlink_metadata(output) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if output.file_name().is_none() {
+                return Err(unusable("a path without a name"));
+            }
+            Ok(output.to_path_buf())
+        }
+        Err(error) => Err(Error::io(output, "look up the output path")(error)),
+        Ok(_) => {
+            let output = output
+                .canonicalize()
+                .map_err(Error::io(output, "follow the path"))?;
+            let mut entries = match std::fs::read_dir(&output) {
+                Ok(entries) => entries,
+                Err(_) if !output.is_dir() => return Err(unusable("a file")),
+                Err(error) => return Err(Error::io(&output, "list")(error)),
+            };
+            match entries.next() {
+                None => Ok(output),
+                Some(_) => Err(unusable("a directory that is not empty")),
+            }
+        }
+    }
+}

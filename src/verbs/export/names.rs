@@ -1,0 +1,173 @@
+//! Names of files for collections of any name.
+//!
+//! A name is taken as it is when it is safe on every system and nobody else's: letters, digits,
+//! dots, hyphens and underscores, not too long, not one that Windows reserves, not that of another
+//! collection, whatever the case of the letters. Others are made safe, and followed by the id of
+//! the collection.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::store::catalog::Collection;
+
+/// Longest name, in bytes; what is added to it must still fit into 255.
+const MAX_NAME: usize = 150;
+const MAX_ID: usize = 64;
+
+/// Names that Windows keeps for devices, whatever extension follows.
+const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
+
+/// A name without extension for the file of each collection, in their order.
+pub(super) fn of_files(collections: &[&Collection]) -> Vec<String> {
+    let mut holders = BTreeMap::<String, usize>::new();
+    for collection in collections {
+        *holders.entry(collection.name.to_lowercase()).or_default() += 1;
+    }
+    let mut taken = BTreeSet::new();
+    let is_plain = |name: &str| is_safe(name) && holders.get(&name.to_lowercase()) == Some(&1);
+    // Nobody else may take the name of one that keeps its own.
+    for collection in collections {
+        if is_plain(&collection.name) {
+            taken.insert(collection.name.to_lowercase());
+        }
+    }
+    let mut numbers = BTreeMap::new();
+    collections
+        .iter()
+        .map(|collection| {
+            if is_plain(&collection.name) {
+                return collection.name.clone();
+            }
+            let name = safe(&collection.name, MAX_NAME);
+            let id = safe(&collection.id, MAX_ID);
+            let base = format!("{name}-{id}");
+            let mut unique = base.clone();
+            // Collections that share all of it count on from each other.
+            let number = numbers.entry(base.to_lowercase()).or_insert(1_u64);
+            while !taken.insert(unique.to_lowercase()) {
+                *number += 1;
+                unique = format!("{base}-{number}");
+            }
+            unique
+        })
+        .collect()
+}
+
+fn is_safe(name: &str) -> bool {
+    !name.is_empty() && safe(name, MAX_NAME) == name
+}
+
+fn safe(name: &str, max: usize) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let mut safe: String = name
+        .chars()
+        .take(max)
+        .map(|c| if is_plain(&c) { c } else { '_' })
+        .collect();
+    let device = safe.split('.').next().unwrap_or_default().to_lowercase();
+    let device = device.trim_end_matches(|c: char| c.is_ascii_digit());
+    if safe.starts_with('.') || RESERVED.contains(&device) {
+        safe.insert(0, '_');
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collection(name: &str, id: &str) -> Collection {
+        Collection {
+            id: id.into(),
+            name: name.into(),
+            database: "default_database".into(),
+            tenant: "default_tenant".into(),
+            dimension: None,
+            impossible_dimension: None,
+            metadata: Default::default(),
+            space: Default::default(),
+            space_in_metadata: None,
+            vector_segment: None,
+            metadata_segment: None,
+            m: None,
+            ef_construction: None,
+            configured_by_rust: false,
+            is_lost: false,
+        }
+    }
+
+    fn names(pairs: &[(&str, &str)]) -> Vec<String> {
+        let collections: Vec<_> = pairs
+            .iter()
+            .map(|(name, id)| collection(name, id))
+            .collect();
+        of_files(&collections.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn safe_names_are_kept() {
+        assert_eq!(
+            names(&[("articles", "1"), ("edge.name_-", "2"), ("manifest", "3")]),
+            ["articles", "edge.name_-", "manifest"]
+        );
+    }
+
+    #[test]
+    fn names_that_several_collections_have_are_told_apart_by_id() {
+        assert_eq!(
+            names(&[("a", "1"), ("A", "2"), ("a", "3"), ("b", "4")]),
+            ["a-1", "A-2", "a-3", "b"]
+        );
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_directory_or_is_a_device() {
+        assert_eq!(
+            names(&[
+                ("../../etc/passwd", "1"),
+                ("", "2"),
+                ("..", "3"),
+                ("a/b\0c\\d", "../x"),
+                ("con", "5"),
+                ("COM1.x", "6"),
+                (".hidden", "7"),
+                ("é", "8"),
+            ]),
+            [
+                "_.._.._etc_passwd-1",
+                "-2",
+                "_..-3",
+                "a_b_c_d-_.._x",
+                "_con-5",
+                "_COM1.x-6",
+                "_.hidden-7",
+                "_-8"
+            ]
+        );
+    }
+
+    #[test]
+    fn long_names_are_cut_off_and_stay_apart() {
+        let (long, longer) = ("n".repeat(400), "n".repeat(401));
+        let names = names(&[
+            (&long, "1"),
+            (&longer, "1"),
+            (&format!("{}-1", "n".repeat(150)), "9"),
+        ]);
+        assert_eq!(names[0], format!("{}-1", "n".repeat(150)));
+        assert_eq!(names[1], format!("{}-1-2", "n".repeat(150)));
+        assert_eq!(names[2], format!("{}-9", "n".repeat(150)));
+        assert!(names.iter().all(|name| name.len() < 240));
+    }
+
+    #[test]
+    fn many_collections_may_share_name_and_id() {
+        let same: Vec<_> = (0..20_000).map(|_| collection("a b", "id")).collect();
+        let names = of_files(&same.iter().collect::<Vec<_>>());
+        let unique: BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+        assert_eq!(
+            (names[0].as_str(), names[1].as_str()),
+            ("a_b-id", "a_b-id-2")
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! What a `.hnsw` file holds.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+use crate::graph::distance::Metric;
+use crate::graph::file::read::{has_magic, Layout};
+use crate::io::file::{InputFile, IoMode};
+use crate::segment::LabelRange;
+use crate::verbs::inspect::InspectOptions;
+use crate::verbs::verify::hnsw::take;
+use crate::verbs::verify::Findings;
+
+/// Whether a file starts as a `.hnsw` file does.
+///
+/// # Errors
+///
+/// When the file cannot be read.
+pub fn is_hnsw(path: impl AsRef<Path>) -> Result<bool> {
+    let file = InputFile::open(path.as_ref(), IoMode::Read)?;
+    has_magic(&mut file.window_for_lookups())
+}
+
+/// What [`inspect_hnsw`] finds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct HnswReport {
+    /// The metric that the file states; absent when it states none.
+    pub metric: Option<Metric>,
+    /// Vectors in the index.
+    pub vectors: u64,
+    /// Elements of each.
+    pub dimension: usize,
+    /// Most neighbours on the layers above 0.
+    pub m: u64,
+    /// Most neighbours on layer 0.
+    pub m0: u64,
+    /// Candidates that the builder kept.
+    pub ef_construction: u64,
+    /// Where searches start; absent when there are no vectors.
+    pub entry_point: Option<u32>,
+    /// For each layer from 0 up, how many nodes are on it and on none above.
+    pub levels: Vec<u64>,
+    /// How many nodes have how many neighbours on layer 0; without the numbers that no node has.
+    pub degrees: Vec<Degree>,
+    /// The mean number of neighbours on layer 0.
+    pub mean_degree: f64,
+    /// Nodes that no walk over layer 0 from the entry point finds.
+    pub unreachable: u64,
+    /// The lowest and the highest label; absent when there are no labels.
+    pub labels: Option<LabelRange>,
+    /// Nodes whose label another one has, too, but for one node of each label.
+    pub duplicate_labels: u64,
+    /// Vectors with elements that are infinite or not a number.
+    pub vectors_not_finite: u64,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// Bytes after the last label.
+    pub trailing_bytes: u64,
+    /// Whether [`verify_hnsw`](crate::verify_hnsw) calls the file damaged.
+    pub damaged: bool,
+}
+
+/// How many nodes have a number of neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Degree {
+    /// Neighbours on layer 0.
+    pub neighbours: u64,
+    /// Nodes that have this many.
+    pub nodes: u64,
+}
+
+/// Goes over a whole `.hnsw` file.
+///
+/// Memory: as for [`verify_hnsw`](crate::verify_hnsw).
+///
+/// # Errors
+///
+/// When the file cannot be read, is not a `.hnsw` file, or its header makes no sense, and
+/// [`Error::Cancelled`].
+pub fn inspect_hnsw(
+    path: impl AsRef<Path>,
+    options: &InspectOptions,
+    monitor: &Monitor<'_>,
+) -> Result<HnswReport> {
+    let file = InputFile::open(path.as_ref(), options.io)?;
+    let mut findings = Findings::new();
+    let census = take(&file, &mut findings, monitor)?;
+    file.check_unchanged()?;
+    let Some(layout) = census.layout else {
+        // The census has found why.
+        let mut source = file.window_for_lookups();
+        return match Layout::read_header(&mut source, file.path()) {
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::internal("a header that cannot be read and then can")),
+        };
+    };
+    let degrees: Vec<_> = (0..)
+        .zip(&census.degrees)
+        .filter(|(_, nodes)| **nodes > 0)
+        .map(|(neighbours, nodes)| Degree {
+            neighbours,
+            nodes: *nodes,
+        })
+        .collect();
+    let links: u64 = degrees
+        .iter()
+        .map(|degree| degree.neighbours.saturating_mul(degree.nodes))
+        .fold(0, u64::saturating_add);
+    let (_, state) = findings.finish();
+    Ok(HnswReport {
+        metric: layout.metric,
+        vectors: layout.nodes.into(),
+        dimension: layout.dimension,
+        m: layout.m,
+        m0: layout.m0,
+        ef_construction: layout.ef_construction,
+        entry_point: layout.entry_point.map(|entry_point| entry_point.node),
+        levels: census.levels,
+        degrees,
+        mean_degree: mean(links, layout.nodes),
+        unreachable: census.unreachable,
+        labels: census.labels,
+        duplicate_labels: census.duplicate_labels,
+        vectors_not_finite: census.not_finite,
+        bytes: file.len(),
+        trailing_bytes: census.trailing_bytes,
+        damaged: state.is_damaged(),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a mean")]
+fn mean(links: u64, nodes: u32) -> f64 {
+    if nodes == 0 {
+        return 0.0;
+    }
+    links as f64 / f64::from(nodes)
+}

@@ -1,0 +1,20 @@
+//! One file or folder for each verb: its options, a flow, and a summary.
+
+#[cfg(all(test, feature = "database"))]
+mod bad_sector_tests;
+pub(crate) mod build;
+#[cfg(feature = "database")]
+pub(crate) mod collections;
+#[cfg(feature = "database")]
+pub(crate) mod export;
+pub(crate) mod extract;
+pub(crate) mod inspect;
+pub(crate) mod inspect_hnsw;
+pub(crate) mod recall;
+pub(crate) mod repair;
+pub(crate) mod search;
+#[cfg(feature = "wire")]
+pub(crate) mod stream;
+pub(crate) mod verify;
+#[cfg(feature = "wire")]
+pub mod wire;

@@ -1,0 +1,413 @@
+//! What an index is worth: how many of the true nearest vectors its searches find, and how fast.
+//!
+//! The truth is found by comparing each query with every vector, so this takes the time of reading
+//! the whole file once for each group of queries. Memory is bounded by a group of queries and a
+//! window of the file, whatever the size of the index.
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::base::memory;
+use crate::base::progress::Monitor;
+use crate::base::threads::{share, thread_count};
+use crate::columnar::read::{ColumnarInput, RowBatch};
+use crate::columnar::selection::ReadOptions;
+use crate::columnar::ColumnarFormat;
+use crate::error::{Error, Result};
+use crate::graph::candidate::Candidate;
+use crate::graph::distance::{is_finite, Metric};
+use crate::graph::exact::Exact;
+use crate::verbs::build::is_zero;
+use crate::verbs::search::HnswIndex;
+
+/// Bytes of queries that are compared with the index at a time.
+const GROUP: usize = 8 << 20;
+
+/// Rows of a file of queries that are read at a time.
+const ROWS_AT_ONCE: usize = 1024;
+
+/// Where the queries come from.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RecallQueries<'q> {
+    /// So many vectors of the index itself, spread over it: the same ones each time. A vector does
+    /// not count as a neighbour of its own. Damaged ones are skipped.
+    Sample(usize),
+    /// Vectors of the index's dimension, one after the other.
+    Vectors(&'q [f32]),
+    /// The column `vector` of a Parquet or Arrow IPC file, or [another](RecallOptions::vector_column).
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: ColumnarFormat,
+    },
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecallOptions {
+    /// Nearest vectors that a search asks for: at least 1.
+    pub k: usize,
+    /// The values of `ef` that are tried, in this order. Fewer than `k` count as `k`.
+    pub efs: Vec<usize>,
+    /// Threads that share the queries: 1 to 1024; one for each core when not given.
+    pub threads: Option<usize>,
+    /// The column of [queries from a file](RecallQueries::File): `vector` when not given. No other
+    /// column is read.
+    pub vector_column: Option<String>,
+}
+
+impl Default for RecallOptions {
+    fn default() -> Self {
+        Self {
+            k: 10,
+            efs: vec![50, 100, 200],
+            threads: None,
+            vector_column: None,
+        }
+    }
+}
+
+setters!(RecallOptions {
+    with_k(k: usize),
+    with_efs(efs: impl Into<Vec<usize>>),
+    with_threads(threads: impl Into<Option<usize>>),
+    with_vector_column(vector_column: impl Into<Option<String>>),
+});
+
+/// What [`measure_recall`] measures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RecallReport {
+    /// The index's metric.
+    pub metric: Metric,
+    /// Vectors in the index.
+    pub vectors: u64,
+    /// Those with a component that is not finite: they are no answers, and no queries either.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged_skipped: u64,
+    /// Elements of each.
+    pub dimension: usize,
+    /// Queries that were searched for.
+    pub queries: u64,
+    /// Nearest vectors that a search asked for.
+    pub k: usize,
+    /// Threads that shared the queries.
+    pub threads: usize,
+    /// Seconds that finding the true nearest vectors took.
+    pub exact_seconds: f64,
+    /// One for each value of `ef`.
+    pub rows: Vec<RecallRow>,
+}
+
+/// What one value of `ef` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RecallRow {
+    /// Candidates that a search kept.
+    pub ef: usize,
+    /// The share of the `k` true nearest vectors that were found. Vectors at the same distance are
+    /// as good as each other.
+    pub recall: f64,
+    /// Queries answered in a second, by all threads together.
+    pub queries_per_second: f64,
+}
+
+/// Measures the recall and the speed of searches of an index.
+///
+/// # Errors
+///
+/// When an option makes no sense, the queries have another dimension or cannot be read, the index
+/// is damaged where it was read, and [`Error::Cancelled`].
+pub fn measure_recall(
+    index: &HnswIndex,
+    queries: &RecallQueries<'_>,
+    options: &RecallOptions,
+    monitor: &Monitor<'_>,
+) -> Result<RecallReport> {
+    if options.k == 0 {
+        return Err(Error::argument("k", 0, "at least 1"));
+    }
+    if options.efs.is_empty() {
+        return Err(Error::argument("ef", "none", "at least one value"));
+    }
+    if index.is_empty() {
+        return Err(Error::argument("INDEX", "no vectors", "at least one"));
+    }
+    let mut measurement = Measurement {
+        index,
+        options,
+        threads: thread_count(options.threads)?.get(),
+        monitor,
+        groups: 0,
+        groups_done: 0,
+        queries: 0,
+        damaged: AtomicU64::new(0),
+        wanted: 0,
+        exact: Duration::ZERO,
+        found: vec![(0, Duration::ZERO); options.efs.len()],
+    };
+    let most = (GROUP / size_of::<f32>() / index.dimension().max(1)).max(1);
+    match queries {
+        RecallQueries::Sample(count) => measurement.sample(*count, most)?,
+        RecallQueries::Vectors(vectors) => {
+            index.check_queries(vectors)?;
+            let groups = vectors.chunks(most.saturating_mul(index.dimension().max(1)));
+            measurement.groups = groups.len() as u64;
+            for group in groups {
+                measurement.measure(group, None)?;
+            }
+        }
+        RecallQueries::File { path, format } => {
+            let read = ReadOptions {
+                format: *format,
+                batch_size: most.min(ROWS_AT_ONCE),
+                include_deleted: true,
+                vector_column: options.vector_column.clone(),
+                row_numbers: true,
+                io: index.io(),
+                ..ReadOptions::default()
+            };
+            let mut input = ColumnarInput::open(path, &read)?;
+            let mut batch = RowBatch::default();
+            measurement.groups = input.row_count().div_ceil(read.batch_size as u64);
+            while input.next(&mut batch)? {
+                if batch.dimension != index.dimension() {
+                    return Err(Error::InvalidInput {
+                        path: path.clone(),
+                        field: format!("column {}", input.vector_name()).into(),
+                        found: format!("dimension {}", batch.dimension),
+                        expected: format!("{}, as in the index", index.dimension()).into(),
+                    });
+                }
+                measurement.measure(&batch.vectors, None)?;
+            }
+            input.check_unchanged()?;
+        }
+    }
+    index.check_unchanged()?;
+    measurement.finish()
+}
+
+struct Measurement<'m> {
+    index: &'m HnswIndex,
+    options: &'m RecallOptions,
+    threads: usize,
+    monitor: &'m Monitor<'m>,
+    /// Groups of queries in all, and those that were measured.
+    groups: u64,
+    groups_done: u64,
+    queries: u64,
+    /// Damaged vectors in the index.
+    damaged: AtomicU64,
+    /// True nearest vectors of all queries.
+    wanted: u64,
+    exact: Duration,
+    /// For each ef, how many of them were found, and the time of the searches.
+    found: Vec<(u64, Duration)>,
+}
+
+/// What is known of a query, and what was found.
+#[derive(Clone, Debug, Default)]
+struct Case {
+    /// The node that the query is the vector of.
+    own: Option<u32>,
+    /// How many vectors there are to be found, and the key of the farthest.
+    wanted: usize,
+    farthest: u32,
+    found: Vec<Candidate>,
+}
+
+impl Measurement<'_> {
+    /// Measures with vectors of the index, at most `most` at a time.
+    fn sample(&mut self, count: usize, most: usize) -> Result<()> {
+        let vectors = self.index.len();
+        if count == 0 {
+            return Err(Error::argument("sample", 0, "at least 1"));
+        }
+        let count = count.min(vectors);
+        let mut queries = Vec::new();
+        let mut nodes = Vec::new();
+        self.groups = count.div_ceil(most) as u64;
+        let mut random = 0u64;
+        for number in 0..count {
+            // One from each of as many parts of equal size, at a place that looks random: rows
+            // that come in some rhythm would be all of one kind.
+            let part = |number: usize| {
+                let position = number as u128 * vectors as u128 / count as u128;
+                u32::try_from(position).unwrap_or(u32::MAX)
+            };
+            let (start, end) = (part(number), part(number.saturating_add(1)));
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let size = u64::from(end.saturating_sub(start).max(1));
+            let offset = u32::try_from((random >> 33) % size).unwrap_or_default();
+            let node = start.saturating_add(offset);
+            if self.index.append_vector(node, &mut queries)? {
+                nodes.push(node);
+            }
+            if nodes.len() == most || number.saturating_add(1) == count {
+                self.measure(&queries, Some(&nodes))?;
+                queries.clear();
+                nodes.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures with a group of queries, which are the vectors of `nodes` if there are some.
+    fn measure(&mut self, queries: &[f32], nodes: Option<&[u32]>) -> Result<()> {
+        if queries.is_empty() {
+            return Ok(());
+        }
+        let dimension = self.index.dimension().max(1);
+        let mut cases = memory::filled(
+            queries.len() / dimension,
+            Case::default(),
+            "hold what is known of each query",
+        )?;
+        for (case, node) in cases.iter_mut().zip(nodes.unwrap_or_default()) {
+            case.own = Some(*node);
+        }
+        let start = Instant::now();
+        self.find_truth(queries, &mut cases)?;
+        self.exact = self.exact.saturating_add(start.elapsed());
+
+        self.queries = self.queries.saturating_add(cases.len() as u64);
+        let wanted: u64 = cases.iter().map(|case| case.wanted as u64).sum();
+        self.wanted = self.wanted.saturating_add(wanted);
+        // The sampled vector itself comes on top.
+        let k = self.options.k.saturating_add(usize::from(nodes.is_some()));
+        if self.groups_done == 0 {
+            // The first searches wait for pages and memory: their time says nothing.
+            let ef = self.options.efs.first().copied().unwrap_or(k);
+            self.search(queries, &mut cases, k, ef)?;
+        }
+        for number in 0..self.options.efs.len() {
+            self.monitor.check()?;
+            let ef = self.options.efs.get(number).copied().unwrap_or(k);
+            let start = Instant::now();
+            self.search(queries, &mut cases, k, ef)?;
+            let time = start.elapsed();
+            let hits: u64 = cases.iter().map(|case| case.hits() as u64).sum();
+            if let Some((found, total)) = self.found.get_mut(number) {
+                *found = found.saturating_add(hits);
+                *total = total.saturating_add(time);
+            }
+        }
+        self.groups_done = self.groups_done.saturating_add(1);
+        Ok(())
+    }
+
+    fn search(&self, queries: &[f32], cases: &mut [Case], k: usize, ef: usize) -> Result<()> {
+        self.index
+            .for_each_query(queries, cases, self.threads, |query, case| {
+                self.index.search_nodes(query, k, ef, &mut case.found)?;
+                // As part of an answer, though nothing is done with it here.
+                for candidate in &case.found {
+                    std::hint::black_box(self.index.label(candidate.node())?);
+                }
+                Ok(())
+            })
+    }
+
+    /// Finds the true nearest vectors of each query.
+    fn find_truth(&self, queries: &[f32], cases: &mut [Case]) -> Result<()> {
+        let dimension = self.index.dimension().max(1);
+        let rows = cases.len().div_ceil(self.threads).max(1);
+        let parts = queries
+            .chunks(rows.saturating_mul(dimension))
+            .zip(cases.chunks_mut(rows));
+        let parts = parts.enumerate();
+        share(self.threads, "hnsw-toolbox-recall", parts, |part| {
+            let (number, (queries, cases)) = part;
+            let count = self.options.k.saturating_add(1);
+            let metric = self.index.metric();
+            let mut exact = Exact::new(queries, dimension, count)?;
+            self.index.for_each_block(|first, vectors| {
+                exact.compare(metric, first, vectors)?;
+                if number == 0 && self.groups_done == 0 {
+                    let damaged = vectors.chunks_exact(dimension).filter(|v| !is_finite(v));
+                    self.damaged
+                        .fetch_add(damaged.count() as u64, Ordering::Relaxed);
+                }
+                let done = u64::from(first).saturating_add((vectors.len() / dimension) as u64);
+                // One of the threads speaks for all.
+                if number > 0 {
+                    return self.monitor.check();
+                }
+                let vectors = self.index.len() as u64;
+                let total = vectors.saturating_mul(self.groups);
+                let done = done.saturating_add(vectors.saturating_mul(self.groups_done));
+                self.monitor.advance(done.min(total), total)
+            })?;
+            let rows = queries.chunks_exact(dimension).zip(exact.into_nearest());
+            for (case, (query, mut nearest)) in cases.iter_mut().zip(rows) {
+                self.index.rank(query, &mut nearest)?;
+                nearest.retain(|candidate| Some(candidate.node()) != case.own);
+                nearest.truncate(self.options.k);
+                case.wanted = nearest.len();
+                case.farthest = nearest.last().map_or(0, |candidate| candidate.order());
+            }
+            Ok(())
+        })
+    }
+
+    fn finish(self) -> Result<RecallReport> {
+        if self.queries == 0 {
+            return Err(Error::argument("queries", "none", "at least one"));
+        }
+        let rows = self.options.efs.iter().zip(&self.found);
+        Ok(RecallReport {
+            metric: self.index.metric(),
+            vectors: self.index.len() as u64,
+            damaged_skipped: self.damaged.into_inner(),
+            dimension: self.index.dimension(),
+            queries: self.queries,
+            k: self.options.k,
+            threads: self.threads,
+            exact_seconds: self.exact.as_secs_f64(),
+            rows: rows
+                .map(|(ef, (found, time))| RecallRow {
+                    ef: *ef,
+                    recall: ratio(*found, self.wanted),
+                    queries_per_second: as_f64(self.queries) / time.as_secs_f64().max(1e-9),
+                })
+                .collect(),
+        })
+    }
+}
+
+impl Case {
+    /// How many of the true nearest vectors were found.
+    fn hits(&self) -> usize {
+        self.found
+            .iter()
+            .filter(|candidate| Some(candidate.node()) != self.own)
+            .take(self.wanted)
+            .filter(|candidate| candidate.order() <= self.farthest)
+            .count()
+    }
+}
+
+/// 1 where there was nothing to be found.
+fn ratio(found: u64, wanted: u64) -> f64 {
+    if wanted == 0 {
+        return 1.0;
+    }
+    as_f64(found) / as_f64(wanted)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no one counts as far as 2^53")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}

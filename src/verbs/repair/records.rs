@@ -1,0 +1,166 @@
+//! Which records of an index stay, and their ids.
+
+use crate::base::bits::{Bits, Ranks};
+use crate::base::memory;
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+use crate::segment::directory::{Segment, SegmentMetadata};
+use crate::segment::pickle::write::Ids;
+use crate::segment::pickle::{Entry, Metadata};
+use crate::verbs::extract::salvage::Selection;
+
+/// New ids between two whose old ones are known.
+const STRIDE: usize = 64;
+
+/// The records that stay, and those that were left out.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    ranks: Ranks,
+    /// The old id of each [`STRIDE`]th.
+    anchors: Vec<u32>,
+    /// The slots of the metadata whose label a record has that stays.
+    slots: Bits,
+    /// Records without the delete mark that have no id.
+    pub(super) without_id: u64,
+    /// The highest label of a record that stays.
+    pub(super) highest_label: u32,
+}
+
+impl Chosen {
+    /// Goes over the records. Those that `selection` admits and `metadata` has an id for stay.
+    pub(super) fn read(
+        segment: &Segment,
+        selection: &mut Selection,
+        metadata: &Metadata,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let mut live = Bits::with_len(segment.count())?;
+        let mut slots = Bits::with_len(metadata.len() as u64)?;
+        let mut without_id = 0;
+        let mut highest_label = 0;
+        segment.level0()?.for_each(monitor, |id, record| {
+            if !selection.admits(id, &record) {
+                return Ok(());
+            }
+            let Some(entry) = metadata.find(record.label) else {
+                without_id += 1;
+                return Ok(());
+            };
+            let label = u32::try_from(record.label).map_err(|_| {
+                Error::corrupt(
+                    segment.files().level0.path(),
+                    format!("label of record {id}"),
+                    record.label,
+                    format!("at most {}, as Chroma's labels are 32-bit", u32::MAX),
+                )
+            })?;
+            highest_label = label.max(highest_label);
+            live.insert(id);
+            slots.insert(entry.slot as u64);
+            Ok(())
+        })?;
+        Ok(Self {
+            slots,
+            without_id,
+            highest_label,
+            ..Self::of(live)?
+        })
+    }
+
+    /// The records with these internal ids.
+    pub(super) fn of(live: Bits) -> Result<Self> {
+        let ranks = Ranks::of(live)?;
+        let mut anchors = Vec::new();
+        for id in ranks.iter().step_by(STRIDE) {
+            memory::reserve(&mut anchors, 1, "number the records that stay")?;
+            anchors.push(id);
+        }
+        Ok(Self {
+            ranks,
+            anchors,
+            slots: Bits::default(),
+            without_id: 0,
+            highest_label: 0,
+        })
+    }
+
+    pub(super) fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    pub(super) fn contains(&self, id: u64) -> bool {
+        u32::try_from(id).is_ok_and(|id| self.ranks.contains(id))
+    }
+
+    /// The old id of a new one.
+    pub(super) fn old_id(&self, id: u32) -> Result<u32> {
+        let missing = || Error::internal("a record that does not stay");
+        let anchor = self.anchors.get(id as usize / STRIDE).ok_or_else(missing)?;
+        let after = id as usize % STRIDE;
+        let mut ids = (*anchor..).filter(|old| self.ranks.contains(*old));
+        ids.nth(after).ok_or_else(missing)
+    }
+
+    /// The ids that are written to the new metadata.
+    pub(super) fn ids<'m, 'f>(
+        &self,
+        metadata: &'m mut SegmentMetadata<'f>,
+    ) -> Result<WrittenIds<'m, 'f>> {
+        let table = metadata.table();
+        let mut order = memory::with_capacity(
+            self.ranks.count() as usize,
+            "order the ids by their place in the metadata",
+        )?;
+        for entry in table.iter() {
+            if self.slots.contains(entry.slot as u64) {
+                memory::reserve(
+                    &mut order,
+                    1,
+                    "order the ids by their place in the metadata",
+                )?;
+                order.push(u32::try_from(entry.slot).map_err(Error::internal)?);
+            }
+        }
+        // So that the file is read from its beginning to its end.
+        let position = |slot: &u32| table.at(*slot as usize).map(|entry| entry.position);
+        order.sort_unstable_by_key(position);
+        Ok(WrittenIds { metadata, order })
+    }
+}
+
+/// The ids of the records that stay, in the order of the file that they are read from.
+#[derive(Debug)]
+pub(super) struct WrittenIds<'m, 'f> {
+    metadata: &'m mut SegmentMetadata<'f>,
+    order: Vec<u32>,
+}
+
+impl WrittenIds<'_, '_> {
+    fn entry(&self, number: u32) -> Option<Entry> {
+        let slot = self.order.get(number as usize)?;
+        self.metadata.table().at(*slot as usize)
+    }
+}
+
+impl Ids for WrittenIds<'_, '_> {
+    fn len(&self) -> u32 {
+        u32::try_from(self.order.len()).unwrap_or(u32::MAX)
+    }
+
+    fn label(&self, number: u32) -> u32 {
+        let label = self.entry(number).map(|entry| entry.label);
+        label
+            .and_then(|label| u32::try_from(label).ok())
+            .unwrap_or_default()
+    }
+
+    fn seq_id(&self, number: u32) -> Option<u64> {
+        self.entry(number)?.seq_id
+    }
+
+    fn user_id(&mut self, number: u32) -> Result<&str> {
+        let entry = self.entry(number);
+        let entry = entry.ok_or_else(|| Error::internal("an id that was not counted"))?;
+        self.metadata.user_id(entry)
+    }
+}

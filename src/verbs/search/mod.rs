@@ -1,0 +1,405 @@
+//! Searching a `.hnsw` index.
+//!
+//! An index is opened in a time that does not depend on its size, and nothing of it is copied unless
+//! that is asked for: a search reads the pages that it walks over, from a map or with positioned
+//! reads. What it needs in addition, a byte a node and a few candidates, is kept for the next search.
+//! Any number of threads may search one index at once.
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod extreme_tests;
+
+pub(crate) mod queries;
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::base::bits::Bits;
+use crate::base::memory;
+use crate::base::path::display_path;
+use crate::base::threads::{lock, share, thread_count};
+use crate::error::{Error, Result};
+use crate::graph::candidate::Candidate;
+use crate::graph::distance::{is_finite, Metric};
+use crate::graph::exact::rank;
+use crate::graph::file::read::{Layout, View};
+use crate::graph::search::{Scratch, Search};
+use crate::io::file::{InputFile, IoMode, WINDOW};
+use crate::io::mmap::Map;
+
+/// Bytes of vectors that are read at a time when all of them are.
+const BLOCK: usize = 1 << 20;
+
+/// How an index is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// The metric that the index was built for. Needed where the file does not state it, which is
+    /// so in files that were not written by this crate, or by its version 0.1.0.
+    pub metric: Option<Metric>,
+    /// How the file is read. A map is several times as fast.
+    pub io: IoMode,
+    /// Read the whole file into memory when it is opened, however it would be read otherwise. That
+    /// takes as much memory as the file has bytes, and a moment for each gigabyte. Searches are
+    /// faster then, by an eighth on Linux, and whatever happens to the file does not matter.
+    pub load: bool,
+}
+
+setters!(OpenOptions {
+    with_metric(metric: impl Into<Option<Metric>>),
+    with_io(io: IoMode),
+    with_load(load: bool),
+});
+
+/// A vector of the index, and how far it is from a query.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Neighbour {
+    /// The vector's label: what the input of the build gave it, or its number in an index without
+    /// labels.
+    pub label: u64,
+    /// By the index's metric.
+    pub distance: f32,
+}
+
+/// An open `.hnsw` index.
+///
+/// The file may be renamed, replaced or deleted while it is open, but not written to or, when it is
+/// mapped, truncated: the operating system then kills the process (see [`IoMode`]). What was
+/// [loaded](OpenOptions::load) needs the file no more.
+#[derive(Debug)]
+pub struct HnswIndex {
+    file: InputFile,
+    map: Option<Map>,
+    layout: Layout,
+    metric: Metric,
+    /// Those that no search is using.
+    scratches: Mutex<Vec<Scratch>>,
+    /// Nodes that searches left out because their vectors are damaged. Empty before the first.
+    damaged: Mutex<Bits>,
+}
+
+impl HnswIndex {
+    /// Opens an index.
+    ///
+    /// Checks the header, the entry point, and that the tables are inside the file. Neighbour lists
+    /// are checked when searches walk over them.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened or is not such a file ([`Error::CorruptIndex`],
+    /// [`Error::Unsupported`]), and [`Error::InvalidArgument`] when the metric is not known or is
+    /// not the one that the file states.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let file = InputFile::open(path, options.io)?;
+        let map = match options.io {
+            _ if file.len() == 0 => None,
+            _ if options.load => Some(file.load()?),
+            IoMode::Mmap => Some(file.map()?),
+            IoMode::Read => None,
+        };
+        let layout = match &map {
+            Some(map) => Layout::read(&mut &**map, path)?,
+            None => Layout::read(&mut file.window_for_lookups(), path)?,
+        };
+        let metric = metric_of(layout.metric, options.metric, path)?;
+        Ok(Self {
+            file,
+            map,
+            layout,
+            metric,
+            scratches: Mutex::default(),
+            damaged: Mutex::default(),
+        })
+    }
+
+    /// Vectors in the index.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.layout.nodes as usize
+    }
+
+    /// Whether there are no vectors.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.layout.nodes == 0
+    }
+
+    /// Elements of each vector.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.layout.dimension
+    }
+
+    /// The metric that searches use.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Number of damaged vectors that searches have met so far: those with a component that is not
+    /// finite. They are in no result. [`verify_hnsw`](crate::verify_hnsw) finds all of the file.
+    #[must_use]
+    pub fn damaged_vectors(&self) -> u64 {
+        lock(&self.damaged).count()
+    }
+
+    /// Finds the `k` vectors that are likely the nearest to `query`, nearest first: fewer when the
+    /// index has fewer, its graph does not lead to more, or [vectors are
+    /// damaged](Self::damaged_vectors).
+    ///
+    /// `ef` is how many candidates the search keeps: the more, the surer and the slower. Fewer than
+    /// `k` count as `k`.
+    ///
+    /// # Errors
+    ///
+    /// When `k` is 0, when the query has another dimension than the index or an element that is not
+    /// finite, and [`Error::CorruptIndex`] when the walk meets what cannot be.
+    pub fn search(&self, query: &[f32], k: usize, ef: usize) -> Result<Vec<Neighbour>> {
+        check_k(k)?;
+        self.check_query(query, || "query".into())?;
+        let mut found = Vec::new();
+        self.search_into(query, k, ef, &mut found)?;
+        Ok(found)
+    }
+
+    /// Searches for each of some queries, which follow each other in `queries`.
+    ///
+    /// `threads`, all cores when not given, share the work. The results are those of
+    /// [`search`](Self::search).
+    ///
+    /// # Errors
+    ///
+    /// As for [`search`](Self::search), when `queries` has a part of a query, and when `threads` is
+    /// 0 or above 1024.
+    pub fn search_batch(
+        &self,
+        queries: &[f32],
+        k: usize,
+        ef: usize,
+        threads: Option<usize>,
+    ) -> Result<Vec<Vec<Neighbour>>> {
+        check_k(k)?;
+        let count = self.check_queries(queries)?;
+        let mut results = memory::filled(count, Vec::new(), "hold a result for each query")?;
+        let threads = thread_count(threads)?.get();
+        self.for_each_query(queries, &mut results, threads, |query, result| {
+            self.search_into(query, k, ef, result)
+        })?;
+        Ok(results)
+    }
+
+    /// Does the work for each of some queries, which were checked, and its result.
+    pub(crate) fn for_each_query<T: Send>(
+        &self,
+        queries: &[f32],
+        results: &mut [T],
+        threads: usize,
+        work: impl Fn(&[f32], &mut T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let threads = threads.min(results.len());
+        let queries = queries.chunks_exact(self.dimension().max(1));
+        let items = queries.zip(results.iter_mut());
+        share(threads, "hnsw-toolbox-search", items, |(query, result)| {
+            work(query, result)
+        })
+    }
+
+    /// Puts what [`search`](Self::search) gives for a query that was checked into `found`, in place
+    /// of what was there.
+    fn search_into(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        found: &mut Vec<Neighbour>,
+    ) -> Result<()> {
+        let mut nodes = Vec::new();
+        self.search_nodes(query, k, ef, &mut nodes)?;
+        found.clear();
+        memory::reserve_exact(found, nodes.len(), "hold the results")?;
+        for candidate in nodes {
+            found.push(Neighbour {
+                label: self.label(candidate.node())?,
+                distance: self.metric.distance_of_key(candidate.key()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Puts the nearest nodes for a query that was checked into `found`, in place of what was there.
+    pub(crate) fn search_nodes(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        found: &mut Vec<Candidate>,
+    ) -> Result<()> {
+        let in_file = |error: Error| error.in_file(self.file.path());
+        let mut scratch = match lock(&self.scratches).pop() {
+            Some(scratch) => scratch,
+            None => Scratch::new(self.layout.nodes).map_err(in_file)?,
+        };
+        let search = Search {
+            scratch: &mut scratch,
+            query,
+            ef: ef.max(k),
+            metric: self.metric,
+        };
+        let result = match &self.map {
+            Some(map) => search.run(&mut self.view(&**map)),
+            None => search.run(&mut self.view(self.file.window_for_lookups())),
+        };
+        found.clear();
+        let result = result.and_then(|()| {
+            let count = k.min(scratch.found().len());
+            memory::reserve_exact(found, count, "hold the results")?;
+            found.extend(scratch.found().take(count).map(Candidate::unmarked));
+            Ok(())
+        });
+        let result = result.and_then(|()| self.note_damaged(scratch.damaged()));
+        lock(&self.scratches).push(scratch);
+        result.map_err(in_file)
+    }
+
+    /// Counts the damaged nodes that a search met.
+    fn note_damaged(&self, nodes: &[u32]) -> Result<()> {
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let mut damaged = lock(&self.damaged);
+        damaged.grow(self.layout.nodes.into())?;
+        for node in nodes {
+            damaged.insert((*node).into());
+        }
+        Ok(())
+    }
+
+    fn view<S: crate::io::source::Source>(&self, source: S) -> View<'_, S> {
+        View::new(source, &self.layout, self.file.path())
+    }
+
+    /// The label of a node.
+    pub(crate) fn label(&self, node: u32) -> Result<u64> {
+        match &self.map {
+            Some(map) => self.view(&**map).label(node),
+            None => self.view(self.file.window_for_lookups()).label(node),
+        }
+    }
+
+    /// Appends the vector of a node, and returns true, unless the vector is damaged.
+    pub(crate) fn append_vector(&self, node: u32, vectors: &mut Vec<f32>) -> Result<bool> {
+        memory::reserve(vectors, self.dimension(), "hold vectors of the index")?;
+        let mut view = self.view(self.file.window_for_lookups());
+        let vector = view.vector(node)?;
+        let usable = is_finite(vector);
+        if usable {
+            vectors.extend_from_slice(vector);
+        }
+        Ok(usable)
+    }
+
+    /// Sorts some nodes by their distance from a query, as searches compare them.
+    pub(crate) fn rank(&self, query: &[f32], nodes: &mut [Candidate]) -> Result<()> {
+        match &self.map {
+            Some(map) => rank(&mut self.view(&**map), self.metric, query, nodes),
+            None => {
+                let mut view = self.view(self.file.window_for_lookups());
+                rank(&mut view, self.metric, query, nodes)
+            }
+        }
+    }
+
+    /// Reads all vectors in blocks, each with the number of its first node.
+    pub(crate) fn for_each_block(
+        &self,
+        mut work: impl FnMut(u32, &[f32]) -> Result<()>,
+    ) -> Result<()> {
+        let mut view = self.view(self.file.window(WINDOW));
+        let rows = (BLOCK / self.layout.vector_size().max(1)).max(1);
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut first = 0;
+        while first < self.layout.nodes {
+            let end = first.saturating_add(rows).min(self.layout.nodes);
+            work(first, view.vectors(first..end)?)?;
+            first = end;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn io(&self) -> IoMode {
+        match self.map {
+            Some(_) => IoMode::Mmap,
+            None => IoMode::Read,
+        }
+    }
+
+    /// Fails when the file is not what it was when it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.file.check_unchanged()
+    }
+
+    /// The number of queries, each of which can be searched for.
+    pub(crate) fn check_queries(&self, queries: &[f32]) -> Result<usize> {
+        let dimension = self.dimension().max(1);
+        if !queries.len().is_multiple_of(dimension) {
+            return Err(Error::argument(
+                "queries",
+                format!("{} elements", queries.len()),
+                format!("a multiple of the dimension, {dimension}"),
+            ));
+        }
+        for (number, query) in queries.chunks_exact(dimension).enumerate() {
+            self.check_query(query, || format!("query {number}"))?;
+        }
+        Ok(queries.len() / dimension)
+    }
+
+    fn check_query(&self, query: &[f32], name: impl Fn() -> String) -> Result<()> {
+        if query.len() != self.dimension() {
+            return Err(Error::argument(
+                name(),
+                format!("{} elements", query.len()),
+                format!("{}, the index's dimension", self.dimension()),
+            ));
+        }
+        match (0u64..)
+            .zip(query)
+            .find(|(_, element)| !element.is_finite())
+        {
+            None => Ok(()),
+            Some((at, element)) => Err(Error::argument(
+                name(),
+                format!("{element} at element {at}"),
+                "finite numbers",
+            )),
+        }
+    }
+}
+
+fn check_k(k: usize) -> Result<()> {
+    if k == 0 {
+        return Err(Error::argument("k", k, "at least 1"));
+    }
+    Ok(())
+}
+
+/// The metric that the file states or the caller gives, who may not contradict each other.
+fn metric_of(stated: Option<Metric>, given: Option<Metric>, path: &Path) -> Result<Metric> {
+    match (stated, given) {
+        (Some(stated), Some(given)) if stated != given => Err(Error::argument(
+            "metric",
+            given,
+            format!("{stated}, as {} states, or none", display_path(path)),
+        )),
+        (Some(metric), _) | (None, Some(metric)) => Ok(metric),
+        (None, None) => Err(Error::argument(
+            "metric",
+            "none",
+            format!("one, as {} does not state its own", display_path(path)),
+        )),
+    }
+}

@@ -1,0 +1,239 @@
+//! Searching for the vectors of a file.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{HnswIndex, Neighbour, OpenOptions};
+use crate::base::path::display_path;
+use crate::base::progress::Monitor;
+use crate::columnar::columns::{Column, ColumnType, ElementType, Schema, Value};
+use crate::columnar::read::{ColumnarInput, RowBatch};
+use crate::columnar::selection::ReadOptions;
+use crate::columnar::source::WriteOptions;
+use crate::columnar::write::TableWriter;
+use crate::columnar::{check_batch_size, ColumnarFormat};
+use crate::error::{BoxError, Error, Result};
+use crate::graph::distance::Metric;
+use crate::io::atomic::AtomicFile;
+use crate::io::file::IoMode;
+use crate::io::protected::Protected;
+use crate::segment::file_name;
+use crate::verbs::build::is_zero;
+
+/// The columns of an output.
+const QUERY: &str = "query";
+const LABELS: &str = "labels";
+const DISTANCES: &str = "distances";
+
+/// What is searched for and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SearchOptions {
+    /// Nearest vectors for each query: at least 1.
+    pub k: usize,
+    /// Candidates that a search keeps: the more, the surer and the slower. Fewer than `k` count as
+    /// `k`.
+    pub ef: usize,
+    /// The metric of an index whose file does not state it.
+    pub metric: Option<Metric>,
+    /// Format of the file of queries.
+    pub queries_format: ColumnarFormat,
+    /// The column of the queries: `vector` when not given. No other column is read.
+    pub vector_column: Option<String>,
+    /// Format of the output.
+    pub output_format: ColumnarFormat,
+    /// Queries held at once: 1 to 1,048,576.
+    pub batch_size: usize,
+    /// Threads that search: 1 to 1024; one for each core when not given.
+    pub threads: Option<usize>,
+    /// How the index and the queries are read.
+    pub io: IoMode,
+    /// Read the whole index into memory first: see [`OpenOptions::load`].
+    pub load: bool,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self {
+            k: 10,
+            ef: 100,
+            metric: None,
+            queries_format: ColumnarFormat::default(),
+            vector_column: None,
+            output_format: ColumnarFormat::default(),
+            batch_size: 1024,
+            threads: None,
+            io: IoMode::default(),
+            load: false,
+        }
+    }
+}
+
+setters!(SearchOptions {
+    with_k(k: usize),
+    with_ef(ef: usize),
+    with_metric(metric: impl Into<Option<Metric>>),
+    with_queries_format(queries_format: ColumnarFormat),
+    with_vector_column(vector_column: impl Into<Option<String>>),
+    with_output_format(output_format: ColumnarFormat),
+    with_batch_size(batch_size: usize),
+    with_threads(threads: impl Into<Option<usize>>),
+    with_io(io: IoMode),
+    with_load(load: bool),
+});
+
+/// What was searched for, and how much was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SearchSummary {
+    /// The metric of the index.
+    pub metric: Metric,
+    /// Vectors in the index.
+    pub vectors: u64,
+    /// Elements of each.
+    pub dimension: usize,
+    /// Rows of the file of queries.
+    pub queries: u64,
+    /// Neighbours that were found, in all.
+    pub found: u64,
+    /// Damaged vectors of the index that searches met and left out: see
+    /// [`HnswIndex::damaged_vectors`].
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged_skipped: u64,
+}
+
+/// Searches an index for each row of a Parquet or Arrow IPC file with a column `vector`, or [the one
+/// asked for](SearchOptions::vector_column).
+///
+/// `answer` gets the number of the row and its neighbours, nearest first, in the order of the rows.
+/// `batch_size` rows and their neighbours are held at once.
+///
+/// # Errors
+///
+/// When an option makes no sense, the index or the queries cannot be read, a query has another
+/// dimension than the index, `answer` fails ([`Error::Callback`]), and [`Error::Cancelled`].
+pub fn search_index(
+    index: impl AsRef<Path>,
+    queries: impl AsRef<Path>,
+    options: &SearchOptions,
+    monitor: &Monitor<'_>,
+    mut answer: impl FnMut(u64, &[Neighbour]) -> Result<(), BoxError>,
+) -> Result<SearchSummary> {
+    search_each(
+        index.as_ref(),
+        queries.as_ref(),
+        options,
+        monitor,
+        |query, neighbours| answer(query, neighbours).map_err(Error::Callback),
+    )
+}
+
+/// Searches an index as [`search_index`] does, and writes the answers to a Parquet or Arrow IPC
+/// file.
+///
+/// Its columns are `query` (uint64, the number of the row), `labels` (list of uint64) and
+/// `distances` (list of float32), nearest first, none of them null.
+///
+/// # Errors
+///
+/// As for [`search_index`], and when the output cannot be written. A file of its name then stays as
+/// it was.
+pub fn search_index_to_columnar(
+    index: impl AsRef<Path>,
+    queries: impl AsRef<Path>,
+    output: impl AsRef<Path>,
+    options: &SearchOptions,
+    monitor: &Monitor<'_>,
+) -> Result<SearchSummary> {
+    let (index, queries, output) = (index.as_ref(), queries.as_ref(), output.as_ref());
+    check_batch_size(options.batch_size)?;
+    let protected = Protected::names(file_name::PROTECTED)
+        .and_input(index)
+        .and_input(queries);
+    let schema = Schema {
+        columns: vec![
+            Column::required(QUERY, ColumnType::UInt64),
+            Column::required(LABELS, ColumnType::List(ElementType::UInt64)),
+            Column::required(DISTANCES, ColumnType::List(ElementType::Float32)),
+        ],
+        metadata: Vec::new(),
+    };
+    let write = WriteOptions {
+        format: options.output_format,
+        batch_size: options.batch_size,
+        ..WriteOptions::default()
+    };
+    let mut file = AtomicFile::create(output, protected)?;
+    let mut table = TableWriter::new(&mut file, &schema, &write)?;
+    let (mut labels, mut distances) = (Vec::new(), Vec::new());
+    let summary = search_each(index, queries, options, monitor, |query, neighbours| {
+        labels.clear();
+        labels.extend(neighbours.iter().map(|neighbour| neighbour.label));
+        distances.clear();
+        distances.extend(neighbours.iter().map(|neighbour| neighbour.distance));
+        table.push(0, Value::UInt64(query))?;
+        table.push(1, Value::UInt64List(&labels))?;
+        table.push(2, Value::Vector(&distances))?;
+        table.end_row()
+    })?;
+    table.finish()?;
+    file.commit()?;
+    Ok(summary)
+}
+
+fn search_each(
+    path: &Path,
+    queries: &Path,
+    options: &SearchOptions,
+    monitor: &Monitor<'_>,
+    mut answer: impl FnMut(u64, &[Neighbour]) -> Result<()>,
+) -> Result<SearchSummary> {
+    check_batch_size(options.batch_size)?;
+    let open = OpenOptions::default()
+        .with_metric(options.metric)
+        .with_io(options.io)
+        .with_load(options.load);
+    let index = HnswIndex::open(path, &open)?;
+    let read = ReadOptions {
+        format: options.queries_format,
+        batch_size: options.batch_size,
+        include_deleted: true,
+        vector_column: options.vector_column.clone(),
+        row_numbers: true,
+        io: options.io,
+        ..ReadOptions::default()
+    };
+    let mut input = ColumnarInput::open(queries, &read)?;
+    let total = input.row_count();
+    let mut summary = SearchSummary {
+        metric: index.metric(),
+        vectors: index.len() as u64,
+        dimension: index.dimension(),
+        queries: 0,
+        found: 0,
+        damaged_skipped: 0,
+    };
+    let mut batch = RowBatch::default();
+    while input.next(&mut batch)? {
+        if batch.dimension != index.dimension() {
+            return Err(Error::InvalidInput {
+                path: queries.to_path_buf(),
+                field: format!("column {}", input.vector_name()).into(),
+                found: format!("dimension {}", batch.dimension),
+                expected: format!("{}, as in {}", index.dimension(), display_path(path)).into(),
+            });
+        }
+        let results = index.search_batch(&batch.vectors, options.k, options.ef, options.threads)?;
+        for (query, neighbours) in batch.rows.iter().zip(&results) {
+            answer(*query, neighbours)?;
+            summary.queries = summary.queries.saturating_add(1);
+            summary.found = summary.found.saturating_add(neighbours.len() as u64);
+        }
+        monitor.advance(summary.queries, total)?;
+    }
+    input.check_unchanged()?;
+    index.check_unchanged()?;
+    summary.damaged_skipped = index.damaged_vectors();
+    Ok(summary)
+}

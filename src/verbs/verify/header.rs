@@ -1,0 +1,50 @@
+//! `header.bin`: is it there, and valid in every relation between its fields?
+
+use super::finding::{Findings, HEADER_INVALID, HEADER_MISSING, HEADER_VERSION};
+use crate::error::Result;
+use crate::io::source::Source;
+use crate::segment::decode_error::{DecodeError, Decoded, Location};
+use crate::segment::file_name::HEADER;
+use crate::segment::IndexHeader;
+
+/// Returns the header if it is valid.
+pub(crate) fn check(
+    source: Option<impl Source>,
+    findings: &mut Findings,
+) -> Result<Option<IndexHeader>> {
+    let Some(source) = source else {
+        findings.note(&HEADER_MISSING, HEADER, || "no header.bin".into());
+        return Ok(None);
+    };
+    let header = IndexHeader::parse(source).and_then(|header| {
+        header.check_version()?;
+        Ok(header)
+    });
+    let Some(header) = note(header, findings)? else {
+        return Ok(None);
+    };
+    let mut valid = true;
+    for result in header.checks() {
+        valid &= note(result, findings)?.is_some();
+    }
+    Ok(valid.then_some(header))
+}
+
+/// Notes what is wrong with the header.
+fn note<T>(result: Decoded<T>, findings: &mut Findings) -> Result<Option<T>> {
+    match result {
+        Ok(value) => return Ok(Some(value)),
+        Err(DecodeError::Invalid {
+            at: Location::Field(field),
+            found,
+            expected,
+        }) => findings.note(&HEADER_INVALID, HEADER, || {
+            format!("{field}: found {found}, expected {expected}")
+        }),
+        Err(DecodeError::Unsupported { found, .. }) => {
+            findings.note(&HEADER_VERSION, HEADER, || format!("version {found}"));
+        }
+        Err(error) => return Err(error.in_file(HEADER.as_ref())),
+    }
+    Ok(None)
+}

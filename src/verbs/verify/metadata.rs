@@ -1,0 +1,123 @@
+//! `index_metadata.pickle`: can it be read, and does it fit the records?
+
+use super::finding::{
+    Findings, METADATA_DIMENSION, METADATA_MISSING, METADATA_NO_ID, METADATA_NO_RECORD,
+    METADATA_TOTAL, METADATA_UNREADABLE,
+};
+use crate::base::bits::Bits;
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+use crate::segment::directory::{SegmentFiles, SegmentMetadata};
+use crate::segment::file_name::METADATA;
+use crate::segment::pickle::Metadata;
+use crate::segment::IndexHeader;
+
+/// The metadata, if it can be read.
+pub(crate) fn read<'f>(
+    files: &'f SegmentFiles,
+    header: &IndexHeader,
+    findings: &mut Findings,
+    monitor: &Monitor<'_>,
+) -> Result<Option<SegmentMetadata<'f>>> {
+    if files.metadata.get()?.is_none() {
+        if header.cur_element_count > 0 {
+            findings.note(&METADATA_MISSING, METADATA, || {
+                format!("{} records are counted", header.cur_element_count)
+            });
+        }
+        return Ok(None);
+    }
+    match files.read_metadata(monitor) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(Error::CorruptMetadata {
+            position,
+            found,
+            expected,
+            ..
+        }) => {
+            findings.note(&METADATA_UNREADABLE, METADATA, || {
+                format!("byte {position}: found {found}, expected {expected}")
+            });
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The metadata, if there is any, and which of its labels were seen.
+#[derive(Debug)]
+pub(crate) struct MetadataCheck<'m>(Option<(&'m Metadata, Bits)>);
+
+impl<'m> MetadataCheck<'m> {
+    pub(crate) fn new(
+        table: Option<&'m Metadata>,
+        header: &IndexHeader,
+        findings: &mut Findings,
+    ) -> Result<Self> {
+        let dimension = u64::try_from(header.dimension()).map_err(Error::internal)?;
+        let found = table.and_then(Metadata::dimensionality);
+        if let Some(found) = found.filter(|found| *found != dimension) {
+            findings.note(&METADATA_DIMENSION, METADATA, || {
+                format!("dimensionality {found}, in header.bin {dimension}")
+            });
+        }
+        Self(table.map(|table| (table, Bits::default()))).part()
+    }
+
+    /// A check of the same metadata that has not seen any label yet.
+    pub(crate) fn part(&self) -> Result<Self> {
+        Ok(Self(match &self.0 {
+            Some((table, _)) => Some((*table, Bits::with_len(table.len() as u64)?)),
+            None => None,
+        }))
+    }
+
+    /// Adds what was seen of a part.
+    pub(crate) fn absorb(&mut self, part: &Self) {
+        if let (Some((_, seen)), Some((_, more))) = (&mut self.0, &part.0) {
+            seen.unite(more);
+        }
+    }
+
+    /// Whether so many live records were seen, each with a label that no other one has.
+    pub(crate) fn has_seen_different(&self, live: u64) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|(_, seen)| seen.count() == live)
+    }
+
+    /// Looks up the label of a live record.
+    pub(crate) fn see(&mut self, id: u64, label: u64, findings: &mut Findings) {
+        let Some((table, seen)) = &mut self.0 else {
+            return;
+        };
+        match table.find(label) {
+            Some(entry) => {
+                seen.insert(entry.slot as u64);
+            }
+            None => findings.note(&METADATA_NO_ID, METADATA, || {
+                format!("record {id}, label {label}")
+            }),
+        }
+    }
+
+    /// What only shows when all records were seen.
+    pub(crate) fn finish(self, findings: &mut Findings) {
+        let Some((table, seen)) = self.0 else {
+            return;
+        };
+        let total = table.total_elements_added();
+        for entry in table.iter() {
+            if !seen.contains(entry.slot as u64) {
+                findings.note(&METADATA_NO_RECORD, METADATA, || {
+                    format!("label {}", entry.label)
+                });
+            }
+            if let Some(total) = total.filter(|total| entry.label > *total) {
+                findings.note(&METADATA_TOTAL, METADATA, || {
+                    format!("label {}, total_elements_added {total}", entry.label)
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Which records can be reached from the entry point.
+//!
+//! The walk over the graph is breadth first. All records at one distance are visited in file order,
+//! so that the file is read in a few sequential passes rather than at random.
+
+use zerocopy::little_endian::U32;
+
+use super::finding::{Findings, LINKS_UNREACHABLE};
+use crate::base::bits::Bits;
+use crate::base::memory;
+use crate::base::progress::Monitor;
+use crate::error::Result;
+use crate::io::source::Source;
+use crate::segment::file_name::LEVEL0;
+use crate::segment::link_lists::{LinkLists, UpperElements};
+use crate::segment::record::Level0;
+
+/// When fewer than one record in this many is wanted, each is read by itself.
+const SPARSE: u64 = 4;
+
+/// Records between two looks at whether the work was cancelled.
+const CHECK_INTERVAL: usize = 1024;
+
+/// Counts the records that cannot be reached over the links of any level.
+///
+/// `dense` and `sparse` read the same records, through a large window and through one that holds
+/// little more than a record.
+pub(crate) fn check<S: Source>(
+    dense: &mut Level0<S>,
+    sparse: &mut Level0<S>,
+    mut links: Option<(&mut LinkLists<S>, &UpperElements)>,
+    entry_point: u32,
+    findings: &mut Findings,
+    monitor: &Monitor<'_>,
+) -> Result<()> {
+    let count = dense.count();
+    if u64::from(entry_point) >= count {
+        return Ok(());
+    }
+    let mut seen = Bits::with_len(count)?;
+    seen.insert(entry_point.into());
+    let mut next = Next {
+        seen,
+        count,
+        ids: Vec::new(),
+    };
+    let mut frontier = vec![entry_point];
+    while !frontier.is_empty() {
+        monitor.check()?;
+        frontier.sort_unstable();
+        let ids = frontier.iter().map(|&id| u64::from(id));
+        if (frontier.len() as u64).saturating_mul(SPARSE) >= count {
+            dense.visit(ids, |_, record| {
+                next.add(record.links.count.get(), record.neighbours)
+            })?;
+        } else {
+            for (at, id) in ids.enumerate() {
+                if at % CHECK_INTERVAL == 0 {
+                    monitor.check()?;
+                }
+                let record = sparse.record(id)?;
+                next.add(record.links.count.get(), record.neighbours)?;
+            }
+        }
+        if let Some((links, elements)) = &mut links {
+            for element in frontier.iter().filter_map(|&id| elements.get(id)) {
+                for level in 1..=element.level {
+                    let (used, slots) = links.list(element, level)?;
+                    next.add(used, slots)?;
+                }
+            }
+        }
+        frontier.clear();
+        std::mem::swap(&mut frontier, &mut next.ids);
+    }
+    let unreachable = count.saturating_sub(next.seen.count());
+    if let Some(first) = next.seen.first_absent(count) {
+        findings.note_many(&LINKS_UNREACHABLE, LEVEL0, unreachable, || {
+            format!("record {first}")
+        });
+    }
+    Ok(())
+}
+
+/// The records that were found, and those of them that are to be visited.
+struct Next {
+    seen: Bits,
+    count: u64,
+    ids: Vec<u32>,
+}
+
+impl Next {
+    fn add(&mut self, used: u16, slots: &[U32]) -> Result<()> {
+        for id in slots.iter().take(used.into()).map(|id| id.get()) {
+            if u64::from(id) < self.count && !self.seen.insert(id.into()) {
+                memory::reserve(&mut self.ids, 1, "follow the links")?;
+                self.ids.push(id);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! `data_level0.bin`: links on level 0, labels and vectors.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::finding::{Findings, LABEL_ZERO, LEVEL0_FLAGS};
+use super::links::ListCheck;
+use super::metadata::MetadataCheck;
+use super::vectors;
+use crate::base::progress::Monitor;
+use crate::base::threads::{self, lock};
+use crate::error::Result;
+use crate::io::source::Source;
+use crate::segment::file_name::LEVEL0;
+use crate::segment::norms::Norms;
+use crate::segment::record::Level0;
+use crate::segment::vectors::Tally;
+use crate::segment::IndexHeader;
+
+/// What the records have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) live: u64,
+    pub(crate) deleted: u64,
+    pub(crate) vectors: Tally,
+}
+
+/// Some of the records, in their order.
+#[derive(Debug)]
+pub(crate) struct Part<S> {
+    pub(crate) level0: Level0<S>,
+    /// Absent where there is no length.bin.
+    pub(crate) norms: Option<Norms<S>>,
+    /// Internal ids.
+    pub(crate) range: Range<u64>,
+}
+
+/// What was found in a part.
+struct Found<'m> {
+    findings: Findings,
+    metadata: MetadataCheck<'m>,
+    totals: Totals,
+}
+
+/// Checks each record by itself and against the metadata, each of the parts on a thread of its own.
+pub(crate) fn check<S: Source + Send>(
+    parts: Vec<Part<S>>,
+    header: &IndexHeader,
+    metadata: &mut MetadataCheck<'_>,
+    findings: &mut Findings,
+    monitor: &Monitor<'_>,
+) -> Result<Totals> {
+    let mut works = Vec::with_capacity(parts.len());
+    for part in parts {
+        let found = Found {
+            findings: Findings::new(),
+            metadata: metadata.part()?,
+            totals: Totals::default(),
+        };
+        works.push((part, found));
+    }
+    let progress = Mutex::new(0);
+    threads::share(
+        works.len(),
+        "hnsw-toolbox-verify",
+        works.iter_mut(),
+        |(part, found)| found.check(part, header, &progress, monitor),
+    )?;
+    let mut totals = Totals::default();
+    for (_, found) in works {
+        findings.absorb(found.findings);
+        metadata.absorb(&found.metadata);
+        totals.absorb(&found.totals);
+    }
+    Ok(totals)
+}
+
+impl Found<'_> {
+    /// `progress` counts the records of all parts that were checked.
+    fn check(
+        &mut self,
+        part: &mut Part<impl Source>,
+        header: &IndexHeader,
+        progress: &Mutex<u64>,
+        monitor: &Monitor<'_>,
+    ) -> Result<()> {
+        let Self {
+            findings,
+            metadata,
+            totals,
+        } = self;
+        let count = part.level0.count();
+        let layout = part.level0.layout();
+        let mut lists = ListCheck::new(LEVEL0, header.cur_element_count);
+        let Range { mut start, end } = part.range;
+        while start < end {
+            let before = start;
+            for record in part.level0.block(start, end - start)?.iter() {
+                let (id, record) = record?;
+                start = id + 1;
+                if record.unreadable {
+                    continue;
+                }
+                let links = record.links;
+                if links.has_unknown_flags() {
+                    findings.note(&LEVEL0_FLAGS, LEVEL0, || format!("record {id}"));
+                }
+                lists.check(id, 0, links.count.get(), record.neighbours, findings);
+                if record.label == 0 {
+                    findings.note(&LABEL_ZERO, LEVEL0, || format!("record {id}"));
+                }
+                if links.is_deleted() {
+                    totals.deleted += 1;
+                } else {
+                    totals.live += 1;
+                    metadata.see(id, record.label, findings);
+                }
+                let norm = match &mut part.norms {
+                    Some(norms) => norms.find(id)?,
+                    None => None,
+                };
+                let seen = totals.vectors.see(layout, id, &record, norm);
+                if !seen.is_finite {
+                    vectors::note_not_finite(id, &record, findings);
+                }
+            }
+            // Reported under the lock, so that it never goes back.
+            let mut done = lock(progress);
+            *done += start - before;
+            monitor.advance(*done, count)?;
+        }
+        Ok(())
+    }
+}
+
+impl Totals {
+    /// Adds those of a later part.
+    fn absorb(&mut self, later: &Self) {
+        self.live += later.live;
+        self.deleted += later.deleted;
+        self.vectors.absorb(&later.vectors);
+    }
+}
