@@ -132,9 +132,10 @@ CYCLONEDX := 0.5.9
 sbom: ## List what the binary and the library are made of, as CycloneDX: target/sbom
 	$(CARGO) cyclonedx --version 2>/dev/null | grep -q '$(CYCLONEDX)' || \
 		$(CARGO) install --locked --quiet --version $(CYCLONEDX) cargo-cyclonedx
-	$(CARGO) cyclonedx --format json --manifest-path ffi/Cargo.toml
+	$(CARGO) cyclonedx --format json
 	mkdir -p target/sbom
-	mv hnsw-toolbox.cdx.json ffi/hnsw-toolbox-ffi.cdx.json target/sbom
+	mv cli/hnsw-toolbox-cli.cdx.json ffi/hnsw-toolbox-ffi.cdx.json target/sbom
+	rm hnsw-toolbox.cdx.json
 
 test-install: ## Install into a scratch directory, and run a C and a Go program with that: PROFILE=debug
 	ffi/c/check-install.sh $(PROFILE)

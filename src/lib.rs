@@ -26,8 +26,7 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `database` | yes | collections and exports; compiles SQLite |
-//! | `cli` | yes | the command `hnsw-toolbox` |
-//! | `hnsw_rs` | yes | [`Engine::HnswRs`], with the crate of that name |
+//! | `hnsw_rs` | no | [`Engine::HnswRs`], with the crate of that name |
 //!
 //! # Errors
 //!

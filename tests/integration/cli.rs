@@ -745,7 +745,7 @@ mod unix {
 
 #[test]
 fn build_takes_vectors_and_labels_from_columns_by_name() {
-    let columnar = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/columnar");
+    let columnar = Path::new(REPOSITORY).join("tests/fixtures/columnar");
     let scratch = tempfile::tempdir().unwrap();
     let index = scratch.path().join("out.hnsw");
     for file in ["pyarrow-named.parquet", "pyarrow-named.arrow"] {

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::persist::PersistFixture;
-use crate::support::BINARY;
-
-const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+use crate::support::{BINARY, REPOSITORY};
 
 /// The one that the documentation calls `chroma`, and its collection.
 const FIXTURE: &str = "1.5.9";

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{fixtures_root, names, BINARY};
+use crate::support::{fixtures_root, names, BINARY, REPOSITORY};
 
 /// Runs a command that fails, and gives the hint that follows its error.
 #[track_caller]
@@ -237,7 +237,7 @@ fn labels_that_are_no_numbers_lead_to_the_option_that_ignores_them() {
     let index = output.path().join("x.hnsw");
     for name in ["label-string", "label-float"] {
         for format in ["parquet", "arrow"] {
-            let input = Path::new(env!("CARGO_MANIFEST_DIR"))
+            let input = Path::new(REPOSITORY)
                 .join("tests/fixtures/columnar/bad")
                 .join(format!("{name}.{format}"));
             assert_eq!(

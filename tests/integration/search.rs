@@ -20,7 +20,7 @@ use hnsw_toolbox::{
 };
 use serde_json::{json, Value};
 
-use crate::support::{extent, fixtures, fixtures_root, pairs, BINARY, FORMATS, IO_MODES};
+use crate::support::{extent, fixtures, fixtures_root, pairs, BINARY, FORMATS, IO_MODES, REPOSITORY};
 
 const K: usize = 10;
 const EF: usize = 60;
@@ -465,7 +465,7 @@ fn the_example_finds_the_vector_that_it_searches_for() {
 
 /// A file whose vectors are in the column `embedding` and whose labels are in `key`.
 fn named(format: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(REPOSITORY)
         .join("tests/fixtures/columnar")
         .join(format!("pyarrow-named.{format}"))
 }

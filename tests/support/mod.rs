@@ -26,6 +26,9 @@ pub use export::{assert_same_rows, Export, Row};
 pub use extent::{extent, pairs};
 pub use synthetic::{Element, Header, Random, Synthetic, Word};
 
+/// The root of the repository: tests are built as those of a package below it.
+pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hnsw-toolbox");
 
 /// This many cases, or usually a quarter. What fails is kept next to the test's source and tried first.
@@ -124,7 +127,7 @@ pub fn cases(root: &Path) -> Vec<PathBuf> {
 }
 
 pub fn fixtures_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chroma")
+    Path::new(REPOSITORY).join("tests/fixtures/chroma")
 }
 
 /// The fixtures of the repository, and those under `HNSW_TOOLBOX_FIXTURES`.

@@ -9,6 +9,15 @@ use tempfile::TempDir;
 /// The versions of Chroma that made them.
 pub const PERSIST_FIXTURES: [&str; 2] = ["0.5.23-metalag", "1.5.9"];
 
+/// The folder of the archives, from the root of the repository or from a package below it.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|dir| dir.join("tests/fixtures/persist"))
+        .find(|dir| dir.is_dir())
+        .unwrap()
+}
+
 /// A copy of a persist directory, and the truth about it.
 pub struct PersistFixture {
     directory: TempDir,
@@ -17,9 +26,7 @@ pub struct PersistFixture {
 
 impl PersistFixture {
     pub fn unpack(name: &str) -> Self {
-        let archive = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/fixtures/persist")
-            .join(format!("{name}.tar.gz"));
+        let archive = fixtures().join(format!("{name}.tar.gz"));
         let directory = tempfile::tempdir().unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(std::fs::File::open(archive).unwrap())

@@ -8,6 +8,24 @@
 //! | 3 | done, but records, vectors or texts are missing or damaged |
 //! | 128 + n | ended by signal n, as a shell gives it: 130 after SIGINT, 143 after SIGTERM |
 
+// As in the library.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        clippy::print_stdout,
+        clippy::print_stderr
+    ),
+    warn(missing_docs, unreachable_pub)
+)]
+
 mod args;
 mod build;
 #[cfg(feature = "database")]
@@ -56,7 +74,7 @@ const CLOSED: &str = "standard output: found it closed, expected a file, a pipe 
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Runs the command that the process was given.
-pub(crate) fn run() -> ExitCode {
+fn main() -> ExitCode {
     color::choose(std::env::args_os().skip(1));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

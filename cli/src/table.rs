@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_escapes_of_a_style_take_no_place() {
-        let style = super::super::color::BAD;
+        let style = crate::color::BAD;
         let rows = [
             vec![left("ab").with_style(style), left("x")],
             vec![left("abc"), left("x")],
