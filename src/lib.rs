@@ -166,7 +166,7 @@ mod error;
 pub mod fuzzing;
 mod graph;
 mod io;
-mod segment;
+pub mod segment;
 #[cfg(feature = "database")]
 mod store;
 #[cfg(test)]
@@ -184,7 +184,7 @@ pub use error::{BoxError, Error, Result};
 pub use graph::distance::Metric;
 pub use graph::options::{Engine, GraphOptions};
 pub use io::file::IoMode;
-pub use segment::{IndexHeader, LabelRange};
+pub use segment::{Header as IndexHeader, LabelRange};
 pub use verbs::build::{
     build_index_from_columnar, build_index_from_vectors, BuildOptions, BuildSummary,
 };

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::take;
 use crate::segment::decode_error::{DecodeError, Decoded};
-use crate::segment::record::{Level0, Level0Record, RecordLayout};
+use crate::segment::record::{Record as Level0Record, RecordLayout, Records as Level0};
 use crate::segment::IndexHeader;
 use crate::Monitor;
 
@@ -115,7 +115,7 @@ pub fn property(bytes: &[u8]) -> bool {
 
             let mut records = level0.chunks_exact(header.record_size as usize);
             let mut read = 0;
-            Level0::new(&*aligned, layout, count)
+            Level0::of_checked(&*aligned, layout, count)
                 .for_each(&Monitor::default(), |id, record| {
                     assert_eq!(id, read);
                     assert_is(&record, records.next().unwrap(), &header);

@@ -4,7 +4,7 @@
 //! Input: the pickle.
 
 use crate::segment::pickle::oracle::{contents, serde_pickle_contents};
-use crate::segment::pickle::Metadata;
+use crate::segment::pickle::Pickle as Metadata;
 use crate::Monitor;
 
 /// Heap that reading a pickle of `len` bytes may take. A file of one id and one label each needs

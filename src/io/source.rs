@@ -1,35 +1,70 @@
-//! Where parsers get their bytes from.
+//! Random access to bytes, for parsers that know no path.
 //!
-//! A parser takes any [`Source`]: bytes in memory, or a window over a file that is mapped or read.
-//! So it knows no path, and tests and fuzz targets run on slices without touching the file system.
+//! A parser takes any [`Source`]: a slice, or a window over a file that is mapped or read. So tests
+//! and fuzz targets run on slices and never touch the file system.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// A sequence of bytes of known length that is read by range.
-pub(crate) trait Source {
-    /// Length in bytes.
+/// A sequence of bytes of known length, read by range.
+///
+/// Implement it to read a segment from elsewhere, such as object storage:
+///
+/// ```
+/// use hnsw_toolbox::segment::{Header, Source};
+/// use hnsw_toolbox::{Error, Result};
+///
+/// /// An object whose ranges are fetched on demand.
+/// struct Object {
+///     len: u64,
+///     buffer: Vec<u8>,
+/// }
+///
+/// # fn fetch(_: u64, _: usize) -> std::io::Result<Vec<u8>> { Ok(vec![0; 100]) }
+/// impl Source for Object {
+///     fn len(&self) -> u64 {
+///         self.len
+///     }
+///
+///     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
+///         self.buffer = fetch(offset, len).map_err(|error| Error::Callback(error.into()))?;
+///         Ok(&self.buffer)
+///     }
+/// }
+///
+/// let object = Object { len: 100, buffer: Vec::new() };
+/// assert!(Header::read(object).is_err(), "a header of zeros");
+/// ```
+pub trait Source {
+    /// Length in bytes. It must not change.
     fn len(&self) -> u64;
 
-    /// The bytes `offset .. offset + len`, aligned in memory as they are in the source for any
-    /// alignment up to 8.
+    /// Returns true if the length is 0.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads the bytes `offset .. offset + len`.
+    ///
+    /// [`Records`](crate::segment::Records) cast vectors in place, for which the address modulo 4 must
+    /// equal the offset modulo 4. Other readers accept any address.
     ///
     /// # Errors
     ///
-    /// Those of the operating system. A range that is not inside the source is an internal error:
-    /// parsers check every range that they read from a file against [`len`](Self::len), because
-    /// only they can say which field was wrong.
+    /// Those of the storage, as [`Error::Callback`](crate::Error::Callback) outside this crate. A
+    /// range past the end is an internal error: parsers check each range against
+    /// [`len`](Self::len) first, because only they know which field is wrong.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]>;
 
-    /// Parts of a range that [`bytes`](Self::bytes) gave without having read them, in ascending
-    /// order.
+    /// Parts of a range that the last [`bytes`](Self::bytes) could not read, in ascending order. Their
+    /// content is unspecified.
     fn unreadable(&self, _offset: u64, _len: usize) -> Vec<Range<u64>> {
         Vec::new()
     }
 }
 
-/// A slice that starts at a multiple of 8, or whose reader needs no alignment.
+/// For a reader that casts in place, the slice must start at a multiple of 4.
 impl Source for &[u8] {
     fn len(&self) -> u64 {
         <[u8]>::len(self) as u64
@@ -57,11 +92,11 @@ impl<S: Source> Source for &mut S {
     }
 }
 
-/// The error of a range that its reader should have checked.
+/// The error of a range that the parser should have checked.
 #[cold]
 pub(crate) fn outside(offset: u64, len: usize, source_len: u64) -> Error {
     Error::internal(format!(
-        "{len} bytes from byte {offset} on are not among {source_len} bytes"
+        "read of {len} bytes at offset {offset} is past the end ({source_len} bytes)"
     ))
 }
 

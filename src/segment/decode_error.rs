@@ -1,42 +1,72 @@
-//! What a parser finds wrong.
+//! Errors of the parsers, which know bytes and no path.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// A parser's error. It says where in the bytes something is wrong, but not in which file: whoever
-/// opened the file adds the path with [`in_file`](Self::in_file).
-#[derive(Debug)]
-pub(crate) enum DecodeError {
+/// An error of a parser: a field or an offset, the value found and the value expected.
+///
+/// It names no file, because parsers read a [`Source`](super::Source). The code that opened the file
+/// adds the path.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
     /// The bytes are not what the format requires.
+    #[error("{at}: found {found}, expected {expected}")]
     Invalid {
+        /// The damaged part.
         at: Location,
+        /// The value in the source.
         found: String,
+        /// The value that the format requires.
         expected: Cow<'static, str>,
     },
-    /// The bytes are well formed, but of a version that is not read here.
+    /// The bytes are well formed, but of a version that this crate does not read.
+    #[error("{field}: found {found}, which is not supported; expected {expected}")]
     Unsupported {
+        /// The field that holds the version.
         field: &'static str,
+        /// Its value.
         found: String,
+        /// The supported value.
         expected: String,
     },
-    /// A later pass over the bytes found something else than an earlier one.
-    Changed { found: String, expected: String },
-    /// The source failed, or the work was cancelled, or memory ran out.
+    /// A later pass found other bytes than an earlier one: the source changed in between.
+    #[error("changed while it was being read: found {found}, expected {expected}")]
+    Changed {
+        /// The value of the later pass.
+        found: String,
+        /// The value of the earlier pass.
+        expected: String,
+    },
+    /// The source failed, the work was cancelled, or memory ran out.
+    #[error(transparent)]
     Failed(Error),
 }
 
-/// Where something is wrong.
+/// The part of a file that an error is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// In a field of a binary file.
+#[non_exhaustive]
+pub enum Location {
+    /// A field of a binary file.
     Field(Cow<'static, str>),
-    /// At an offset in bytes in a pickle.
+    /// An offset in bytes from the start of a pickle.
     Byte(u64),
 }
 
-pub(crate) type Decoded<T> = Result<T, DecodeError>;
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(field) => f.write_str(field),
+            Self::Byte(position) => write!(f, "byte {position}"),
+        }
+    }
+}
+
+/// `Result` with a parser's error.
+pub type Decoded<T> = Result<T, DecodeError>;
 
 impl DecodeError {
     /// A field does not hold what the format requires.
@@ -73,7 +103,7 @@ impl DecodeError {
         Self::Failed(Error::internal(detail))
     }
 
-    /// The same for whoever knows no parser: with the file that the bytes are from.
+    /// Adds the path of the file that the source reads.
     pub(crate) fn in_file(self, path: &Path) -> Error {
         let path_buf = || path.to_path_buf();
         match self {

@@ -1,9 +1,8 @@
-//! The one handle of a segment directory's five files.
+//! A segment directory and its five files: the only place in this room that knows paths.
 //!
-//! Parsers know no path. [`SegmentFiles`] opens each file once, on first use, gives the parsers
-//! their windows, adds the path to what they find wrong, and checks at the end that none of the
-//! files that were used has changed, appeared or gone. A [`Segment`] adds what is known of the
-//! records: how one divides, and how many are read.
+//! [`SegmentFiles`] opens each file once, on first use, gives the parsers their windows, adds the path
+//! to their errors, and checks at the end that no file in use has changed, appeared or disappeared. A
+//! [`Segment`] adds the layout and the number of the records to read.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,8 +13,8 @@ use super::layout::HEADER_SIZE_32;
 use super::link_lists::{self, LinkLists};
 use super::norms::{self, Norms};
 use super::persist::refuse_persist_directory;
-use super::pickle::{self, Entry, Metadata};
-use super::record::{Level0, RecordLayout, BLOCK_BYTES};
+use super::pickle::{self, Entry, Pickle};
+use super::record::{RecordLayout, Records, BLOCK_BYTES};
 use super::{file_name, IndexHeader};
 use crate::base::progress::Monitor;
 use crate::error::{is_absent, Error, Result};
@@ -28,7 +27,7 @@ use crate::io::source::Source;
 pub(crate) struct SegmentFile {
     path: PathBuf,
     access: Access,
-    /// Holds `None` when there was no such file on first use.
+    /// `None` if the file did not exist on first use.
     file: OnceLock<Option<InputFile>>,
 }
 
@@ -51,7 +50,7 @@ impl SegmentFile {
         known.copied().unwrap_or(file_name::METADATA)
     }
 
-    /// The file, or `None` when there is no such file.
+    /// The file, or `None` if it does not exist.
     pub(crate) fn get(&self) -> Result<Option<&InputFile>> {
         if let Some(file) = self.file.get() {
             return Ok(file.as_ref());
@@ -60,11 +59,11 @@ impl SegmentFile {
         Ok(self.file.get_or_init(|| file).as_ref())
     }
 
-    /// The file. Fails when there is no such file.
+    /// The file. Fails if it does not exist.
     pub(crate) fn require(&self) -> Result<&InputFile> {
         match self.get()? {
             Some(file) => Ok(file),
-            // Opened again for the operating system's own words.
+            // Opened again for the error of the operating system.
             None => Err(match InputFile::open(&self.path, self.access) {
                 Err(error) => error,
                 Ok(_) => self.appeared(),
@@ -77,10 +76,10 @@ impl SegmentFile {
         self.file.get()?.as_ref()
     }
 
-    /// Whether the directory has an entry of that name, be it a dangling link.
+    /// Returns true if the directory has an entry of that name, even a dangling link.
     pub(crate) fn is_listed(&self) -> bool {
         let found = self.path.symlink_metadata();
-        // A directory that cannot be searched may list it.
+        // EACCES says nothing about the entry: assume that it exists.
         !found.is_err_and(|error| is_absent(&error))
     }
 
@@ -101,7 +100,7 @@ impl SegmentFile {
         }
     }
 
-    /// Adds the path to what a parser found wrong.
+    /// Adds the path to the error of a parser.
     fn decoded<T>(&self, result: Result<T, DecodeError>) -> Result<T> {
         result.map_err(|error| error.in_file(&self.path))
     }
@@ -120,7 +119,7 @@ pub(crate) struct SegmentFiles {
 }
 
 impl SegmentFiles {
-    /// Fails when `dir` is not a directory. No file is opened yet.
+    /// Fails if `dir` is not a directory. Opens no file yet.
     pub(crate) fn new(dir: &Path, access: impl Into<Access>) -> Result<Self> {
         require_directory(dir)?;
         let access = access.into();
@@ -154,7 +153,7 @@ impl SegmentFiles {
         ]
     }
 
-    /// Opens all files that are there, so that one state of the directory is read.
+    /// Opens all files that exist, so that all are read in one state.
     pub(crate) fn open_all(&self) -> Result<()> {
         self.all()
             .into_iter()
@@ -165,7 +164,7 @@ impl SegmentFiles {
         &self.dir
     }
 
-    /// What an output must not replace: these files, and Chroma's files in any directory.
+    /// The files that no output may replace: these, and Chroma's files in any directory.
     pub(crate) fn protected(&self) -> Protected {
         let protected = self
             .all()
@@ -174,7 +173,7 @@ impl SegmentFiles {
                 files.and_input(&file.path)
             })
             .and_sharing_of(&self.dir);
-        // A persist directory that others may not enter hides its segments.
+        // Permissions of the persist directory apply to its segments, so outputs take them as well.
         match self
             .dir
             .parent()
@@ -190,29 +189,29 @@ impl SegmentFiles {
         &self,
         layout: RecordLayout,
         count: u64,
-    ) -> Result<Level0<FileWindow<'_>>> {
+    ) -> Result<Records<FileWindow<'_>>> {
         self.read_level0_in(WINDOW, layout, count)
     }
 
-    /// The same, with at most `bytes` of them in memory at a time.
+    /// Reads the first `count` records with at most `bytes` in memory at a time.
     pub(crate) fn read_level0_in(
         &self,
         bytes: usize,
         layout: RecordLayout,
         count: u64,
-    ) -> Result<Level0<FileWindow<'_>>> {
+    ) -> Result<Records<FileWindow<'_>>> {
         let window = self.level0.require()?.window(bytes);
         let level0 = self.level0_in(window, layout, count)?;
         let block = bytes.saturating_sub(WINDOW - BLOCK_BYTES);
         Ok(level0.with_blocks_of(self.access.window(block)))
     }
 
-    /// The same for records in no order: holds little more than one of them.
+    /// Reads records in random order: holds little more than one record.
     pub(crate) fn read_level0_for_lookups(
         &self,
         layout: RecordLayout,
         count: u64,
-    ) -> Result<Level0<FileWindow<'_>>> {
+    ) -> Result<Records<FileWindow<'_>>> {
         self.level0_in(self.level0.require()?.window_of_reads(), layout, count)
     }
 
@@ -221,18 +220,19 @@ impl SegmentFiles {
         window: FileWindow<'f>,
         layout: RecordLayout,
         count: u64,
-    ) -> Result<Level0<FileWindow<'f>>> {
+    ) -> Result<Records<FileWindow<'f>>> {
         self.level0.decoded(layout.check_len(window.len(), count))?;
-        Ok(Level0::new(window, layout, count).with_blocks_of(self.access.window(BLOCK_BYTES)))
+        Ok(Records::of_checked(window, layout, count)
+            .with_blocks_of(self.access.window(BLOCK_BYTES)))
     }
 
-    /// The norms, if there are any.
+    /// The norms, if `length.bin` exists.
     pub(crate) fn read_norms(&self) -> Result<Option<Norms<FileWindow<'_>>>> {
         let file = self.norms.get()?;
         Ok(file.map(|file| Norms::new(file.window(norms::WINDOW))))
     }
 
-    /// The same for norms in any order, as long as neighbours are asked for close in time.
+    /// Norms in an order in which neighbours are read close in time.
     #[cfg(feature = "database")]
     pub(crate) fn read_norms_for_neighbours(&self) -> Result<Option<Norms<FileWindow<'_>>>> {
         let file = self.norms.get()?;
@@ -240,7 +240,7 @@ impl SegmentFiles {
             .transpose()
     }
 
-    /// The links of the upper levels, if there are any.
+    /// The links of the upper levels, if `link_lists.bin` exists.
     pub(crate) fn read_link_lists(
         &self,
         header: &IndexHeader,
@@ -250,7 +250,7 @@ impl SegmentFiles {
             .transpose()
     }
 
-    /// The same for lists in no order: holds little more than one of them.
+    /// Links in random order: holds little more than one list.
     pub(crate) fn read_link_lists_for_lookups(
         &self,
         header: &IndexHeader,
@@ -260,13 +260,13 @@ impl SegmentFiles {
             .transpose()
     }
 
-    /// Reads the metadata, which must be there.
+    /// Reads `index_metadata.pickle`. Fails if it does not exist.
     pub(crate) fn read_metadata(&self, monitor: &Monitor<'_>) -> Result<SegmentMetadata<'_>> {
         let file = self.metadata.require()?;
         let window = self.access.window(pickle::WINDOW);
-        let metadata = Metadata::read_in_windows(file.window(window), monitor, window);
+        let metadata = Pickle::read_in_windows(file.window(window), monitor, window);
         let metadata = self.metadata.decoded(metadata)?;
-        // What several passes agree on was in the file throughout.
+        // The passes agree with each other only if the file did not change between them.
         file.check_unchanged()?;
         Ok(SegmentMetadata {
             metadata,
@@ -276,7 +276,7 @@ impl SegmentFiles {
         })
     }
 
-    /// The files that the disk cannot read all of, as far as is known, with the number of sectors.
+    /// The files with bad sectors found so far, and the number of those sectors.
     pub(crate) fn bad_sectors(&self) -> impl Iterator<Item = (&SegmentFile, u64)> {
         let counted = |file: &InputFile| file.bad_sectors().count();
         let files = self.all().into_iter();
@@ -285,7 +285,7 @@ impl SegmentFiles {
             .filter(|(_, sectors)| *sectors > 0)
     }
 
-    /// Fails when a file that was used is not what it was when it was opened.
+    /// Fails if a file in use has changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.all()
             .into_iter()
@@ -293,30 +293,28 @@ impl SegmentFiles {
     }
 }
 
-/// The metadata of a segment, and the file that its ids are in.
+/// The parsed pickle, and the file that holds its ids.
 #[derive(Debug)]
 pub(crate) struct SegmentMetadata<'f> {
-    metadata: Metadata,
+    metadata: Pickle,
     window: FileWindow<'f>,
     file: &'f SegmentFile,
-    /// The last id that was looked up.
+    /// The id returned last.
     id: String,
 }
 
 impl SegmentMetadata<'_> {
-    pub(crate) fn table(&self) -> &Metadata {
+    pub(crate) fn table(&self) -> &Pickle {
         &self.metadata
     }
 
-    pub(crate) fn into_table(self) -> Metadata {
+    pub(crate) fn into_table(self) -> Pickle {
         self.metadata
     }
 
     /// The id of an entry of the [table](Self::table).
     pub(crate) fn user_id(&mut self, entry: Entry) -> Result<&str> {
-        let found = self
-            .metadata
-            .read_user_id(entry, &mut self.window, &mut self.id);
+        let found = self.metadata.read_id(entry, &mut self.window, &mut self.id);
         self.file.decoded(found)?;
         Ok(&self.id)
     }
@@ -326,7 +324,7 @@ impl SegmentMetadata<'_> {
 #[derive(Debug)]
 pub(crate) struct Segment {
     files: SegmentFiles,
-    /// Absent when the layout of a record was given instead.
+    /// `None` if the caller gave the layout of a record instead.
     header: Option<IndexHeader>,
     layout: RecordLayout,
     /// Records to read.
@@ -334,14 +332,13 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Opens `header.bin` and `data_level0.bin`, and the other files when they are asked for. Fails
-    /// when the header is not valid in every relation between its fields, or counts more records
-    /// than there are.
+    /// Opens `header.bin` and `data_level0.bin`, and the other files on demand. Fails if a relation
+    /// between fields of the header does not hold, or it counts more records than the file has.
     pub(crate) fn open(dir: &Path, access: impl Into<Access>) -> Result<Self> {
         Self::of(SegmentFiles::new(dir, access)?)
     }
 
-    /// The same with the given files.
+    /// Opens a segment over the given files, as [`open`](Self::open) does.
     pub(crate) fn of(files: SegmentFiles) -> Result<Self> {
         let header = IndexHeader::read(files.header.require()?.window(WINDOW));
         let header = files.header.decoded(header)?;
@@ -357,8 +354,8 @@ impl Segment {
         })
     }
 
-    /// The same for a damaged segment. Only the layout of a record must be known: from the header,
-    /// or from `shape`, the dimension and m, and then there need not be a header.
+    /// Opens a damaged segment. Only the layout of a record must be known: from the header, or from
+    /// `shape`, the dimension and m, without a header.
     pub(crate) fn of_damaged(files: SegmentFiles, shape: Option<(usize, usize)>) -> Result<Self> {
         let (header, layout) = match shape {
             None => {
@@ -371,7 +368,7 @@ impl Segment {
                 files.header.decoded(layout)?
             }
             Some((dimension, m)) => {
-                // A directory in place of the header counts as a missing header.
+                // A directory named header.bin counts as a missing header.
                 let header_len = match files.header.get() {
                     Ok(header) => header.map(InputFile::len),
                     Err(Error::UnusablePath { .. }) => None,
@@ -401,8 +398,7 @@ impl Segment {
         })
     }
 
-    /// A segment whose layout and count were found out elsewhere. `data_level0.bin` must hold `count`
-    /// records.
+    /// A segment with a given layout and count. `data_level0.bin` must hold `count` records.
     #[cfg(feature = "database")]
     pub(crate) fn of_layout(
         files: SegmentFiles,
@@ -418,7 +414,7 @@ impl Segment {
         }
     }
 
-    /// The same segment, opened again with another access.
+    /// Opens the segment again with another access.
     #[cfg(feature = "database")]
     pub(crate) fn reopen(&self, access: impl Into<Access>) -> Result<Self> {
         Ok(Self {
@@ -429,7 +425,7 @@ impl Segment {
         })
     }
 
-    /// The same records and some that follow, without the header, which counts fewer.
+    /// Opens the segment again with more records than the header counts, so without the header.
     #[cfg(feature = "database")]
     pub(crate) fn with_count(&self, count: u64) -> Result<Self> {
         Ok(Self {
@@ -457,25 +453,25 @@ impl Segment {
         self.count
     }
 
-    /// Number of whole records, of whatever content, that `data_level0.bin` holds.
+    /// Number of whole records in `data_level0.bin`, used or not.
     pub(crate) fn whole_records(&self) -> Result<u64> {
         let len = self.files.level0.require()?.len();
         Ok(self.layout.whole_records(len))
     }
 
     /// Reads records.
-    pub(crate) fn level0(&self) -> Result<Level0<FileWindow<'_>>> {
+    pub(crate) fn level0(&self) -> Result<Records<FileWindow<'_>>> {
         self.files.read_level0(self.layout, self.count)
     }
 
-    /// Reads records in any order, as long as neighbours are asked for close in time.
+    /// Records in an order in which neighbours are read close in time.
     #[cfg(feature = "database")]
-    pub(crate) fn level0_for_neighbours(&self) -> Result<Level0<FileWindow<'_>>> {
+    pub(crate) fn level0_for_neighbours(&self) -> Result<Records<FileWindow<'_>>> {
         let window = self.files.level0.require()?.window_for_neighbours()?;
         self.files.level0_in(window, self.layout, self.count)
     }
 
-    /// Reads norms. Fails when there is not one for each record.
+    /// Reads norms. Fails if the file has fewer norms than there are records.
     pub(crate) fn norms(&self) -> Result<Norms<FileWindow<'_>>> {
         let file = &self.files.norms;
         let norms = Norms::new(file.require()?.window(norms::WINDOW));

@@ -1,36 +1,37 @@
 //! Evidence of the metric in the vectors of a segment.
 //!
-//! hnswlib divides the vectors of a cosine index by their norms, which Chroma keeps in `length.bin`.
-//! With l2 and ip the vectors are as they were given, and `length.bin` is uninitialised memory.
+//! With the cosine metric hnswlib divides each vector by its norm and keeps the norm in `length.bin`.
+//! With l2 and ip vectors are stored unchanged, and `length.bin` is uninitialised memory.
 
 use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::segment::directory::Segment;
 
-/// Most by which the norm of a vector that was divided by its norm differs from 1.
+/// Maximum deviation from 1 of the norm of a normalised vector: hnswlib sums squares in f32.
 const UNIT_TOLERANCE: f64 = 1e-3;
 
-/// Records that are looked at where nothing is in doubt. Other than cosine indexes hold a vector of
-/// another norm, or no norm, among so few.
+/// Records to read if the database names the metric. With l2 and ip, some vector among so many has
+/// another norm than 1.
 const SAMPLE: u64 = 1024;
 
-/// What the vectors of a segment say of its metric.
+/// Counts of vectors that speak for or against the cosine metric.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Evidence {
     /// Vectors of norm 1.
     unit: u64,
-    /// Vectors of another norm. Zero vectors and those with infinities are neither.
+    /// Vectors of another norm. Zero vectors and vectors with infinities count as neither.
     other: u64,
-    /// Vectors of norm 1 with a positive norm in `length.bin`, and with one other than 1.
+    /// Vectors of norm 1 whose norm in `length.bin` is positive.
     with_norm: u64,
+    /// Vectors of norm 1 whose norm in `length.bin` is positive and not 1.
     scaled: u64,
-    /// The first record of another norm, and its norm.
+    /// Internal id and norm of the first vector of another norm.
     first_other: Option<(u64, f64)>,
-    /// The first vector of norm 1 with another norm in `length.bin`, and that norm.
+    /// Internal id of the first vector counted by `scaled`, and its norm in `length.bin`.
     first_scaled: Option<(u64, f32)>,
 }
 
-/// What it comes to.
+/// The conclusion from the evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Vectors were divided by norms that `length.bin` holds.
@@ -119,7 +120,7 @@ impl Evidence {
         }
     }
 
-    /// Whether most vectors cannot be those of a cosine index.
+    /// Returns true if most vectors contradict the cosine metric.
     pub(crate) fn refutes_cosine(&self) -> bool {
         self.verdict() == Verdict::NotCosine && self.other > self.unit
     }

@@ -1,7 +1,7 @@
 //! `header.bin`: parsed, then checked against everything that its format promises.
 //!
-//! The two are apart because a damaged index can be read when only some of the relations between
-//! the fields hold: [`IndexHeader::record_layout`] needs those that divide a record, and no others.
+//! Parsing and checking are separate because a damaged segment can be read when only some relations
+//! between the fields hold: [`IndexHeader::record_layout`] needs only the three that divide a record.
 
 use serde::Serialize;
 use zerocopy::little_endian::{U32, U64};
@@ -12,19 +12,21 @@ use super::layout::{LinksHeader, RawHeader, Word, HEADER_SIZE_32, HEADER_SIZE_64
 use super::record::{RecordLayout, MAX_VECTOR_BYTES};
 use crate::io::source::Source;
 
-/// Most elements: hnswlib's internal ids are 32-bit, and `u32::MAX` means none.
+/// Maximum number of records: hnswlib's internal ids are 32-bit, and `u32::MAX` means "no record".
 pub(crate) const MAX_COUNT: u64 = u32::MAX as u64;
 
 /// The only version that Chroma has written so far.
 pub(crate) const PERSISTED_VERSION: i32 = 1;
 
-/// The entry point of an empty index.
+/// The entry point of an empty segment, written by hnswlib as −1.
 pub(super) const NO_ENTRY_POINT: u32 = u32::MAX;
 
-/// Relative difference allowed between `mult` and 1/ln m: it was computed by another C library.
+/// Relative difference allowed between `mult` and 1/ln m: C libraries round `log` differently.
 const MULT_TOLERANCE: f64 = 1e-9;
 
 /// The fields of `header.bin`, under hnswlib's names.
+///
+/// The [module](crate::segment) shows their order and sizes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct IndexHeader {
@@ -34,9 +36,9 @@ pub struct IndexHeader {
     pub persisted_version: i32,
     /// Offset in bytes of the links in a level-0 record: 0.
     pub offset_level0: u64,
-    /// Capacity, in elements.
+    /// Capacity, in records.
     pub max_elements: u64,
-    /// Elements stored, deleted ones included.
+    /// Records stored, deleted ones included.
     pub cur_element_count: u64,
     /// Size in bytes of a level-0 record.
     pub size_data_per_element: u64,
@@ -44,13 +46,13 @@ pub struct IndexHeader {
     pub label_offset: u64,
     /// Offset in bytes of the vector in a level-0 record.
     pub offset_data: u64,
-    /// The highest layer; −1 when empty.
+    /// The highest level; −1 if empty.
     pub max_level: i32,
-    /// Internal id of the entry point; `u32::MAX` when empty.
+    /// Internal id of the entry point; `u32::MAX` if empty.
     pub enterpoint_node: u32,
-    /// Most neighbours on the upper layers.
+    /// Maximum number of neighbours on the levels above 0.
     pub max_m: u64,
-    /// Most neighbours on level 0.
+    /// Maximum number of neighbours on level 0.
     pub max_m0: u64,
     /// The parameter M.
     pub m: u64,
@@ -67,16 +69,25 @@ impl IndexHeader {
         usize::try_from(self.label_offset.saturating_sub(self.offset_data) / 4).unwrap_or_default()
     }
 
-    /// Parses the header, and fails when any relation between its fields does not hold.
-    pub(crate) fn read(source: impl Source) -> Decoded<Self> {
+    /// Parses the header and checks every relation between its fields.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](DecodeError::Unsupported) for another version, and
+    /// [`Invalid`](DecodeError::Invalid) for the first relation that does not hold.
+    pub fn read(source: impl Source) -> Decoded<Self> {
         let header = Self::parse(source)?;
         header.check_version()?;
         header.checks().into_iter().collect::<Decoded<()>>()?;
         Ok(header)
     }
 
-    /// Reads the fields as they are.
-    pub(crate) fn parse(mut source: impl Source) -> Decoded<Self> {
+    /// Reads the fields without checking them.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DecodeError::Invalid) for a length other than 100 or 60 bytes.
+    pub fn parse(mut source: impl Source) -> Decoded<Self> {
         let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
         match len {
             HEADER_SIZE_64 => Self::cast::<U64>(source.bytes(0, len)?),
@@ -117,8 +128,8 @@ impl IndexHeader {
         })
     }
 
-    /// The result of each check of the relations between the fields, in the order in which they
-    /// build on each other. The version is checked before.
+    /// Checks each relation between the fields. A check assumes those before it, and the first
+    /// assumes the version.
     pub(crate) fn checks(&self) -> [Decoded<()>; 5] {
         [
             self.check_links_layout(),
@@ -129,8 +140,12 @@ impl IndexHeader {
         ]
     }
 
-    /// Fails when the file is of a version whose layout may be another.
-    pub(crate) fn check_version(&self) -> Decoded<()> {
+    /// Checks the version, on which the layout of the file depends.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](DecodeError::Unsupported) for any version other than 1.
+    pub fn check_version(&self) -> Decoded<()> {
         if self.persisted_version == PERSISTED_VERSION {
             return Ok(());
         }
@@ -158,9 +173,13 @@ impl IndexHeader {
         )
     }
 
-    /// How a record divides. Fails when the fields that say so contradict each other; records can be
-    /// read when they do not, whatever else the header says.
-    pub(crate) fn record_layout(&self) -> Decoded<RecordLayout> {
+    /// The layout of a record. Records can be read once this succeeds, even if other fields are wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DecodeError::Invalid) if `offset_data`, `label_offset` and `size_data_per_element`
+    /// contradict each other.
+    pub fn record_layout(&self) -> Decoded<RecordLayout> {
         if self.offset_data < LinksHeader::SIZE || !self.offset_data.is_multiple_of(4) {
             return Err(DecodeError::field(
                 "offset_data",
@@ -279,8 +298,8 @@ impl IndexHeader {
     }
 }
 
-/// Fails when a field is not what the others imply. Without `expected`, their sum or product
-/// overflows.
+/// Compares a field with the value that other fields imply. `expected` is `None` if their sum or
+/// product overflows.
 fn equal(field: &'static str, found: u64, expected: Option<u64>, why: &str) -> Decoded<()> {
     if expected == Some(found) {
         return Ok(());

@@ -1,11 +1,11 @@
-//! The labels of records, and which of them are duplicates.
+//! The labels of records, and duplicates among them.
 //!
-//! hnswlib gives each label to one record. When an index is damaged and several records have the same
-//! label, the one with the highest internal id was written last and counts.
+//! hnswlib gives each label to one record. If several records of a damaged segment have the same
+//! label, the record with the highest internal id was written last and supersedes the others.
 
 use serde::Serialize;
 
-use super::record::{Level0, Level0Record};
+use super::record::{Record, Records};
 use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::base::progress::Monitor;
@@ -37,29 +37,29 @@ impl LabelRange {
     }
 }
 
-/// The labels of the records that were asked for.
+/// The labels of the requested records.
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
     /// Number of records.
     pub(crate) records: u64,
     pub(crate) range: Option<LabelRange>,
-    /// Records whose label a record with a higher internal id also has.
+    /// Records superseded by a record with a higher internal id and the same label.
     pub(crate) duplicates: u64,
-    /// The lowest internal id of those, and its label.
+    /// Internal id and label of the first superseded record.
     pub(crate) first_duplicate: Option<(u64, u64)>,
-    /// The internal ids of those; without bits when there are none.
+    /// Internal ids of the superseded records; empty if there are none.
     superseded: Bits,
 }
 
 impl Labels {
     /// Scans the records for which `wanted` returns true, in up to three passes.
     ///
-    /// Memory: a bit for each label between the lowest and the highest when labels are dense, as in
-    /// Chroma's indexes, else 12 bytes for each record. With duplicates, another bit for each record.
+    /// Memory: a bit for each label from the lowest to the highest if labels are dense, as Chroma gives
+    /// them, else 12 bytes for each record. With duplicates, another bit for each record.
     pub(crate) fn read(
-        level0: &mut Level0<impl Source>,
+        level0: &mut Records<impl Source>,
         monitor: &Monitor<'_>,
-        wanted: impl Fn(u64, &Level0Record<'_>) -> bool,
+        wanted: impl Fn(u64, &Record<'_>) -> bool,
     ) -> Result<Self> {
         let mut labels = Self::default();
         level0.for_each(monitor, |id, record| {
@@ -81,16 +81,16 @@ impl Labels {
         Ok(labels)
     }
 
-    /// Whether a record with a higher internal id has the same label.
+    /// Returns true if a record with a higher internal id has the same label.
     pub(crate) fn is_superseded(&self, internal_id: u64) -> bool {
         self.superseded.contains(internal_id)
     }
 
     fn find_dense(
         &mut self,
-        level0: &mut Level0<impl Source>,
+        level0: &mut Records<impl Source>,
         monitor: &Monitor<'_>,
-        wanted: &impl Fn(u64, &Level0Record<'_>) -> bool,
+        wanted: &impl Fn(u64, &Record<'_>) -> bool,
         range: LabelRange,
     ) -> Result<()> {
         let count = level0.count();
@@ -99,7 +99,7 @@ impl Labels {
         while end > 0 {
             let first = end.saturating_sub(level0.stride());
             let block = level0.block(first, end - first)?;
-            // From the last record to the first: what was seen is what comes later.
+            // Backwards, so that the first record seen of each label is the one that counts.
             let mut id = end;
             while id > first {
                 id -= 1;
@@ -124,12 +124,13 @@ impl Labels {
 
     fn find_sparse(
         &mut self,
-        level0: &mut Level0<impl Source>,
+        level0: &mut Records<impl Source>,
         monitor: &Monitor<'_>,
-        wanted: &impl Fn(u64, &Level0Record<'_>) -> bool,
+        wanted: &impl Fn(u64, &Record<'_>) -> bool,
     ) -> Result<()> {
         let capacity = usize::try_from(self.records).unwrap_or(usize::MAX);
-        // Label (high, low) and internal id: 12 bytes, which order as they should.
+        // Label (high, low) and internal id: 12 bytes instead of the 16 of (u64, u32), in the same
+        // order.
         let mut rows: Vec<[u32; 3]> = memory::with_capacity(capacity, "sort the labels")?;
         level0.for_each(monitor, |id, record| {
             if rows.len() < capacity && wanted(id, &record) {

@@ -1,4 +1,4 @@
-//! The bytes of Chroma's hnswlib files as types, with nothing validated.
+//! The bytes of Chroma's hnswlib files as types. Nothing is validated here.
 //!
 //! Every number is little-endian and unaligned; `W` is the word (`size_t`) of the machine that
 //! wrote the files, [`U64`] or [`U32`].
@@ -75,7 +75,7 @@ impl LinksHeader {
         self.flags & Self::DELETED != 0
     }
 
-    /// Whether bits are set that hnswlib gives no meaning.
+    /// Returns true if a bit is set to which hnswlib gives no meaning.
     pub(crate) fn has_unknown_flags(self) -> bool {
         self.flags & !Self::DELETED != 0 || self.reserved != 0
     }

@@ -1,13 +1,13 @@
-//! `link_lists.bin`: the neighbours of each element on the levels above level 0.
+//! `link_lists.bin`: the neighbours of each record on the levels above 0.
 //!
 //! ```text
-//! for each element: size: u32 | levels 1, 2, … size/(4 + 4·max_m)
+//! for each record:  size: u32 | levels 1, 2, … size/(4 + 4·max_m)
 //!                               = count: u16 | 0: u16 | neighbours: u32 × max_m
 //! ```
 //!
-//! Elements have no offsets of their own: where one starts is only known from the sizes of all
-//! before it. So the sizes are read once, in [`UpperElements`], and lists are then found by offset.
-//! Few elements (one in m) are on upper levels at all; only those are kept.
+//! The file has no table of offsets: lists are found only by adding up the sizes before them. So the
+//! sizes are read once, into [`UpperNodes`], which keeps the offset of each record that has lists.
+//! Only one record in m is on an upper level.
 
 use zerocopy::little_endian::U32;
 use zerocopy::FromBytes;
@@ -20,81 +20,99 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::source::Source;
 
-/// Bytes of the file to hold at a time.
+/// Bytes of the file in memory at a time.
 pub(crate) const WINDOW: usize = 256 << 10;
 
-/// More levels than hnswlib can draw: ⌊−ln u / ln m⌋ is below 54 where u is at least 2⁻⁵³ and m at
-/// least 2. It bounds what is read for one element when the header claims more.
+/// Maximum number of levels above 0. hnswlib draws level ⌊−ln u / ln m⌋, which is below 54 because u
+/// is at least 2⁻⁵³ and m at least 2. A header that claims more cannot make a read larger.
 const MAX_LEVELS: u64 = 64;
 
-/// Bytes before the lists of an element.
+/// Bytes of the size before the lists of a record.
 const SIZE_FIELD: u64 = size_of::<U32>() as u64;
 
-/// Sizes between two looks at whether the work was cancelled.
+/// Sizes read between two checks for cancellation.
 const CHECK_INTERVAL: u32 = 1 << 16;
 
-/// An element that is on upper levels.
+/// A record with links on levels above 0.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct UpperElement {
-    pub(crate) id: u32,
-    /// The highest level that it is on.
-    pub(crate) level: u32,
+#[non_exhaustive]
+pub struct UpperNode {
+    /// Its internal id.
+    pub id: u32,
+    /// Its highest level, at least 1.
+    pub level: u32,
     /// Offset in the file of its list on level 1.
     offset: u64,
 }
 
-/// The elements on upper levels, by ascending id, as far as they can be found.
+/// The records on levels above 0, by ascending internal id, up to the first damaged size.
+///
+/// Memory: 16 bytes for each of them.
 #[derive(Debug, Default)]
-pub(crate) struct UpperElements {
-    elements: Vec<UpperElement>,
-    /// Offset in the file of the first byte that belongs to none of them.
+pub struct UpperNodes {
+    elements: Vec<UpperNode>,
+    /// Offset in the file of the first byte after the last list.
     pub(crate) end: u64,
-    /// Why the elements from some id on were not found.
+    /// The damage that hides the lists of all later records.
     pub(crate) flaw: Option<SizeFlaw>,
 }
 
-/// The first element whose size, or whose lists, the file does not hold.
+/// The first damaged size, after which no list can be found.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SizeFlaw {
-    pub(crate) id: u32,
-    /// Offset in the file of what is wrong.
-    pub(crate) offset: u64,
-    pub(crate) kind: SizeFlawKind,
+#[non_exhaustive]
+pub struct SizeFlaw {
+    /// Internal id of the record.
+    pub id: u32,
+    /// Offset of the damage in the file.
+    pub offset: u64,
+    /// The kind of damage.
+    pub kind: SizeFlawKind,
 }
 
+/// The kinds of damage to a size.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum SizeFlawKind {
+#[non_exhaustive]
+pub enum SizeFlawKind {
     /// The file ends within the size or the lists.
     Short,
-    /// The size is larger than the lists of all levels of the index.
+    /// The size, in bytes, exceeds the lists of all levels that the header allows.
     TooLarge(u64),
-    /// The size is not that of whole lists.
+    /// The size, in bytes, is not a multiple of the size of a list.
     NotWhole(u64),
 }
 
-impl UpperElements {
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &UpperElement> {
+impl UpperNodes {
+    /// The first damaged size, if there is one.
+    #[must_use]
+    pub fn flaw(&self) -> Option<SizeFlaw> {
+        self.flaw
+    }
+
+    /// The records, by ascending internal id.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &UpperNode> {
         self.elements.iter()
     }
 
-    pub(crate) fn get(&self, id: u32) -> Option<&UpperElement> {
+    /// The record with this internal id, if it is on a level above 0.
+    #[must_use]
+    pub fn get(&self, id: u32) -> Option<&UpperNode> {
         let at = self
             .elements
             .binary_search_by_key(&id, |element| element.id);
         self.elements.get(at.ok()?)
     }
 
-    /// The highest level that an element is on.
+    /// The highest level of a record.
     pub(crate) fn level_of(&self, id: u32) -> u32 {
         self.get(id).map_or(0, |element| element.level)
     }
 }
 
-/// Reads lists of neighbours on upper levels.
+/// Reads the neighbours of records on levels above 0, from `link_lists.bin`.
 #[derive(Debug)]
-pub(crate) struct LinkLists<S> {
+pub struct LinkLists<S> {
     source: S,
-    /// Elements of the index.
+    /// Records of the segment.
     count: u64,
     /// Levels above level 0.
     levels: u64,
@@ -103,8 +121,12 @@ pub(crate) struct LinkLists<S> {
 }
 
 impl<S: Source> LinkLists<S> {
-    /// For an index whose header is valid.
-    pub(crate) fn new(source: S, header: &IndexHeader) -> Result<Self> {
+    /// Reads lists of the size that a valid header implies.
+    ///
+    /// # Errors
+    ///
+    /// An internal error if the header was not [checked](IndexHeader::read).
+    pub fn new(source: S, header: &IndexHeader) -> Result<Self> {
         debug_assert!(header.cur_element_count <= MAX_COUNT);
         let list_size = header
             .max_m
@@ -124,7 +146,7 @@ impl<S: Source> LinkLists<S> {
         self.source.len()
     }
 
-    /// Levels above level 0 that an element can be on.
+    /// Maximum level of a record.
     pub(crate) fn levels(&self) -> u64 {
         self.levels
     }
@@ -134,22 +156,25 @@ impl<S: Source> LinkLists<S> {
         self.list_size as u64
     }
 
-    /// Most bytes of the lists of one element.
+    /// Maximum size in bytes of all lists of one record.
     pub(crate) fn most_for_element(&self) -> u64 {
         self.levels.saturating_mul(self.list_size())
     }
 
-    /// Most bytes of the whole file.
+    /// Maximum size in bytes of the whole file.
     pub(crate) fn most(&self) -> u64 {
         self.count
             .saturating_mul(SIZE_FIELD.saturating_add(self.most_for_element()))
     }
 
-    /// Reads the sizes of all elements, up to the first one that is wrong.
+    /// Reads the sizes of all records, up to the first damaged one.
     ///
-    /// Memory: 16 bytes for each element on upper levels.
-    pub(crate) fn elements(&mut self, monitor: &Monitor<'_>) -> Result<UpperElements> {
-        let mut upper = UpperElements::default();
+    /// # Errors
+    ///
+    /// Those of the source; [`Cancelled`](Error::Cancelled); [`OutOfMemory`](Error::OutOfMemory).
+    /// Damage is not an error: see [`UpperNodes::flaw`].
+    pub fn elements(&mut self, monitor: &Monitor<'_>) -> Result<UpperNodes> {
+        let mut upper = UpperNodes::default();
         for id in 0..u32::try_from(self.count).unwrap_or(u32::MAX) {
             if id % CHECK_INTERVAL == 0 {
                 monitor.check()?;
@@ -178,7 +203,7 @@ impl<S: Source> LinkLists<S> {
             }
             if size > 0 {
                 memory::reserve(&mut upper.elements, 1, "hold the upper levels of the graph")?;
-                upper.elements.push(UpperElement {
+                upper.elements.push(UpperNode {
                     id,
                     level: u32::try_from(size / self.list_size()).map_err(Error::internal)?,
                     offset: lists,
@@ -189,9 +214,25 @@ impl<S: Source> LinkLists<S> {
         Ok(upper)
     }
 
-    /// How many neighbours an element claims on a level from 1 to its highest, and all of the
-    /// list's slots.
-    pub(crate) fn list(&mut self, element: &UpperElement, level: u32) -> Result<(u16, &[U32])> {
+    /// Reads the neighbours of a record on a level from 1 to its highest. In a damaged file they may
+    /// be any numbers, and fewer than the list counts.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source.
+    pub fn neighbours(
+        &mut self,
+        node: &UpperNode,
+        level: u32,
+    ) -> Result<impl ExactSizeIterator<Item = u32> + '_> {
+        let (count, slots) = self.list(node, level)?;
+        let count = usize::from(count).min(slots.len());
+        let used = slots.get(..count).unwrap_or_default();
+        Ok(used.iter().map(|id| id.get()))
+    }
+
+    /// Reads the number of neighbours that a list claims, and all of its slots.
+    pub(crate) fn list(&mut self, element: &UpperNode, level: u32) -> Result<(u16, &[U32])> {
         debug_assert!((1..=element.level).contains(&level));
         let skipped = u64::from(level.saturating_sub(1)).saturating_mul(self.list_size());
         let offset = element.offset.saturating_add(skipped);
@@ -203,27 +244,27 @@ impl<S: Source> LinkLists<S> {
     }
 }
 
-/// The sizes of all elements, read without `header.bin`.
+/// Summary of the sizes of all records, read without `header.bin`.
 ///
-/// Chroma writes one size for each element and cuts the file there, so that a whole file tells the
-/// number of elements. It also bounds m and the levels.
+/// Chroma writes one size for each record and truncates the file after the last, so an undamaged file
+/// gives the number of records. It also bounds m and the levels.
 #[cfg(feature = "database")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
-    /// Number of elements.
+    /// Number of records.
     pub(crate) count: u64,
     /// Greatest common divisor of the sizes: a multiple of the size of one list, or 0.
     divisor: u64,
     /// The largest size, in bytes.
     largest: u64,
-    /// The size of the element that was asked for.
+    /// The size of the requested record.
     asked: Option<u64>,
 }
 
 #[cfg(feature = "database")]
 impl Survey {
-    /// Reads the sizes of at most `most` elements. `None` if the file does not end where the lists
-    /// of an element end. The level of the element `asked` is noted.
+    /// Reads the sizes of at most `most` records. `None` if the file does not end with the lists of a
+    /// record. The size of record `asked` is remembered.
     pub(crate) fn read(
         mut source: impl Source,
         most: u64,
@@ -258,23 +299,23 @@ impl Survey {
         Ok(Some(survey))
     }
 
-    /// Whether all sizes are those of whole lists of `m` neighbours.
+    /// Returns true if every size is a multiple of the size of a list for this `m`.
     pub(crate) fn fits(&self, m: u64) -> bool {
         let list = Self::list_size(m);
         self.divisor.is_multiple_of(list) && self.largest / list <= MAX_LEVELS
     }
 
-    /// The largest m that all sizes fit.
+    /// The largest m for which [`fits`](Self::fits) holds.
     pub(crate) fn m(&self) -> Option<u64> {
         (self.divisor / 4).checked_sub(1).filter(|m| *m > 0)
     }
 
-    /// The highest level of an element.
+    /// The highest level of a record.
     pub(crate) fn top(&self, m: u64) -> u64 {
         self.largest / Self::list_size(m)
     }
 
-    /// The level of the element that was asked for, if it is there.
+    /// The level of the requested record, if the file has it.
     pub(crate) fn level_of_asked(&self, m: u64) -> Option<u64> {
         Some(self.asked? / Self::list_size(m))
     }

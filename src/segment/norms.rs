@@ -1,7 +1,7 @@
 //! `length.bin`: the L2 norm of each vector as the user gave it.
 //!
-//! Chroma writes the file for every collection, but fills it for the cosine space only. With l2 and
-//! ip it is uninitialised memory, so that a norm must be checked before it is used.
+//! Chroma writes the file for every collection, but hnswlib fills it only if the metric is cosine.
+//! Otherwise it is uninitialised memory, so a norm must be checked before it is used.
 
 use zerocopy::little_endian::F32;
 use zerocopy::FromBytes;
@@ -12,17 +12,19 @@ use crate::io::source::Source;
 
 const SIZE: u64 = size_of::<F32>() as u64;
 
-/// Bytes that are read at a time: 16,384 norms. Records are 100 times as long and read beside them.
+/// Bytes per read: 16,384 norms. A record is about 100 times as long as its norm, so larger reads
+/// would save little.
 pub(crate) const WINDOW: usize = 64 << 10;
 
-/// Reads norms by internal id.
+/// Reads norms by internal id, from `length.bin`.
 #[derive(Debug)]
-pub(crate) struct Norms<S> {
+pub struct Norms<S> {
     source: S,
 }
 
 impl<S: Source> Norms<S> {
-    pub(crate) fn new(source: S) -> Self {
+    /// Reads norms from `source`. Its length is not checked: see [`check_count`](Self::check_count).
+    pub fn new(source: S) -> Self {
         Self { source }
     }
 
@@ -31,13 +33,17 @@ impl<S: Source> Norms<S> {
         self.source.len()
     }
 
-    /// Number of norms that the file holds.
-    pub(crate) fn count(&self) -> u64 {
+    /// Number of norms in the file.
+    pub fn count(&self) -> u64 {
         self.source.len() / SIZE
     }
 
-    /// Fails when the file does not hold a norm for each of `count` records.
-    pub(crate) fn check_count(&self, count: u64) -> Decoded<()> {
+    /// Checks that the file has a norm for each of `count` records.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DecodeError::Invalid) if it has fewer.
+    pub fn check_count(&self, count: u64) -> Decoded<()> {
         let held = self.count();
         if held >= count {
             return Ok(());
@@ -49,15 +55,19 @@ impl<S: Source> Norms<S> {
         ))
     }
 
-    /// The norm of a record as the file holds it; `None` past its end.
-    pub(crate) fn find(&mut self, internal_id: u64) -> Result<Option<f32>> {
+    /// Reads the norm of a record; `None` past the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source.
+    pub fn find(&mut self, internal_id: u64) -> Result<Option<f32>> {
         if internal_id >= self.count() {
             return Ok(None);
         }
         Ok(self.block(internal_id, 1)?.first().map(|norm| norm.get()))
     }
 
-    /// `count` norms from the one of record `first` on, as the file holds them.
+    /// Reads `count` norms, starting with the norm of record `first`.
     pub(crate) fn block(&mut self, first: u64, count: usize) -> Result<&[F32]> {
         let outside = || Error::internal(format!("record {first} is outside the index"));
         let offset = first.checked_mul(SIZE).ok_or_else(outside)?;

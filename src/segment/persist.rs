@@ -1,8 +1,8 @@
-//! Which of Chroma's two kinds of directory a directory is.
+//! Tells a persist directory from a segment directory.
 //!
-//! Chroma keeps `chroma.sqlite3` in a *persist directory*, and below it one *segment directory* for
-//! the index of each collection, with `header.bin` in it. They are easily taken for each other, as
-//! a user knows the first by path and the second only by a UUID.
+//! A *persist directory* contains `chroma.sqlite3`, and below it one *segment directory* for each
+//! collection, with `header.bin`. Users confuse them: they know the first by its path, and the second
+//! has only a UUID for a name.
 
 use std::fs::DirEntry;
 use std::path::Path;
@@ -11,13 +11,13 @@ use super::file_name;
 use crate::base::path::display_path;
 use crate::error::{Error, Result};
 
-/// Entries of a directory that are looked at, so that a directory of millions costs little.
-const LOOKED_AT: usize = 4096;
+/// Maximum number of directory entries to read, so that a directory of millions costs little.
+const MAX_ENTRIES: usize = 4096;
 
-/// Segments that an error lists.
-const LISTED: usize = 8;
+/// Maximum number of segments that an error lists.
+const MAX_LISTED: usize = 8;
 
-/// Fails when `dir` is a persist directory and no segment directory, and lists those below it.
+/// Fails if `dir` is a persist directory and not a segment directory, and lists the segments below it.
 pub(super) fn refuse_persist_directory(dir: &Path) -> Result<()> {
     let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
     if !has(file_name::DATABASE) || has(file_name::HEADER) || has(file_name::LEVEL0) {
@@ -28,7 +28,7 @@ pub(super) fn refuse_persist_directory(dir: &Path) -> Result<()> {
         [] => "a vector segment directory, but there is none in it".to_string(),
         [only] => format!("its vector segment directory {only}"),
         all => {
-            let shown = all.get(..LISTED).unwrap_or(all);
+            let shown = all.get(..MAX_LISTED).unwrap_or(all);
             let more = match all.len() - shown.len() {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -44,14 +44,14 @@ pub(super) fn refuse_persist_directory(dir: &Path) -> Result<()> {
     })
 }
 
-/// The segment directories in a persist directory, sorted by name, each with the bytes of its
-/// files.
+/// The names of the segment directories in a persist directory, sorted, each with the total size of
+/// its files.
 fn segments_below(dir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return Vec::new();
     };
     let mut segments: Vec<_> = entries
-        .take(LOOKED_AT)
+        .take(MAX_ENTRIES)
         .flatten()
         .filter(|entry| is_uuid(entry) && entry.path().join(file_name::HEADER).is_file())
         .map(|entry| {
@@ -68,8 +68,7 @@ fn segments_below(dir: &Path) -> Vec<String> {
     segments
 }
 
-/// Whether an entry has the form of the names that Chroma gives to segments:
-/// `8-4-4-4-12` hexadecimal digits.
+/// Returns true for a name of the form that Chroma gives to segments: `8-4-4-4-12` hexadecimal digits.
 fn is_uuid(entry: &DirEntry) -> bool {
     let name = entry.file_name();
     let name = name.as_encoded_bytes();

@@ -1,8 +1,7 @@
-//! `data_level0.bin`: one record for each element.
+//! `data_level0.bin`: records of fixed size, one for each vector.
 //!
-//! Records have no framing: record `i` is the bytes from `i · size` on, and a [`RecordLayout`] says
-//! how they divide. The links, the neighbours and the vector are cast in place, so that a record
-//! costs no copy:
+//! Records have no framing: record `i` starts at byte `i · size`. The links, the neighbours and the
+//! vector are cast in place, so a record costs no copy:
 //!
 //! ```text
 //! size_data_per_element
@@ -21,24 +20,60 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::source::Source;
 
-/// Bytes of records that are handed out at a time, where there is no reason for fewer. With the
-/// rounding to page boundaries they fill one [window](crate::io::file::WINDOW) of a file.
+/// Bytes in a block, by default. Rounded to page boundaries, a block fills one
+/// [window](crate::io::file::WINDOW) of a file.
 pub(crate) const BLOCK_BYTES: usize = crate::io::file::WINDOW - (64 << 10);
 
-/// Most bytes of a vector: Arrow's fixed-size lists and Parquet's pages count in `i32`, and some
-/// room is left for what stands around the vector.
+/// Maximum size of a vector. Arrow's fixed-size lists and Parquet's pages count bytes in `i32`; 1 MiB
+/// is left for the headers around the vector.
 pub(super) const MAX_VECTOR_BYTES: u64 = i32::MAX as u64 - (1 << 20);
 
-/// One element, borrowed from its source.
+/// One record, borrowed from its source.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Level0Record<'a> {
+pub struct Record<'a> {
     pub(crate) links: LinksHeader,
-    /// `max_m0` slots. The first `links.count` are in use.
+    /// `max_m0` slots. The first `links.count` are in use; hnswlib never clears the others.
     pub(crate) neighbours: &'a [U32],
     pub(crate) vector: &'a [f32],
     pub(crate) label: u64,
-    /// True if the disk could not read all of it. Nothing of it may be used then.
+    /// True if the disk could not read all of its bytes: then none may be used.
     pub(crate) unreadable: bool,
+}
+
+impl<'a> Record<'a> {
+    /// The stored vector: `dimension` components. With the cosine metric hnswlib has divided it by
+    /// its norm.
+    #[must_use]
+    pub fn vector(&self) -> &'a [f32] {
+        self.vector
+    }
+
+    /// hnswlib's label, to which [`Pickle`](super::Pickle) gives an id.
+    #[must_use]
+    pub fn label(&self) -> u64 {
+        self.label
+    }
+
+    /// Returns true for a deleted record: it is part of the graph and of no result.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.links.is_deleted()
+    }
+
+    /// Internal ids of the neighbours on level 0. In a damaged file they may be any numbers, and
+    /// fewer than the record counts.
+    pub fn neighbours(&self) -> impl ExactSizeIterator<Item = u32> + 'a {
+        let count = usize::from(self.links.count.get()).min(self.neighbours.len());
+        let used = self.neighbours.get(..count).unwrap_or_default();
+        used.iter().map(|id| id.get())
+    }
+
+    /// Returns false if the [`Source`] could not read all bytes of the record. Zeros or any other
+    /// bytes stand in for them.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        !self.unreadable
+    }
 }
 
 impl std::fmt::Debug for LinksHeader {
@@ -50,22 +85,23 @@ impl std::fmt::Debug for LinksHeader {
     }
 }
 
-/// How a record divides.
+/// The parts of a record and their sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RecordLayout {
+pub struct RecordLayout {
     /// In bytes.
     pub(super) size: usize,
     /// Slots for neighbours.
     pub(super) max_m0: usize,
     pub(super) dimension: usize,
-    /// Whether labels have 64 bits, or 32.
+    /// True for labels of 64 bits, false for 32.
     pub(super) wide_label: bool,
 }
 
 impl RecordLayout {
-    /// The layout that hnswlib gives the records of an index with this dimension and m. `None` when
-    /// one of them is 0, or a vector has 2 GiB or more.
-    pub(crate) fn of_shape(dimension: usize, m: usize, wide_label: bool) -> Option<Self> {
+    /// The layout that hnswlib uses for this dimension and m, with labels of 64 or 32 bits. `None` if
+    /// one of the two is 0, or a vector has nearly 2 GiB or more.
+    #[must_use]
+    pub fn of_shape(dimension: usize, m: usize, wide_label: bool) -> Option<Self> {
         let max_m0 = m.checked_mul(2)?;
         let vector = dimension.checked_mul(4)?;
         if m == 0 || vector == 0 || vector as u64 > MAX_VECTOR_BYTES {
@@ -82,22 +118,26 @@ impl RecordLayout {
     }
 
     /// Bytes of a record.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.size
     }
 
     /// Components of a vector.
-    pub(crate) fn dimension(&self) -> usize {
+    #[must_use]
+    pub fn dimension(&self) -> usize {
         self.dimension
     }
 
     /// Slots for neighbours on level 0.
-    pub(crate) fn max_m0(&self) -> usize {
+    #[must_use]
+    pub fn max_m0(&self) -> usize {
         self.max_m0
     }
 
-    /// Size in bytes of a label.
-    pub(crate) fn label_size(&self) -> u8 {
+    /// Size in bytes of a label: 8 or 4.
+    #[must_use]
+    pub fn label_size(&self) -> u8 {
         if self.wide_label {
             8
         } else {
@@ -105,13 +145,18 @@ impl RecordLayout {
         }
     }
 
-    /// Number of whole records, of whatever content, that `len` bytes hold.
-    pub(crate) fn whole_records(&self, len: u64) -> u64 {
+    /// Number of whole records in `len` bytes.
+    #[must_use]
+    pub fn whole_records(&self, len: u64) -> u64 {
         len / (self.size as u64).max(1)
     }
 
-    /// Fails when `len` bytes do not hold the records that the header counts.
-    pub(crate) fn check_len(&self, len: u64, count: u64) -> Decoded<()> {
+    /// Checks that `len` bytes hold `count` records.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DecodeError::Invalid) if they hold fewer.
+    pub fn check_len(&self, len: u64, count: u64) -> Decoded<()> {
         let whole = self.whole_records(len);
         if whole >= count {
             return Ok(());
@@ -126,7 +171,7 @@ impl RecordLayout {
         ))
     }
 
-    fn parse<'a>(&self, record: &'a [u8]) -> Option<Level0Record<'a>> {
+    fn parse<'a>(&self, record: &'a [u8]) -> Option<Record<'a>> {
         let (links, rest) = LinksHeader::read_from_prefix(record).ok()?;
         let (neighbours, rest) = <[U32]>::ref_from_prefix_with_elems(rest, self.max_m0).ok()?;
         let (vector, rest) = <[f32]>::ref_from_prefix_with_elems(rest, self.dimension).ok()?;
@@ -135,7 +180,7 @@ impl RecordLayout {
         } else {
             read_word::<U32>(rest)?
         };
-        Some(Level0Record {
+        Some(Record {
             links,
             neighbours,
             vector,
@@ -149,9 +194,9 @@ fn read_word<W: FromBytes + Unaligned + Into<u64>>(bytes: &[u8]) -> Option<u64> 
     W::read_from_bytes(bytes).ok().map(Into::into)
 }
 
-/// Reads records by internal id.
+/// Reads records by internal id, from `data_level0.bin`.
 #[derive(Debug)]
-pub(crate) struct Level0<S> {
+pub struct Records<S> {
     source: S,
     layout: RecordLayout,
     count: u64,
@@ -159,9 +204,19 @@ pub(crate) struct Level0<S> {
     stride: u64,
 }
 
-impl<S: Source> Level0<S> {
-    /// Reads the first `count` records of `source`, which must hold them.
-    pub(crate) fn new(source: S, layout: RecordLayout, count: u64) -> Self {
+impl<S: Source> Records<S> {
+    /// Reads the first `count` records of `source`.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DecodeError::Invalid) if the source holds fewer.
+    pub fn new(source: S, layout: RecordLayout, count: u64) -> Decoded<Self> {
+        layout.check_len(source.len(), count)?;
+        Ok(Self::of_checked(source, layout, count))
+    }
+
+    /// Reads the first `count` records of `source`, whose length the caller has checked.
+    pub(crate) fn of_checked(source: S, layout: RecordLayout, count: u64) -> Self {
         debug_assert!(layout.whole_records(source.len()) >= count);
         Self {
             source,
@@ -172,7 +227,7 @@ impl<S: Source> Level0<S> {
         .with_blocks_of(BLOCK_BYTES)
     }
 
-    /// Hands out as many records at a time as fit in `bytes`, and at least one.
+    /// Limits a block to the records that fit in `bytes`, or one.
     pub(crate) fn with_blocks_of(self, bytes: usize) -> Self {
         Self {
             stride: self.layout.whole_records(bytes as u64).max(1),
@@ -181,18 +236,22 @@ impl<S: Source> Level0<S> {
     }
 
     /// Number of records.
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How each of them divides.
-    pub(crate) fn layout(&self) -> RecordLayout {
+    /// The layout of each record.
+    pub fn layout(&self) -> RecordLayout {
         self.layout
     }
 
-    /// Some of the records from `first` on: at most `most`, as many as make a block, and at least
-    /// one where there is one.
-    pub(crate) fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {
+    /// Reads a block of records that starts with record `first`: at most `most`, and at least one
+    /// unless `first` is the number of records.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source; an internal error if there is no record `first`.
+    pub fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {
         let outside = || Error::internal(format!("record {first} is outside the index"));
         let left = self.count.checked_sub(first).ok_or_else(outside)?;
         let records = left.min(most).min(self.stride);
@@ -203,7 +262,7 @@ impl<S: Source> Level0<S> {
             .and_then(|records| records.checked_mul(size))
             .ok_or_else(outside)?;
         self.source.bytes(offset, len)?;
-        // Known only once they were asked for.
+        // The source learns this when it reads, so it is asked afterwards.
         let unreadable = self.source.unreadable(offset, len);
         Ok(Block {
             bytes: self.source.bytes(offset, len)?,
@@ -213,16 +272,22 @@ impl<S: Source> Level0<S> {
         })
     }
 
-    /// Most records in a block.
+    /// Maximum number of records in a block.
     pub(crate) fn stride(&self) -> u64 {
         self.stride
     }
 
-    /// Calls `visit` with each record and its internal id, and reports progress.
-    pub(crate) fn for_each(
+    /// Calls `visit` with each internal id and its record, in ascending order, and reports progress
+    /// in records.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source and of `visit`; [`Cancelled`](Error::Cancelled) if the monitor is
+    /// cancelled.
+    pub fn for_each(
         &mut self,
         monitor: &Monitor<'_>,
-        mut visit: impl FnMut(u64, Level0Record<'_>) -> Result<()>,
+        mut visit: impl FnMut(u64, Record<'_>) -> Result<()>,
     ) -> Result<()> {
         let count = self.count;
         let mut done = 0;
@@ -237,18 +302,22 @@ impl<S: Source> Level0<S> {
         Ok(())
     }
 
-    /// One record.
-    pub(crate) fn record(&mut self, id: u64) -> Result<Level0Record<'_>> {
+    /// Reads one record.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source; an internal error if there is no record `id`.
+    pub fn record(&mut self, id: u64) -> Result<Record<'_>> {
         self.block(id, 1)?
             .get(id)
             .ok_or_else(|| Error::internal(format!("record {id} is outside the index")))
     }
 
-    /// Calls `visit` with each of the records `ids`, which ascend. Those in one block are read at
-    /// once.
+    /// Calls `visit` with each of the records `ids`, which must ascend. Records of one block are read
+    /// together.
     pub(crate) fn visit<T, I>(&mut self, ids: I, mut visit: T) -> Result<()>
     where
-        T: FnMut(u64, Level0Record<'_>) -> Result<()>,
+        T: FnMut(u64, Record<'_>) -> Result<()>,
         I: Iterator<Item = u64> + Clone,
     {
         let mut ids = ids.peekable();
@@ -271,17 +340,18 @@ impl<S: Source> Level0<S> {
 
 /// Consecutive records, borrowed from their source.
 #[derive(Debug)]
-pub(crate) struct Block<'a> {
+pub struct Block<'a> {
     bytes: &'a [u8],
     first: u64,
     layout: RecordLayout,
-    /// Bytes of the file that were not read.
+    /// Ranges of the source that could not be read.
     unreadable: Vec<Range<u64>>,
 }
 
 impl<'a> Block<'a> {
-    /// The record with this internal id, if it is in the block.
-    pub(crate) fn get(&self, id: u64) -> Option<Level0Record<'a>> {
+    /// The record with this internal id, if the block contains it.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Record<'a>> {
         let at = usize::try_from(id.checked_sub(self.first)?)
             .ok()?
             .checked_mul(self.layout.size)?;
@@ -289,7 +359,7 @@ impl<'a> Block<'a> {
         self.parse(record, id)
     }
 
-    fn parse(&self, bytes: &'a [u8], id: u64) -> Option<Level0Record<'a>> {
+    fn parse(&self, bytes: &'a [u8], id: u64) -> Option<Record<'a>> {
         let mut record = self.layout.parse(bytes)?;
         if !self.unreadable.is_empty() {
             let size = self.layout.size as u64;
@@ -303,8 +373,10 @@ impl<'a> Block<'a> {
         Some(record)
     }
 
-    /// Each record with its internal id.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<(u64, Level0Record<'a>)>> + '_ {
+    /// Each internal id with its record.
+    ///
+    /// An item is an error only if the source is not aligned: see [`Source::bytes`].
+    pub fn iter(&self) -> impl Iterator<Item = Result<(u64, Record<'a>)>> + '_ {
         self.bytes
             .chunks_exact(self.layout.size)
             .zip(self.first..)
@@ -355,7 +427,7 @@ mod tests {
         bytes
     }
 
-    fn assert_is(id: u64, found: Level0Record<'_>) {
+    fn assert_is(id: u64, found: Record<'_>) {
         let id = u32::try_from(id).unwrap();
         assert_eq!(found.links.is_deleted(), id.is_multiple_of(5));
         assert_eq!(found.links.count.get(), 3);
@@ -367,7 +439,7 @@ mod tests {
         assert_eq!(found.label, u64::from(id) << 32);
     }
 
-    fn for_each_window(check: impl Fn(Level0<FileWindow<'_>>)) {
+    fn for_each_window(check: impl Fn(Records<FileWindow<'_>>)) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data_level0.bin");
         let bytes: Vec<u8> = (0..COUNT).flat_map(record).collect();
@@ -376,7 +448,7 @@ mod tests {
             let file = InputFile::open(&path, mode).unwrap();
             let layout = header().record_layout().unwrap();
             for window in [0, 1, 411, 413, 100_000, usize::MAX] {
-                let mut level0 = Level0::new(file.window(window), layout, COUNT.into());
+                let mut level0 = Records::of_checked(file.window(window), layout, COUNT.into());
                 // Blocks that cross the boundaries of the windows, which are 64 KiB apart.
                 level0.stride = 37;
                 check(level0);

@@ -16,7 +16,7 @@
 use zerocopy::IntoBytes;
 
 use super::norms::Norms;
-use super::record::{Level0, Level0Record, RecordLayout};
+use super::record::{Record, RecordLayout, Records};
 use crate::base::bits::Bits;
 use crate::base::progress::Monitor;
 use crate::error::Result;
@@ -159,7 +159,7 @@ pub(crate) fn squares(vector: &[f32]) -> f64 {
 pub(crate) fn has_zeroed_sector(
     layout: RecordLayout,
     internal_id: u64,
-    record: &Level0Record<'_>,
+    record: &Record<'_>,
 ) -> bool {
     const WORD: u64 = 4;
     let start = (layout.size() as u64).saturating_mul(internal_id);
@@ -200,7 +200,7 @@ pub(crate) fn has_zeroed_sector(
 }
 
 /// True if the links of a record are zeros from this byte on.
-fn are_links_zero(record: &Level0Record<'_>, from: u64) -> bool {
+fn are_links_zero(record: &Record<'_>, from: u64) -> bool {
     let skipped = usize::try_from((from / 4).saturating_sub(1)).unwrap_or(usize::MAX);
     let is_header_zero = || record.links.as_bytes().iter().all(|byte| *byte == 0);
     let mut slots = record.neighbours.iter().skip(skipped);
@@ -277,7 +277,7 @@ impl Tally {
         &mut self,
         layout: RecordLayout,
         internal_id: u64,
-        record: &Level0Record<'_>,
+        record: &Record<'_>,
         norm: Option<f32>,
     ) -> Seen {
         let squares = squares(record.vector);
@@ -362,7 +362,7 @@ pub(crate) struct Flaws {
 impl Flaws {
     /// Judges all records. Where it is not known whether the metric is cosine, they decide.
     pub(crate) fn read(
-        level0: &mut Level0<impl Source>,
+        level0: &mut Records<impl Source>,
         norms: Option<Norms<impl Source>>,
         is_cosine: Option<bool>,
         monitor: &Monitor<'_>,
@@ -441,7 +441,7 @@ impl<S: Source> FlawReader<S> {
         }
     }
 
-    pub(crate) fn see(&mut self, internal_id: u64, record: &Level0Record<'_>) -> Result<()> {
+    pub(crate) fn see(&mut self, internal_id: u64, record: &Record<'_>) -> Result<()> {
         if record.unreadable {
             return Ok(());
         }
@@ -617,7 +617,7 @@ mod tests {
         let source = &aligned.as_bytes()[..bytes.len()];
         let mut found = Vec::new();
         let count = layout.whole_records(bytes.len() as u64);
-        Level0::new(source, layout, count)
+        Records::of_checked(source, layout, count)
             .for_each(&Monitor::default(), |id, record| {
                 if record.label != 0 && has_zeroed_sector(layout, id, &record) {
                     found.push(id);
@@ -683,7 +683,7 @@ mod tests {
         let tally = |vectors: &[(Vec<f32>, f32)]| {
             let mut tally = Tally::default();
             for (id, (vector, norm)) in (0..).zip(vectors) {
-                let record = Level0Record {
+                let record = Record {
                     links: LinksHeader {
                         count: U16::new(1),
                         flags: 0,

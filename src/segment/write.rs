@@ -1,5 +1,5 @@
-//! The files of a segment directory, as they are written: the 64-bit layout of
-//! [`layout`](super::layout), which every Chroma loads on a 64-bit machine.
+//! Writes the files of a segment directory, in the 64-bit [`layout`](super::layout): Chroma loads no
+//! other on a 64-bit machine.
 
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::IntoBytes;
@@ -9,7 +9,7 @@ use super::layout::{LinksHeader, RawHeader};
 use super::record::RecordLayout;
 use crate::error::{Error, Result};
 
-/// What is the same for every record of an index.
+/// The parameters that all records of a segment share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     layout: RecordLayout,
@@ -17,7 +17,7 @@ pub(crate) struct Shape {
     ef_construction: u64,
 }
 
-/// The element that searches start at.
+/// The record at which searches start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryPoint {
     pub(crate) id: u32,
@@ -25,7 +25,7 @@ pub(crate) struct EntryPoint {
 }
 
 impl Shape {
-    /// `None` when dimension or m is 0, or a vector would have 2 GiB or more.
+    /// `None` if dimension or m is 0, or a vector would have nearly 2 GiB or more.
     pub(crate) fn new(dimension: usize, m: usize, ef_construction: u64) -> Option<Self> {
         // The count of a list has 16 bits.
         u16::try_from(m.checked_mul(2)?).ok()?;
@@ -48,7 +48,7 @@ impl Shape {
         self.ef_construction
     }
 
-    /// Neighbours that a list has room for.
+    /// Maximum number of neighbours in a list.
     pub(crate) fn slots(&self, level: u8) -> usize {
         match level {
             0 => self.layout.max_m0(),

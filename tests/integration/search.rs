@@ -20,7 +20,9 @@ use hnsw_toolbox::{
 };
 use serde_json::{json, Value};
 
-use crate::support::{extent, fixtures, fixtures_root, pairs, BINARY, FORMATS, IO_MODES, REPOSITORY};
+use crate::support::{
+    extent, fixtures, fixtures_root, pairs, BINARY, FORMATS, IO_MODES, REPOSITORY,
+};
 
 const K: usize = 10;
 const EF: usize = 60;

@@ -1,12 +1,12 @@
-//! Fingerprints of ids, which tell equal ids without reading both from the file again.
+//! Fingerprints of ids: equal ids are recognised without reading them again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A keyed hash. The key is random, so that nobody can craft ids with equal fingerprints.
+/// A hash with a random key, so that a file cannot contain ids crafted to collide.
 #[derive(Clone, Debug)]
 pub(super) enum Fingerprinter {
     Keyed(RandomState),
-    /// The same fingerprint for all, to see what collisions do.
+    /// Gives every id the same fingerprint, to test collisions.
     #[cfg(test)]
     Constant,
 }

@@ -1,8 +1,8 @@
 //! A pickle's memo: the values that later opcodes refer to by number.
 //!
-//! A pickle may memoise each of its strings and use few of them again, or none. So the first pass
-//! only notes the kind of each entry and which strings are used again. Later passes keep those
-//! strings alone, by span and fingerprint.
+//! A pickle may memoise every string and refer to few of them or to none. So the first pass records
+//! only the kind of each entry and whether it is referred to. Later passes keep the referenced
+//! strings, by span and fingerprint.
 
 use super::opcode::Name;
 use super::span::Span;
@@ -10,11 +10,11 @@ use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::error::Result;
 
-/// What an entry of the memo is, as far as it matters here.
+/// The kind of a memo entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Text(Name),
-    /// One of the known functions that older protocols build plain values with.
+    /// A known function with which older protocols build plain values.
     Constructor,
     Other,
 }
@@ -38,7 +38,7 @@ impl MemoKinds {
         self.kinds.len()
     }
 
-    /// The entry of that number, which is noted as referred to.
+    /// The entry with that number. Marks it as referred to.
     pub(super) fn refer(&mut self, index: u64) -> Option<EntryKind> {
         let kind = *self.kinds.get(usize::try_from(index).ok()?)?;
         if matches!(kind, EntryKind::Text(_)) {
@@ -51,18 +51,18 @@ impl MemoKinds {
 /// A string of the pickle.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text {
-    /// Flagged when the string cannot be an id.
+    /// Flagged if the string cannot be an id.
     pub(super) span: Span,
     pub(super) fingerprint: u64,
 }
 
-/// The strings of the memo that are referred to.
+/// The strings of the memo to which an opcode refers.
 #[derive(Debug)]
 pub(super) struct MemoStrings {
     referred: Bits,
-    /// Strings referred to before each word of `referred`.
+    /// Referenced strings before each word of `referred`, for ranks in constant time.
     ranks: Vec<usize>,
-    /// Both by rank, filled in the order of the file.
+    /// Spans and fingerprints by rank, filled in the order of the file.
     spans: Vec<Span>,
     fingerprints: Vec<u64>,
     count: usize,
@@ -91,12 +91,12 @@ impl MemoStrings {
         })
     }
 
-    /// Whether nothing is ever taken from the memo.
+    /// Returns true if no opcode refers to a string.
     pub(super) fn is_unused(&self) -> bool {
         self.count == 0
     }
 
-    /// Begins to fill the memo.
+    /// Starts to fill the memo.
     pub(super) fn restart(&mut self) -> Result<()> {
         self.spans = memory::with_capacity(self.count, "hold its memo")?;
         self.fingerprints = memory::with_capacity(self.count, "hold its memo")?;
@@ -104,17 +104,17 @@ impl MemoStrings {
         Ok(())
     }
 
-    /// Frees what is not needed to recognise strings by their fingerprints.
+    /// Frees the spans: from here on strings are recognised by their fingerprints.
     pub(super) fn forget_spans(&mut self) {
         self.spans = Vec::new();
     }
 
-    /// Whether the next entry is a string that is referred to.
+    /// Returns true if the next entry is a string that an opcode refers to.
     pub(super) fn wants_next(&self) -> bool {
         self.referred.contains(self.put as u64)
     }
 
-    /// Puts the next entry, which is `text` if it is a string that is referred to.
+    /// Adds the next entry: `text` if it is a referenced string.
     pub(super) fn push(&mut self, text: Option<Text>) {
         if self.wants_next() && self.fingerprints.len() < self.count {
             let text = text.unwrap_or(Text {
@@ -138,7 +138,7 @@ impl MemoStrings {
             .checked_add(usize::try_from(below.count_ones()).ok()?)
     }
 
-    /// The string of that number. Its span is unknown once spans were forgotten.
+    /// The string with that number. Its span is unknown after [`forget_spans`](Self::forget_spans).
     pub(super) fn get(&self, index: u64) -> Option<Text> {
         let rank = self.rank(index)?;
         Some(Text {

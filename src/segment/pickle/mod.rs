@@ -1,11 +1,11 @@
-//! `index_metadata.pickle`: which user id and sequence number each label has.
+//! `index_metadata.pickle`: the id and the sequence number of each label.
 //!
-//! A pickle is a program that builds values on a stack. A library that runs it, as serde-pickle
-//! does, holds every id three times, recurses into nested values, and copies a value wherever the
-//! program refers to it again, so that a small hostile file can exhaust stack or memory. This reader
-//! builds nothing. Three maps matter: `label_to_id`, its inverse `id_to_label`, and `id_to_seq_id`,
-//! which may be empty or partial, or contain ids that have been deleted. The file is read in up to
-//! four passes, window by window, and an id is copied only when a caller asks for it:
+//! A pickle is a program that builds values on a stack. A library that runs it, as serde-pickle does,
+//! holds every id three times, recurses into nested values, and copies a value for each reference to
+//! it, so a small hostile file can exhaust stack or memory. This reader builds no values. Three maps
+//! matter: `label_to_id`, its inverse `id_to_label`, and `id_to_seq_id`, which may be empty or
+//! partial, or contain deleted ids. The file is read in up to four passes, window by window, and an
+//! id is copied only when the caller requests it:
 //!
 //! ```text
 //! 1. validate         is it well formed; where are the maps; which memo entries are used again
@@ -14,13 +14,13 @@
 //! 4. id_to_seq_id     joined to 2, by fingerprint
 //! ```
 //!
-//! The result takes 24 bytes for each id, ordered by label. Reading takes at most 48: the 24, and
-//! either 16 for each string that the memo must keep or, later, 8 for that and 8 for its sequence
+//! The result takes 24 bytes for each id, ordered by label. Reading takes at most 48: besides the
+//! 24, either 16 for each string in the memo or, later, 8 for the string and 8 for its sequence
 //! number, and a few bits.
 //!
-//! A fingerprint is a 64-bit hash with a random key. If two ids of `label_to_id` have the same one,
-//! the passes run again with another key. Two *different* ids of which only one is in `label_to_id`
-//! are taken for the same with a probability of 2⁻⁶⁴ for each such pair.
+//! A fingerprint is a 64-bit hash with a random key. If two ids of `label_to_id` collide, the passes
+//! run again with another key. An id that is missing from `label_to_id` is mistaken for a given id of
+//! it with a probability of 2⁻⁶⁴.
 
 mod fingerprint;
 mod memo;
@@ -47,15 +47,18 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::io::source::Source;
 
-/// Bytes of the pickle to hold at a time.
+/// Bytes of the pickle in memory at a time.
 pub(crate) const WINDOW: usize = 512 << 10;
 
-/// Keys to try before giving up. For a million ids, one in 10⁷ files needs a second one.
+/// Maximum number of keys to try. A million ids need a second key in one of 10⁷ files.
 const FINGERPRINT_KEYS: usize = 4;
 
-/// The metadata of an index, by label.
+/// The ids and sequence numbers of a segment, by label.
+///
+/// Memory: 24 bytes for each id, and 48 while reading. The ids stay in the source and are read by
+/// [`read_id`](Self::read_id).
 #[derive(Debug)]
-pub(crate) struct Metadata {
+pub struct Pickle {
     /// Ordered by label, each label once.
     rows: Vec<Row>,
     total_elements_added: Option<u64>,
@@ -63,30 +66,36 @@ pub(crate) struct Metadata {
     max_seq_id: Option<u64>,
 }
 
-/// What is known of one label.
+/// A label, the place of its id, and its sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Number of this entry, unique and less than [`Metadata::len`].
-    pub(crate) slot: usize,
-    pub(crate) label: u64,
+#[non_exhaustive]
+pub struct Entry {
+    /// Number of this entry, unique and less than [`Pickle::len`].
+    pub slot: usize,
+    /// hnswlib's label.
+    pub label: u64,
     /// Offset in the file of the id, which is UTF-8.
-    pub(crate) position: u64,
+    pub position: u64,
     /// Length of the id in bytes.
-    pub(crate) length: usize,
-    pub(crate) seq_id: Option<u64>,
+    pub length: usize,
+    /// Chroma's sequence number of the last write to the record.
+    pub seq_id: Option<u64>,
 }
 
-impl Metadata {
-    /// Reads the pickle, and fails when any part of it is not as it should be.
+impl Pickle {
+    /// Reads the pickle.
     ///
-    /// Each label and each id of `label_to_id` must be there once, and `id_to_label` must be the
-    /// exact inverse. `id_to_seq_id` may be absent; ids that only it knows are ignored.
-    #[cfg(any(test, feature = "_fuzzing"))]
-    pub(crate) fn read(source: impl Source, monitor: &Monitor<'_>) -> Decoded<Self> {
+    /// `id_to_seq_id` may be absent; ids that only it knows are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`](DecodeError::Invalid), with the offset, if the pickle is malformed, if
+    /// `label_to_id` repeats a label or an id, or if `id_to_label` is not its exact inverse.
+    pub fn read(source: impl Source, monitor: &Monitor<'_>) -> Decoded<Self> {
         Self::read_in_windows(source, monitor, WINDOW)
     }
 
-    /// The same, with `window` bytes in memory at a time, or as many as the longest id has.
+    /// Reads the pickle with `window` bytes in memory at a time, or more for a longer id.
     pub(crate) fn read_in_windows(
         source: impl Source,
         monitor: &Monitor<'_>,
@@ -148,13 +157,21 @@ impl Metadata {
         ))
     }
 
-    /// Number of labels, each of which has one id.
-    pub(crate) fn len(&self) -> usize {
+    /// Number of labels, which is also the number of ids.
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// What is known of `label`.
-    pub(crate) fn find(&self, label: u64) -> Option<Entry> {
+    /// Returns true if the segment has no ids.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The entry of `label`.
+    #[must_use]
+    pub fn find(&self, label: u64) -> Option<Entry> {
         let slot = find_label(&self.rows, label)?;
         Some(entry(slot, self.rows.get(slot)?))
     }
@@ -164,24 +181,23 @@ impl Metadata {
         Some(entry(slot, self.rows.get(slot)?))
     }
 
-    /// All entries, by ascending label, which is also by slot.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
+    /// All entries, by ascending label and slot.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry> + '_ {
         self.rows
             .iter()
             .enumerate()
             .map(|(slot, row)| entry(slot, row))
     }
 
-    /// Copies the id of an entry to `id`, from the pickle that the metadata was read from.
+    /// Copies the id of an entry to `id`. `source` must be the pickle that was read.
     ///
-    /// The copy is checked to be UTF-8, though the first pass has found it to be: another process
-    /// may have written to the file since, or may write to it while this reads.
-    pub(crate) fn read_user_id(
-        &self,
-        entry: Entry,
-        source: &mut impl Source,
-        id: &mut String,
-    ) -> Decoded<()> {
+    /// The copy is validated as UTF-8 again, because another process may have written to the file
+    /// since the first pass.
+    ///
+    /// # Errors
+    ///
+    /// Those of the source; [`Invalid`](DecodeError::Invalid) if the id is no longer UTF-8.
+    pub fn read_id(&self, entry: Entry, source: &mut impl Source, id: &mut String) -> Decoded<()> {
         let mut bytes = std::mem::take(id).into_bytes();
         bytes.clear();
         memory::reserve(&mut bytes, entry.length, "hold an id")?;
@@ -197,18 +213,21 @@ impl Metadata {
         Ok(())
     }
 
-    /// `total_elements_added`: the next label, less one.
-    pub(crate) fn total_elements_added(&self) -> Option<u64> {
+    /// `total_elements_added`: the last label that Chroma gave.
+    #[must_use]
+    pub fn total_elements_added(&self) -> Option<u64> {
         self.total_elements_added
     }
 
-    /// `dimensionality`: the number of components of each vector.
-    pub(crate) fn dimensionality(&self) -> Option<u64> {
+    /// `dimensionality`: components of each vector.
+    #[must_use]
+    pub fn dimensionality(&self) -> Option<u64> {
         self.dimensionality
     }
 
-    /// `max_seq_id`: the last sequence number that the index has seen.
-    pub(crate) fn max_seq_id(&self) -> Option<u64> {
+    /// `max_seq_id`: the last sequence number that was written to the segment.
+    #[must_use]
+    pub fn max_seq_id(&self) -> Option<u64> {
         self.max_seq_id
     }
 }
@@ -223,7 +242,7 @@ fn entry(slot: usize, row: &Row) -> Entry {
     }
 }
 
-/// The later passes, which may run again with another fingerprint key.
+/// The passes after validation. They run again with another key if fingerprints collide.
 struct LaterPasses<'m, S> {
     walker: Walker<'m, S>,
     label_to_id: MapSpan,
@@ -296,8 +315,8 @@ impl<S: Source> LaterPasses<'_, S> {
         Ok(rows)
     }
 
-    /// Whether two different ids have the same fingerprint. Two labels with the same id are an
-    /// error, which names those that come first in the file.
+    /// Returns true if two different ids have the same fingerprint. Two labels with the same id are an
+    /// error, which names the first pair in the file.
     fn has_collision(&mut self, table: &ByFingerprint) -> Decoded<bool> {
         let mut duplicate: Option<(Entry, Entry)> = None;
         for pair in table.rows().windows(2) {
@@ -373,7 +392,7 @@ impl<S: Source> LaterPasses<'_, S> {
         )
     }
 
-    /// By row, the sequence number, and whether there is one.
+    /// The sequence number of each row, and the rows that have one.
     fn read_seq_ids(
         &mut self,
         table: &ByFingerprint,
@@ -420,7 +439,7 @@ fn required(len: u64, map: Option<MapSpan>, name: &str) -> Decoded<MapSpan> {
     })
 }
 
-/// The pairs that the file was seen to hold, as a size.
+/// The number of pairs of a map, as the size of an allocation.
 fn count(map: MapSpan) -> Decoded<usize> {
     u32::try_from(map.pairs)
         .ok()

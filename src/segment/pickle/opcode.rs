@@ -1,10 +1,10 @@
-//! The opcodes of pickle protocols 2 to 5, one at a time, from bytes.
+//! Lexer for pickle protocols 2 to 5: one opcode at a time.
 //!
-//! Only what a plain value, or an instance with a plain state, is written with is known here.
-//! Opcodes that refer to something outside the file (persistent ids, extension codes, out-of-band
-//! buffers), build other instances, or belong to the text protocols 0 and 1 are refused by name.
+//! It knows the opcodes of plain values and of an instance with a plain state. Opcodes that refer to
+//! objects outside the file (persistent ids, extension codes, out-of-band buffers), build other
+//! instances, or belong to the text protocols 0 and 1 are refused by name.
 
-/// Module and name lines of a GLOBAL opcode may hold this many bytes together.
+/// Maximum total length of the module and name lines of a GLOBAL opcode, in bytes.
 const MAX_GLOBAL: usize = 1024;
 
 /// The first byte of each opcode, under the names of Python's `pickletools`.
@@ -78,7 +78,7 @@ mod code {
     pub(super) const LIST: u8 = b'l';
 }
 
-/// An integer as a pickle holds it.
+/// An integer of a pickle, signed and of any width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Integer {
     Unsigned(u64),
@@ -88,7 +88,7 @@ pub(super) enum Integer {
 }
 
 impl Integer {
-    /// From little-endian two's complement of any width, none included.
+    /// Decodes little-endian two's complement of any width. Zero bytes encode 0, as in LONG1.
     fn from_twos_complement(bytes: &[u8]) -> Self {
         if bytes.last().is_some_and(|last| last & 0x80 != 0) {
             return Self::Negative;
@@ -113,7 +113,7 @@ impl Integer {
     }
 }
 
-/// The strings that mean something to the reader. All others are ids, or of no interest.
+/// The strings with a meaning to the reader. All others are ids or ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Other,
@@ -126,14 +126,14 @@ pub(super) enum Name {
     PersistentData,
     /// A module of the builtins, in Python 2's spelling or Python 3's.
     Builtins,
-    /// A builtin type that older protocols build from plain values.
+    /// A builtin type that older protocols construct by a call.
     BuiltinType,
     Codecs,
     Encode,
 }
 
 impl Name {
-    /// Lengths in bytes that a known name can have.
+    /// Lengths in bytes of the known names.
     pub(super) const LENGTHS: std::ops::RangeInclusive<u64> = 3..=20;
 
     pub(super) fn of(text: &[u8]) -> Self {
@@ -154,7 +154,7 @@ impl Name {
     }
 }
 
-/// What an opcode does, with its argument.
+/// An opcode by its effect, with its argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     Proto(u8),
@@ -178,7 +178,7 @@ pub(super) enum Op {
     EmptyTuple,
     /// All items above the mark.
     Tuple,
-    /// So many topmost items: 1 to 3.
+    /// That many topmost items: 1 to 3.
     TupleOf(u8),
     EmptyDict,
     SetItem,
@@ -186,7 +186,7 @@ pub(super) enum Op {
     EmptySet,
     AddItems,
     FrozenSet,
-    /// Into the next free entry of the memo.
+    /// Stores the top in the next free entry of the memo.
     Memoize,
     Put(u64),
     Get(u64),
@@ -200,7 +200,7 @@ pub(super) enum Op {
     Build,
 }
 
-/// An opcode: `header` bytes that were read, then `payload` bytes that were not looked at.
+/// An opcode: `header` bytes, which the lexer has read, then `payload` bytes, which it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lexed {
     pub(super) op: Op,
@@ -210,7 +210,7 @@ pub(super) struct Lexed {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LexError {
-    /// The bytes end within the opcode: at least this many are needed.
+    /// The window ends within the opcode, which needs at least this many bytes.
     Short(usize),
     Refused {
         found: String,
@@ -260,7 +260,7 @@ fn argument_u64(bytes: &[u8]) -> Result<u64, LexError> {
     argument(bytes).map(u64::from_le_bytes)
 }
 
-/// Reads the opcode that `bytes` start with.
+/// Reads the opcode at the start of `bytes`.
 #[inline]
 pub(super) fn lex(bytes: &[u8]) -> Result<Lexed, LexError> {
     let Some(&code) = bytes.first() else {

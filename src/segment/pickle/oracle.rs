@@ -1,4 +1,4 @@
-//! What a metadata pickle says in full, by this reader and by serde-pickle.
+//! The full content of a metadata pickle, by this reader and by serde-pickle, for comparison.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -6,11 +6,11 @@ use std::panic::catch_unwind;
 use serde_pickle::{DeOptions, HashableValue, Value};
 
 use super::opcode::{lex, Op};
-use super::Metadata;
+use super::Pickle;
 use crate::io::source::Source;
 use crate::segment::decode_error::Decoded;
 
-/// Everything that a metadata file says.
+/// The full content of a metadata pickle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) ids: BTreeMap<u64, (String, Option<u64>)>,
@@ -19,11 +19,11 @@ pub(crate) struct Contents {
     pub(crate) max_seq_id: Option<u64>,
 }
 
-pub(crate) fn contents(metadata: &Metadata, mut source: impl Source) -> Decoded<Contents> {
+pub(crate) fn contents(metadata: &Pickle, mut source: impl Source) -> Decoded<Contents> {
     let mut ids = BTreeMap::new();
     for entry in metadata.iter() {
         let mut id = String::new();
-        metadata.read_user_id(entry, &mut source, &mut id)?;
+        metadata.read_id(entry, &mut source, &mut id)?;
         assert_eq!(id.len(), entry.length);
         assert!(ids.insert(entry.label, (id, entry.seq_id)).is_none());
     }
@@ -36,11 +36,12 @@ pub(crate) fn contents(metadata: &Metadata, mut source: impl Source) -> Decoded<
     })
 }
 
-/// Values of containers that serde-pickle may be given: it recurses into each.
-const MOST_CONTAINERS: usize = 500;
+/// Maximum number of containers for serde-pickle, which recurses into each: 10 KB of nested lists
+/// overflow its stack.
+const MAX_CONTAINERS: usize = 500;
 
-/// Whether serde-pickle reads a pickle in little stack and memory. It copies what a memo entry
-/// holds wherever the entry is referred to, so that lists of references double again and again.
+/// Returns true if serde-pickle reads the pickle in little stack and memory. It copies a memo entry
+/// for each reference, so nested lists of references grow exponentially.
 fn is_harmless(pickle: &[u8]) -> bool {
     let mut containers = 0;
     let mut memo = BTreeMap::new();
@@ -53,7 +54,7 @@ fn is_harmless(pickle: &[u8]) -> bool {
             .checked_add(payload)
             .and_then(|size| rest.get(size..))
         else {
-            return true; // cut off, which serde-pickle says as well
+            return true; // truncated, which serde-pickle reports as well
         };
         rest = after;
         match lexed.op {
@@ -74,7 +75,7 @@ fn is_harmless(pickle: &[u8]) -> bool {
             }
         }
     }
-    containers <= MOST_CONTAINERS
+    containers <= MAX_CONTAINERS
 }
 
 /// A natural number, which serde-pickle gives in one of two forms.
@@ -101,7 +102,7 @@ fn serde_pickle_value(pickle: &[u8]) -> Option<Value> {
     value.ok()?.ok()
 }
 
-/// What serde-pickle makes of a pickle; `None` when it refuses it, or should not be asked.
+/// The content according to serde-pickle. `None` if it refuses the pickle, or the pickle is not harmless.
 pub(crate) fn serde_pickle_contents(pickle: &[u8]) -> Option<Contents> {
     if !is_harmless(pickle) {
         return None;

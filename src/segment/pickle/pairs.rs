@@ -1,7 +1,7 @@
-//! The later passes: the pairs of one map, and the strings that the memo is asked for.
+//! The later passes: the pairs of one map, and the memo's strings.
 //!
-//! The first pass has found the opcodes that fill each map, so no stack is needed here: between the
-//! opcodes that add pairs there may only be keys and values. Anything else is an error.
+//! The first pass has found the opcodes that fill each map, so these passes need no stack: between
+//! opcodes that add pairs only keys and values are allowed.
 
 use super::fingerprint::Fingerprinter;
 use super::memo::{MemoStrings, Text};
@@ -27,7 +27,7 @@ enum Value {
 }
 
 impl Scalar {
-    /// The string, as a user id.
+    /// The string, as an id.
     pub(super) fn id(&self) -> Decoded<Text> {
         match self.value {
             Value::Text(text) if !text.span.is_flagged() => Ok(text),
@@ -58,7 +58,7 @@ impl Scalar {
 
 /// Calls `pair` with each key and value of `map`, in the order of the file.
 ///
-/// With `fill`, the memo entries put within the map are filled as well.
+/// With `fill`, memo entries within the map are filled as well.
 pub(super) fn pairs<P>(
     walker: &mut Walker<'_, impl Source>,
     map: MapSpan,
@@ -92,7 +92,7 @@ where
     Ok(())
 }
 
-/// Fills the memo entries put from `start` to `end`.
+/// Fills the memo entries between `start` and `end`.
 pub(super) fn fill_memo(
     walker: &mut Walker<'_, impl Source>,
     start: u64,
@@ -110,13 +110,13 @@ pub(super) fn fill_memo(
     Ok(())
 }
 
-/// Reads strings, and keeps those that the memo is asked for.
+/// Reads strings, and keeps the ones to which the memo refers.
 struct StringReader<'a> {
     memo: &'a mut MemoStrings,
     fill: bool,
     fingerprinter: &'a Fingerprinter,
-    /// The last string read. An entry of the memo that is referred to as a string was put right
-    /// after it, as the first pass has seen.
+    /// The last string read. The first pass has checked that each referenced memo entry directly
+    /// follows its string.
     last: Option<Text>,
 }
 
@@ -125,7 +125,7 @@ impl StringReader<'_> {
         self.fill && self.memo.wants_next()
     }
 
-    /// Returns `None` when the payload must be in memory first.
+    /// Returns `None` if the payload must be in memory first.
     #[inline]
     fn text(&mut self, lexed: &Lexed, at: u64, payload: Option<&[u8]>) -> Option<Text> {
         let header = u64::try_from(lexed.header).unwrap_or_default();
@@ -176,7 +176,7 @@ impl Visitor for MemoReader<'_> {
     }
 }
 
-/// Where in a map's opcodes a reader is.
+/// The position of a reader among the opcodes of a map.
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// Before a mark, or before a single key.

@@ -1,11 +1,11 @@
-//! Where a string is in a pickle, in eight bytes.
+//! The position and length of a string in a pickle, packed into eight bytes.
 
 const LENGTH_BITS: u32 = 23;
 
-/// Longest id, in bytes of UTF-8.
+/// Maximum length of an id, in bytes of UTF-8.
 pub(super) const MAX_ID_BYTES: u64 = (1 << LENGTH_BITS) - 1;
 
-/// Longest pickle, in bytes: 1 TiB.
+/// Maximum length of a pickle, in bytes: 1 TiB.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << (63 - LENGTH_BITS);
 
 /// From the highest bit: 40 bits of position, 23 of length, and one flag.
@@ -13,9 +13,9 @@ pub(super) const MAX_FILE_BYTES: u64 = 1 << (63 - LENGTH_BITS);
 pub(super) struct Span(u64);
 
 impl Span {
-    /// Of a string that was not found where it should be.
+    /// The span of a string that was not found in its place.
     pub(super) const NOWHERE: Self = Self(1);
-    /// Of a string that is somewhere.
+    /// The span of a string whose place is unknown.
     pub(super) const UNKNOWN: Self = Self(0);
 
     /// `length` bytes from `position` on, within the two limits above.
@@ -29,7 +29,7 @@ impl Span {
     }
 
     pub(super) fn length(self) -> usize {
-        // 23 bits fit in any usize that this crate can be built for.
+        // 23 bits fit in a usize of 32 bits.
         usize::try_from(self.0 >> 1 & MAX_ID_BYTES).unwrap_or(0)
     }
 

@@ -1,21 +1,21 @@
-//! The table of labels. It is ordered by the fingerprints of the ids while maps are joined to it, and
-//! then by label for lookups.
+//! The table of labels, ordered by fingerprint while maps are joined to it, and then by label for
+//! lookups.
 
 use super::span::Span;
 use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::error::Result;
 
-/// How many rows share a bucket of the index over fingerprints, at least on average.
+/// Minimum average number of rows in a bucket of the index over fingerprints.
 const ROWS_PER_BUCKET: usize = 4;
 
 /// A label and its id, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) label: u64,
-    /// Flagged, once joined, when `word` is a sequence number.
+    /// After the join: flagged if `word` is a sequence number.
     pub(super) span: Span,
-    /// The id's fingerprint; once joined, its sequence number, if any.
+    /// The fingerprint of the id; after the join, its sequence number, if it has one.
     pub(super) word: u64,
 }
 
@@ -25,15 +25,15 @@ pub(super) struct ByFingerprint {
     rows: Vec<Row>,
     /// Index of the first row of each bucket, and the number of rows.
     buckets: Vec<u32>,
-    /// A fingerprint shifted right by this is its bucket.
+    /// The bucket of a fingerprint is the fingerprint shifted right by this many bits.
     shift: u32,
 }
 
 impl ByFingerprint {
-    /// Sorts `rows`. There must be no more than `u32::MAX`.
+    /// Sorts at most `u32::MAX` rows.
     pub(super) fn new(mut rows: Vec<Row>) -> Result<Self> {
         debug_assert!(u32::try_from(rows.len()).is_ok());
-        // Rows of one id in the order of the file, so that an error names the same ones every time.
+        // Rows of one id in the order of the file, so that an error is the same in every run.
         rows.sort_unstable_by_key(|row| (row.word, row.span.position(), row.label));
         let bits = (rows.len() / ROWS_PER_BUCKET).max(2).ilog2();
         let shift = u64::BITS - bits;
@@ -68,7 +68,7 @@ impl ByFingerprint {
         Some((first + at, rows.get(at)?.label))
     }
 
-    /// Turns the table into one ordered by label, with the sequence numbers that are given by row.
+    /// Orders the rows by label, and adds the sequence numbers, which are given by row.
     pub(super) fn into_by_label(self, seq_ids: Vec<u64>, has_seq_id: &Bits) -> Vec<Row> {
         let Self { mut rows, .. } = self;
         for (index, row) in rows.iter_mut().enumerate() {
@@ -86,11 +86,12 @@ impl ByFingerprint {
     }
 }
 
-/// The index of the row of a label, in rows ordered by label, each label once.
+/// The index of a label's row, in rows ordered by label without duplicates.
 #[inline]
 pub(super) fn find_label(rows: &[Row], label: u64) -> Option<usize> {
     let first = rows.first()?.label;
-    // Labels are mostly consecutive, so a label is at its distance from the first or before.
+    // Labels ascend without duplicates, so a label is at most its distance from the first away.
+    // Chroma gives consecutive labels, so that is usually the place.
     let furthest = usize::try_from(label.checked_sub(first)?).unwrap_or(usize::MAX);
     match rows.get(furthest) {
         Some(row) if row.label == label => return Some(furthest),

@@ -18,7 +18,7 @@ use crate::test_extent::extent;
 
 /// Reads a pickle in memory as [`read_path`] reads a file.
 fn read_in_windows(pickle: &[u8], window: usize) -> Decoded<Contents> {
-    let metadata = Metadata::read_in_windows(pickle, &Monitor::default(), window)?;
+    let metadata = Pickle::read_in_windows(pickle, &Monitor::default(), window)?;
     contents(&metadata, pickle)
 }
 
@@ -29,7 +29,7 @@ fn read(pickle: &[u8]) -> Decoded<Contents> {
 fn read_path(path: &Path, mode: IoMode, window: usize) -> Decoded<Contents> {
     let file = InputFile::open(path, mode)?;
     let monitor = Monitor::default();
-    let metadata = Metadata::read_in_windows(file.window(window), &monitor, window)?;
+    let metadata = Pickle::read_in_windows(file.window(window), &monitor, window)?;
     contents(&metadata, file.window_for_lookups())
 }
 
@@ -108,7 +108,7 @@ fn cpython_pickle(name: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// What serde-pickle makes of a pickle.
+/// The content of a pickle according to serde-pickle.
 fn oracle(pickle: &[u8]) -> Contents {
     serde_pickle_contents(pickle).unwrap()
 }
@@ -220,7 +220,7 @@ fn a_file_cut_off_at_any_byte_is_an_error() {
 #[test]
 fn entries_are_found_by_label_and_numbered_without_gaps() {
     let pickle = cpython_pickle("batches-5");
-    let metadata = Metadata::read(pickle.as_slice(), &Monitor::default()).unwrap();
+    let metadata = Pickle::read(pickle.as_slice(), &Monitor::default()).unwrap();
     let mut slots = vec![false; metadata.len()];
     for entry in metadata.iter() {
         assert_eq!(metadata.find(entry.label), Some(entry));
@@ -244,7 +244,7 @@ fn ids_with_equal_fingerprints_are_told_apart_with_another_key() {
             .cycle()
             .skip(1);
         let monitor = Monitor::default();
-        let metadata = Metadata::read_with(pickle.as_slice(), &monitor, WINDOW, || {
+        let metadata = Pickle::read_with(pickle.as_slice(), &monitor, WINDOW, || {
             fingerprinters.next().unwrap()
         });
         assert_eq!(
@@ -258,7 +258,7 @@ fn ids_with_equal_fingerprints_are_told_apart_with_another_key() {
 fn keys_that_never_tell_ids_apart_are_given_up() {
     let pickle = cpython_pickle("dict-3");
     let monitor = Monitor::default();
-    let result = Metadata::read_with(pickle.as_slice(), &monitor, WINDOW, || {
+    let result = Pickle::read_with(pickle.as_slice(), &monitor, WINDOW, || {
         Fingerprinter::Constant
     });
     let is_internal = matches!(result, Err(DecodeError::Failed(Error::Internal { .. })));
@@ -272,7 +272,7 @@ fn reading_stops_when_it_is_cancelled() {
     token.cancel();
     let monitor = Monitor::default().with_cancel(&token);
     assert!(matches!(
-        Metadata::read(pickle.as_slice(), &monitor),
+        Pickle::read(pickle.as_slice(), &monitor),
         Err(DecodeError::Failed(Error::Cancelled))
     ));
 }
@@ -283,14 +283,14 @@ fn an_id_that_changed_in_the_file_is_checked_again() {
         let mut pickle = cpython_pickle("one-3");
         let file = file_of(&pickle);
         let input = InputFile::open(file.path(), mode).unwrap();
-        let metadata = Metadata::read(input.window(WINDOW), &Monitor::default()).unwrap();
+        let metadata = Pickle::read(input.window(WINDOW), &Monitor::default()).unwrap();
         let entry = metadata.find(1).unwrap();
         let at = usize::try_from(entry.position).unwrap() + 2;
         pickle[at] = 0xff;
         std::fs::write(file.path(), &pickle).unwrap();
         let mut id = "another id".to_string();
         let error = metadata
-            .read_user_id(entry, &mut input.window_for_lookups(), &mut id)
+            .read_id(entry, &mut input.window_for_lookups(), &mut id)
             .unwrap_err();
         assert!(
             matches!(error, DecodeError::Invalid { at: Location::Byte(position), .. }
@@ -305,10 +305,10 @@ fn an_id_that_changed_in_the_file_is_checked_again() {
 fn a_file_that_shrinks_before_its_ids_are_read_is_an_error() {
     let file = file_of(&cpython_pickle("one-3"));
     let input = InputFile::open(file.path(), IoMode::Read).unwrap();
-    let metadata = Metadata::read(input.window(WINDOW), &Monitor::default()).unwrap();
+    let metadata = Pickle::read(input.window(WINDOW), &Monitor::default()).unwrap();
     file.as_file().set_len(10).unwrap();
     let entry = metadata.find(1).unwrap();
-    let result = metadata.read_user_id(entry, &mut input.window_for_lookups(), &mut String::new());
+    let result = metadata.read_id(entry, &mut input.window_for_lookups(), &mut String::new());
     let has_changed = matches!(result, Err(DecodeError::Failed(Error::InputChanged { .. })));
     assert!(has_changed, "{result:?}");
 }
@@ -337,7 +337,7 @@ fn dict(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
     cat(&[b"}(", &pairs, b"u"])
 }
 
-/// A pickle with the two label maps, and what is to stand before them among the fields.
+/// A pickle with the two label maps, and given opcodes before them among the fields.
 fn with_maps(before: &[u8], label_to_id: &[u8], id_to_label: &[u8]) -> Vec<u8> {
     cat(&[
         b"\x80\x03}(",
@@ -516,7 +516,7 @@ fn memo_entries_out_of_order_are_refused() {
 
 #[test]
 fn a_million_references_to_a_reference_stay_one_value() {
-    // Each list holds the one before it twice: 2^200 values for whoever would copy them.
+    // Each list contains the one before it twice: 2^200 values for a reader that copies.
     let mut bomb = cat(&[&text("k"), b"]\x94"]);
     for entry in 0..200 {
         bomb.extend(cat(&[b"](h", &[entry], b"h", &[entry], b"e\x94"]));

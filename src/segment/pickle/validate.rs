@@ -1,8 +1,8 @@
-//! The first pass: is the whole pickle well formed, and where are its maps?
+//! The first pass: validates the whole pickle and finds its maps.
 //!
 //! A pickle is a program for a stack machine. This machine keeps only the kind of each value: it
-//! builds nothing, calls nothing, and needs no recursion, however deeply values are nested. A run of
-//! plain values in a list, set or map is one item of its stack, so that long lists need no memory.
+//! builds nothing, calls nothing and never recurses. A run of plain values in a list, set or map is
+//! one item of its stack, so long lists need no memory.
 
 use super::memo::{EntryKind, MemoKinds};
 use super::opcode::{Integer, Lexed, Name, Op};
@@ -11,11 +11,11 @@ use crate::base::memory;
 use crate::io::source::Source;
 use crate::segment::decode_error::{DecodeError, Decoded};
 
-/// Most items on the stack, which limits how deeply values are nested. Picklers add to lists and maps
-/// in batches of 1000, so that real files stay far below it.
+/// Maximum number of items on the stack, which limits the depth of nesting. Picklers add to lists and
+/// maps in batches of 1000, so real files stay far below it.
 const MAX_STACK: usize = 1 << 16;
 
-/// A map of the pickle: the opcodes that fill it, and how many pairs they add.
+/// A map of the pickle: the opcodes that fill it, and the number of pairs that they add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MapSpan {
     /// Offset in the file right after the opcode for the empty map.
@@ -25,7 +25,7 @@ pub(super) struct MapSpan {
     pub(super) pairs: u64,
 }
 
-/// What the first pass learns.
+/// The result of the first pass.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
     pub(super) label_to_id: Option<MapSpan>,
@@ -37,7 +37,7 @@ pub(super) struct Outline {
     pub(super) memo: MemoKinds,
 }
 
-/// Reads the whole pickle. Fails where it is not well formed, or a field is not what it should be.
+/// Reads the whole pickle. Fails if it is malformed, or a field has the wrong type.
 pub(super) fn validate(walker: &mut Walker<'_, impl Source>) -> Decoded<Outline> {
     let len = walker.len();
     let mut machine = Machine {
@@ -71,11 +71,11 @@ pub(super) fn validate(walker: &mut Walker<'_, impl Source>) -> Decoded<Outline>
 /// A value on the stack.
 #[derive(Clone, Copy, Debug)]
 enum Item {
-    /// Start of a batch, with the base that is current again after it.
+    /// Start of a batch, with the base to restore after it.
     Mark {
         base: usize,
     },
-    /// A run of values that nothing can be added to, by its length.
+    /// A run of plain values, by its length. No opcode can add to them.
     Plain(u64),
     None,
     Integer(Integer),
@@ -92,7 +92,7 @@ enum Item {
     /// The class PersistentData.
     Class,
     Constructor,
-    /// Of PersistentData, with or without the dict of fields as its state.
+    /// An instance of PersistentData, with or without the dict of fields as its state.
     Instance {
         has_state: bool,
     },
@@ -127,12 +127,12 @@ struct Machine {
     stack: Vec<Item>,
     /// Index of the first item above the topmost mark.
     base: usize,
-    /// Whether values above the topmost mark need not be told apart.
+    /// True if values above the topmost mark may be merged into runs.
     bulk: bool,
-    /// What the last opcode pushed; memoising refers to it.
+    /// The value that the last opcode pushed, for MEMOIZE and PUT.
     last: EntryKind,
     has_top_level: bool,
-    /// One bit for each known key that was seen.
+    /// A bit for each known key seen so far.
     known: u8,
     outline: Outline,
 }
@@ -258,7 +258,7 @@ impl Visitor for Machine {
                     return Err(wrong(
                         at,
                         format!("a call of {}", function.describe()),
-                        "no call but those that make a plain value",
+                        "only calls that construct a plain value",
                     ));
                 }
                 self.push(at, Item::Plain(1))?;
@@ -318,7 +318,7 @@ impl Machine {
     fn push(&mut self, at: u64, item: Item) -> Decoded<()> {
         self.last = EntryKind::Other;
         if self.bulk {
-            // Names stay, as they may name a function.
+            // Names are kept: a later opcode may use one as the name of a function.
             let plain = matches!(
                 item,
                 Item::Text {
@@ -329,7 +329,7 @@ impl Machine {
                     | Item::Plain(_)
             );
             if plain {
-                // Below the frame is its mark, so that this is a value of the same frame.
+                // The item below a frame is its mark, so this is a value of the same frame.
                 if let Some(Item::Plain(run)) = self.stack.last_mut() {
                     *run += 1;
                     return Ok(());
@@ -385,7 +385,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The index of the first item above the mark that the opcode ends. The items are still there.
+    /// The index of the first item above the topmost mark. The items stay on the stack.
     fn close_mark(&self, at: u64) -> Decoded<usize> {
         match self.base {
             0 => Err(wrong(
@@ -397,7 +397,7 @@ impl Machine {
         }
     }
 
-    /// Drops the mark and what is above it.
+    /// Drops the topmost mark and all items above it.
     fn drop_mark(&mut self, first: usize) {
         let mark = first.saturating_sub(1);
         debug_assert!(matches!(self.stack.get(mark), Some(Item::Mark { .. })));
@@ -472,7 +472,7 @@ impl Machine {
         self.push(at, Item::Fields)
     }
 
-    /// Reads the fields among the pairs from `first` on.
+    /// Reads the fields among the pairs, starting with pair `first`.
     fn fields(&mut self, first: usize) -> Decoded<()> {
         let mut index = first;
         while let Some([key, value]) = self.stack.get(index..index + 2) {

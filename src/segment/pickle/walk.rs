@@ -6,24 +6,23 @@ use crate::error::Result;
 use crate::io::source::Source;
 use crate::segment::decode_error::{DecodeError, Decoded};
 
-/// What a [`Visitor`] wants next.
+/// The next step of a walk, chosen by the [`Visitor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     /// The next opcode.
     Next,
     /// The same opcode again, with its payload in memory.
     Payload,
-    /// Nothing more.
+    /// End the walk.
     Stop,
 }
 
 pub(super) trait Visitor {
-    /// Takes the opcode at `position`. `payload` is `None` when it is in the file but not completely
-    /// in the window.
+    /// Visits the opcode at `position`. `payload` is `None` if not all of it is in the window.
     fn visit(&mut self, lexed: &Lexed, position: u64, payload: Option<&[u8]>) -> Decoded<Flow>;
 }
 
-/// A pickle that is read in windows.
+/// Reads a pickle in windows.
 #[derive(Debug)]
 pub(super) struct Walker<'m, S> {
     source: S,
@@ -32,7 +31,7 @@ pub(super) struct Walker<'m, S> {
 }
 
 impl<'m, S: Source> Walker<'m, S> {
-    /// Windows hold `window` bytes, or more when one opcode needs more.
+    /// Windows hold `window` bytes, or more for a longer opcode.
     pub(super) fn new(source: S, window: usize, monitor: &'m Monitor<'m>) -> Self {
         Self {
             source,
@@ -54,10 +53,10 @@ impl<'m, S: Source> Walker<'m, S> {
         self.monitor.check()
     }
 
-    /// Shows the opcodes from `start` on to `visitor`. Returns the offset after the last of them:
-    /// `end`, unless the visitor stopped before.
+    /// Passes the opcodes from `start` to `end` to `visitor`. Returns the offset after the last of
+    /// them: `end`, unless the visitor ended the walk.
     ///
-    /// An opcode that reaches beyond `end` is an error.
+    /// An opcode that crosses `end` is an error.
     pub(super) fn walk(
         &mut self,
         start: u64,

@@ -1,18 +1,18 @@
-//! Writing `index_metadata.pickle`, in the one form that every Chroma reads.
+//! Writes `index_metadata.pickle` in the form that every version of Chroma reads.
 //!
-//! Python's Chroma (to 0.6) wants an instance of its class `PersistentData`, and Rust's (from 1.0)
-//! takes an instance's fields for the dict that it would write itself. So an instance is written:
+//! Chroma in Python (to 0.6) expects an instance of its class `PersistentData`. Chroma in Rust (from
+//! 1.0) writes a dict, and reads the fields of an instance as one. So this writes an instance:
 //!
 //! ```text
 //! PROTO 4 | class PersistentData | NEWOBJ | { dimensionality, total_elements_added, max_seq_id,
 //!   id_to_label:  { id → label }     ids as text, each of them into the memo
 //!   label_to_id:  { label → id }     ids from the memo
-//!   id_to_seq_id: { id → seq_id }    ids from the memo, those that have one
+//!   id_to_seq_id: { id → seq_id }    ids from the memo, if they have a sequence number
 //! } | BUILD | STOP
 //! ```
 //!
-//! Nothing but ids goes into the memo, so that the entry of an id is its number. Only the first map
-//! asks for the text of an id, and asks for one at a time.
+//! Only ids are memoised, so the memo entry of an id is its number. Only the first map needs the text
+//! of an id, one at a time.
 
 use std::io::{self, Write};
 
@@ -20,17 +20,17 @@ use super::span::MAX_ID_BYTES;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 
-/// The pairs of a map follow in batches, as Python's own pickler writes them: Chroma reads all of a
-/// batch before it stores the first pair.
+/// Pairs per batch, as Python's pickler writes them. An unpickler holds a whole batch on its stack
+/// before it stores the first pair.
 const BATCH: u32 = 1000;
 
-/// Ids between two looks at whether the work was cancelled.
+/// Ids written between two checks for cancellation.
 const CHECK_INTERVAL: u32 = 1 << 14;
 
 const MODULE: &str = "chromadb.segment.impl.vector.local_persistent_hnsw";
 const CLASS: &str = "PersistentData";
 
-/// The opcodes that are written.
+/// The opcodes used here, under the names of Python's `pickletools`.
 mod code {
     pub(super) const PROTO_4: [u8; 2] = [0x80, 4];
     pub(super) const STOP: u8 = b'.';
@@ -53,22 +53,22 @@ mod code {
     pub(super) const BUILD: u8 = b'b';
 }
 
-/// The ids of an index, by numbers from 0 up.
+/// The ids of a segment, numbered from 0.
 pub(crate) trait Ids {
-    /// How many there are.
+    /// Number of ids.
     fn len(&self) -> u32;
 
-    /// The label of an id. No two ids have the same.
+    /// The label of an id. Labels are unique.
     fn label(&self, number: u32) -> u32;
 
-    /// The sequence number of the last write of an id, when it is known.
+    /// The sequence number of the last write to an id, if known.
     fn seq_id(&self, number: u32) -> Option<u64>;
 
-    /// The id itself. Each is asked for once, in the order of the numbers.
+    /// The text of an id. The writer calls this once for each id, in ascending order.
     fn user_id(&mut self, number: u32) -> Result<&str>;
 }
 
-/// The fields of the pickle that are not maps.
+/// The scalar fields of the pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) dimensionality: u64,
@@ -77,7 +77,7 @@ pub(crate) struct Totals {
     pub(crate) max_seq_id: Option<u64>,
 }
 
-/// Writes the pickle. `failed` makes an error of a failed write.
+/// Writes the pickle. `failed` converts the error of a write.
 pub(crate) fn write(
     out: &mut impl Write,
     totals: Totals,
@@ -166,7 +166,7 @@ impl<W: Write, F: Fn(io::Error) -> Error> Pickler<'_, W, F> {
             self.bytes(&[code::BININT])?;
             return self.bytes(&number.to_le_bytes());
         }
-        // Two's complement: one more byte, so that the highest bit is not taken for a sign.
+        // Two's complement: a ninth byte keeps the highest bit from being read as the sign.
         let bytes = number.to_le_bytes();
         self.bytes(&[code::LONG1, 9])?;
         self.bytes(&bytes)?;
@@ -219,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::oracle::{contents, serde_pickle_contents, Contents};
-    use super::super::Metadata;
+    use super::super::Pickle;
     use super::*;
 
     struct Listed(Vec<(u32, String, Option<u64>)>);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn read(pickle: &[u8]) -> Contents {
-        let metadata = Metadata::read(pickle, &Monitor::default()).unwrap();
+        let metadata = Pickle::read(pickle, &Monitor::default()).unwrap();
         contents(&metadata, pickle).unwrap()
     }
 

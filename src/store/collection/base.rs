@@ -16,7 +16,7 @@ use crate::segment::evidence::Evidence;
 use crate::segment::file_name;
 use crate::segment::header::MAX_COUNT;
 use crate::segment::norms::Norms;
-use crate::segment::record::Level0;
+use crate::segment::record::Records as Level0;
 use crate::segment::vectors::{scale, FlawReader, Flaws};
 
 /// Keys to try before giving up. Two tries are one in 10⁷ for a million ids.
@@ -106,7 +106,7 @@ pub(crate) fn open(
         }
         Ok(None) => Err(format!("there is no {}", file_name::METADATA)),
         Ok(Some(_)) => match records.metadata(monitor) {
-            Ok(metadata) if metadata.table().len() == 0 => {
+            Ok(metadata) if metadata.table().is_empty() => {
                 return Ok((Found::Nothing(Nothing::Empty), header_flaw));
             }
             Ok(metadata) => Ok(Ids::join(&records, metadata, monitor)?),
@@ -137,7 +137,7 @@ fn without_records(
     let nothing = match files.metadata.get() {
         Ok(None) => (!exists(files.header.path())?).then_some(Nothing::NeverFlushed),
         Ok(Some(_)) => match files.read_metadata(monitor) {
-            Ok(metadata) => (metadata.table().len() == 0).then_some(Nothing::Empty),
+            Ok(metadata) => (metadata.table().is_empty()).then_some(Nothing::Empty),
             Err(error) => recoverable(error).map(|_| None)?,
         },
         Err(error) => recoverable(error).map(|_| None)?,

@@ -23,8 +23,8 @@ use crate::segment::directory::{Segment, SegmentFiles};
 use crate::segment::header::MAX_COUNT;
 use crate::segment::layout::LinksHeader;
 use crate::segment::link_lists::{self, Survey};
-use crate::segment::pickle::Metadata;
-use crate::segment::record::{Level0Record, RecordLayout};
+use crate::segment::pickle::Pickle as Metadata;
+use crate::segment::record::{Record as Level0Record, RecordLayout};
 use crate::segment::IndexHeader;
 
 /// Records that a layout is tried on. A wrong layout explains none or nearly none of them.

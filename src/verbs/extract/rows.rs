@@ -17,7 +17,7 @@ use crate::error::{recoverable, BoxError, Error, Result};
 use crate::io::file::FileWindow;
 use crate::segment::directory::{Segment, SegmentMetadata};
 use crate::segment::norms::Norms;
-use crate::segment::record::Level0;
+use crate::segment::record::Records as Level0;
 use crate::segment::vectors::{judge, scale, squares, Verdict};
 use crate::verbs::repair::{space_beside, Space};
 

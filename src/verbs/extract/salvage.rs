@@ -7,7 +7,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::segment::directory::Segment;
 use crate::segment::labels::Labels;
-use crate::segment::record::Level0Record;
+use crate::segment::record::Record as Level0Record;
 use crate::segment::vectors::Flaws;
 use crate::verbs::repair::Space;
 

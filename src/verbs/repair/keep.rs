@@ -15,8 +15,8 @@ use crate::graph::distance::Metric;
 use crate::io::atomic::DirectoryFile;
 use crate::io::file::{FileWindow, InputFile};
 use crate::segment::directory::Segment;
-use crate::segment::link_lists::UpperElements;
-use crate::segment::record::{Level0, RecordLayout};
+use crate::segment::link_lists::UpperNodes;
+use crate::segment::record::{RecordLayout, Records as Level0};
 use crate::segment::write::{EntryPoint, Shape};
 
 /// Bytes of records that a thread has in hand.
@@ -54,7 +54,7 @@ impl Keep<'_> {
         let mut lists = files.read_link_lists(header)?;
         let old_upper = match &mut lists {
             Some(lists) => lists.elements(monitor)?,
-            None => UpperElements::default(),
+            None => UpperNodes::default(),
         };
         let live = self.chosen.ranks();
         let stay = old_upper
@@ -98,7 +98,7 @@ impl Keep<'_> {
 
     fn level0_of<'f>(&self, file: &'f InputFile) -> Level0<FileWindow<'f>> {
         let layout = self.segment.layout();
-        Level0::new(file.window(BLOCK), layout, self.segment.count()).with_blocks_of(BLOCK)
+        Level0::of_checked(file.window(BLOCK), layout, self.segment.count()).with_blocks_of(BLOCK)
     }
 
     /// Makes the lists of neighbours. The fewer records stay, the farther it looks for each, so that

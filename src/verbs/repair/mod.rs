@@ -50,16 +50,16 @@ use crate::segment::evidence::{Evidence, Verdict};
 use crate::segment::file_name;
 use crate::segment::norms::Norms;
 use crate::segment::pickle::write::{self as pickle, Ids, Totals};
-use crate::segment::pickle::Metadata;
-use crate::segment::record::Level0;
+use crate::segment::pickle::Pickle as Metadata;
+use crate::segment::record::Records as Level0;
 use crate::segment::vectors::{is_positive_norm, mended};
 use crate::segment::write::{EntryPoint, Shape};
 #[cfg(feature = "database")]
 use crate::verbs::collections::{has_loss, CollectionFinding};
 use crate::verbs::extract::salvage::Selection;
 use crate::verbs::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSummary};
+use crate::verbs::verify::IndexState;
 use crate::verbs::verify::{self, Severity, VerifyReport};
-use crate::IndexState;
 
 /// What Chroma takes where nobody says anything.
 const DEFAULT_EF_CONSTRUCTION: u64 = 100;

@@ -18,8 +18,8 @@ use crate::io::file::{FileWindow, InputFile};
 use crate::io::mmap::Map;
 use crate::segment::directory::Segment;
 use crate::segment::layout::LinksHeader;
-use crate::segment::link_lists::{LinkLists, UpperElements};
-use crate::segment::record::{Level0, RecordLayout};
+use crate::segment::link_lists::{LinkLists, UpperNodes};
+use crate::segment::record::{RecordLayout, Records as Level0};
 
 /// Bytes of vectors that the directions of sketches are found with.
 const SAMPLE: usize = 2 << 20;
@@ -67,7 +67,7 @@ impl Held {
         let mut lists = memory::filled(size, NONE, "hold the links of records that go")?;
         let file = segment.files().level0.require()?;
         let mut states: Vec<_> = (0..threads.get())
-            .map(|_| Level0::new(file.window(block), layout, count).with_blocks_of(block))
+            .map(|_| Level0::of_checked(file.window(block), layout, count).with_blocks_of(block))
             .collect();
         let stride = (block / layout.size().max(1)).max(1);
         let blocks = Blocks {
@@ -177,7 +177,7 @@ pub(super) struct OldGraph<'f> {
     pub(super) held: &'f Held,
     /// Those that are held.
     pub(super) sketches: &'f [Sketch],
-    pub(super) upper: &'f UpperElements,
+    pub(super) upper: &'f UpperNodes,
     pub(super) lists: Option<LinkLists<FileWindow<'f>>>,
     pub(super) bytes: Vec<u8>,
 }

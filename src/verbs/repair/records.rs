@@ -6,7 +6,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::segment::directory::{Segment, SegmentMetadata};
 use crate::segment::pickle::write::Ids;
-use crate::segment::pickle::{Entry, Metadata};
+use crate::segment::pickle::{Entry, Pickle as Metadata};
 use crate::verbs::extract::salvage::Selection;
 
 /// New ids between two whose old ones are known.

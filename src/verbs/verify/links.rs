@@ -11,7 +11,7 @@ use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::io::source::Source;
 use crate::segment::file_name::LINK_LISTS;
-use crate::segment::link_lists::{LinkLists, SizeFlaw, SizeFlawKind, UpperElements};
+use crate::segment::link_lists::{LinkLists, SizeFlaw, SizeFlawKind, UpperNodes};
 use crate::segment::IndexHeader;
 
 /// Checks lists of neighbours of one file.
@@ -86,14 +86,14 @@ pub(crate) fn check(
     header: &IndexHeader,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
-) -> Result<UpperElements> {
+) -> Result<UpperNodes> {
     let Some(links) = links else {
         if header.cur_element_count > 0 {
             findings.note(&LINK_LISTS_MISSING, LINK_LISTS, || {
                 format!("{} records are counted", header.cur_element_count)
             });
         }
-        return Ok(UpperElements::default());
+        return Ok(UpperNodes::default());
     };
     let elements = links.elements(monitor)?;
     note_sizes(links, header, &elements, findings);
@@ -117,7 +117,7 @@ pub(crate) fn check(
 fn note_sizes(
     links: &LinkLists<impl Source>,
     header: &IndexHeader,
-    elements: &UpperElements,
+    elements: &UpperNodes,
     findings: &mut Findings,
 ) {
     let count = header.cur_element_count;
@@ -162,7 +162,7 @@ fn note_sizes(
 fn check_lists(
     links: &mut LinkLists<impl Source>,
     header: &IndexHeader,
-    elements: &UpperElements,
+    elements: &UpperNodes,
     findings: &mut Findings,
     monitor: &Monitor<'_>,
 ) -> Result<()> {

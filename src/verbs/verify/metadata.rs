@@ -9,7 +9,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::segment::directory::{SegmentFiles, SegmentMetadata};
 use crate::segment::file_name::METADATA;
-use crate::segment::pickle::Metadata;
+use crate::segment::pickle::Pickle as Metadata;
 use crate::segment::IndexHeader;
 
 /// The metadata, if it can be read.

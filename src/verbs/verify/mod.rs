@@ -33,7 +33,7 @@ use crate::segment::directory::{SegmentFiles, SegmentMetadata};
 use crate::segment::file_name::LEVEL0;
 use crate::segment::labels::Labels;
 use crate::segment::norms::Norms;
-use crate::segment::pickle::Metadata;
+use crate::segment::pickle::Pickle as Metadata;
 use crate::segment::record::RecordLayout;
 use crate::verbs::repair::{self, Space};
 

@@ -12,8 +12,8 @@ use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::io::source::Source;
 use crate::segment::file_name::LEVEL0;
-use crate::segment::link_lists::{LinkLists, UpperElements};
-use crate::segment::record::Level0;
+use crate::segment::link_lists::{LinkLists, UpperNodes};
+use crate::segment::record::Records as Level0;
 
 /// When fewer than one record in this many is wanted, each is read by itself.
 const SPARSE: u64 = 4;
@@ -28,7 +28,7 @@ const CHECK_INTERVAL: usize = 1024;
 pub(crate) fn check<S: Source>(
     dense: &mut Level0<S>,
     sparse: &mut Level0<S>,
-    mut links: Option<(&mut LinkLists<S>, &UpperElements)>,
+    mut links: Option<(&mut LinkLists<S>, &UpperNodes)>,
     entry_point: u32,
     findings: &mut Findings,
     monitor: &Monitor<'_>,

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::io::source::Source;
 use crate::segment::file_name::LEVEL0;
 use crate::segment::norms::Norms;
-use crate::segment::record::Level0;
+use crate::segment::record::Records as Level0;
 use crate::segment::vectors::Tally;
 use crate::segment::IndexHeader;
 
