@@ -14,6 +14,7 @@ mod faults;
 mod generated;
 mod hints;
 mod hostile_index;
+mod imports;
 #[cfg(feature = "database")]
 mod persist;
 mod protected_files;
