@@ -1,4 +1,4 @@
-# Every habit has a target; `make help` lists them.
+# `make help` lists the targets. The six on top are for every day.
 
 CARGO ?= cargo
 GO ?= go
@@ -25,40 +25,6 @@ PEERS := benches/peers/Cargo.toml
 GRAPHS := benches/graphs/Cargo.toml
 INTERFACE := tests/interface/Cargo.toml
 
-.DEFAULT_GOAL := help
-.PHONY: build build-release test test-all sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
-	install install-lib uninstall archive sbom test-install \
-	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
-	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
-
-# With a test, and so with the features that dependencies have in tests: without it, 26 of them and the
-# library would be compiled once more.
-build: ## Build the library, the command line and the dynamic library, as tests use them
-	$(CARGO) build --workspace --profile test --locked --lib --bins --test exports
-
-build-release: ## The same, optimised
-	$(CARGO) build --workspace --release --locked
-
-test: test-rust test-go ## Run the Rust and the Go tests
-
-test-rust:
-	$(CARGO) test --workspace --locked
-
-test-all: ## Run the Rust tests on everything of which `make test` takes a part
-	HNSW_TOOLBOX_TESTS=all $(CARGO) test --workspace --locked
-
-sweep: ## Damage every page of a real database in five ways, and print what goes unnoticed: half an hour
-	HNSW_TOOLBOX_SWEEP=1 $(CARGO) test --locked --test integration persist::pages -- --nocapture
-
-test-go: build
-	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test -count=1 ./...
-
-test-go-race: build
-	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) CGO_ENABLED=1 $(GO) test -race -count=1 ./...
-
-test-c: build ## Run the C programs, under valgrind
-	ffi/c/check.sh target/debug valgrind
-
 PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
@@ -73,6 +39,48 @@ PROFILE ?= release
 BUILT := target/$(PROFILE)
 BUILD := $(if $(filter debug,$(PROFILE)),build,build-release)
 
+FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi
+TARGET ?= level0
+SECONDS ?= 60
+CARGO_FUZZ := 0.13.2
+FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
+# Freed memory kept to detect its use. The default, 256 MB, would not fit the caches of a processor.
+FUZZ_ASAN := quarantine_size_mb=16
+# These targets run safe Rust only, which cannot use the stack of a function that has returned.
+$(foreach target,level0 pickle,$(eval FUZZ_ASAN_$(target) := :detect_stack_use_after_return=0))
+FUZZ_BUILD := --codegen-units 16
+# Bytes of an input, well above the largest seed; seconds of a run; MiB in total and in one allocation.
+FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256
+
+.DEFAULT_GOAL := help
+.PHONY: build build-release test test-all sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
+	install install-lib uninstall archive sbom test-install \
+	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
+	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
+
+# The features and the profile of tests, because cargo would otherwise compile the library and 26 of its
+# dependencies a second time.
+build: ## Build the library, the program and the dynamic library, as tests use them
+	$(CARGO) build --workspace --profile test --locked --lib --bins --test exports
+
+test: test-rust test-go ## Run the Rust and the Go tests
+
+lint: lint-rust api header lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows and charts
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path $(PEERS)
+	$(CARGO) fmt --manifest-path $(GRAPHS)
+	$(CARGO) fmt --manifest-path $(INTERFACE)
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
+	gofmt -w *.go go
+
+fuzz: cargo-fuzz ## Fuzz one target of fuzz/fuzz_targets: make fuzz TARGET=level0 SECONDS=60
+	mkdir -p fuzz/corpus/$(TARGET) fuzz/regressions/$(TARGET)
+	ASAN_OPTIONS=$(FUZZ_ASAN)$(FUZZ_ASAN_$(TARGET)):$$ASAN_OPTIONS $(FUZZ) run $(FUZZ_BUILD) $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) fuzz/regressions/$(TARGET) -- \
+		$(FUZZ_LIMITS) -max_total_time=$(SECONDS) -print_final_stats=1 $(addprefix -seed=,$(SEED)) \
+		$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
+
 install: install-lib ## Install everything: make install PREFIX=/usr/local DESTDIR=
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(MANDIR)/man1" "$(DESTDIR)$(BASH_COMPLETIONS)" \
 		"$(DESTDIR)$(FISH_COMPLETIONS)" "$(DESTDIR)$(ZSH_COMPLETIONS)"
@@ -82,8 +90,31 @@ install: install-lib ## Install everything: make install PREFIX=/usr/local DESTD
 	$(BUILT)/hnsw-toolbox completions fish >"$(DESTDIR)$(FISH_COMPLETIONS)/hnsw-toolbox.fish"
 	$(BUILT)/hnsw-toolbox completions zsh >"$(DESTDIR)$(ZSH_COMPLETIONS)/_hnsw-toolbox"
 
-# The pkg-config file takes the prefix from its own place, so that an installed tree can be moved,
-# unless the library is put somewhere else than in lib.
+# ---- For releases, benchmarks and .ci/run ----
+
+build-release: ## Build the library, the program and the dynamic library, optimised
+	$(CARGO) build --workspace --release --locked
+
+test-rust:
+	$(CARGO) test --workspace --locked
+
+test-all: ## Run the Rust tests on all of their cases: make test runs a sample
+	$(CARGO) test --workspace --locked -- --include-ignored
+
+sweep: ## Damage every page of a real database in five ways, and print the unnoticed ones: half an hour
+	HNSW_TOOLBOX_SWEEP=1 $(CARGO) test --locked --test integration persist::pages -- --nocapture
+
+test-go: build
+	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) $(GO) test -count=1 ./...
+
+test-go-race: build
+	HNSW_TOOLBOX_LIB=$(CURDIR)/target/debug/$(LIBRARY) CGO_ENABLED=1 $(GO) test -race -count=1 ./...
+
+test-c: build ## Run the C programs, under valgrind
+	ffi/c/check.sh target/debug valgrind
+
+# The pkg-config file takes the prefix from its own path, so that an installed tree can be moved. It
+# cannot if LIBDIR is not PREFIX/lib.
 ifeq ($(LIBDIR),$(PREFIX)/lib)
 PC_PREFIX = $${pcfiledir}/../..
 PC_LIBDIR = $${prefix}/lib
@@ -109,7 +140,7 @@ endif
 		-e 's|@INCLUDEDIR@|$(PC_INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
 		ffi/hnsw-toolbox.pc.in >"$(DESTDIR)$(LIBDIR)/pkgconfig/hnsw-toolbox.pc"
 
-uninstall: ## Remove what install has put there, given the same variables
+uninstall: ## Remove the installed files: takes the variables of install
 	rm -f "$(DESTDIR)$(BINDIR)/hnsw-toolbox$(EXE)" "$(DESTDIR)$(MANDIR)"/man1/hnsw-toolbox*.1 \
 		"$(DESTDIR)$(BASH_COMPLETIONS)/hnsw-toolbox" \
 		"$(DESTDIR)$(FISH_COMPLETIONS)/hnsw-toolbox.fish" \
@@ -121,7 +152,7 @@ uninstall: ## Remove what install has put there, given the same variables
 TARGET_NAME ?= $(shell rustc -vV | sed -n 's/^host: //p')
 ARCHIVE = hnsw-toolbox-$(VERSION)-$(TARGET_NAME)
 
-archive: ## Pack what install installs, for a release: target/archives/hnsw-toolbox-VERSION-TARGET.tar.gz
+archive: ## Pack the installed files for a release: target/archives/hnsw-toolbox-VERSION-TARGET.tar.gz
 	rm -rf target/archives/$(ARCHIVE)
 	$(MAKE) install DESTDIR=target/archives/$(ARCHIVE) PREFIX=
 	install -m 644 CHANGELOG.md LICENSE-APACHE LICENSE-MIT README.md target/archives/$(ARCHIVE)
@@ -129,7 +160,7 @@ archive: ## Pack what install installs, for a release: target/archives/hnsw-tool
 
 CYCLONEDX := 0.5.9
 
-sbom: ## List what the binary and the library are made of, as CycloneDX: target/sbom
+sbom: ## List the crates in the program and the library, as CycloneDX: target/sbom
 	$(CARGO) cyclonedx --version 2>/dev/null | grep -q '$(CYCLONEDX)' || \
 		$(CARGO) install --locked --quiet --version $(CYCLONEDX) cargo-cyclonedx
 	$(CARGO) cyclonedx --format json
@@ -137,10 +168,8 @@ sbom: ## List what the binary and the library are made of, as CycloneDX: target/
 	mv cli/hnsw-toolbox-cli.cdx.json ffi/hnsw-toolbox-ffi.cdx.json target/sbom
 	rm hnsw-toolbox.cdx.json
 
-test-install: ## Install into a scratch directory, and run a C and a Go program with that: PROFILE=debug
+test-install: ## Install into a scratch directory, and run a C and a Go program against it: PROFILE=debug
 	ffi/c/check-install.sh $(PROFILE)
-
-lint: lint-rust api header lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows, tables and charts
 
 lint-rust:
 	$(CARGO) fmt --all --check
@@ -168,21 +197,13 @@ lint-forge:
 
 CROSS := x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
-# C code is left out, since only Rust is checked: no other compiler is needed.
+# Only Rust is checked. `true` stands in for the C compilers of other targets.
 cross-check: ## Check the Rust code for Windows, macOS and 64-bit ARM
 	rustup target add $(CROSS)
 	for target in $(CROSS); do \
 		env CC_$$(echo $$target | tr - _)=true AR_$$(echo $$target | tr - _)=true RUSTFLAGS="-D warnings" \
 			$(CARGO) check --workspace --locked --target $$target --target-dir target/cross || exit 1; \
 	done
-
-fmt: ## Format the code
-	$(CARGO) fmt --all
-	$(CARGO) fmt --manifest-path $(PEERS)
-	$(CARGO) fmt --manifest-path $(GRAPHS)
-	$(CARGO) fmt --manifest-path $(INTERFACE)
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
-	gofmt -w *.go go
 
 api: ## Check the list of the public Rust API; record it with make api UPDATE=1
 	RUSTDOC=$(CURDIR)/.ci/rustdoc $(CARGO) rustdoc --package hnsw-toolbox --lib --locked --quiet -- \
@@ -225,33 +246,15 @@ bench-export: build-release ## Measure exporting collections, next to Chroma's g
 bench-report: ## Write the tables and draw the charts of the documentation from benches/results.json
 	python3 benches/report.py
 
-FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi
-TARGET ?= level0
-SECONDS ?= 60
-CARGO_FUZZ := 0.13.2
-FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
-# Freed memory that is kept to find uses of it: 256 MB would not fit a processor's caches.
-FUZZ_ASAN := quarantine_size_mb=16
-# What these run is safe Rust, which cannot use what is on the stack of a function that has ended.
-$(foreach target,level0 pickle,$(eval FUZZ_ASAN_$(target) := :detect_stack_use_after_return=0))
-FUZZ_BUILD := --codegen-units 16
-# Bytes, well above the largest seed; seconds; MiB in all, and in one allocation.
-FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256
-
 cargo-fuzz:
 	$(CARGO) fuzz --version 2>/dev/null | grep -qx 'cargo-fuzz $(CARGO_FUZZ)' || \
 		$(CARGO) install --locked --quiet --version $(CARGO_FUZZ) cargo-fuzz
 
-fuzz: cargo-fuzz ## Fuzz for a while: make fuzz TARGET=level0 SECONDS=60, or another of fuzz/fuzz_targets
-	mkdir -p fuzz/corpus/$(TARGET) fuzz/regressions/$(TARGET)
-	ASAN_OPTIONS=$(FUZZ_ASAN)$(FUZZ_ASAN_$(TARGET)):$$ASAN_OPTIONS $(FUZZ) run $(FUZZ_BUILD) $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) fuzz/regressions/$(TARGET) -- \
-		$(FUZZ_LIMITS) -max_total_time=$(SECONDS) -print_final_stats=1 $(addprefix -seed=,$(SEED)) \
-		$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
-
-# From the same seed each time: a change is judged by what it breaks. `make fuzz` and the nightly run look for more.
+# From the same seed each time, because a change is judged by the tests that it breaks. `make fuzz` and the
+# nightly run explore. Two targets at a time: each runs on one core.
 fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
 	$(FUZZ) build $(FUZZ_BUILD)
-	for target in $(FUZZ_TARGETS); do $(MAKE) fuzz TARGET=$$target SECONDS=30 SEED=1 || exit 1; done
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET_NAME $(MAKE) fuzz TARGET=TARGET_NAME SECONDS=30 SEED=1
 
 interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write, and compare exports with Chroma
 	tests/interop/run target/debug/hnsw-toolbox target/debug/$(LIBRARY)
@@ -264,5 +267,5 @@ interop-chroma: build ## Let releases of Chroma load and work on with what repai
 deny: ## Check the dependencies: licences, duplicates, sources, known vulnerabilities
 	.ci/deny
 
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## List the targets: the everyday ones above the line
+	@awk -F ':.*## ' '/^# ----/ { print "" } /^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

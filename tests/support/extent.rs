@@ -1,18 +1,18 @@
-//! How much tests go through.
+//! The share of their cases that tests run.
 //!
-//! Usually a part that has something of every kind in it, so that whoever changes something has an
-//! answer in a few minutes. With `HNSW_TOOLBOX_TESTS=all`, which `make test-all` sets, everything.
+//! Usually a sample with something of every kind, which takes a few minutes. With
+//! `cargo test -- --include-ignored`, all cases.
 
-/// `all` where tests go through everything, and `usual` otherwise.
+/// `all` if the test program was given `--include-ignored`, and `usual` otherwise.
 pub fn extent<T>(usual: T, all: T) -> T {
-    match std::env::var_os("HNSW_TOOLBOX_TESTS") {
-        Some(value) if value == "all" => all,
-        _ => usual,
+    match std::env::args().any(|argument| argument == "--include-ignored") {
+        true => all,
+        false => usual,
     }
 }
 
-/// Every pair of two lists; usually as many of them as the longer one has items, so that each item is
-/// in one.
+/// Pairs of two lists: all of them, or usually as many as the longer list has items, so that each
+/// item is in one pair.
 pub fn pairs<'a, 'b, A, B>(first: &'a [A], second: &'b [B]) -> Vec<(&'a A, &'b B)> {
     let longer = first.len().max(second.len());
     let each = first.iter().cycle().zip(second.iter().cycle()).take(longer);
