@@ -459,6 +459,7 @@ impl Reader<'_> {
                 Some("METADATA") => &mut segments.metadata,
                 _ => return,
             };
+            // A collection has one segment per scope; the first row counts.
             place.get_or_insert_with(|| Segment {
                 watermark: watermarks.get(&id).copied(),
                 type_: text(row, 2).unwrap_or_default(),

@@ -134,6 +134,7 @@ pub(crate) fn choose(
         (Verdict::Cosine, Some(given)) if given != Space::Cosine => {
             refused(given, Space::Cosine, &reason)
         }
+        // The vectors can only refute cosine: l2 and ip leave no trace in them.
         (Verdict::NotCosine, Some(Space::Cosine)) => {
             let expected = alternative(statement, collection);
             refused(Space::Cosine, expected, &reason)
