@@ -1,7 +1,7 @@
-//! Where parsers get their bytes from.
+//! Byte sources of the parsers.
 //!
-//! A parser takes any [`Source`]: bytes in memory, or a window over a file that is mapped or read.
-//! So it knows no path, and tests and fuzz targets run on slices without touching the file system.
+//! A parser takes any [`Source`]: bytes in memory, or a window over a mapped or read file. It knows
+//! no path, so tests and fuzz targets run on slices without the file system.
 
 use std::ops::Range;
 
@@ -12,24 +12,24 @@ pub(crate) trait Source {
     /// Length in bytes.
     fn len(&self) -> u64;
 
-    /// The bytes `offset .. offset + len`, aligned in memory as they are in the source for any
-    /// alignment up to 8.
+    /// Returns the bytes `offset .. offset + len`, with the same alignment in memory as in the
+    /// source, up to 8.
     ///
     /// # Errors
     ///
-    /// Those of the operating system. A range that is not inside the source is an internal error:
-    /// parsers check every range that they read from a file against [`len`](Self::len), because
-    /// only they can say which field was wrong.
+    /// Errors of the operating system. A range outside the source is an internal error: parsers
+    /// check every range from a file against [`len`](Self::len), because only they know which field
+    /// is wrong.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]>;
 
-    /// Parts of a range that [`bytes`](Self::bytes) gave without having read them, in ascending
+    /// Parts of a range that [`bytes`](Self::bytes) returned without having read them, in ascending
     /// order.
     fn unreadable(&self, _offset: u64, _len: usize) -> Vec<Range<u64>> {
         Vec::new()
     }
 }
 
-/// A slice that starts at a multiple of 8, or whose reader needs no alignment.
+/// The slice must start at a multiple of 8, unless its reader needs no alignment.
 impl Source for &[u8] {
     fn len(&self) -> u64 {
         <[u8]>::len(self) as u64
@@ -38,6 +38,7 @@ impl Source for &[u8] {
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         usize::try_from(offset)
             .ok()
+            // An overflow of offset or length is outside as well.
             .and_then(|start| self.get(start..start.checked_add(len)?))
             .ok_or_else(|| outside(offset, len, Source::len(self)))
     }
@@ -57,11 +58,11 @@ impl<S: Source> Source for &mut S {
     }
 }
 
-/// The error of a range that its reader should have checked.
+/// Error for a range that the parser should have checked.
 #[cold]
 pub(crate) fn outside(offset: u64, len: usize, source_len: u64) -> Error {
     Error::internal(format!(
-        "{len} bytes from byte {offset} on are not among {source_len} bytes"
+        "read of {len} bytes at offset {offset} is past the end ({source_len} bytes)"
     ))
 }
 
