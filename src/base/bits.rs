@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holds_what_was_inserted_and_nothing_beyond_its_length() {
+    fn holds_inserted_numbers_and_none_beyond_its_length() {
         let mut bits = Bits::with_len(130).unwrap();
         assert_eq!(bits.first_absent(130), Some(0));
         for at in [0, 63, 64, 129] {

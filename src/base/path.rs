@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_paths_are_shown_as_they_are() {
+    fn ordinary_paths_are_not_escaped() {
         for path in ["/data/in.parquet", "C:\\data", "näive/数据", "a b", ""] {
             assert_eq!(display_path(Path::new(path)).to_string(), path);
         }
@@ -180,7 +180,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_shell_takes_a_quoted_path_as_it_is() {
+    fn a_shell_reads_a_quoted_path_unchanged() {
         use std::os::unix::ffi::OsStrExt;
 
         let directory = tempfile::tempdir().unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn cmd_has_its_own_quotes() {
+    fn cmd_paths_are_quoted_for_cmd() {
         for (path, quoted) in [
             (r"C:\chroma\new", r"C:\chroma\new"),
             (r"C:\my chroma", r#""C:\my chroma""#),

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_worked_on_once() {
+    fn every_item_is_processed_once() {
         for threads in [1, 2, 9] {
             let mut done = [0; 100];
             share(threads, "test", done.iter_mut(), |item| {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn both_are_done_and_the_error_of_the_first_comes_first() {
+    fn both_run_and_the_first_error_takes_precedence() {
         let (first, second) = both("test", || Ok(1), || Ok("two")).unwrap();
         assert_eq!((first, second), (1, "two"));
         let fail = |what: &'static str| move || Err::<u8, _>(Error::internal(what));
@@ -151,11 +151,7 @@ mod tests {
             );
             assert_eq!(result.unwrap_err().to_string(), expected);
         }
-        let error = both(
-            "test",
-            || Ok(1),
-            || -> Result<u8> { panic!("as it does here") },
-        );
+        let error = both("test", || Ok(1), || -> Result<u8> { panic!("on purpose") });
         let error = error.unwrap_err().to_string();
         assert_eq!(error, "internal error: the thread test panicked");
     }

@@ -40,13 +40,13 @@ pub(crate) struct AtomicFile {
 #[derive(Debug)]
 #[cfg_attr(not(feature = "database"), allow(dead_code))] // only exports write behind
 enum Writer {
-    Here(BufWriter<Growing>),
+    Direct(BufWriter<Growing>),
     Behind(WriteBehind<Growing>),
 }
 
 impl Writer {
-    fn here(file: Growing) -> Self {
-        Self::Here(BufWriter::with_capacity(BUFFER_BYTES, file))
+    fn direct(file: Growing) -> Self {
+        Self::Direct(BufWriter::with_capacity(BUFFER_BYTES, file))
     }
 }
 
@@ -80,7 +80,7 @@ impl AtomicFile {
     fn start(target: PathBuf, protected: Protected) -> Result<Self> {
         let (file, temporary) = create_temporary(parent(&target), protected.sharing())?;
         let output = Self {
-            writer: Some(Writer::here(Growing {
+            writer: Some(Writer::direct(Growing {
                 file,
                 early_sync: EarlySync::default(),
                 observe: Observer(None),
@@ -126,7 +126,7 @@ impl AtomicFile {
     pub(crate) fn file(&mut self) -> Result<&mut File> {
         self.flush().map_err(Error::io(&self.target, "write"))?;
         match &mut self.writer {
-            Some(Writer::Here(writer)) => Ok(&mut writer.get_mut().file),
+            Some(Writer::Direct(writer)) => Ok(&mut writer.get_mut().file),
             _ => Err(Error::internal("the output is already complete")),
         }
     }
@@ -163,7 +163,7 @@ impl AtomicFile {
     fn take_file(&mut self) -> io::Result<Growing> {
         self.flush()?;
         match self.writer.take() {
-            Some(Writer::Here(writer)) => Ok(writer.into_parts().0),
+            Some(Writer::Direct(writer)) => Ok(writer.into_parts().0),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -172,7 +172,7 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.writer {
-            Some(Writer::Here(writer)) => return writer.write(bytes),
+            Some(Writer::Direct(writer)) => return writer.write(bytes),
             Some(Writer::Behind(behind)) => behind.write(bytes),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
@@ -185,14 +185,14 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         match self.writer.take() {
-            Some(Writer::Here(mut writer)) => {
+            Some(Writer::Direct(mut writer)) => {
                 let flushed = writer.flush();
-                self.writer = Some(Writer::Here(writer));
+                self.writer = Some(Writer::Direct(writer));
                 flushed
             }
             Some(Writer::Behind(behind)) => {
                 let (file, written) = behind.finish();
-                self.writer = file.map(Writer::here);
+                self.writer = file.map(Writer::direct);
                 written
             }
             None => Err(io::ErrorKind::BrokenPipe.into()),
@@ -204,7 +204,7 @@ impl Drop for AtomicFile {
     fn drop(&mut self) {
         match self.writer.take() {
             // Discards the buffer, which a plain drop would flush: nobody will read the file.
-            Some(Writer::Here(writer)) => drop(writer.into_parts().0),
+            Some(Writer::Direct(writer)) => drop(writer.into_parts().0),
             // The thread holds the file open, and must not outlive this call.
             Some(Writer::Behind(behind)) => behind.abandon(),
             None => {}

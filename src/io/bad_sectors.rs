@@ -1,10 +1,10 @@
 //! Reads past sectors that the disk cannot read.
 //!
 //! A bad sector must not stop a rescue. Its bytes are replaced by a word that no intact segment
-//! file contains, so that every check detects it. As `f32` it is NaN, as an internal id it is out
-//! of range, as a flag byte it does not mark a record deleted, and as text or pickle opcode it is
-//! invalid. Where a value must not be used at all, such as a label, [`BadSectors::within`] reports
-//! the unread bytes.
+//! file contains, so that every check detects it. As `f32` it is NaN, and as an internal id it is
+//! out of range. As a flag byte it does not mark a record deleted, and as text or pickle opcode it
+//! is invalid. Where a value must not be used at all, such as a label, [`BadSectors::within`]
+//! reports the unread bytes.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fill_is_damage_to_every_reader() {
+    fn every_reader_detects_the_fill() {
         let word = u32::from_le_bytes(FILL);
         assert!(f32::from_bits(word).is_nan());
         assert_eq!(FILL[2] & 1, 0, "the delete mark");

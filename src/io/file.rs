@@ -1,8 +1,8 @@
 //! Files as byte sources, mapped or read in windows.
 //!
-//! A [`FileWindow`] holds one window at a time and moves it to each requested range, so that
-//! resident memory does not depend on the size of the file. An [`InputFile`] remembers the state of
-//! the file when it was opened. Its reader can check at the end that it has read a single state.
+//! A [`FileWindow`] holds one window at a time and moves it to each requested range. Resident
+//! memory does not depend on the size of the file. An [`InputFile`] remembers the state of the file
+//! when it was opened. Its reader can check at the end that it has read a single state.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -653,7 +653,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_shown_as_rfc_3339_writes_them() {
+    fn times_are_formatted_as_rfc_3339() {
         let after = |seconds, nanoseconds| {
             utc(Some(
                 SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds),
@@ -781,7 +781,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_shrank_is_an_error_where_it_is_read() {
+    fn reading_past_the_end_of_a_shrunk_file_is_an_error() {
         let (_directory, path) = file_of(&pattern(200_000));
         let file = InputFile::open(&path, IoMode::Read).unwrap();
         let mut view = file.window(1);
@@ -795,7 +795,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_change_is_noticed() {
+    fn each_kind_of_change_is_detected() {
         type Change = fn(&Path);
         let changes: [(Change, &str); 4] = [
             (|path| std::fs::write(path, b"longer").unwrap(), "6 bytes"),

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_ends_where_it_is_told_to() {
+    fn a_copy_ends_at_the_requested_length() {
         let directory = tempfile::tempdir().unwrap();
         let source = sparse(&directory.path().join("source"), 1 << 40, &[0, 1 << 39]);
         let target = directory.path().join("target");
@@ -181,7 +181,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn too_little_room_is_an_error_with_the_figures() {
+    fn too_little_free_space_is_an_error_with_both_sizes() {
         let directory = tempfile::tempdir().unwrap();
         check_free_space(directory.path(), 0).unwrap();
         let error = check_free_space(directory.path(), u64::MAX).unwrap_err();

@@ -37,13 +37,13 @@ const MAX_VALUE_BYTES: u64 = 16 << 20;
 /// the file.
 const MAX_COLUMNS: i32 = 256;
 
-/// Opens the database, replays its journal or log, and reads its schema.
+/// Opens the database, replays its journal or write-ahead log, and reads its schema.
 pub(super) fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> Result<Connection> {
     let (name, flags) = files.open_as();
     let opening = Opening {
         name,
         flags,
-        is_cut: files.missing_pages() > 0,
+        is_truncated: files.missing_pages() > 0,
         is_copy: files.replayed().is_some(),
         // A stored value is never longer than the file, and a schema may compute values.
         max_value: files.len().clamp(1 << 20, MAX_VALUE_BYTES),
@@ -82,7 +82,7 @@ pub(super) fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> Result<Co
 struct Opening {
     name: PathBuf,
     flags: OpenFlags,
-    is_cut: bool,
+    is_truncated: bool,
     is_copy: bool,
     max_value: u64,
     token: Option<CancelToken>,
@@ -96,8 +96,8 @@ impl Opening {
         // SQLite opens a truncated database only with a writable schema, which excludes the
         // defensive mode. Nothing can be written either way, because the file is open as immutable.
         for (config, on) in [
-            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, !self.is_cut),
-            (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, self.is_cut),
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, !self.is_truncated),
+            (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, self.is_truncated),
             (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_sqlite_may_follow_is_found() {
+    fn every_name_that_sqlite_may_open_is_found() {
         let sum = |name: &[u8]| name.iter().map(|byte| u32::from(*byte)).sum::<u32>();
         let ascii = b"fifo-mj0000009AB".as_slice();
         let mut journal = MAGIC.to_vec();

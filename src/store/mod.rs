@@ -286,7 +286,7 @@ fn failed(path: &Path, error: rusqlite::Error) -> Error {
         // Only replaying writes, and that happens in a copy.
         Some(ErrorCode::DiskFull) => {
             let cause = std::io::Error::new(std::io::ErrorKind::StorageFull, detail);
-            Error::io(path, "replay its journal or log in a copy")(cause)
+            Error::io(path, "replay its journal or write-ahead log in a copy")(cause)
         }
         Some(ErrorCode::OutOfMemory) => Error::out_of_memory("read it", None).in_file(path),
         // SQLite reports this one as an I/O error, although it is about memory.

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_all_owners_have_few_times_the_rows_of_the_table() {
+    fn all_runs_together_are_a_small_multiple_of_the_table() {
         for owners in [1_i64, 2, 9, 10, 1000] {
             let names: Vec<_> = (0..owners).map(|owner| owner.to_string()).collect();
             let mut runs = Runs::of(names.iter().map(String::as_str));

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_decoded_by_what_it_is() {
+    fn each_form_is_decoded_by_its_type() {
         let mut wide = [0; 24];
         wide[22] = 1;
         assert_eq!(decoded(ValueRef::Integer(2700)), Some((2700, false)));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_migration_spoilt_are_repaired() {
+    fn numbers_corrupted_by_the_migration_are_repaired() {
         for (stored, expected) in [
             (0x1111_1111_1111_1137_u64, 7),
             (1_229_818_264_926_041_398, 123_456),

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_found_wherever_they_are() {
+    fn entries_are_found_at_any_position() {
         for len in [0_u64, 1, 2, 63, 64, 65, 1000, 10_000] {
             for spread in [1, 1 << 20, u64::MAX / len.max(1)] {
                 let mut entries = Fingerprints::default();

@@ -114,7 +114,7 @@ pub(crate) fn choose(
     };
     // A source of lower precedence than an unreadable one counts unless the vectors contradict it.
     let is_stated = !statement.in_doubt || statement.is_of_index();
-    let by_database = format!("{} of chroma.sqlite3 says", statement.source.name());
+    let by_database = format!("{} of chroma.sqlite3 says so", statement.source.name());
     let other = given.filter(|given| *given != statement.space);
     if statement.is_of_index() && !statement.in_doubt {
         return match other {

@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_header_is_used_whatever_the_database_says_of_m() {
+    fn a_sound_header_takes_precedence_over_the_database() {
         for segment in segments() {
             let stated = Stated {
                 m: Some(23),

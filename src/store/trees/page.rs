@@ -217,8 +217,8 @@ impl<'p> Page<'p> {
         }
     }
 
-    /// Fails unless each byte from the first cell on is part of exactly one cell or free block,
-    /// except for the number of fragmented bytes in the header. A lost cell breaks this balance.
+    /// Fails unless each byte from the first cell on is part of exactly one cell or free block. The
+    /// header's number of fragmented bytes is the only exception. A lost cell breaks this balance.
     pub(super) fn check_space(&self) -> Parsed<()> {
         let mut start = self.u16(self.header + 5);
         // 0 stands for 65,536, which the two bytes cannot hold.
