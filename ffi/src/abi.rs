@@ -351,8 +351,8 @@ pub extern "C" fn hnsw_toolbox_token_new() -> u64 {
     boundary!(0, token::create())
 }
 
-/// Stops every call that names the token, now or later: it fails with code 400 and writes no file.
-/// This cannot be undone. Returns false if there is no such token.
+/// Asks every call that names the token, now or later, to stop. Such a call fails with code 400 and
+/// writes no file. This cannot be undone. Returns false if there is no such token.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_token_cancel(token: u64) -> bool {
     boundary!(
@@ -444,9 +444,9 @@ pub unsafe extern "C" fn hnsw_toolbox_index_shape(
 /// accurate and slower, and values below k count as k. `threads` share the queries; 0 means one per
 /// core.
 ///
-/// `labels` and `distances` have room for count * k values each. The results of query q start at q
-/// * k, nearest first. `found` has room for count numbers: the number of results of each query. It
-/// is below k if the index has fewer vectors, or damaged ones, which are never returned (see
+/// `labels` and `distances` have room for `count * k` values each. The results of query q start at
+/// `q * k`, nearest first. `found` has room for count numbers: the number of results of each query.
+/// It is below k if the index has fewer vectors, or damaged ones, which are never returned (see
 /// hnsw_toolbox_index_damaged). The places beyond the results are not written. Each of the three
 /// arrays may be NULL.
 ///

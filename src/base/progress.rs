@@ -19,7 +19,7 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Stops every operation that holds this token. It cannot be undone.
+    /// Asks every operation that holds this token to stop. It cannot be undone.
     pub fn cancel(&self) {
         // Relaxed: the flag publishes no other data.
         self.flag.store(true, Ordering::Relaxed);

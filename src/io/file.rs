@@ -88,7 +88,7 @@ impl From<IoMode> for Access {
 
 impl Access {
     /// Reads past bad sectors (see [`bad_sectors`](super::bad_sectors)). A map cannot, because the
-    /// system kills a process that touches one.
+    /// system kills a process that touches a bad sector.
     pub(crate) fn past_bad_sectors(self) -> Self {
         Self {
             past_bad_sectors: true,

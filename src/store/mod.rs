@@ -3,7 +3,7 @@
 //! The database belongs to Chroma, which may be running, may have died during a write, and may be
 //! of any version since 0.4. It is therefore never opened for writing in place, and its contents
 //! are not trusted. Columns are looked up, numbers are decoded by their stored type, unreadable
-//! pages are skipped and counted, and the full-text tables are never queried.
+//! pages are skipped and counted, and no virtual (full-text) table is ever queried.
 //!
 //! ```text
 //! collections ─┬─ segments (VECTOR)   ── max_seq_id, segment_metadata, a directory of that name

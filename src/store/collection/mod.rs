@@ -13,7 +13,7 @@
 //! record. [`Plan::for_each`] then reads one record after another, vectors and texts.
 //!
 //! Rows come in the order of `embeddings.id`, the order of Chroma's own `get()` from 0.5 on (0.4
-//! sorts by the bytes of the ids). Records that only the queue has come last, in queue order.
+//! sorts by the bytes of the ids). Records found only in the queue come last, in queue order.
 
 pub(crate) mod base;
 mod finding;
@@ -104,7 +104,7 @@ struct PlannedRow {
     vector: Packed,
 }
 
-/// A record that only the queue has.
+/// A record found only in the queue.
 #[derive(Clone, Copy, Debug)]
 struct AppendedRow {
     /// Sequence number of the queue row that created it.

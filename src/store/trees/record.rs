@@ -254,7 +254,7 @@ impl EntrySum {
     }
 }
 
-/// Check that the keys of an index ascend.
+/// Order check for the keys of an index.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
     last: Vec<u8>,
