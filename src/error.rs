@@ -64,7 +64,7 @@ pub enum Error {
         /// The bytes that the format requires.
         expected: Cow<'static, str>,
     },
-    /// `chroma.sqlite3` cannot be read, or not as Chroma's database.
+    /// `chroma.sqlite3` is unreadable, or not Chroma's database.
     #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     CorruptDatabase {
         /// The database.
@@ -88,7 +88,7 @@ pub enum Error {
         /// The required content.
         expected: Cow<'static, str>,
     },
-    /// The input is well formed, but of a version or kind that this crate does not read.
+    /// The input is valid, but of a version or kind that this crate does not read.
     #[error(
         "{}: {field}: found {found}, which is not supported; expected {expected}",
         display_path(path)
@@ -96,7 +96,7 @@ pub enum Error {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// The field that says so.
+        /// The field with the unsupported version or kind.
         field: Cow<'static, str>,
         /// The file's content.
         found: String,

@@ -805,7 +805,7 @@ fn a_search_writes_to_the_arrays_of_the_caller() {
         assert_eq!((vectors, dimension), (960, 5));
         assert!(unsafe { hnsw_toolbox_index_shape(index, ptr::null_mut(), ptr::null_mut()) });
 
-        // Three queries, and room for one more neighbour than there are vectors.
+        // Three queries, with room for one neighbour more than there are vectors.
         let queries = [0.5_f32; 15];
         let k = 961_u64;
         let mut labels = vec![u64::MAX; 3 * 961];

@@ -112,7 +112,7 @@ unsafe fn read_stream(request: *const c_char) -> *mut c_char {
     }
     let out = &raw mut stream;
     loop {
-        // Releases what it holds when it is dropped.
+        // Releases its content on drop.
         let mut array = ArrowArray::empty();
         // SAFETY: the stream has not been released, and the struct holds no array.
         let result = unsafe { (*out).get_next.unwrap()(out, &raw mut array) };

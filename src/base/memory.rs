@@ -34,14 +34,14 @@ pub(crate) fn reserve_exact<T>(
     })
 }
 
-/// An empty vector with room for exactly `capacity` values.
+/// Returns an empty vector with room for exactly `capacity` values.
 pub(crate) fn with_capacity<T>(capacity: usize, action: &'static str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     reserve_exact(&mut values, capacity, action)?;
     Ok(values)
 }
 
-/// `count` copies of `value`.
+/// Returns `count` copies of `value`.
 pub(crate) fn filled<T: Clone>(count: usize, value: T, action: &'static str) -> Result<Vec<T>> {
     let mut values = with_capacity(count, action)?;
     values.resize(count, value);

@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error() {
         let caught = share(3, "test", 0..100, |item| {
-            // Not in the caller's thread, where it would go on.
+            // Only in a spawned thread: a panic in the caller's own thread would propagate.
             assert!(std::thread::current().name() != Some("test") || item < 50);
             std::thread::sleep(std::time::Duration::from_millis(1));
             Ok(())

@@ -684,7 +684,7 @@ mod tests {
         let directory =
             AtomicDirectory::create(&parent.path().join("out"), Sharing::default()).unwrap();
         let mut file = directory.create_file("a").unwrap();
-        // Enough for the thread that syncs.
+        // Enough bytes to start the syncing thread.
         file.write_all(&vec![1; 33 << 20]).unwrap();
         drop(file);
         drop(directory);

@@ -702,7 +702,7 @@ mod tests {
         ) {
             let content = pattern(len);
             let (_directory, path) = file_of(&content);
-            // Some follow one another.
+            // Some ranges are adjacent.
             let requests = requests.into_iter().flat_map(|(offset, len, times)| {
                 (0..times).map(move |time| (offset + time * len as u64, len))
             });

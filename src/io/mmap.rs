@@ -25,9 +25,9 @@ impl Map {
         // cannot be promised that no other process writes to the file during that time, so bytes
         // behind a `&[u8]` or `&[f32]` may change. Readers are written so that this gives them
         // wrong values, but nothing worse:
-        // - Only integers and f32 are cast in place: every bit pattern of theirs is a value.
+        // - Only integers and f32 are cast in place: each of their bit patterns is a valid value.
         // - A number that becomes an index, an offset or a size is copied out before it is checked.
-        // - Text is copied before it is checked, as a `str` must stay UTF-8
+        // - Text is copied before it is checked, because a `str` must stay UTF-8
         //   (`Metadata::read_user_id`).
         // A truncation raises SIGBUS, which kills the process. That is documented, and avoided by
         // `IoMode::Read`.

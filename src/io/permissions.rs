@@ -22,7 +22,7 @@ impl Default for Sharing {
 }
 
 impl Sharing {
-    /// Nobody but the owner has access.
+    /// Only the owner has access.
     #[cfg(any(test, feature = "database"))]
     pub(crate) const PRIVATE: Self = Self { bits: 0 };
 

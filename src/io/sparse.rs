@@ -107,7 +107,7 @@ pub(super) fn next_data(_: &File, offset: u64, end: u64) -> Option<Range<u64>> {
 #[cfg(unix)]
 fn free_space(directory: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(directory).ok()?;
-    // The types differ from system to system.
+    // The types differ between systems.
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
     let (blocks, size) = (
         u64::from(found.blocks_available()),

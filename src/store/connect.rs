@@ -1,4 +1,4 @@
-//! The connection to SQLite: read-only, bounded, and interruptible.
+//! Connection to SQLite: read-only, bounded, and interruptible.
 //!
 //! SQLite checks the cancel token between the steps of its virtual machine. Some work takes seconds
 //! within one step: replaying a journal or a write-ahead log, parsing the schema, counting the rows
@@ -106,7 +106,7 @@ impl Opening {
         ] {
             connection.set_db_config(config, on)?;
         }
-        // Far above what our statements and Chroma's schema need.
+        // Far above the needs of our statements and of Chroma's schema.
         for (limit, max) in [
             (
                 Limit::SQLITE_LIMIT_LENGTH,

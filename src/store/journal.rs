@@ -137,7 +137,7 @@ mod tests {
             let bytes = [journal.clone(), end(name, name.len(), checksum, MAGIC)].concat();
             assert_eq!(found(&bytes).as_deref(), Some(shown));
         }
-        // The name may be as long as the file is.
+        // The name may be as long as the file.
         let bytes = end(ascii, ascii.len(), sum(ascii), MAGIC);
         assert!(found(&bytes[4..]).is_some());
     }

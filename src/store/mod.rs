@@ -120,7 +120,7 @@ impl Database {
         self.files.missing_pages()
     }
 
-    /// Fails when the database changed since it was opened.
+    /// Fails if the database changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.files.check_unchanged()
     }

@@ -1,4 +1,4 @@
-//! `embeddings` and `embedding_metadata`: ids, documents and metadata.
+//! Reader of `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::store::metadata::{Texts, Value};
 
 const TABLE: &str = "embeddings";
-/// The id and the sequence number of a record.
+/// Selects the id and the sequence number of a record.
 const HEAD: &str = "SELECT embedding_id, seq_id FROM embeddings";
 
 const VALUES: &str = "embedding_metadata";
@@ -373,7 +373,7 @@ impl Head {
 }
 
 impl<'d> RecordReader<'d> {
-    /// `None` when there is no table of records.
+    /// Returns `None` if there is no table of records.
     pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
         if !database.has_table(TABLE) {
             return Ok(None);
@@ -530,7 +530,7 @@ pub(crate) struct SeqIdReader<'d> {
 }
 
 impl<'d> SeqIdReader<'d> {
-    /// `None` when there is no table of records.
+    /// Returns `None` if there is no table of records.
     pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
         if !database.has_table(TABLE) {
             return Ok(None);

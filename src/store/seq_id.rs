@@ -110,7 +110,7 @@ mod tests {
             let bytes = stored.to_be_bytes();
             assert_eq!(decoded(ValueRef::Blob(&bytes)), Some((expected, true)));
         }
-        // Too large, but not by the migration.
+        // Too large, but not produced by the migration.
         for stored in [ALL_PADDING, 0x1111_1111_1111_1140, 0x3131_3131_3131_1137] {
             let value = ValueRef::Integer(i64::try_from(stored).unwrap());
             assert_eq!(decoded(value), Some((stored, false)));

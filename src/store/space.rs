@@ -379,7 +379,7 @@ mod tests {
             (None, Stored::Absent, Stored::Absent, Space::L2, false, 0),
             (None, Stored::Absent, text("{\"vec"), Space::L2, true, 1),
             (None, Stored::Absent, Stored::NoColumn, Space::L2, true, 1),
-            // Another place says it.
+            // Another source states it.
             (
                 None,
                 text(schema),

@@ -43,7 +43,7 @@ struct TableState {
     usable_index: Option<bool>,
 }
 
-/// State of the tables that are read.
+/// State of the checked tables.
 #[derive(Debug, Default)]
 pub(super) struct Structure(BTreeMap<&'static str, TableState>);
 
@@ -77,7 +77,7 @@ struct Index {
 }
 
 impl Database {
-    /// Checks the trees of every table that is read.
+    /// Checks the b-trees of all tables that are read.
     pub(super) fn check_structure(&mut self, monitor: &Monitor<'_>) -> Result<()> {
         let roots = self.roots()?;
         let opened = self.files.opened()?;

@@ -241,7 +241,7 @@ impl<'d> ValueReader<'d> {
         Ok(is_whole)
     }
 
-    /// Visits the rows that were found. Returns whether all large texts could be read.
+    /// Visits the rows found by `find`. Returns whether all large texts could be read.
     fn visit_found(
         &mut self,
         monitor: &Monitor<'_>,

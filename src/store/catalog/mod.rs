@@ -64,7 +64,7 @@ impl Space {
         }
     }
 
-    /// Chroma's name for it.
+    /// Chroma's name of the metric.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::L2 => "l2",
@@ -176,7 +176,7 @@ pub(crate) struct Collection {
     pub(crate) is_lost: bool,
 }
 
-/// Every collection of a database.
+/// All collections of a database.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     /// Sorted by tenant, database and name.

@@ -6,8 +6,8 @@
 //!               header.bin                        elsewhere
 //! dimension     label_offset − offset_data        the database, the pickle
 //! m             m, max_m, max_m0, offset_data     the database, sizes of link_lists.bin
-//! record size   size_data_per_element             data_level0.bin and length.bin: one number of records
-//! records       cur_element_count                 link_lists.bin: one size for each
+//! record size   size_data_per_element             data_level0.bin and length.bin: equal counts
+//! records       cur_element_count                 link_lists.bin: one size per record
 //! ```
 //!
 //! A sound header costs one look at the sizes in `link_lists.bin`. Otherwise every layout that one
@@ -67,7 +67,7 @@ pub(crate) struct Opened {
     pub(crate) counted: Counted,
 }
 
-/// A contradiction between the header and something else.
+/// A contradiction between the header and another source.
 enum Flaw {
     /// Records can be read with the header's layout; only links are affected.
     Links(Error),
@@ -180,7 +180,7 @@ fn is_valid(header: &IndexHeader) -> bool {
     header.check_version().is_ok() && header.checks().into_iter().all(|check| check.is_ok())
 }
 
-/// The segment as its header describes it.
+/// Opens the segment with its header's layout.
 fn by_header(
     files: SegmentFiles,
     header: &IndexHeader,
@@ -209,7 +209,7 @@ fn by_header(
     })
 }
 
-/// The first contradiction within the header, or with something else.
+/// Finds the first contradiction within the header, or with another source.
 fn flaw(
     files: &SegmentFiles,
     header: &IndexHeader,
@@ -254,7 +254,7 @@ fn flaw(
     })
 }
 
-/// The first contradiction with `link_lists.bin`.
+/// Finds the first contradiction with `link_lists.bin`.
 fn flaw_by_lists(
     header: &IndexHeader,
     lists: Option<Survey>,

@@ -336,7 +336,7 @@ impl<'f> Checker<'f> {
         Ok(found)
     }
 
-    /// Reads a page that is in no tree yet. The inner error is damage.
+    /// Reads a page that no tree contains yet. The inner error is damage.
     fn read(
         &mut self,
         number: u64,
@@ -365,7 +365,8 @@ impl<'f> Checker<'f> {
     }
 }
 
-/// A big-endian number of seven bits a byte, and the bytes that it takes.
+/// Decodes a SQLite varint: big-endian, seven bits per byte, eight in the ninth. Returns the number
+/// and its length in bytes.
 fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(9).enumerate() {
