@@ -1,4 +1,4 @@
-//! The one error type of the crate.
+//! Error type of the crate.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,40 +13,40 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything that can go wrong, with a stable [code](Error::code) for each kind.
+/// Any failure, with a stable [code](Error::code) for each kind.
 ///
-/// The text of an error is complete: that of [`Io`](Self::Io) and [`Callback`](Self::Callback) ends
-/// with the cause. So that a report of the whole chain does not say it twice,
-/// [`source`](std::error::Error::source) is `None`; the cause itself is in the variant.
+/// The text of an error is complete: [`Io`](Self::Io) and [`Callback`](Self::Callback) end with
+/// their cause. To keep reports of the whole chain from repeating it,
+/// [`source`](std::error::Error::source) is `None`. The cause itself is in the variant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A request document is not valid JSON, or not a request at all.
+    /// The request is not valid JSON, or not a request at all.
     #[error("request: {detail}")]
     InvalidRequest {
-        /// What is wrong and where.
+        /// Description and place of the mistake.
         detail: String,
     },
-    /// An option or a request field has a value that is out of range or makes no sense.
+    /// An option or a request field has an invalid value.
     #[error("{field}: found {found}, expected {expected}")]
     InvalidArgument {
         /// The option's name, as in the JSON request.
         field: Cow<'static, str>,
-        /// The value that was given.
+        /// The given value.
         found: String,
-        /// What would be accepted.
+        /// The accepted values.
         expected: Cow<'static, str>,
     },
-    /// An index file does not hold what its format requires.
+    /// A file of a segment or a graph file violates its format.
     #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     CorruptIndex {
         /// The file.
         path: PathBuf,
         /// The field of the file, or the quantity that was checked.
         field: Cow<'static, str>,
-        /// What the file holds.
+        /// The file's content.
         found: String,
-        /// What the format requires.
+        /// The content that the format requires.
         expected: String,
     },
     /// A metadata pickle cannot be read.
@@ -59,21 +59,21 @@ pub enum Error {
         path: PathBuf,
         /// Offset in bytes from the start of the file.
         position: u64,
-        /// What stands there.
+        /// The bytes at that offset.
         found: String,
-        /// What should stand there.
+        /// The bytes that the format requires.
         expected: Cow<'static, str>,
     },
-    /// `chroma.sqlite3` cannot be read, or not as Chroma's database.
+    /// `chroma.sqlite3` is unreadable, or not Chroma's database.
     #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     CorruptDatabase {
         /// The database.
         path: PathBuf,
         /// The table, or the quantity that was checked.
         field: Cow<'static, str>,
-        /// What the file holds.
+        /// The file's content.
         found: String,
-        /// What is needed.
+        /// The required content.
         expected: String,
     },
     /// A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
@@ -83,12 +83,12 @@ pub enum Error {
         path: PathBuf,
         /// The column, row or part of the file.
         field: Cow<'static, str>,
-        /// What the file holds.
+        /// The file's content.
         found: String,
-        /// What is needed.
+        /// The required content.
         expected: Cow<'static, str>,
     },
-    /// The input is well formed, but of a version or kind that this crate does not read.
+    /// The input is valid, but of a version or kind that this crate does not read.
     #[error(
         "{}: {field}: found {found}, which is not supported; expected {expected}",
         display_path(path)
@@ -96,33 +96,33 @@ pub enum Error {
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// The field that says so.
+        /// The field with the unsupported version or kind.
         field: Cow<'static, str>,
-        /// What the file holds.
+        /// The file's content.
         found: String,
-        /// What is supported.
+        /// The supported versions or kinds.
         expected: Cow<'static, str>,
     },
-    /// A segment without ids: Chroma could not use the records that a repair would write.
+    /// The segment has no ids, so Chroma could not use the repaired records.
     #[error("{}: ids: found {found}, expected {expected}", display_path(path))]
     NoIds {
         /// The pickle.
         path: PathBuf,
-        /// Why there are none.
+        /// Reason why there are no ids.
         found: String,
-        /// What would have ids.
+        /// An input that has ids.
         expected: Cow<'static, str>,
     },
-    /// A segment or a collection without a record that a repair could write.
+    /// The segment or collection has no record that a repair could write.
     #[error("{}: {field}: found {found}, expected {expected}", display_path(path))]
     NothingToRepair {
         /// The segment or the persist directory.
         path: PathBuf,
         /// The records or the collection.
         field: Cow<'static, str>,
-        /// What there is.
+        /// Its content.
         found: String,
-        /// What is needed.
+        /// The records or the collection that a repair needs.
         expected: Cow<'static, str>,
     },
     /// A file changed while it was being read, so nothing was written.
@@ -143,29 +143,29 @@ pub enum Error {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried, as an infinitive.
+        /// The attempted action, as an infinitive.
         action: &'static str,
         /// The operating system's error.
         cause: io::Error,
     },
-    /// A path is not one that may be read or written.
+    /// A path cannot be read or written as requested.
     #[error("{}: found {found}, expected {expected}", display_path(path))]
     UnusablePath {
         /// The path.
         path: PathBuf,
-        /// What is there.
+        /// The object at the path.
         found: Cow<'static, str>,
-        /// What may be there.
+        /// The objects that are allowed there.
         expected: Cow<'static, str>,
     },
-    /// Memory that the work needs cannot be allocated.
+    /// Required memory cannot be allocated.
     #[error("{}cannot {action}: out of memory{}", Prefix(path), Bytes(*bytes))]
     OutOfMemory {
-        /// The file whose content or output needs the memory, when it is known.
+        /// The file whose content or output needs the memory, if known.
         path: Option<PathBuf>,
-        /// What the memory is for, as an infinitive.
+        /// Purpose of the memory, as an infinitive.
         action: &'static str,
-        /// Bytes that were asked for, when they are known.
+        /// Requested bytes, if known.
         bytes: Option<u64>,
     },
     /// The caller cancelled the work.
@@ -174,15 +174,15 @@ pub enum Error {
     /// The caller's own record callback failed.
     #[error("callback failed: {0}")]
     Callback(BoxError),
-    /// A fault in this crate or in one it uses, caught before it could do harm.
+    /// A fault in this crate or a dependency, caught before it could do harm.
     #[error("internal error: {detail}")]
     Internal {
-        /// What was caught.
+        /// Description of the fault.
         detail: String,
     },
 }
 
-/// A path with a colon behind it, or nothing.
+/// Formats a path and a colon, or nothing.
 struct Prefix<'a>(&'a Option<PathBuf>);
 
 impl fmt::Display for Prefix<'_> {
@@ -194,7 +194,7 @@ impl fmt::Display for Prefix<'_> {
     }
 }
 
-/// A number of bytes in brackets, or nothing.
+/// Formats a number of bytes in brackets, or nothing.
 struct Bytes(Option<u64>);
 
 impl fmt::Display for Bytes {
@@ -207,7 +207,7 @@ impl fmt::Display for Bytes {
 }
 
 impl Error {
-    /// A number that identifies the kind of error and never changes its meaning.
+    /// Number of the kind of error. Its meaning never changes.
     ///
     /// | band | meaning |
     /// |---|---|
@@ -219,6 +219,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {
+            // The codes are contract: callers compare the numbers.
             Error::InvalidRequest { .. } => 100,
             Error::InvalidArgument { .. } => 101,
             Error::CorruptIndex { .. } => 200,
@@ -241,6 +242,7 @@ impl Error {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();
         move |cause| match cause.kind() {
+            // Failed allocations have one code, whether the allocator or the kernel reports them.
             io::ErrorKind::OutOfMemory => Error::OutOfMemory {
                 path: Some(path),
                 action,
@@ -254,7 +256,7 @@ impl Error {
         }
     }
 
-    /// `action` says as an infinitive what the memory is for.
+    /// `action` is the purpose of the memory, as an infinitive.
     pub(crate) fn out_of_memory(action: &'static str, bytes: impl Into<Option<u64>>) -> Error {
         Error::OutOfMemory {
             path: None,
@@ -283,13 +285,14 @@ impl Error {
         }
     }
 
-    /// `found` is none of the names of `field`.
+    /// Error for a name that is not among the known names of `field`.
     pub(crate) fn unknown_name(
         field: &'static str,
         found: &str,
         known: impl Into<Vec<&'static str>>,
     ) -> Error {
         let mut known = known.into();
+        // Formats the list as "a, b or c".
         let last = known.pop().unwrap_or_default();
         Error::argument(field, found, format!("{} or {last}", known.join(", ")))
     }
@@ -315,10 +318,12 @@ impl Error {
     }
 }
 
-/// The words of an error that says that a file is missing or damaged; others end the work.
+/// Returns the message of an error that means a missing or damaged file; any other error is passed
+/// on.
 ///
-/// A refusal of the operating system says nothing of the file: too many open files, no permission,
-/// no memory. Taken for damage, it would make an export without vectors look like all there is.
+/// A refusal of the operating system is no evidence about the file: too many open files, no
+/// permission, no memory. If it were taken for damage, an export would silently lack vectors that
+/// exist.
 pub(crate) fn recoverable(error: Error) -> Result<String> {
     match error {
         Error::CorruptIndex { .. }
@@ -329,23 +334,25 @@ pub(crate) fn recoverable(error: Error) -> Result<String> {
         Error::Io { ref cause, .. } if is_absent(cause) || is_bad_medium(cause) => {
             Ok(error.to_string())
         }
+        // Includes `Cancelled`, `InputChanged` and all refusals of the system.
         other => Err(other),
     }
 }
 
-/// True if an error says that the file does not exist. A path through a file leads to none either.
+/// Returns true if an error means that the file does not exist, or that its path leads through a
+/// file.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
-/// True if an error says that the disk cannot read its own content: a bad sector, or a block whose
-/// checksum is wrong. All others are refusals of the system, which say nothing of the file.
+/// Returns true if an error means that the disk cannot read its own content: a bad sector or a
+/// block with a wrong checksum. Other errors are refusals of the system.
 pub(crate) fn is_bad_medium(error: &io::Error) -> bool {
     #[cfg(unix)]
     const CODES: &[i32] = &[
         libc::EIO,
-        // ext4 and XFS give these for blocks that fail their checks.
+        // ext4 and XFS return these for blocks that fail their checks.
         libc::EBADMSG,
         #[cfg(any(target_os = "linux", target_os = "android"))]
         libc::EUCLEAN,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs into a scratch directory, and lets a C and a Go program find what they need in it:
+# Installs into a scratch directory, and checks that a C and a Go program find their files in it:
 #
 #     ffi/c/check-install.sh [release|debug]
 set -eu
@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-# Runs a command, whose output expect() then looks at.
+# Runs a command and keeps its output for expect().
 run() {
     "$@" >"$work/printed" 2>&1 || {
         cat "$work/printed" >&2
@@ -52,10 +52,10 @@ for file in include/hnsw_toolbox.h lib/pkgconfig/hnsw-toolbox.pc share/man/man1/
 done
 [ "$("$prefix/bin/hnsw-toolbox" --version)" = "hnsw-toolbox $version" ]
 
-# A C program, with what pkg-config says.
+# A C program, with the flags of pkg-config.
 export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
 [ "$(pkg-config --modversion hnsw-toolbox)" = "$version" ]
-# The flags are words.
+# Unquoted on purpose: the flags are separate words.
 # shellcheck disable=SC2046
 ${CC:-cc} -o "$work/example" ffi/c/example.c $(pkg-config --cflags --libs hnsw-toolbox)
 mkdir "$work/out"
@@ -64,7 +64,7 @@ expect "hnsw-toolbox $version"
 expect '"state":"healthy"'
 expect 'distance'
 
-# A Go program, which looks for the library in the order that go/locate.go gives.
+# A Go program, which searches for the library in the order in go/locate.go.
 unset HNSW_TOOLBOX_LIB XDG_DATA_HOME
 cat >"$work/program.go" <<'GO'
 package main
@@ -96,7 +96,7 @@ if ! "$work/bin/program" >"$work/printed"; then
     expect 'HNSW_TOOLBOX_LIB'
     expect "$work/home"
 else
-    echo 'the library is installed on this machine, too: what a program says without it is not checked'
+    echo 'the library is also installed on this machine: the error of a program without it is not checked'
 fi
 run "$prefix/bin/program"
 expect "loaded $version"

@@ -3,7 +3,7 @@
 #
 #     ffi/c/check.sh LIBRARY_DIR [valgrind]
 #
-# With "valgrind" an error or a leak that it finds is a failure, too.
+# With "valgrind", an error or a leak that it finds is also a failure.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,7 +15,7 @@ Darwin) library=$libraries/libhnsw_toolbox.dylib ;;
 *) library=$libraries/libhnsw_toolbox.so ;;
 esac
 
-# Not "possible": the standard library keeps a handle of each thread that calls, by a pointer into it.
+# Without "possible": the standard library keeps a handle of each calling thread as an interior pointer.
 run=
 if [ "${2-}" = valgrind ]; then
     run="valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect"
@@ -26,7 +26,7 @@ trap 'rm -rf "$work"' EXIT
 flags="-std=c11 -g -Wall -Wextra -Werror -pedantic -I $root/ffi/include"
 cc=${CC:-cc}
 
-# The header stands on its own.
+# The header is self-contained.
 echo '#include "hnsw_toolbox.h"' >"$work/alone.c"
 $cc $flags -fsyntax-only "$work/alone.c"
 

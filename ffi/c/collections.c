@@ -20,12 +20,12 @@ static int finish(const char *what, char *response) {
     return 0;
 }
 
-/* A call that must fail with a code. */
+/* Returns 0 if the call failed with this code. */
 static int refused(char *response, unsigned code) {
     if (response == NULL && hnsw_toolbox_get_last_error_code() == code) {
         return 0;
     }
-    fprintf(stderr, "code %u was expected, not %u\n", code,
+    fprintf(stderr, "expected code %u, found %u\n", code,
             (unsigned)hnsw_toolbox_get_last_error_code());
     hnsw_toolbox_free_string(response);
     return 1;
@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
         return 2;
     }
 
-    /* A program that takes paths from others uses a JSON library here: paths need escapes. */
+    /* With paths from elsewhere, build the request with a JSON library: paths need escapes. */
     char request[8192];
     snprintf(request, sizeof request, "{\"persist_dir\": \"%s\"}", argv[1]);
     if (finish("list", hnsw_toolbox_list_collections(request)) != 0) {
@@ -56,7 +56,7 @@ int main(int argc, char **argv) {
     hnsw_toolbox_token_progress(token, &done, &total);
     printf("%llu of %llu\n", (unsigned long long)done, (unsigned long long)total);
 
-    /* The directory is there now. A cancelled call writes nothing. */
+    /* The output directory exists now. A cancelled call writes nothing. */
     int status = refused(hnsw_toolbox_export(request), 301);
     hnsw_toolbox_token_cancel(token);
     snprintf(request, sizeof request,

@@ -57,12 +57,12 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (hnsw_toolbox_abi_version() != HNSW_TOOLBOX_ABI_VERSION) {
-        fprintf(stderr, "the library does not fit this program\n");
+        fprintf(stderr, "the library has another ABI version than this program\n");
         return 1;
     }
     printf("hnsw-toolbox %s\n", hnsw_toolbox_version());
 
-    /* A program that takes paths from others uses a JSON library here: paths need escapes. */
+    /* With paths from elsewhere, build the request with a JSON library: paths need escapes. */
     char request[8192];
     snprintf(request, sizeof request, "{\"index_dir\": \"%s\"}", argv[1]);
     if (finish("verify", hnsw_toolbox_verify(request)) != 0) {
@@ -74,7 +74,7 @@ int main(int argc, char **argv) {
         return 1;
     }
 
-    /* The token lets another thread watch and stop the build. */
+    /* With the token, another thread could watch and stop the build. */
     uint64_t token = hnsw_toolbox_token_new();
     snprintf(request, sizeof request,
              "{\"input_path\": \"%s/vectors.parquet\", \"output_path\": \"%s/vectors.hnsw\","

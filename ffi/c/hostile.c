@@ -1,5 +1,5 @@
-/* Loads the library at run time and misuses it from several threads, again and again: every call
- * must answer, and valgrind must find nothing wrong and nothing lost.
+/* Loads the library at run time and misuses it repeatedly from several threads. Every call must
+ * return, and valgrind must find no error and no leak.
  *
  *     ./hostile LIBRARY INDEX_DIR OUTPUT_DIR
  */
@@ -43,7 +43,7 @@ static void *symbol(void *handle, const char *name) {
     return found;
 }
 
-/* POSIX guarantees that a function's address survives this. */
+/* POSIX guarantees that a function's address survives the conversion. */
 #define BIND(variable, name) (*(void **)&(variable) = symbol(handle, "hnsw_toolbox_" name))
 
 static void *load(void) {
@@ -85,12 +85,12 @@ static void refused(char *(*call)(const char *), const char *request, uint32_t c
     CHECK(strstr(last_error(), says) != NULL);
 }
 
-/* Opens, searches and closes an index in every wrong way, and in a right one. */
+/* Opens, searches and closes an index in every wrong way, and in one right way. */
 static void misuse_index(const char *path) {
     enum { K = 4 };
     char request[8192];
     float query[2 * 5] = {0.5f};
-    /* With a guard after the last place. */
+    /* One guard value after the last place. */
     uint64_t labels[2 * K + 1], found[2 + 1], vectors = 0, dimension = 0;
     float distances[2 * K + 1];
 
@@ -190,7 +190,7 @@ static void *misuse(void *argument) {
         refused(extract, request, 101, "token");
     }
     free(long_text);
-    return NULL; /* with an error of this thread still kept */
+    return NULL; /* the thread ends with its last error still set */
 }
 
 int main(int argc, char **argv) {
@@ -212,7 +212,7 @@ int main(int argc, char **argv) {
             CHECK(pthread_join(threads[i], NULL) == 0);
         }
         CHECK(dlclose(handle) == 0);
-        /* The library stays mapped, so that its functions can still be called. */
+        /* The library stays mapped, so its functions can still be called. */
         void *still = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
         CHECK(still != NULL);
         CHECK(token_free(token_new()));

@@ -1,5 +1,5 @@
-/* Takes the records of an index from an Arrow C stream: all of them, half of them, none; and looks
- * at what goes wrong.
+/* Reads the records of an index from an Arrow C stream: all of them, some of them, none. Also checks
+ * the errors.
  *
  *     stream INDEX_DIR PERSIST_DIR COLLECTION
  */
@@ -18,7 +18,7 @@
         }                                                                               \
     } while (0)
 
-/* Rows of at most so many batches. Every byte of the columns of numbers is looked at. */
+/* Reads at most this many batches. Returns their rows and adds up all components. */
 static int64_t take(struct ArrowArrayStream *stream, int64_t batches, double *sum) {
     struct ArrowSchema schema;
     CHECK(stream->get_schema(stream, &schema) == 0);
@@ -77,7 +77,7 @@ int main(int argc, char **argv) {
     CHECK(run(request, 0, &some) == 0);
     printf("%lld rows of the index\n", (long long)rows);
 
-    /* Part by part it is the same. */
+    /* The parts equal the whole. */
     double parts = 0;
     int64_t of_parts = 0;
     for (int part = 1; part <= 3; part++) {
@@ -91,7 +91,7 @@ int main(int argc, char **argv) {
              "{\"persist_dir\": \"%s\", \"collections\": [\"%s\"], \"index_columns\": true}", argv[2], argv[3]);
     printf("%lld rows of the collection\n", (long long)run(request, INT64_MAX, &some));
 
-    /* What is refused leaves nothing to release. */
+    /* A refused request leaves nothing to release. */
     const char *refused[] = {
         NULL, "", "[]", "{}", "{\"index_dir\": \"/nowhere\"}", "{\"persist_dir\": \"/nowhere\"}",
         "{\"index_dir\": \"/nowhere\", \"output_path\": \"/nowhere/out\"}",
@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
     }
     CHECK(hnsw_toolbox_open_stream("{}", NULL) == 100);
 
-    /* A token stops it, also one that was freed since; batches that were taken stay good. */
+    /* A token stops the stream even after it was freed. Batches already taken remain valid. */
     uint64_t token = hnsw_toolbox_token_new();
     snprintf(request, sizeof request, "{\"index_dir\": \"%s\", \"batch_size\": 1, \"token\": %llu}", argv[1],
              (unsigned long long)token);

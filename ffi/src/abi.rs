@@ -1,10 +1,10 @@
-//! Every exported symbol. `include/hnsw_toolbox.h` is generated from this file: its comments are
-//! the header's, so they are written for a C programmer.
+//! All exported symbols. `include/hnsw_toolbox.h` is generated from this file, and its comments are
+//! the header's, so they address a C programmer.
 
 #![expect(unsafe_code, reason = "C strings and out parameters")]
 #![allow(
     clippy::missing_safety_doc,
-    reason = "the comments are the header's, and say what a caller owes"
+    reason = "the comments are the header's and state the caller's obligations"
 )]
 
 use std::ffi::{c_char, c_int, CStr, CString};
@@ -15,11 +15,11 @@ use crate::index::{self, Search};
 use crate::stream::{self, ArrowArrayStream};
 use crate::{request, token};
 
-/// The version of this interface. It changes when a program built against an older header could
-/// no longer work; additions leave it as it is.
+/// Version of this interface. It changes when a program built against an older header may stop
+/// working. Additions do not change it.
 pub const HNSW_TOOLBOX_ABI_VERSION: u32 = 1;
 
-/// The code of a fault in the library.
+/// Error code of a fault in the library.
 const INTERNAL: c_int = 900;
 
 const VERSION: &CStr =
@@ -36,7 +36,7 @@ pub extern "C" fn hnsw_toolbox_version() -> *const c_char {
     boundary!(ptr::null(), VERSION.as_ptr())
 }
 
-/// The interface version of the loaded library: compare it with HNSW_TOOLBOX_ABI_VERSION.
+/// Interface version of the loaded library, to compare with HNSW_TOOLBOX_ABI_VERSION.
 ///
 /// Any thread may call this at any time.
 #[no_mangle]
@@ -51,32 +51,32 @@ pub extern "C" fn hnsw_toolbox_abi_version() -> u32 {
 ///      "output_format": "parquet",                     or "arrow_ipc"
 ///      "metadata_path": null,                          an index_metadata.pickle to join
 ///      "include_deleted": false,
-///      "first_row": null, "rows": null,                internal ids: from which on, and how many
-///      "part": null, "parts": null,                    or part 1 of 8, as {"part": 1, "parts": 8}
+///      "first_row": null, "rows": null,                range of internal ids: start and count
+///      "part": null, "parts": null,                    or one part: {"part": 1, "parts": 8}
 ///      "batch_size": 1024,                             rows held in memory at a time
-///      "vectors": "stored",                            or "original": cosine vectors times their length
-///      "salvage": false,                               true: what can be saved of a damaged index
+///      "vectors": "stored",                            or "original": cosine vectors times their norm
+///      "salvage": false,                               true: skip damaged parts of a segment
 ///      "dimension": null, "m": null,                   salvage without header.bin: both or neither
 ///      "compression": "none",                          or "snappy", "zstd"
 ///      "row_group_bytes": ...,                         Parquet: bytes of vectors in a row group
-///      "io": "read",                                   or "mmap": maps, which a file that another
-///                                                      process truncates turns into SIGBUS
+///      "io": "read",                                   or "mmap": memory maps; SIGBUS if another
+///                                                      process truncates a file
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// Only the first two fields are needed; the others are shown with their defaults. An unknown
-/// field, a wrong type and a value out of range are errors that name the field.
+/// Only the first two fields are required. The others are shown with their defaults. An unknown
+/// field, a wrong type or a value out of range is an error that names the field.
 ///
-/// Each response has "complete", which is false when records, vectors or texts are missing or
-/// damaged; the command line then exits with 3.
+/// Each response has "complete". It is false if records, vectors or texts are missing or damaged;
+/// the command line then exits with 3.
 ///
-/// `request_json` is read during the call only, and stays the caller's. It is UTF-8, ends with a
+/// `request_json` is only read during the call, and remains the caller's. It is UTF-8, ends with a
 /// NUL, and has at most 1 MiB.
 ///
-/// Returns the response as JSON, which the caller releases with hnsw_toolbox_free_string; or NULL,
-/// and hnsw_toolbox_get_last_error on the same thread says why. The output file appears whole or
-/// not at all: after an error an earlier file of that name is as it was.
+/// Returns the response as JSON, which the caller releases with hnsw_toolbox_free_string. Returns
+/// NULL on an error, which hnsw_toolbox_get_last_error describes on the same thread. The output
+/// file is written atomically: after an error, an existing file is unchanged.
 ///
-/// Any number of threads may be in this call at once, with different output paths.
+/// Any number of threads may make this call concurrently, with different output paths.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char) -> *mut c_char {
     boundary!(ptr::null_mut(), {
@@ -90,25 +90,25 @@ pub unsafe extern "C" fn hnsw_toolbox_extract_index(request_json: *const c_char)
 ///     {"input_path": "/data/in.parquet",               required
 ///      "output_path": "/data/out.hnsw",                required
 ///      "input_format": "parquet",                      or "arrow_ipc"
-///      "vector_column": null,                          of the vectors; "vector" when null
-///      "label_column": null,                           of the labels; when null, "label", or else
-///                                                      "internal_id", or else row numbers
-///      "row_numbers": false,                           true: labels are row numbers in any case
+///      "vector_column": null,                          vectors; null: "vector"
+///      "label_column": null,                           labels; null: "label", else "internal_id",
+///                                                      else row numbers
+///      "row_numbers": false,                           true: labels are always row numbers
 ///      "metric": "euclidean",                          or "squared_euclidean", "cosine",
 ///                                                      "dot_product", "manhattan"; or Chroma's names:
 ///                                                      "l2" is squared_euclidean, "ip" dot_product
 ///      "include_deleted": false,
-///      "m": 16, "m0": null,                            m0: neighbours on level 0, 2*m when null
+///      "m": 16, "m0": null,                            m0: neighbours on level 0; null: 2*m
 ///      "ef_construction": 200,
 ///      "batch_size": 1024,                             rows read at a time
-///      "capacity": null,                               the most vectors there may be
-///      "seed": null,                                   of levels, order and groups
-///      "threads": null,                                to build with
+///      "capacity": null,                               maximum number of vectors
+///      "seed": null,                                   for levels, insertion order and groups
+///      "threads": null,                                threads of the build; null: one per core
 ///      "engine": "partition",                          or "native", "hnsw_rs"
 ///      "io": "read",                                   or "mmap"
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// Strings, ownership, errors, the output file and threads: all as for hnsw_toolbox_extract_index.
+/// Strings, ownership, errors, the output file and threads: as for hnsw_toolbox_extract_index.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_build_index(request_json: *const c_char) -> *mut c_char {
     boundary!(ptr::null_mut(), {
@@ -117,14 +117,14 @@ pub unsafe extern "C" fn hnsw_toolbox_build_index(request_json: *const c_char) -
     })
 }
 
-/// Reports what a Chroma vector segment directory holds, without judging it.
+/// Reports the contents of a Chroma vector segment directory, without judging them.
 ///
 ///     {"index_dir": "/path/to/vector-segment-dir",     required
 ///      "io": "read",                                   or "mmap"
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// The response, in which "labels" is null when no record is live, "apparent_bytes" when there is
-/// no such file, and "allocated_bytes" where the system does not tell:
+/// In the response, "labels" is null if no record is live, "apparent_bytes" if the file is missing,
+/// and "allocated_bytes" if the system does not report it:
 ///
 ///     {"header": {"word_size_bytes": 8, "persisted_version": 1, "offset_level0": 0,
 ///                 "max_elements": 1000, "cur_element_count": 512, "size_data_per_element": 1676,
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn hnsw_toolbox_build_index(request_json: *const c_char) -
 ///      "duplicate_labels": 0,
 ///      "files": [{"name": "header.bin", "apparent_bytes": 100, "allocated_bytes": 4096}, ...]}
 ///
-/// Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+/// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_inspect(request_json: *const c_char) -> *mut c_char {
     boundary!(ptr::null_mut(), {
@@ -143,21 +143,21 @@ pub unsafe extern "C" fn hnsw_toolbox_inspect(request_json: *const c_char) -> *m
     })
 }
 
-/// Checks everything that the files of a Chroma vector segment directory, or a .hnsw file, promise.
+/// Checks the integrity of a Chroma vector segment directory or of a .hnsw file.
 ///
-///     {"index_dir": "/path/to/vector-segment-dir",     required; or that of a .hnsw file
+///     {"index_dir": "/path/to/vector-segment-dir",     required; or the path of a .hnsw file
 ///      "io": "read",                                   or "mmap"
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// The response, which is no error when the index is damaged. "state" is "healthy", "empty" or the
-/// worst damage; "severity" is "error", "warning", "hint" or "info"; "first" may be null:
+/// A damaged index is not an error of the call. In the response, "state" is "healthy", "empty" or
+/// the worst damage; "severity" is "error", "warning", "hint" or "info"; "first" may be null:
 ///
 ///     {"state": "torn_links", "damaged": true, "live": 500, "deleted": 12,
 ///      "findings": [{"code": "links.neighbour_out_of_range", "severity": "error",
 ///                    "file": "data_level0.bin", "count": 2, "first": "record 5, level 0",
 ///                    "words": "neighbours are not internal ids of the index"}, ...]}
 ///
-/// Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+/// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_verify(request_json: *const c_char) -> *mut c_char {
     boundary!(ptr::null_mut(), {
@@ -166,25 +166,26 @@ pub unsafe extern "C" fn hnsw_toolbox_verify(request_json: *const c_char) -> *mu
     })
 }
 
-/// Lists the collections of a Chroma persist directory, the one with chroma.sqlite3.
+/// Lists the collections of a Chroma persist directory, which contains chroma.sqlite3.
 ///
 ///     {"persist_dir": "/path/to/persist-dir",          required
-///      "database": null, "tenant": null,               only the collections of these
+///      "database": null, "tenant": null,               only collections of these
 ///      "io": "read",                                   or "mmap"
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// The response says of each collection its tenant, database, name, id, segment directory, metric
-/// and where that was found, dimension, records, records in the index, rows of the log that wait
-/// for the index, records without a vector, state, metadata and findings; and which directories
-/// belong to no segment.
+/// The response has, for each collection: its tenant, database, name, id, segment directory, metric
+/// and the metric's source, dimension, records, records in the index, queue rows not yet in the
+/// index, records without a vector, state, metadata and findings. It also lists the directories
+/// that belong to no segment.
 ///
-/// The persist directory is only read. Where SQLite left a journal or a write-ahead log, a copy of
-/// the database is made in the system's temporary directory, and read. A database that changes
-/// meanwhile is an error (204). Not to be called in a process that has the same database open by
-/// another copy of SQLite: on POSIX systems, closing the file drops that process's locks on it.
+/// The persist directory is never written. If SQLite left a journal or a write-ahead log, a copy of
+/// the database in the system's temporary directory is read instead. A database that changes during
+/// the call is an error (204). Do not call this in a process that has the same database open
+/// through another copy of SQLite: on POSIX systems, closing the file drops that process's locks on
+/// it.
 ///
-/// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index. A library that was
-/// built without its feature "database" lacks this function and the next.
+/// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index. A library built
+/// without its feature "database" lacks this function and the next.
 #[cfg(feature = "database")]
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_list_collections(request_json: *const c_char) -> *mut c_char {
@@ -195,30 +196,30 @@ pub unsafe extern "C" fn hnsw_toolbox_list_collections(request_json: *const c_ch
 }
 
 /// Writes the collections of a Chroma persist directory to Parquet or Arrow IPC files: ids,
-/// vectors, documents and metadata, the newest writes included.
+/// vectors, documents and metadata, including the newest writes.
 ///
 ///     {"persist_dir": "/path/to/persist-dir",          required
 ///      "output_path": "/data/collections",             required
 ///      "output_format": "parquet",                     or "arrow_ipc"
-///      "collections": null,                            an array of names; all when null or empty
-///      "database": null, "tenant": null,               only the collections of these
+///      "collections": null,                            array of names; null or empty: all
+///      "database": null, "tenant": null,               only collections of these
 ///      "vectors": "original",                          or "stored": cosine vectors of length 1
-///      "metadata": "json",                             or "columns": a typed column for each key
-///      "index_columns": false,                         internal_id, label and seq_id, too
+///      "metadata": "json",                             or "columns": one typed column per key
+///      "index_columns": false,                         true: also internal_id, label and seq_id
 ///      "batch_size": 1024,                             rows held in memory at a time
 ///      "compression": "none",                          or "snappy", "zstd"
 ///      "io": "read",                                   or "mmap"
-///      "dimension": null, "m": null,                   where header.bin is lost, and nothing else
-///                                                      says them
-///      "metric": null,                                 "l2", "cosine" or "ip", where the database
-///                                                      does not say it
+///      "dimension": null, "m": null,                   for a lost header.bin, if nothing else
+///                                                      states them
+///      "metric": null,                                 "l2", "cosine" or "ip", if the database
+///                                                      does not state it
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// "output_path" is a directory, which must not exist or be empty, and appears whole or not at all:
-/// with a file for each collection, and manifest.json. With the extension .parquet, .arrow, .ipc or
-/// .feather it is the file for one collection.
+/// "output_path" is a directory, which must be missing or empty, and is written atomically. It gets
+/// one file per collection, and manifest.json. With the extension .parquet, .arrow, .ipc or
+/// .feather it is the file for a single collection.
 ///
-/// What is read, strings, ownership, errors and threads: as for hnsw_toolbox_list_collections.
+/// Input, strings, ownership, errors and threads: as for hnsw_toolbox_list_collections.
 #[cfg(feature = "database")]
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_export(request_json: *const c_char) -> *mut c_char {
@@ -228,24 +229,24 @@ pub unsafe extern "C" fn hnsw_toolbox_export(request_json: *const c_char) -> *mu
     })
 }
 
-/// Writes a healthy Chroma vector segment directory in the place of a damaged or bloated one.
+/// Writes a healthy Chroma vector segment directory to replace a damaged or bloated one.
 ///
-///     {"index_dir": "/path/to/vector-segment-dir",     required; only read. With a collection, the
-///                                                      persist directory
-///      "output_path": "/path/to/new-dir",              required; nothing may be there
-///      "links": null,                                  "keep" or "build"; null: keep, if sound
-///      "metric": null,                                 "l2", "cosine" or "ip"; "build" needs it
-///      "collection": null,                             its name: records are merged with the log
-///      "database": null, "tenant": null,               where several have one of that name
+///     {"index_dir": "/path/to/vector-segment-dir",     required; never written. With a collection,
+///                                                      the persist directory
+///      "output_path": "/path/to/new-dir",              required; must not exist
+///      "links": null,                                  "keep" or "build"; null: keep if intact
+///      "metric": null,                                 "l2", "cosine" or "ip"; required by "build"
+///      "collection": null,                             its name; merges the queue into its records
+///      "database": null, "tenant": null,               to distinguish collections of one name
 ///      "dimension": null, "m": null,                   without header.bin: both or neither
 ///      "threads": null,                                at most 8
 ///      "io": "read",                                   or "mmap"
 ///      "token": null}                                  from hnsw_toolbox_token_new
 ///
-/// The directory appears whole or not at all, and never over anything. The response's
-/// summary.steps say how to have Chroma use it.
+/// The directory is written atomically and never replaces anything. summary.steps in the response
+/// lists the steps to make Chroma use it.
 ///
-/// Strings, ownership, errors and threads: all as for hnsw_toolbox_extract_index.
+/// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_repair_index(request_json: *const c_char) -> *mut c_char {
     boundary!(ptr::null_mut(), {
@@ -254,25 +255,25 @@ pub unsafe extern "C" fn hnsw_toolbox_repair_index(request_json: *const c_char) 
     })
 }
 
-/// Opens an Arrow C stream of the records of an index, or of a collection, without a file.
+/// Opens an Arrow C stream of the records of an index or of a collection, without a file.
 ///
-/// The request is that of hnsw_toolbox_extract_index without "output_path", "output_format",
-/// "compression" and "row_group_bytes"; or that of hnsw_toolbox_export, which has "persist_dir",
-/// without "output_path", "output_format" and "compression", and with one collection. The columns
-/// are those of the file, in batches of "batch_size" rows at most, or of 16 MiB of vectors. A NUL in
-/// a name, which metadata keys may have, is written as the two characters \0.
+/// The request has the fields of hnsw_toolbox_extract_index without "output_path", "output_format",
+/// "compression" and "row_group_bytes". With "persist_dir" it has the fields of hnsw_toolbox_export
+/// without "output_path", "output_format" and "compression", and must select one collection. The
+/// columns are the same as in the file, in batches of at most "batch_size" rows or 16 MiB of
+/// vectors. A NUL in a column name, which metadata keys may contain, becomes the two characters \0.
 ///
-/// `out` is a struct of the caller's that holds no stream. Any Arrow library takes it over from
-/// there: pyarrow.RecordBatchReader._import_from_c, arrow::ImportRecordBatchReader, and so on. It is
-/// used by one thread at a time, not always the same. It may be released at any time, which waits
-/// until the work has stopped; batches that were taken stay good. A token of the request stops the
-/// work, and may be freed at once.
+/// `out` is a struct of the caller's that holds no stream. Any Arrow library can import it:
+/// pyarrow.RecordBatchReader._import_from_c, arrow::ImportRecordBatchReader, and so on. It may be
+/// used by one thread at a time, not always the same one. It may be released at any time, which
+/// waits until the work has stopped; batches already taken remain valid. A token in the request
+/// stops the work, and may be freed at once.
 ///
-/// That a file has changed meanwhile is an error at the end of the stream. A callback returns 0, or
-/// EIO, ENOMEM or EINVAL, and get_last_error then gives "[E<code>] <words>".
+/// If a file changed during the call, the end of the stream is an error. A callback returns 0, or
+/// EIO, ENOMEM or EINVAL; get_last_error then returns "[E<code>] <words>".
 ///
-/// Returns 0, or the code of an error, which hnsw_toolbox_get_last_error on the same thread
-/// describes; out->release is then NULL.
+/// Returns 0, or the code of an error, which hnsw_toolbox_get_last_error describes on the same
+/// thread. After an error, out->release is NULL.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_open_stream(
     request_json: *const c_char,
@@ -283,7 +284,7 @@ pub unsafe extern "C" fn hnsw_toolbox_open_stream(
             if out.is_null() {
                 return Err(stream::no_place());
             }
-            // SAFETY: the caller passes where a stream may be written, which holds none.
+            // SAFETY: the caller passes a pointer to a writable stream struct that holds no stream.
             unsafe { out.write_unaligned(ArrowArrayStream::RELEASED) };
             // SAFETY: the caller passes NULL or a NUL-terminated string.
             let request = unsafe { boundary::request_text(request_json) }?;
@@ -299,24 +300,25 @@ pub unsafe extern "C" fn hnsw_toolbox_open_stream(
     })
 }
 
-/// Why the calling thread's last call failed, of those that return NULL, 0, false or a code with an error:
-/// "[E<code>] <words>". NULL when it succeeded, or when there was none. The other functions leave it
-/// as it is.
+/// Describes the error of the calling thread's last call: "[E<code>] <words>". Returns NULL if that
+/// call succeeded, or if there was none. Functions without an error of this kind, such as
+/// hnsw_toolbox_token_free, leave it unchanged.
 ///
-/// The string is the library's: never free it. It is valid until the thread's next such call, or
-/// its end. Other threads' errors are their own.
+/// The string belongs to the library: never free it. It is valid until the thread's next such call
+/// or the thread's end. Each thread has its own last error.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_get_last_error() -> *const c_char {
     boundary!(ptr::null(), boundary::last_error_text())
 }
 
-/// The code of the error that hnsw_toolbox_get_last_error describes, or 0. A code never changes
-/// its meaning.
+/// Code of the error that hnsw_toolbox_get_last_error describes, or 0. A code never changes its
+/// meaning.
 ///
 ///     100  the request is not JSON, or not a request       101  a field's value is refused
 ///     200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
 ///     203  an input of a kind that is not supported        204  an input changed while it was read
-///     205  chroma.sqlite3 cannot be read
+///     205  chroma.sqlite3 cannot be read                   206  a segment has no ids
+///     207  nothing to repair
 ///     300  the operating system refused                    301  a path that cannot be used
 ///     302  out of memory
 ///     400  cancelled
@@ -329,7 +331,7 @@ pub extern "C" fn hnsw_toolbox_get_last_error_code() -> u32 {
     boundary!(0, boundary::last_error_code())
 }
 
-/// Releases a response: once, as it was returned, on any thread. NULL is fine.
+/// Releases a response, exactly once and unmodified, on any thread. NULL is allowed.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_free_string(ptr: *mut c_char) {
     boundary!((), {
@@ -340,8 +342,8 @@ pub unsafe extern "C" fn hnsw_toolbox_free_string(ptr: *mut c_char) {
     });
 }
 
-/// Makes a token, which watches and stops a call from other threads when the call's request names
-/// it: `"token": 7`. Returns its number, which is never 0 and never used again.
+/// Creates a token. Other threads can use it to watch and stop a call whose request names it:
+/// `"token": 7`. Returns its number, which is never 0 and never reused.
 ///
 /// Release it with hnsw_toolbox_token_free. Any thread may use any token at any time.
 #[no_mangle]
@@ -349,8 +351,8 @@ pub extern "C" fn hnsw_toolbox_token_new() -> u64 {
     boundary!(0, token::create())
 }
 
-/// Asks every call that names the token, now or later, to stop: it then fails with code 400 and
-/// writes no file. It cannot be undone. Returns false when there is no such token.
+/// Asks every call that names the token, now or later, to stop. Such a call fails with code 400 and
+/// writes no file. This cannot be undone. Returns false if there is no such token.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_token_cancel(token: u64) -> bool {
     boundary!(
@@ -362,8 +364,8 @@ pub extern "C" fn hnsw_toolbox_token_cancel(token: u64) -> bool {
     )
 }
 
-/// How far the call that names the token has come: rows done, and rows in all, both 0 before it
-/// starts. Either pointer may be NULL. Returns false, and writes nothing, when there is no such
+/// Reports the progress of the call that names the token: rows done and total rows, both 0 before
+/// it starts. Either pointer may be NULL. Returns false and writes nothing if there is no such
 /// token.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_token_progress(
@@ -377,7 +379,7 @@ pub unsafe extern "C" fn hnsw_toolbox_token_progress(
             let progress = token.progress();
             for (out, value) in [(done, progress.done), (total, progress.total)] {
                 if !out.is_null() {
-                    // SAFETY: the caller passes NULL or where a uint64_t may be written.
+                    // SAFETY: the caller passes NULL or a pointer to a writable uint64_t.
                     unsafe { out.write_unaligned(value) };
                 }
             }
@@ -386,23 +388,23 @@ pub unsafe extern "C" fn hnsw_toolbox_token_progress(
     )
 }
 
-/// Releases a token; a call that still names it goes on, and can no longer be watched or stopped.
-/// Returns false when there is no such token, as after it was freed.
+/// Releases a token. A call that still names it continues, and can no longer be watched or stopped.
+/// Returns false if there is no such token, as after its release.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_token_free(token: u64) -> bool {
     boundary!(false, token::release(token))
 }
 
-/// Opens a .hnsw index for searching. Unless that is asked for, nothing of it is loaded: it takes a
-/// moment, however large the index is.
+/// Opens a .hnsw index for searching. Returns immediately: the file is mapped, not loaded, unless
+/// "load" is true.
 ///
 ///     {"index_path": "/data/index.hnsw",               required
-///      "metric": null,                                 needed when the file does not state it
+///      "metric": null,                                 required if the file does not state it
 ///      "io": "mmap",                                   or "read"
-///      "load": false}                                  read all of it into memory now: faster searches
+///      "load": false}                                  true: load the file now, for faster searches
 ///
-/// Returns its number, which is never 0 and never used again; or 0, and
-/// hnsw_toolbox_get_last_error on the same thread says why. The string is as for
+/// Returns its number, which is never 0 and never reused. Returns 0 on an error, which
+/// hnsw_toolbox_get_last_error describes on the same thread. The string is as for
 /// hnsw_toolbox_extract_index. Release the index with hnsw_toolbox_index_close.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_index_open(request_json: *const c_char) -> u64 {
@@ -413,8 +415,8 @@ pub unsafe extern "C" fn hnsw_toolbox_index_open(request_json: *const c_char) ->
     })
 }
 
-/// How many vectors an open index has, and how many elements each. Either pointer may be NULL.
-/// Returns false, writes nothing, and sets the last error when there is no such index.
+/// Reports the number of vectors of an open index, and their dimension. Either pointer may be NULL.
+/// Returns false, writes nothing and sets the last error if there is no such index.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_index_shape(
     index: u64,
@@ -423,10 +425,10 @@ pub unsafe extern "C" fn hnsw_toolbox_index_shape(
 ) -> bool {
     boundary!(false, {
         boundary::attempt(|| index::find(index)).is_some_and(|index| {
-            let (len, elements) = (index.len() as u64, index.dimension() as u64);
-            for (out, value) in [(vectors, len), (dimension, elements)] {
+            let (len, width) = (index.len() as u64, index.dimension() as u64);
+            for (out, value) in [(vectors, len), (dimension, width)] {
                 if !out.is_null() {
-                    // SAFETY: the caller passes NULL or where a uint64_t may be written.
+                    // SAFETY: the caller passes NULL or a pointer to a writable uint64_t.
                     unsafe { out.write_unaligned(value) };
                 }
             }
@@ -435,20 +437,22 @@ pub unsafe extern "C" fn hnsw_toolbox_index_shape(
     })
 }
 
-/// Finds the k vectors of an open index that are likely the nearest to each of some queries.
+/// Searches an open index for the k nearest neighbours of each query, approximately.
 ///
-/// `queries` holds count queries of `dimension` elements each, one after the other; the dimension is
-/// the index's. `ef` is how many candidates a search keeps: the more, the surer and the slower;
-/// fewer than k count as k. `threads` share the queries: 0 for one each core.
+/// `queries` holds count contiguous queries of `dimension` components each, which must be the
+/// index's dimension. `ef` is the number of candidates that a search keeps: larger values are more
+/// accurate and slower, and values below k count as k. `threads` share the queries; 0 means one per
+/// core.
 ///
-/// `labels` and `distances` have room for count * k values each: those of query q start at q * k,
-/// nearest first. `found` has room for count numbers, one for each query: how many were found, which
-/// are fewer than k when the index has fewer, or has damaged vectors, which are never found (see
-/// hnsw_toolbox_index_damaged). Places beyond them stay as they are. Each of the three may be NULL.
+/// `labels` and `distances` have room for `count * k` values each. The results of query q start at
+/// `q * k`, nearest first. `found` has room for count numbers: the number of results of each query.
+/// It is below k if the index has fewer vectors, or damaged ones, which are never returned (see
+/// hnsw_toolbox_index_damaged). The places beyond the results are not written. Each of the three
+/// arrays may be NULL.
 ///
-/// Returns false when nothing was searched, and hnsw_toolbox_get_last_error on the same thread says
-/// why. What was written to the arrays is of no use then. Any number of threads may search an index
-/// at once.
+/// Returns false if the search failed, and hnsw_toolbox_get_last_error on the same thread gives the
+/// reason. On failure the contents of the output arrays are unspecified. Any number of threads may
+/// search an index concurrently.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_index_search(
     index: u64,
@@ -483,17 +487,18 @@ pub unsafe extern "C" fn hnsw_toolbox_index_search(
     })
 }
 
-/// How many damaged vectors the searches of an open index have met so far: those with a component
-/// that is not finite. They are left out of all results. hnsw_toolbox_verify finds every one.
+/// Reports the number of damaged vectors, with a component that is not finite, that searches of an
+/// open index have met so far. They are left out of all results. hnsw_toolbox_verify finds all of
+/// them.
 ///
-/// `vectors` may be NULL. Returns false, writes nothing, and sets the last error when there is no such
+/// `vectors` may be NULL. Returns false, writes nothing and sets the last error if there is no such
 /// index.
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_index_damaged(index: u64, vectors: *mut u64) -> bool {
     boundary!(false, {
         boundary::attempt(|| index::find(index)).is_some_and(|index| {
             if !vectors.is_null() {
-                // SAFETY: the caller passes NULL or where a uint64_t may be written.
+                // SAFETY: the caller passes NULL or a pointer to a writable uint64_t.
                 unsafe { vectors.write_unaligned(index.damaged_vectors()) };
             }
             true
@@ -501,8 +506,8 @@ pub unsafe extern "C" fn hnsw_toolbox_index_damaged(index: u64, vectors: *mut u6
     })
 }
 
-/// Closes an index; searches that are running go on. Returns false when there is no such index, as
-/// after it was closed.
+/// Closes an index. Running searches continue. Returns false if there is no such index, as after it
+/// was closed.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_index_close(index: u64) -> bool {
     boundary!(false, index::release(index))

@@ -32,7 +32,7 @@ fn last_error() -> Option<String> {
     })
 }
 
-/// The response, or the error and its code.
+/// Returns the response, or the error's code and text.
 fn raw(call: Call, request: *const c_char) -> Result<Value, (u32, String)> {
     let response = unsafe { call(request) };
     let code = hnsw_toolbox_get_last_error_code();
@@ -79,14 +79,14 @@ fn with(request: &Value, field: &str, value: Value) -> Value {
 }
 
 #[test]
-fn versions_are_told() {
+fn versions_are_reported() {
     let version = unsafe { CStr::from_ptr(hnsw_toolbox_version()) };
     assert_eq!(version.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
     assert_eq!(hnsw_toolbox_abi_version(), HNSW_TOOLBOX_ABI_VERSION);
 }
 
 #[test]
-fn extract_response_is_as_the_contract_shows_it() {
+fn extract_response_matches_the_contract() {
     let directory = TempDir::new().unwrap();
     let request = extract_request(&directory);
     let expected: Value =
@@ -141,7 +141,7 @@ fn extract_response_is_as_the_contract_shows_it() {
 }
 
 #[test]
-fn build_response_is_as_the_contract_shows_it() {
+fn build_response_matches_the_contract() {
     let directory = TempDir::new().unwrap();
     let request = build_request(&directory);
     let response = send(hnsw_toolbox_build_index, &request).unwrap();
@@ -175,14 +175,14 @@ fn build_response_is_as_the_contract_shows_it() {
     send(hnsw_toolbox_build_index, &nulls).unwrap();
 }
 
-/// A complete report as a C program gets it.
+/// A complete report, as a C program receives it.
 fn parsed(report: &impl serde::Serialize) -> Value {
     let report = serde_json::from_str(&serde_json::to_string(report).unwrap()).unwrap();
     with(&report, "complete", json!(true))
 }
 
 #[test]
-fn inspect_and_verify_give_the_reports_of_the_library() {
+fn inspect_and_verify_return_the_reports_of_the_library() {
     let expected: Value =
         serde_json::from_slice(&fs::read(fixture().join("../expected.json")).unwrap()).unwrap();
     for io in ["mmap", "read"] {
@@ -206,6 +206,7 @@ fn inspect_and_verify_give_the_reports_of_the_library() {
 #[test]
 fn a_damaged_index_is_a_report_not_an_error() {
     let directory = TempDir::new().unwrap();
+    // Only the header: the records are missing.
     fs::copy(
         fixture().join("header.bin"),
         directory.path().join("header.bin"),
@@ -238,7 +239,7 @@ fn inspect_and_verify_errors_name_the_field_that_is_wrong() {
 }
 
 #[test]
-fn repair_response_says_what_became_of_the_index() {
+fn repair_response_reports_the_repaired_index() {
     let directory = TempDir::new().unwrap();
     let request = json!({"index_dir": fixture(), "output_path": directory.path().join("new")});
     let response = send(hnsw_toolbox_repair_index, &request).unwrap();
@@ -297,7 +298,7 @@ fn repair_errors_name_the_field_that_is_wrong() {
 }
 
 #[test]
-fn requests_that_are_no_requests_are_refused() {
+fn malformed_requests_are_refused() {
     for call in CALLS {
         assert_eq!(raw(call, ptr::null()).unwrap_err().0, 100);
         for bytes in [&b"\xff\xfe\0"[..], b"{\"index_dir\": \"\xc3\"}\0"] {
@@ -325,6 +326,7 @@ fn requests_that_are_no_requests_are_refused() {
 
 #[test]
 fn huge_and_deeply_nested_requests_are_refused() {
+    // 100 times the longest request: reading must stop long before the end.
     let huge = vec![b' '; 100 << 20];
     let huge = CString::new(huge).unwrap();
     for call in CALLS {
@@ -332,6 +334,8 @@ fn huge_and_deeply_nested_requests_are_refused() {
         assert_eq!(code, 100);
         assert!(error.contains("1048576"), "{error}");
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            // serde_json accepts 127 levels. 100,000 would overflow the stack of a recursive
+            // parser.
             for depth in [127, 128, 100_000] {
                 let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
                 for request in [
@@ -350,6 +354,7 @@ fn huge_and_deeply_nested_requests_are_refused() {
 fn a_request_of_the_largest_size_is_read() {
     let directory = TempDir::new().unwrap();
     let request = extract_request(&directory).to_string();
+    // Spaces after the object are valid JSON.
     let padding = boundary::MAX_REQUEST_BYTES - request.len();
     text(
         hnsw_toolbox_extract_index,
@@ -364,7 +369,8 @@ fn a_request_of_the_largest_size_is_read() {
     assert_eq!(code, 100);
 }
 
-/// Wrong values for each field of a request: every error has code 101 and names the field.
+/// Sends wrong values for each field of a request. Every error must have code 101 and name the
+/// field.
 fn refuses(call: Call, request: &Value, cases: &[(&str, &[Value])]) {
     for (field, values) in cases {
         for value in *values {
@@ -531,6 +537,7 @@ fn long_values_are_shortened_in_errors() {
     ] {
         let (code, error) = send(hnsw_toolbox_extract_index, &request).unwrap_err();
         assert_eq!(code, 101);
+        // Far below the 200,000 bytes of the value.
         assert!(error.len() < 1000, "{} bytes", error.len());
     }
 }
@@ -584,7 +591,7 @@ fn paths_that_cannot_be_used_are_errors_of_the_operating_system() {
 }
 
 #[test]
-fn last_error_is_of_the_threads_last_call() {
+fn last_error_belongs_to_the_threads_last_call() {
     let directory = TempDir::new().unwrap();
     let good = extract_request(&directory);
     thread::scope(|scope| {
@@ -593,10 +600,12 @@ fn last_error_is_of_the_threads_last_call() {
                 (last_error(), hnsw_toolbox_get_last_error_code()),
                 (None, 0)
             );
+            // A new thread starts without an error; this call sets one.
             text(CALLS[0], "{}").unwrap_err();
             let first = last_error().unwrap();
 
-            // Another thread's calls change nothing here, nor do the other functions.
+            // Another thread's calls do not change this thread's error. The functions without an
+            // error of their own do not either.
             thread::scope(|inner| {
                 inner.spawn(|| {
                     assert_eq!(last_error(), None);
@@ -620,7 +629,7 @@ fn last_error_is_of_the_threads_last_call() {
 }
 
 #[test]
-fn calls_run_side_by_side() {
+fn calls_run_concurrently() {
     let directory = TempDir::new().unwrap();
     let input = build_request(&directory)["input_path"].clone();
     thread::scope(|scope| {
@@ -660,6 +669,7 @@ fn a_cancelled_token_stops_a_call_and_leaves_no_file() {
         assert!(!Path::new(request["output_path"].as_str().unwrap()).exists());
     }
     let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+    // Only the input of the build is left.
     assert_eq!(names.len(), 1, "{names:?}");
     for call in [CALLS[2], CALLS[3]] {
         let request = with(&read_request(), "token", json!(token));
@@ -670,7 +680,7 @@ fn a_cancelled_token_stops_a_call_and_leaves_no_file() {
 }
 
 #[test]
-fn a_token_tells_progress_and_is_gone_once_freed() {
+fn a_token_reports_progress_until_it_is_freed() {
     let directory = TempDir::new().unwrap();
     for request in [
         (CALLS[0], extract_request(&directory)),
@@ -700,7 +710,7 @@ fn a_token_tells_progress_and_is_gone_once_freed() {
 }
 
 #[test]
-fn tokens_may_be_used_from_many_threads_at_once() {
+fn tokens_may_be_used_from_many_threads() {
     let token = hnsw_toolbox_token_new();
     let freed: usize = thread::scope(|scope| {
         let workers: Vec<_> = (0..8)
@@ -719,6 +729,7 @@ fn tokens_may_be_used_from_many_threads_at_once() {
             .collect();
         workers.into_iter().map(|w| w.join().unwrap()).sum()
     });
+    // Eight threads try to free the token; exactly one succeeds.
     assert_eq!(freed, 1);
 }
 
@@ -730,6 +741,7 @@ fn a_panic_becomes_an_error_at_the_boundary() {
             panic!("while dropping");
         }
     }
+    // On a thread of its own, so that no other test sees its last error.
     thread::spawn(|| {
         let value = boundary!(7, {
             if hnsw_toolbox_abi_version() > 0 {
@@ -763,12 +775,14 @@ fn every_entry_point_stands_behind_the_boundary() {
         assert!(body.trim_start().starts_with("boundary!("), "{entry}");
         entries += 1;
     }
+    // A new entry point must be counted here, so that nobody adds one without the check.
     assert_eq!(entries, 22);
 }
 
-/// An index of the fixture's 960 vectors, and the vectors with their labels.
+/// Builds and opens an index of the fixture's 960 vectors.
 fn open_index(directory: &TempDir, more: &Value) -> u64 {
     let mut request = build_request(directory);
+    // Seeded, so that every test searches the same graph.
     request["seed"] = json!(1);
     send(hnsw_toolbox_build_index, &request).unwrap();
     let mut open = json!({"index_path": request["output_path"]});
@@ -780,7 +794,7 @@ fn open_index(directory: &TempDir, more: &Value) -> u64 {
 }
 
 #[test]
-fn an_open_index_is_searched_into_the_arrays_of_the_caller() {
+fn a_search_writes_to_the_arrays_of_the_caller() {
     let directory = TempDir::new().unwrap();
     for (io, load) in [("mmap", false), ("read", false), ("read", true)] {
         let options = json!({"io": io, "load": load, "metric": "euclidean"});
@@ -791,7 +805,7 @@ fn an_open_index_is_searched_into_the_arrays_of_the_caller() {
         assert_eq!((vectors, dimension), (960, 5));
         assert!(unsafe { hnsw_toolbox_index_shape(index, ptr::null_mut(), ptr::null_mut()) });
 
-        // Three queries, and room for one more neighbour than there are vectors.
+        // Three queries, with room for one neighbour more than there are vectors.
         let queries = [0.5_f32; 15];
         let k = 961_u64;
         let mut labels = vec![u64::MAX; 3 * 961];
@@ -819,17 +833,18 @@ fn an_open_index_is_searched_into_the_arrays_of_the_caller() {
             );
             for row in 0..3 {
                 let count = usize::try_from(found[row]).unwrap();
+                // The search is approximate: with ef = 960 it finds nearly all of the 960 vectors.
                 assert!((900..=960).contains(&count));
                 let (labels, distances) =
                     (&labels[row * 961..][..961], &distances[row * 961..][..961]);
                 assert!(distances[..count].is_sorted());
                 assert!(labels[..count].iter().all(|label| *label != u64::MAX));
-                // What is not found is not written.
+                // Places beyond the results are not written.
                 assert!(labels[count..].iter().all(|label| *label == u64::MAX));
                 assert!(distances[count..].iter().all(|distance| *distance == -1.0));
             }
         }
-        // Nothing is asked for, or nowhere to put it.
+        // No queries, or no arrays for the results.
         let search = |count, labels: *mut u64| unsafe {
             hnsw_toolbox_index_search(
                 index,
@@ -860,7 +875,7 @@ fn an_open_index_is_searched_into_the_arrays_of_the_caller() {
 }
 
 #[test]
-fn searches_that_make_no_sense_are_refused_by_name() {
+fn invalid_searches_are_refused_by_name() {
     let directory = TempDir::new().unwrap();
     let index = open_index(&directory, &json!({"metric": null}));
     let query = [0.5_f32; 6];
@@ -889,7 +904,7 @@ fn searches_that_make_no_sense_are_refused_by_name() {
         (refused(ptr::null(), 1, 5, 1, 1), "queries: found NULL"),
         (
             refused(numbers.wrapping_byte_add(1), 1, 5, 1, 1),
-            "queries: found an odd address",
+            "queries: found a misaligned address",
         ),
         (
             refused(numbers, 1, 6, 1, 1),
@@ -978,6 +993,7 @@ fn many_threads_search_an_index_while_it_is_closed() {
             });
         }
         scope.spawn(move || {
+            // Long enough for the searches to have started.
             thread::sleep(std::time::Duration::from_millis(5));
             assert!(hnsw_toolbox_index_close(index));
         });
@@ -992,6 +1008,7 @@ fn damaged_vectors_are_left_out_of_results_and_counted() {
     let path = path.as_str().unwrap();
     let mut bytes = fs::read(path).unwrap();
     for node in [3, 500] {
+        // The vectors of a graph file start at byte 256; 5 components take 20 bytes.
         bytes[256 + 20 * node..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     }
     fs::write(path, bytes).unwrap();

@@ -1,5 +1,5 @@
-//! What stands between a foreign caller and the library: strings are checked on their way in, no
-//! panic gets out, and a failure is kept for the thread that it happened on.
+//! Boundary between a foreign caller and the library. Strings are checked on their way in, no panic
+//! gets out, and an error is kept for the thread on which it happened.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -9,10 +9,10 @@ use std::ptr;
 
 use toolbox::{Error, Result};
 
-/// A longer request is refused; reading stops here when the terminator is missing.
+/// Longest request in bytes. It bounds the search for the terminator in a string without one.
 pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
 
-/// Runs the body of an entry point. A panic in it becomes this thread's last error and the
+/// Runs the body of an entry point. A panic in it sets this thread's last error and returns the
 /// given value.
 macro_rules! boundary {
     ($on_panic:expr, $body:expr) => {
@@ -37,7 +37,7 @@ thread_local! {
 }
 
 fn set_last_error(failure: Option<Failure>) {
-    // While the thread's locals are being destroyed there is nobody left to read an error.
+    // While the thread's locals are being destroyed, no caller is left to read an error.
     let _ = LAST_ERROR.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
             *last = failure;
@@ -45,7 +45,7 @@ fn set_last_error(failure: Option<Failure>) {
     });
 }
 
-/// This thread's last error, `[E<code>] <words>`; null when there is none.
+/// This thread's last error as `[E<code>] <words>`; null if there is none.
 pub(crate) fn last_error_text() -> *const c_char {
     LAST_ERROR
         .try_with(|last| match last.try_borrow() {
@@ -55,7 +55,7 @@ pub(crate) fn last_error_text() -> *const c_char {
         .unwrap_or(ptr::null())
 }
 
-/// The code of this thread's last error; 0 when there is none.
+/// Code of this thread's last error; 0 if there is none.
 pub(crate) fn last_error_code() -> u32 {
     LAST_ERROR
         .try_with(|last| match last.try_borrow() {
@@ -65,9 +65,9 @@ pub(crate) fn last_error_code() -> u32 {
         .unwrap_or(0)
 }
 
-/// An error as callers read it: `[E<code>] <words>`.
+/// Formats an error for callers: `[E<code>] <words>`.
 pub(crate) fn words(error: &Error) -> CString {
-    // A path may hold any character, a NUL too, which would cut the text short.
+    // A path may contain any character. A NUL would truncate the C string.
     let text = format!("[E{}] {error}", error.code()).replace('\0', "\\0");
     CString::new(text).unwrap_or_default()
 }
@@ -83,7 +83,7 @@ pub(crate) fn record_panic(payload: Box<dyn Any + Send>) {
     record(&panic_error(payload));
 }
 
-/// Runs `call`; a panic in it is an error.
+/// Runs `call`, and turns a panic into an error.
 pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(panic_error(payload)))
 }
@@ -94,15 +94,15 @@ fn panic_error(payload: Box<dyn Any + Send>) -> Error {
         .map(ToString::to_string)
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_string());
-    // Dropping a payload may panic in its turn.
+    // Dropping a payload may itself panic. A second payload is leaked instead of dropped.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
     Error::Internal { detail: message }
 }
 
-/// Runs `call` on the request and returns its response as a C string that the caller owns, or
-/// null with this thread's last error set.
+/// Runs `call` on the request. Returns its response as a C string that the caller owns, or null
+/// with this thread's last error set.
 ///
 /// # Safety
 ///
@@ -130,7 +130,7 @@ pub(crate) unsafe fn respond(
     }
 }
 
-/// Runs `call`, whose error becomes this thread's last one.
+/// Runs `call`. Its error becomes this thread's last one.
 pub(crate) fn attempt<T>(call: impl FnOnce() -> Result<T>) -> Option<T> {
     set_last_error(None);
     call().map_err(|error| record(&error)).ok()
@@ -138,7 +138,7 @@ pub(crate) fn attempt<T>(call: impl FnOnce() -> Result<T>) -> Option<T> {
 
 /// # Safety
 ///
-/// As for [`respond`]; the text must not be used after the foreign caller takes it back.
+/// As for [`respond`]. The text must not be used after the call returns to the foreign caller.
 #[expect(unsafe_code, reason = "the string is the foreign caller's")]
 pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
     let invalid = |detail: String| Error::InvalidRequest { detail };
@@ -147,7 +147,8 @@ pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str>
     }
     let start = request.cast::<u8>();
     let mut len = 0;
-    // SAFETY: every byte up to and with the terminator is readable, and none after it is read.
+    // SAFETY: all bytes up to the terminator, including it, are readable, and none after it is
+    // read.
     while unsafe { *start.add(len) } != 0 {
         len += 1;
         if len > MAX_REQUEST_BYTES {
@@ -156,7 +157,7 @@ pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str>
             )));
         }
     }
-    // SAFETY: those `len` bytes were just read, and do not change during the call.
+    // SAFETY: these `len` bytes were just read, and do not change during the call.
     let bytes = unsafe { std::slice::from_raw_parts(start, len) };
     std::str::from_utf8(bytes).map_err(|e| {
         invalid(format!(

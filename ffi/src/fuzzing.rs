@@ -1,10 +1,10 @@
-//! Property: whatever a request holds, an entry point gives a response that is JSON, or an error,
-//! and never both; no panic is behind the error; and the strings and the token can be released.
+//! Property: for any request, an entry point returns either a JSON response or an error, never
+//! both. No panic is behind the error, and the strings and the token can be released.
 //!
-//! Input: the entry point (u8, modulo 6 one of [`CALLS`], or a stream that is read to its end), and
-//! the request, in which `DIR` stands for a new directory and `TOKEN` for the number of a
-//! live token. Requests that name a path outside that directory are not sent: the library does what
-//! it is asked to.
+//! Input: the entry point (u8, modulo 6: one of [`CALLS`], or a stream that is read to its end),
+//! then the request. In the request, `DIR` stands for a new directory and `TOKEN` for the number of
+//! a live token. Requests that name a path outside that directory are not sent, because the library
+//! would carry them out.
 
 #![expect(unsafe_code, reason = "the C ABI is called")]
 
@@ -43,10 +43,10 @@ const CALLS: [Call; 5] = [
     hnsw_toolbox_repair_index,
 ];
 
-/// Threads cost most of a run and show nothing that few of them do not.
-const MOST_THREADS: u64 = 4;
+/// Bound on threads: they dominate the time of a run, and more of them reveal nothing new.
+const MAX_THREADS: u64 = 4;
 
-/// What requests can refer to: `DIR/index`, `DIR/in.parquet`, `DIR/in.arrow`.
+/// Creates the files that requests can refer to: `DIR/index`, `DIR/in.parquet`, `DIR/in.arrow`.
 fn inputs() -> Directory {
     let directory = Directory::new();
     let index = Synthetic::new(Word::U64, 2, 3, 6);
@@ -78,8 +78,8 @@ fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     replaced
 }
 
-/// Whether nothing outside `directory` can be read or written. A request that is not an object has
-/// no effect at all.
+/// Returns true if the request cannot read or write anything outside `directory`. A request that is
+/// not an object has no effect.
 fn is_harmless(request: &[u8], directory: &Path) -> bool {
     let Ok(Value::Object(fields)) = serde_json::from_slice(request) else {
         return true;
@@ -95,10 +95,10 @@ fn is_harmless(request: &[u8], directory: &Path) -> bool {
         .iter()
         .filter_map(|name| fields.get(*name)?.as_str())
         .all(inside)
-        && threads.is_none_or(|threads| threads <= MOST_THREADS)
+        && threads.is_none_or(|threads| threads <= MAX_THREADS)
 }
 
-/// Reads a stream to its end. Returns an empty response, or null when there is no stream.
+/// Reads a stream to its end. Returns an empty response, or null if there is no stream.
 ///
 /// # Safety
 ///
@@ -112,7 +112,7 @@ unsafe fn read_stream(request: *const c_char) -> *mut c_char {
     }
     let out = &raw mut stream;
     loop {
-        // Releases what it holds when it is dropped.
+        // Releases its content on drop.
         let mut array = ArrowArray::empty();
         // SAFETY: the stream has not been released, and the struct holds no array.
         let result = unsafe { (*out).get_next.unwrap()(out, &raw mut array) };
@@ -164,7 +164,7 @@ pub fn property(bytes: &[u8]) -> bool {
             None => read_stream(request.as_ptr()),
         }
     };
-    // The library keeps nothing of it.
+    // The library must not keep references to the request.
     drop(request);
     let error = hnsw_toolbox_get_last_error();
     let code = hnsw_toolbox_get_last_error_code();

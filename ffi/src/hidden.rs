@@ -1,18 +1,17 @@
 //! Keeps the functions of hnsw_rs out of the dynamic library's interface.
 //!
-//! hnsw_rs has a C interface of its own: dozens of `#[no_mangle]` functions with names such as
-//! `insert_f32` and `init_rust_log`. rustc exports those of every crate that it links, and writes
-//! them into the version script, to which neither GNU ld nor lld lets another one be added. In a
-//! process where another library has such a name, ELF binds both to the one that was loaded first.
+//! hnsw_rs has its own C interface: dozens of `#[no_mangle]` functions with names such as
+//! `insert_f32` and `init_rust_log`. rustc exports such functions of every linked crate. It lists
+//! them in the version script, and neither GNU ld nor lld accepts a second one. If another library
+//! in the process has the same name, ELF binds both to whichever was loaded first.
 //!
-//! But where several object files mention a symbol, ELF gives it the most constraining visibility
-//! that one of them asks for, and a hidden symbol is local to the library whatever a version
-//! script says. So this crate mentions each, hidden. The mention is weak: it asks for no
-//! definition, and a name that hnsw_rs drops does no harm. `tests/exports.rs` fails when a new one
-//! is missing here.
+//! If several object files mention a symbol, ELF uses the most constraining visibility among them.
+//! A hidden symbol is local to the library regardless of the version script. This crate therefore
+//! mentions each symbol as hidden. The mention is weak: it requires no definition, so a name that
+//! hnsw_rs drops does no harm. `tests/exports.rs` fails if a new one is missing here.
 //!
-//! Mach-O and PE need nothing of the kind: there a name is looked up together with the library
-//! that it was linked from, so that equal names in two libraries do not meet.
+//! Mach-O and PE do not need this: they look up a name together with its library, so equal names in
+//! two libraries do not clash.
 
 #![cfg(any(
     target_os = "linux",
@@ -25,7 +24,8 @@
 
 macro_rules! hide {
     ($($name:literal,)*) => {
-        // SAFETY: no code and no data: two attributes of symbols that nothing here refers to.
+        // SAFETY: emits no code and no data, only two attributes of symbols that nothing here
+        // refers to.
         #[allow(unsafe_code)]
         mod symbols {
             $(std::arch::global_asm!(concat!(".weak ", $name), concat!(".hidden ", $name));)*
@@ -34,6 +34,7 @@ macro_rules! hide {
 }
 
 hide! {
+    // In alphabetical order, as `nm -D` prints them.
     "drop_hnsw_f32",
     "drop_hnsw_u16",
     "file_dump_f32",

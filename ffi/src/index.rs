@@ -1,4 +1,4 @@
-//! Open indexes: opened from JSON, searched with the caller's own arrays.
+//! Open graph files: opened from a JSON request, searched with the caller's arrays.
 
 #![allow(unsafe_code)] // The caller's arrays.
 
@@ -10,7 +10,7 @@ use crate::registry::Registry;
 
 static INDEXES: Registry<HnswIndex> = Registry::new();
 
-/// The number of an index that is open from now on.
+/// Registers an open index and returns its number.
 pub(crate) fn register(index: HnswIndex) -> u64 {
     INDEXES.insert(index)
 }
@@ -21,12 +21,12 @@ pub(crate) fn find(number: u64) -> Result<Arc<HnswIndex>> {
         .ok_or_else(|| refused("index", number, "the number of an open index"))
 }
 
-/// Whether there was such an index.
+/// Closes an index. Returns true if it existed.
 pub(crate) fn release(number: u64) -> bool {
     INDEXES.release(number)
 }
 
-/// A search that a caller asks for.
+/// Arguments of a search.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Search {
     pub(crate) queries: *const f32,
@@ -41,30 +41,35 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    /// Searches, and writes what is found to the caller's arrays.
+    /// Searches, and writes the results to the caller's arrays.
     ///
     /// # Safety
     ///
-    /// Where a pointer is not null, `queries` points to `count` × `dimension` numbers that do not
-    /// change during the call, `labels` and `distances` to as many places as `count` × `k`, and `found` to
-    /// `count` places, and nothing else may use them during the call.
+    /// Each pointer is null or points to an array that nothing else uses during the call: `queries`
+    /// to `count` × `dimension` numbers, `labels` and `distances` to `count` × `k` places, and
+    /// `found` to `count` places.
     pub(crate) unsafe fn run(self, index: &HnswIndex) -> Result<()> {
         if self.dimension != index.dimension() as u64 {
             let expected = format!("{}, the index's", index.dimension());
             return Err(refused("dimension", self.dimension, expected));
         }
-        let elements = size(self.count, self.dimension, size_of::<f32>(), "queries")?;
-        // Nothing is found beyond the number of vectors, and nothing is written there.
+        let values = size(self.count, self.dimension, size_of::<f32>(), "queries")?;
+        // Checks only for overflow: results never exceed the number of vectors, and nothing is
+        // written beyond them.
         size(self.count, self.k, size_of::<u64>(), "k")?;
-        let queries = if elements == 0 {
+        let queries = if values == 0 {
             &[]
         } else if self.queries.is_null() {
             return Err(refused("queries", "NULL", "an array of numbers"));
         } else if !self.queries.is_aligned() {
-            return Err(refused("queries", "an odd address", "an aligned one"));
+            return Err(refused(
+                "queries",
+                "a misaligned address",
+                "an address aligned to 4 bytes",
+            ));
         } else {
             // SAFETY: as the caller promises; the size was checked.
-            unsafe { std::slice::from_raw_parts(self.queries, elements) }
+            unsafe { std::slice::from_raw_parts(self.queries, values) }
         };
         let k = usize::try_from(self.k).unwrap_or(usize::MAX);
         let ef = usize::try_from(self.ef).unwrap_or(usize::MAX);
@@ -90,29 +95,29 @@ impl Search {
     }
 }
 
-/// Writes to a caller's array.
+/// Writes a value to a caller's array.
 ///
 /// # Safety
 ///
-/// `array` is null or has a place of that number.
+/// `array` is null or has a place with that index.
 unsafe fn put<T>(array: *mut T, place: usize, value: T) {
     if !array.is_null() {
-        // SAFETY: as the caller promises. Arrays from other languages may be aligned as bytes are.
+        // SAFETY: as the caller promises. Arrays from other languages may be unaligned.
         unsafe { array.add(place).write_unaligned(value) };
     }
 }
 
-/// The number of elements of an array, whose bytes one can count.
+/// Number of values in an array whose size in bytes fits into an `isize`.
 fn size(count: u64, each: u64, element: usize, field: &'static str) -> Result<usize> {
     count
         .checked_mul(each)
-        .and_then(|elements| usize::try_from(elements).ok())
-        .filter(|elements| {
-            let bytes = elements.checked_mul(element);
+        .and_then(|values| usize::try_from(values).ok())
+        .filter(|values| {
+            let bytes = values.checked_mul(element);
             bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok())
         })
         .ok_or_else(|| {
-            let found = format!("{count} × {each} elements");
+            let found = format!("{count} × {each} values");
             refused(field, found, "as many as memory can hold")
         })
 }

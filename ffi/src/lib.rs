@@ -1,12 +1,12 @@
 //! The C ABI of hnsw-toolbox: JSON requests in, JSON responses out.
 //!
-//! `abi` holds every exported symbol and is what `include/hnsw_toolbox.h` is generated from;
-//! `boundary` is what each of them stands behind; `request` turns JSON into calls of the Rust
-//! library; `token` is behind progress and cancellation, `index` behind searches, `registry` behind
-//! the numbers that callers hold of both, and `stream` behind the callbacks of Arrow C streams; `hidden` keeps the names of other crates out of the
+//! `abi` holds all exported symbols; `include/hnsw_toolbox.h` is generated from it. `boundary`
+//! guards each of them. `request` turns JSON into calls of the Rust library. `token` implements
+//! progress and cancellation, `index` searches, and `registry` the numbers of both. `stream`
+//! implements the callbacks of Arrow C streams. `hidden` keeps the names of other crates out of the
 //! interface.
 
-// As in the library that this one wraps.
+// The same rules as in the wrapped library: a panic or a lossy cast must not reach a caller.
 #![cfg_attr(
     not(test),
     deny(

@@ -1,12 +1,11 @@
-//! What callers hold by number: a stale or invented number is an answer of "no such thing", and
-//! never a pointer to follow.
+//! Values that callers hold by number. A stale or invented number yields "no such thing", and is
+//! never dereferenced.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Values that are known by number. A call that uses one shares it, so releasing it then is
-/// harmless.
+/// Values by number. A call shares the value that it uses, so a concurrent release is harmless.
 #[derive(Debug)]
 pub(crate) struct Registry<T> {
     next: AtomicU64,
@@ -21,7 +20,7 @@ impl<T> Registry<T> {
         }
     }
 
-    /// The number of a new value; never 0, and never given out again.
+    /// Adds a value and returns its number, which is never 0 and never reused.
     pub(crate) fn insert(&self, value: T) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.live).insert(number, Arc::new(value));
@@ -32,15 +31,15 @@ impl<T> Registry<T> {
         lock(&self.live).get(&number).cloned()
     }
 
-    /// Whether the value was there.
+    /// Removes a value. Returns true if it existed.
     pub(crate) fn release(&self, number: u64) -> bool {
-        // Dropped after the lock, for a value may take its time to go.
+        // Dropped outside the lock, because dropping a value may take time.
         let released = lock(&self.live).remove(&number);
         released.is_some()
     }
 }
 
-/// Nothing under these locks can panic halfway through a change.
+/// Locks data that no panic can leave inconsistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

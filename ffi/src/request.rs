@@ -1,8 +1,9 @@
-//! JSON requests to calls of the Rust library, and their summaries to JSON responses.
+//! Conversion of JSON requests to calls of the Rust library, and of their summaries to JSON
+//! responses.
 //!
-//! Files are read without maps unless a request asks for them, because a map of a file that another
-//! process truncates would kill the host process (SIGBUS). A graph file to search is mapped, since
-//! outputs are replaced by rename.
+//! Files are read without memory maps unless a request asks for them: if another process truncates
+//! a mapped file, the host process dies of SIGBUS. A graph file to search is mapped by default,
+//! because its writers replace files by rename.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,7 +22,7 @@ use toolbox::{CollectionFilter, ExportOptions};
 use crate::index;
 use crate::token::{self, Token};
 
-/// The fields of an extract request that are not about its output.
+/// Fields of an extract request that do not concern its output.
 const EXTRACT: [&str; 13] = [
     "index_dir",
     "metadata_path",
@@ -40,6 +41,7 @@ const EXTRACT: [&str; 13] = [
 
 fn extract_options(fields: &Fields) -> Result<ColumnarOptions> {
     let mut options = ColumnarOptions::default();
+    // Not the library's default: see the module's documentation.
     options.extract.io = IoMode::Read;
     fields.size("batch_size", &mut options.batch_size)?;
     let extract = &mut options.extract;
@@ -55,6 +57,7 @@ fn extract_options(fields: &Fields) -> Result<ColumnarOptions> {
     fields.optional_size("dimension", &mut shape.dimension)?;
     fields.optional_size("m", &mut shape.m)?;
     if !salvage && shape != Salvage::default() {
+        // Names a field that the caller did set.
         let field = if shape.m.is_some() { "m" } else { "dimension" };
         return Err(refused(
             field,
@@ -156,6 +159,7 @@ pub(crate) fn build(request: &str) -> Result<String> {
     fields.size("ef_construction", &mut options.graph.ef_construction)?;
     fields.size("batch_size", &mut options.batch_size)?;
     fields.optional_size("capacity", &mut options.graph.capacity)?;
+    // An absent seed keeps the default.
     options.graph.seed = fields.optional_number("seed")?.or(options.graph.seed);
     fields.optional_size("threads", &mut options.graph.threads)?;
     fields.name("engine", &mut options.graph.engine)?;
@@ -184,6 +188,7 @@ pub(crate) fn verify(request: &str) -> Result<String> {
     let mut options = VerifyOptions::default();
     fields.name("io", &mut options.io)?;
     to_json(&monitored(fields.token()?, |monitor| {
+        // The field keeps its name for a graph file: the contract has no other.
         if index_dir.is_file() && is_hnsw(&index_dir)? {
             return verify_hnsw(index_dir, &options, monitor);
         }
@@ -207,7 +212,7 @@ pub(crate) fn list_collections(request: &str) -> Result<String> {
     })?)
 }
 
-/// The fields of an export request that are not about its output.
+/// Fields of an export request that do not concern its output.
 #[cfg(feature = "database")]
 const EXPORT: [&str; 12] = [
     "persist_dir",
@@ -261,6 +266,8 @@ pub(crate) fn export(request: &str) -> Result<String> {
 /// Opens the stream of a request.
 pub(crate) fn open_stream(request: &str) -> Result<BatchStream> {
     let fields = Fields::object(request)?;
+    // The persist directory tells a collection's request from an index's. The two have different
+    // fields.
     let source = match fields.0.contains_key("persist_dir") {
         #[cfg(feature = "database")]
         true => {
@@ -280,6 +287,7 @@ pub(crate) fn open_stream(request: &str) -> Result<BatchStream> {
     };
     match fields.token()? {
         None => BatchStream::open(source, None, drop),
+        // The stream may outlive the call and the token's number, so it shares the flag.
         Some(token) => {
             let cancel = token.cancel.clone();
             BatchStream::open(source, Some(&cancel), move |progress| {
@@ -326,7 +334,7 @@ pub(crate) fn repair(request: &str) -> Result<String> {
     })?)
 }
 
-/// Opens the index of a request, and returns its number.
+/// Opens the graph file of a request and returns its number.
 pub(crate) fn open_index(request: &str) -> Result<u64> {
     let fields = Fields::parse(request, &["index_path", "metric", "io", "load"])?;
     let path = fields.path("index_path")?;
@@ -361,7 +369,7 @@ fn to_json(response: &impl wire::Answer) -> Result<String> {
         })
 }
 
-/// A request's fields. Every error names the field that it is about.
+/// Fields of a request. Every error names its field.
 struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -384,7 +392,7 @@ impl Fields {
         Ok(Self(fields))
     }
 
-    /// Fails when there is a field that is not known.
+    /// Fails if a field is unknown.
     fn check(&self, known: &[&str]) -> Result<()> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             Some(unknown) => Err(Error::InvalidArgument {
@@ -396,7 +404,7 @@ impl Fields {
         }
     }
 
-    /// The field's value as `convert` understands it; `None` when it is absent.
+    /// Returns the field's value after `convert`; `None` if the field is absent.
     fn get<'a, T>(
         &'a self,
         name: &'static str,
@@ -412,7 +420,7 @@ impl Fields {
         }
     }
 
-    /// As [`get`](Self::get), where null stands for absent.
+    /// Like [`get`](Self::get), but null also means absent.
     fn get_or_null<'a, T>(
         &'a self,
         name: &'static str,
@@ -420,6 +428,7 @@ impl Fields {
         convert: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<Option<T>> {
         match self.0.get(name) {
+            // Optional fields are null by default in the documented request.
             Some(Value::Null) => Ok(None),
             _ => self.get(name, expected, convert),
         }
@@ -488,7 +497,7 @@ impl Fields {
         Ok(())
     }
 
-    /// One of the names that `T` knows.
+    /// Parses one of the names of `T`.
     fn name<T: FromStr<Err = Error>>(&self, name: &'static str, chosen: &mut T) -> Result<()> {
         if let Some(text) = self.get(name, "a string", Value::as_str)? {
             *chosen = parse_name(name, text)?;
@@ -496,7 +505,7 @@ impl Fields {
         Ok(())
     }
 
-    /// The same, where null stands for absent.
+    /// Like [`name`](Self::name), but null means absent.
     fn optional_name<T: FromStr<Err = Error>>(
         &self,
         name: &'static str,
@@ -531,6 +540,7 @@ fn checked_path(name: &'static str, path: &str) -> Result<PathBuf> {
     let refuse = |found: &str| Err(refused(name, found.to_string(), "a path"));
     if path.is_empty() {
         refuse("an empty string")
+    // The operating system would end the path there.
     } else if path.contains('\0') {
         refuse("a string with a NUL character in it")
     } else {
@@ -546,7 +556,7 @@ fn refused(field: &'static str, found: String, expected: &str) -> Error {
     }
 }
 
-/// A value in few words, for an error.
+/// Describes a value briefly for an error.
 fn describe(value: &Value) -> String {
     match value {
         Value::Null => "null".to_string(),
@@ -557,8 +567,9 @@ fn describe(value: &Value) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_SHOWN_CHARS: usize = 80;
+    match text.char_indices().nth(MAX_SHOWN_CHARS) {
+        // Cuts at a character, not at a byte: requests may be any UTF-8.
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_string(),
     }

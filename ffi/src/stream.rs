@@ -1,4 +1,4 @@
-//! Arrow C streams of record batches: the structs that the standard gives, and what is behind them.
+//! Arrow C streams of record batches: the standard's structs and the implementation behind them.
 //!
 //! <https://arrow.apache.org/docs/format/CStreamInterface.html>
 
@@ -15,7 +15,7 @@ use toolbox::{Error, Result};
 
 use crate::boundary::{self, boundary};
 
-/// What callbacks return for an error, with the same value on every system that there is.
+/// Error numbers that the callbacks return. Their values are the same on every supported system.
 mod errno {
     use std::ffi::c_int;
 
@@ -24,7 +24,7 @@ mod errno {
     pub(super) const EINVAL: c_int = 22;
 }
 
-/// The standard's struct. The header declares it in the standard's own words.
+/// The standard's struct. The header declares it in the standard's wording.
 #[repr(C)]
 #[derive(Debug)]
 pub struct ArrowArrayStream {
@@ -35,17 +35,17 @@ pub struct ArrowArrayStream {
     private_data: *mut c_void,
 }
 
-/// What `private_data` points to.
+/// Target of `private_data`.
 struct Private {
     batches: BatchStream,
-    /// What every batch is: a struct of the columns.
+    /// Type of every batch: a struct of the columns.
     field: Field,
-    /// What the last error was.
+    /// Text of the last error.
     failure: Option<CString>,
 }
 
 impl ArrowArrayStream {
-    /// A stream that has been released.
+    /// A released stream.
     pub(crate) const RELEASED: Self = Self {
         get_schema: None,
         get_next: None,
@@ -59,7 +59,7 @@ impl ArrowArrayStream {
             mut fields,
             metadata,
         } = batches.schema().clone();
-        // Names end with a NUL there.
+        // Column names are C strings in this interface.
         for field in &mut fields {
             field.name = field.name.replace('\0', "\\0");
         }
@@ -80,7 +80,8 @@ impl ArrowArrayStream {
 }
 
 impl Private {
-    /// The next batch, which is released already after the last one.
+    /// Returns the next batch. After the last one, returns an array that is marked as released, as
+    /// the standard requires.
     fn next(&mut self) -> Result<ArrowArray> {
         let Some(batch) = self.batches.next().transpose()? else {
             return Ok(ArrowArray::empty());
@@ -106,25 +107,26 @@ fn internal(error: arrow2::error::Error) -> Error {
     }
 }
 
-/// The private data of a stream that has not been released.
+/// Returns the private data of a stream that has not been released.
 ///
 /// # Safety
 ///
-/// `stream` is null, or a stream of this library that nothing else uses as long as the result lives.
+/// `stream` is null or a stream of this library that nothing else uses during the result's
+/// lifetime.
 unsafe fn private<'a>(stream: *mut ArrowArrayStream) -> Option<&'a mut Private> {
     // SAFETY: as the caller promises.
     let stream = unsafe { stream.as_ref() }?;
     stream.release?;
-    // SAFETY: `new` has put it there, and only `release` takes it away.
+    // SAFETY: `new` stored it, and only `release` removes it.
     unsafe { stream.private_data.cast::<Private>().as_mut() }
 }
 
-/// Runs a callback of a stream, and writes what it gives. An error is kept for `get_last_error`, a
-/// panic too.
+/// Runs a callback of a stream and writes its result. An error or a panic is kept for
+/// `get_last_error`.
 ///
 /// # Safety
 ///
-/// As for [`private`]; and `out` is null, or may be written to.
+/// As for [`private`]. `out` is null or writable.
 unsafe fn call<T>(
     stream: *mut ArrowArrayStream,
     out: *mut T,
@@ -140,7 +142,8 @@ unsafe fn call<T>(
         }
         match boundary::caught(|| body(private)) {
             Ok(value) => {
-                // SAFETY: as the caller promises. What is there is not dropped: it is no value.
+                // SAFETY: as the caller promises. The old content is not dropped, because it is not
+                // a value.
                 unsafe { out.write_unaligned(value) };
                 0
             }
@@ -150,20 +153,18 @@ unsafe fn call<T>(
 }
 
 unsafe extern "C" fn get_schema(stream: *mut ArrowArrayStream, out: *mut ArrowSchema) -> c_int {
-    // SAFETY: the consumer passes the stream that this callback is of, and where a schema may be
-    // written, which holds none.
+    // SAFETY: the consumer passes the callback's own stream, and writable memory for a schema.
     unsafe { call(stream, out, |private| Ok(export_field_to_c(&private.field))) }
 }
 
 unsafe extern "C" fn get_next(stream: *mut ArrowArrayStream, out: *mut ArrowArray) -> c_int {
-    // SAFETY: the consumer passes the stream that this callback is of, and where an array may be
-    // written, which holds none.
+    // SAFETY: the consumer passes the callback's own stream, and writable memory for an array.
     unsafe { call(stream, out, Private::next) }
 }
 
 unsafe extern "C" fn get_last_error(stream: *mut ArrowArrayStream) -> *const c_char {
     boundary!(ptr::null(), {
-        // SAFETY: the consumer passes the stream that this callback is of.
+        // SAFETY: the consumer passes the callback's own stream.
         let private = unsafe { private(stream) };
         private
             .and_then(|private| private.failure.as_ref())
@@ -173,13 +174,13 @@ unsafe extern "C" fn get_last_error(stream: *mut ArrowArrayStream) -> *const c_c
 
 unsafe extern "C" fn release(stream: *mut ArrowArrayStream) {
     boundary!((), {
-        // SAFETY: the consumer passes the stream that this callback is of.
+        // SAFETY: the consumer passes the callback's own stream.
         let Some(stream) = (unsafe { stream.as_mut() }) else {
             return;
         };
         if stream.release.is_some() {
             let released = std::mem::replace(stream, ArrowArrayStream::RELEASED);
-            // SAFETY: `new` has made it, and nothing points to it any more.
+            // SAFETY: `new` created it, and no other pointer to it is left.
             drop(unsafe { Box::from_raw(released.private_data.cast::<Private>()) });
         }
     });
@@ -187,6 +188,6 @@ unsafe extern "C" fn release(stream: *mut ArrowArrayStream) {
 
 pub(crate) fn no_place() -> Error {
     Error::InvalidRequest {
-        detail: "found NULL, expected where the result is to be written".into(),
+        detail: "found NULL, expected a pointer to writable memory for the result".into(),
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens: how a caller watches and stops a call from another thread.
+//! Tokens, with which a caller watches and stops a call from another thread.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use crate::registry::{lock, Registry};
 
 static TOKENS: Registry<Token> = Registry::new();
 
-/// What a caller holds to watch and stop a call.
+/// Cancellation and progress of a call.
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) cancel: CancelToken,
@@ -17,6 +17,8 @@ pub(crate) struct Token {
 
 impl Token {
     pub(crate) fn report(&self, progress: Progress) {
+        // One lock for both numbers, so that a reader never sees `done` of one report with `total`
+        // of another.
         *lock(&self.progress) = progress;
     }
 
@@ -25,7 +27,7 @@ impl Token {
     }
 }
 
-/// A new token's number.
+/// Creates a token and returns its number.
 pub(crate) fn create() -> u64 {
     TOKENS.insert(Token {
         cancel: CancelToken::new(),
@@ -37,7 +39,7 @@ pub(crate) fn find(number: u64) -> Option<Arc<Token>> {
     TOKENS.find(number)
 }
 
-/// Whether the token was there.
+/// Releases a token. Returns true if it existed.
 pub(crate) fn release(number: u64) -> bool {
     TOKENS.release(number)
 }

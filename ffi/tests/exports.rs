@@ -1,4 +1,4 @@
-//! The dynamic library exports the functions of its header, and nothing else.
+//! The dynamic library exports the functions of its header and nothing else.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -14,9 +14,9 @@ use object::{
 };
 use object::{Object, ObjectSymbol};
 
-/// The library, built as this test is: for a test, cargo does not build a library that no Rust
-/// code can link to. The whole workspace is built, and this test, as `make build` does, so that the
-/// dependencies have the features of tests and are not compiled once more.
+/// Builds the library with the profile of this test. For a test, cargo does not build a library
+/// that Rust code cannot link to. The whole workspace is built with this test, as `make build`
+/// does, so that the dependencies keep the features of tests and are compiled only once.
 fn library() -> PathBuf {
     let executable = std::env::current_exe().unwrap();
     let profile = executable.ancestors().nth(2).unwrap();
@@ -40,11 +40,12 @@ fn library() -> PathBuf {
     })
 }
 
-/// The functions that the header declares.
+/// Functions that the header declares.
 fn declared() -> BTreeSet<String> {
     let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/hnsw_toolbox.h");
     let header = std::fs::read_to_string(header).unwrap();
-    // What stands at the start of a line and before a bracket; comments are indented.
+    // A declaration starts at the start of a line and has the name before the parenthesis; comments
+    // are indented.
     header
         .lines()
         .filter(|line| !line.starts_with([' ', '/', '#', '*']))
@@ -56,12 +57,12 @@ fn declared() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_library_exports_what_its_header_declares_and_nothing_else() {
+fn the_library_exports_exactly_what_its_header_declares() {
     let path = library();
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let file = object::File::parse(bytes.as_slice()).unwrap();
     let exported: BTreeSet<String> = match file.format() {
-        // Every global definition, weak ones and data too.
+        // All global definitions, including weak ones and data.
         object::BinaryFormat::Elf => file
             .dynamic_symbols()
             .filter(|symbol| symbol.is_global() && symbol.is_definition())
@@ -79,17 +80,14 @@ fn the_library_exports_what_its_header_declares_and_nothing_else() {
     assert!(declared.len() >= 11, "{declared:?}");
     let missing: Vec<_> = declared.difference(&exported).collect();
     assert!(missing.is_empty(), "not exported: {missing:?}");
-    // See `src/hidden.rs` for why other formats may have more.
+    // Other formats may export more: see `src/hidden.rs`.
     if file.format() == object::BinaryFormat::Elf {
         let foreign: Vec<_> = exported.difference(&declared).collect();
-        assert!(
-            foreign.is_empty(),
-            "exported, and not declared: {foreign:?}"
-        );
+        assert!(foreign.is_empty(), "exported but not declared: {foreign:?}");
     }
 }
 
-/// Programs look for a library by its SONAME, so that must say which ABI it has.
+/// Programs look up a library by its SONAME, which must state the ABI version.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_soname_is_the_abi_version_and_leads_to_the_library() {

@@ -1,4 +1,4 @@
-//! One bit for each number.
+//! Bit sets, and ranks within them.
 
 use crate::base::memory;
 use crate::error::{Error, Result};
@@ -8,27 +8,24 @@ use crate::error::{Error, Result};
 pub(crate) struct Bits(Vec<u64>);
 
 impl Bits {
-    /// `len` bits, none of them set.
+    /// Creates a set for numbers below `len`, initially empty.
     pub(crate) fn with_len(len: u64) -> Result<Self> {
+        // A length beyond the address space fails in the allocation.
         let count = usize::try_from(len.div_ceil(64)).unwrap_or(usize::MAX);
-        Ok(Self(memory::filled(
-            count,
-            0,
-            "hold one bit for each record",
-        )?))
+        Ok(Self(memory::filled(count, 0, "hold one bit per record")?))
     }
 
-    /// Makes the set one of numbers below `len`, if it is one of fewer.
+    /// Extends the set to numbers below `len`. Never shrinks it.
     pub(crate) fn grow(&mut self, len: u64) -> Result<()> {
         let count = usize::try_from(len.div_ceil(64)).unwrap_or(usize::MAX);
         if let Some(more) = count.checked_sub(self.0.len()).filter(|more| *more > 0) {
-            memory::reserve(&mut self.0, more, "hold one bit for each record")?;
+            memory::reserve(&mut self.0, more, "hold one bit per record")?;
             self.0.resize(count, 0);
         }
         Ok(())
     }
 
-    /// The bits, the lowest first, in words.
+    /// The bits in words, lowest first.
     pub(crate) fn words(&self) -> &[u64] {
         &self.0
     }
@@ -40,7 +37,7 @@ impl Bits {
             .is_some_and(|word| word & (1 << (at % 64)) != 0)
     }
 
-    /// Sets a bit; says whether it was set before. Bits beyond the length are not kept.
+    /// Sets a bit. Returns whether it was set before. Bits beyond the length are ignored.
     pub(crate) fn insert(&mut self, at: u64) -> bool {
         let word = usize::try_from(at / 64)
             .ok()
@@ -54,7 +51,7 @@ impl Bits {
         before
     }
 
-    /// Sets all bits that are set in a set of the same length.
+    /// Sets all bits of another set of the same length.
     pub(crate) fn unite(&mut self, other: &Self) {
         for (word, more) in self.0.iter_mut().zip(&other.0) {
             *word |= more;
@@ -65,12 +62,12 @@ impl Bits {
         self.0.fill(0);
     }
 
-    /// Number of bits that are set.
+    /// Number of set bits.
     pub(crate) fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// The lowest bit below `len` that is not set.
+    /// Lowest bit below `len` that is not set.
     pub(crate) fn first_absent(&self, len: u64) -> Option<u64> {
         (0..)
             .zip(&self.0)
@@ -80,14 +77,15 @@ impl Bits {
     }
 }
 
-/// Words of bits before which the bits that are set are counted: a cache line.
-const COUNTED_WORDS: usize = 8;
+/// Words per group whose preceding set bits are counted: 8 words of 8 bytes are a cache line of 64
+/// bytes.
+const WORDS_PER_COUNT: usize = 8;
 
-/// A set of numbers below 2³², and the position of each among them.
+/// A set of numbers below 2³² that knows each number's rank.
 #[derive(Debug, Default)]
 pub(crate) struct Ranks {
     bits: Bits,
-    /// How many bits are set before each [`COUNTED_WORDS`] words.
+    /// Number of set bits before each group of [`WORDS_PER_COUNT`] words.
     before: Vec<u32>,
     count: u32,
 }
@@ -95,7 +93,7 @@ pub(crate) struct Ranks {
 impl Ranks {
     /// `bits` must have no more than `u32::MAX` bits.
     pub(crate) fn of(bits: Bits) -> Result<Self> {
-        let groups = bits.0.chunks(COUNTED_WORDS);
+        let groups = bits.0.chunks(WORDS_PER_COUNT);
         let mut before = memory::with_capacity(groups.len(), "number the records that stay")?;
         let mut count = 0_u32;
         for words in groups {
@@ -112,7 +110,7 @@ impl Ranks {
         })
     }
 
-    /// How many numbers are in the set.
+    /// Number of members.
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
@@ -122,12 +120,12 @@ impl Ranks {
         self.bits.contains(at.into())
     }
 
-    /// How many numbers of the set are below `at`.
+    /// Number of members below `at`.
     #[inline]
     pub(crate) fn rank(&self, at: u32) -> u32 {
         let word = at as usize / 64;
-        let first = word - word % COUNTED_WORDS;
-        let before = self.before.get(word / COUNTED_WORDS);
+        let first = word - word % WORDS_PER_COUNT;
+        let before = self.before.get(word / WORDS_PER_COUNT);
         let Some((before, words)) = before.zip(self.bits.0.get(first..)) else {
             return self.count;
         };
@@ -136,6 +134,7 @@ impl Ranks {
             .take(word - first)
             .map(|word| word.count_ones())
             .sum();
+        // All bits below the position.
         let below = (1_u64 << (at % 64)).wrapping_sub(1);
         let rest = words
             .get(word - first)
@@ -143,12 +142,13 @@ impl Ranks {
         before + whole + rest
     }
 
-    /// The numbers, ascending.
+    /// Members in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).zip(&self.bits.0).flat_map(|(word, bits)| {
             let mut left = *bits;
             std::iter::from_fn(move || {
                 let bit = left.trailing_zeros();
+                // Clears the lowest set bit. `trailing_zeros` of 0 is 64, which ends the iteration.
                 left &= left.wrapping_sub(1);
                 (bit < 64).then(|| word * 64 + bit)
             })
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holds_what_was_inserted_and_nothing_beyond_its_length() {
+    fn holds_inserted_numbers_and_none_beyond_its_length() {
         let mut bits = Bits::with_len(130).unwrap();
         assert_eq!(bits.first_absent(130), Some(0));
         for at in [0, 63, 64, 129] {

@@ -1,8 +1,8 @@
-//! What every options struct and every enum of names would otherwise repeat.
+//! Macros for the repetitive parts of options structs and enums of names.
 
-/// Defines an enum whose variants have names: those that requests, the command line and JSON use.
+/// Defines an enum whose variants have the names that requests, the command line and JSON use.
 ///
-/// `field` is what an unknown name is an error of. A name that is also accepted follows `or`.
+/// `field` is the field that the error for an unknown name reports. An accepted alias follows `or`.
 macro_rules! named_enum {
     (
         $(#[$meta:meta])*
@@ -32,6 +32,7 @@ macro_rules! named_enum {
 
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                // `pad`, unlike `write_str`, applies the width in tables.
                 f.pad(self.name())
             }
         }
@@ -53,9 +54,9 @@ macro_rules! named_enum {
     };
 }
 
-/// Gives an options struct a consuming setter for each of its fields.
+/// Defines a consuming setter for each field of an options struct.
 ///
-/// A field that may be absent takes `impl Into<Option<T>>`: a value, or an `Option` of one.
+/// An optional field takes `impl Into<Option<T>>`: a value, or an `Option` of one.
 macro_rules! setters {
     ($type:ident { $($setter:ident($field:ident: $value:ty),)+ }) => {
         impl $type {
@@ -63,6 +64,7 @@ macro_rules! setters {
                 #[doc = concat!("Sets `", stringify!($field), "`.")]
                 #[must_use]
                 pub fn $setter(mut self, $field: $value) -> Self {
+                    // Identity for a plain field, `Some` for an optional one.
                     self.$field = $field.into();
                     self
                 }

@@ -1,28 +1,28 @@
-//! Allocations that may fail.
+//! Fallible allocation.
 //!
-//! `Vec::with_capacity` and `vec!` end the process when there is no memory. Every allocation whose
-//! size grows with a file or an option goes through these functions instead, which return
+//! `Vec::with_capacity` and `vec!` abort the process when memory runs out. Every allocation whose
+//! size grows with a file or an option uses these functions instead, which return
 //! [`Error::OutOfMemory`].
 
 use crate::error::{Error, Result};
 
-/// Makes room for `additional` more values, and for some in reserve.
+/// Reserves room for `additional` more values, growing geometrically.
 ///
-/// `action` says as an infinitive what the memory is for: "hold the labels".
+/// `action` is the purpose of the memory, as an infinitive: "hold the labels".
 pub(crate) fn reserve<T>(
     values: &mut Vec<T>,
     additional: usize,
     action: &'static str,
 ) -> Result<()> {
     values.try_reserve(additional).map_err(|_| {
-        // What a vector asks for when it grows.
+        // A growing vector requests at least twice its capacity.
         let doubled = values.capacity().saturating_mul(2);
         let count = values.len().saturating_add(additional).max(doubled);
         Error::out_of_memory(action, size_of_values::<T>(count))
     })
 }
 
-/// Makes room for exactly `additional` more values.
+/// Reserves room for exactly `additional` more values.
 pub(crate) fn reserve_exact<T>(
     values: &mut Vec<T>,
     additional: usize,
@@ -34,14 +34,14 @@ pub(crate) fn reserve_exact<T>(
     })
 }
 
-/// An empty vector with room for exactly `capacity` values.
+/// Returns an empty vector with room for exactly `capacity` values.
 pub(crate) fn with_capacity<T>(capacity: usize, action: &'static str) -> Result<Vec<T>> {
     let mut values = Vec::new();
     reserve_exact(&mut values, capacity, action)?;
     Ok(values)
 }
 
-/// `count` copies of `value`.
+/// Returns `count` copies of `value`.
 pub(crate) fn filled<T: Clone>(count: usize, value: T, action: &'static str) -> Result<Vec<T>> {
     let mut values = with_capacity(count, action)?;
     values.resize(count, value);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_an_error_with_code_302() {
+    fn a_failed_allocation_is_an_error_with_code_302() {
         let error = filled(usize::MAX / 8, 0_u64, "hold the labels").unwrap_err();
         assert_eq!(error.code(), 302);
         assert_eq!(

@@ -1,6 +1,7 @@
-//! What every other room builds on: progress and cancellation, fallible allocation, bit sets,
+//! Foundations of all other modules: progress and cancellation, fallible allocation, bit sets,
 //! threads and paths.
 
+// Declared first: `macro_rules!` macros are visible only to the modules below.
 #[macro_use]
 pub(crate) mod macros;
 

@@ -1,14 +1,14 @@
-//! Paths for people.
+//! Escapes paths for display, and quotes them for shells.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
 use std::path::Path;
 
-/// Shows a path on one line: control characters, and characters that change the direction of
-/// writing, appear as escapes such as `\n` and `\u{1b}`, and bytes that are not UTF-8 as `\xFF`.
+/// Formats a path on one line. Control characters, and characters that change the writing
+/// direction, become escapes such as `\n` and `\u{1b}`. Bytes that are not UTF-8 become `\xFF`.
 ///
-/// A file name may hold any of them. Printed as they are, they could move a terminal's cursor or
-/// forge a line of a log. Every [`Error`](crate::Error) shows its paths this way.
+/// A file name may contain any of them. Printed raw, they could move a terminal's cursor or forge a
+/// line of a log. Every [`Error`](crate::Error) formats its paths this way.
 ///
 /// ```
 /// let shown = hnsw_toolbox::display_path("index\u{1b}[2J\n.parquet".as_ref());
@@ -38,10 +38,10 @@ impl fmt::Display for DisplayPath<'_> {
     }
 }
 
-/// The shell that printed commands are for.
+/// Shell for which printed commands are quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shell {
-    /// Any shell of POSIX.
+    /// Any POSIX shell.
     Posix,
     /// `cmd.exe`, at its prompt. A batch file would need `%%` for `%`.
     Cmd,
@@ -57,7 +57,7 @@ impl Shell {
         }
     }
 
-    /// The command that renames a file or a directory.
+    /// Command that renames a file or a directory.
     pub(crate) fn rename(self) -> &'static str {
         match self {
             Self::Posix => "mv",
@@ -70,7 +70,7 @@ impl Shell {
     pub fn quote_path(self, path: &Path) -> String {
         let path = path.as_os_str();
         match self {
-            // So that it is no option.
+            // A leading `-` would make it an option.
             Self::Posix if path.as_encoded_bytes().starts_with(b"-") => {
                 let mut relative = OsStr::new("./").to_owned();
                 relative.push(path);
@@ -105,8 +105,8 @@ fn quote_for_posix(bytes: &[u8]) -> String {
             return format!("'{}'", text.replace('\'', r"'\''"));
         }
     }
-    // A format for printf, as not every shell has $'…'. The shell drops a newline at the end; with
-    // a slash behind it, a path leads to the same directory.
+    // A format for printf, because not every shell has $'…'. The shell drops a trailing newline;
+    // with a slash after it, the path leads to the same directory.
     let mut format = String::new();
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -129,7 +129,7 @@ fn quote_for_posix(bytes: &[u8]) -> String {
     format!("\"$(printf '{format}')\"")
 }
 
-/// Bytes as printf takes them.
+/// Appends bytes as octal escapes of printf.
 fn octal(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         out.push_str(&format!("\\{byte:03o}"));
@@ -141,13 +141,13 @@ fn quote_for_cmd(text: &str) -> String {
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_string();
     }
-    // A caret between quotes stops the expansion of variables, and programs take two quotes for one.
+    // A caret between quotes stops the expansion of variables, and programs read two quotes as one.
     let text = text.replace('"', "\"\"").replace('%', "\"^%\"");
     format!("\"{text}\"")
 }
 
-/// Whether the character makes what follows look like something else: line separators, and the
-/// marks, embeddings, overrides and isolates of the Unicode bidirectional algorithm.
+/// Returns true for characters that disguise the text after them: line separators, and the marks,
+/// embeddings, overrides and isolates of the Unicode bidirectional algorithm.
 fn changes_direction(character: char) -> bool {
     matches!(
         character,
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_paths_are_shown_as_they_are() {
+    fn ordinary_paths_are_not_escaped() {
         for path in ["/data/in.parquet", "C:\\data", "näive/数据", "a b", ""] {
             assert_eq!(display_path(Path::new(path)).to_string(), path);
         }
@@ -180,7 +180,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_shell_takes_a_quoted_path_as_it_is() {
+    fn a_shell_reads_a_quoted_path_unchanged() {
         use std::os::unix::ffi::OsStrExt;
 
         let directory = tempfile::tempdir().unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn cmd_has_its_own_quotes() {
+    fn cmd_paths_are_quoted_for_cmd() {
         for (path, quoted) in [
             (r"C:\chroma\new", r"C:\chroma\new"),
             (r"C:\my chroma", r#""C:\my chroma""#),

@@ -1,4 +1,4 @@
-//! Progress and cancellation, shared by every long operation.
+//! Progress and cancellation of long operations.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub struct CancelToken {
 }
 
 impl CancelToken {
-    /// A token that is not cancelled.
+    /// Creates a token that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -21,17 +21,18 @@ impl CancelToken {
 
     /// Asks every operation that holds this token to stop. It cannot be undone.
     pub fn cancel(&self) {
+        // Relaxed: the flag publishes no other data.
         self.flag.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`cancel`](Self::cancel) was called.
+    /// Returns true if [`cancel`](Self::cancel) was called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         let parent = self.parent.as_deref();
         self.flag.load(Ordering::Relaxed) || parent.is_some_and(Self::is_cancelled)
     }
 
-    /// A token that is cancelled when this one is, and can be by itself.
+    /// Creates a token that is cancelled with this one, and can be cancelled separately.
     #[cfg(feature = "wire")]
     pub(crate) fn child(&self) -> Self {
         Self {
@@ -41,18 +42,18 @@ impl CancelToken {
     }
 }
 
-/// How far an operation has come.
+/// Progress of an operation.
 ///
-/// Not `#[non_exhaustive]`: there is nothing more to a count, and callers make their own.
+/// Not `#[non_exhaustive]`: a count needs no further fields, and callers construct it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Rows done.
     pub done: u64,
-    /// Rows in all.
+    /// Total number of rows.
     pub total: u64,
 }
 
-/// How a caller watches and stops an operation. `Monitor::default()` does neither.
+/// Observer of an operation: progress and cancellation. `Monitor::default()` has neither.
 #[derive(Clone, Copy, Default)]
 pub struct Monitor<'a> {
     cancel: Option<&'a CancelToken>,
@@ -60,21 +61,21 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// Stops with [`Error::Cancelled`] soon after `token` is cancelled.
+    /// Makes the operation stop with [`Error::Cancelled`] soon after `token` is cancelled.
     #[must_use]
     pub fn with_cancel(mut self, token: &'a CancelToken) -> Self {
         self.cancel = Some(token);
         self
     }
 
-    /// Calls `report` from time to time, at least at the end, on whichever thread does the work.
+    /// Calls `report` periodically and at least once at the end, on any thread that does the work.
     #[must_use]
     pub fn on_progress(mut self, report: &'a (dyn Fn(Progress) + Sync)) -> Self {
         self.progress = Some(report);
         self
     }
 
-    /// The same, but for progress, which is not reported.
+    /// Returns the monitor without its progress callback.
     pub(crate) fn without_progress(self) -> Self {
         Self {
             progress: None,
@@ -82,7 +83,7 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// The token that stops the operation.
+    /// Token that stops the operation.
     #[cfg(feature = "database")]
     pub(crate) fn token(&self) -> Option<CancelToken> {
         self.cancel.cloned()
@@ -97,6 +98,7 @@ impl<'a> Monitor<'a> {
 
     pub(crate) fn advance(&self, done: u64, total: u64) -> Result<()> {
         if let Some(report) = self.progress {
+            // Reported before the check, so that the last progress of a cancelled call is current.
             report(Progress { done, total });
         }
         self.check()

@@ -1,29 +1,33 @@
-//! Work that several threads share.
+//! Work shared by several threads.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// More threads are taken for a mistake.
-const MOST: usize = 1024;
+/// Upper bound on threads. Larger requests are rejected as mistakes.
+const MAX_THREADS: usize = 1024;
 
-/// The number of threads that was asked for, or one for each core.
+/// Returns the requested number of threads, or one per core.
 pub(crate) fn thread_count(threads: Option<usize>) -> Result<NonZeroUsize> {
     match threads {
         None => Ok(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         Some(threads) => NonZeroUsize::new(threads)
-            .filter(|threads| threads.get() <= MOST)
+            .filter(|threads| threads.get() <= MAX_THREADS)
             .ok_or_else(|| {
-                Error::argument("threads", threads, format!("a number from 1 to {MOST}"))
+                Error::argument(
+                    "threads",
+                    threads,
+                    format!("a number from 1 to {MAX_THREADS}"),
+                )
             }),
     }
 }
 
-/// Does the work for every item, on at most `threads` threads, one of which is the caller's.
+/// Runs `work` on every item, on at most `threads` threads including the caller's.
 ///
-/// Where the system gives fewer threads, those that there are do the work. After an error no item is
-/// begun any more, and of several errors the first item's is returned.
+/// Works with fewer threads if not all can be started. After an error no further item is started.
+/// If several items fail, the error of the first item is returned.
 pub(crate) fn share<I: Send>(
     threads: usize,
     name: &'static str,
@@ -55,7 +59,7 @@ pub(crate) fn share<I: Send>(
             }
         }
         worker();
-        // A scope waits for the closures only. Joined, the threads are gone when the call returns.
+        // A scope waits only for the closures. After the joins, the threads themselves have ended.
         let mut panicked = false;
         for handle in handles {
             panicked |= handle.join().is_err();
@@ -71,15 +75,15 @@ pub(crate) fn share<I: Send>(
     }
 }
 
-/// Does two things at once, the second on a thread of its own; where the system gives none, one after
-/// the other. Of two errors the first one's is returned.
+/// Runs two closures concurrently, the second on another thread, or one after the other if no
+/// thread can be started. If both fail, the first one's error is returned.
 pub(crate) fn both<A, B: Send>(
     name: &'static str,
     first: impl FnOnce() -> Result<A>,
     second: impl FnOnce() -> Result<B> + Send,
 ) -> Result<(A, B)> {
     let second = Mutex::new(Some(second));
-    // The lock is let go of before the work begins.
+    // The lock is released before the work begins.
     let take = || lock(&second).take();
     let (first, second) = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name(name.into());
@@ -100,7 +104,7 @@ pub(crate) fn both<A, B: Send>(
     Ok((first, second?))
 }
 
-/// For what no panic can leave halfway changed.
+/// Locks data that no panic can leave inconsistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_item_is_worked_on_once() {
+    fn every_item_is_processed_once() {
         for threads in [1, 2, 9] {
             let mut done = [0; 100];
             share(threads, "test", done.iter_mut(), |item| {
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn both_are_done_and_the_error_of_the_first_comes_first() {
+    fn both_run_and_the_first_error_takes_precedence() {
         let (first, second) = both("test", || Ok(1), || Ok("two")).unwrap();
         assert_eq!((first, second), (1, "two"));
         let fail = |what: &'static str| move || Err::<u8, _>(Error::internal(what));
@@ -147,11 +151,7 @@ mod tests {
             );
             assert_eq!(result.unwrap_err().to_string(), expected);
         }
-        let error = both(
-            "test",
-            || Ok(1),
-            || -> Result<u8> { panic!("as it does here") },
-        );
+        let error = both("test", || Ok(1), || -> Result<u8> { panic!("on purpose") });
         let error = error.unwrap_err().to_string();
         assert_eq!(error, "internal error: the thread test panicked");
     }
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error() {
         let caught = share(3, "test", 0..100, |item| {
-            // Not in the caller's thread, where it would go on.
+            // Only in a spawned thread: a panic in the caller's own thread would propagate.
             assert!(std::thread::current().name() != Some("test") || item < 50);
             std::thread::sleep(std::time::Duration::from_millis(1));
             Ok(())

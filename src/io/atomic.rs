@@ -1,8 +1,8 @@
-//! Output files and directories that appear whole or not at all.
+//! Atomic output files and directories.
 //!
-//! What is written goes to a temporary file next to the target, `.hnsw-toolbox-<pid>-<n>.tmp`,
-//! which is synced and renamed over the target at the end. While it is being written it is locked,
-//! so that a later run can tell one that a killed process left behind, and removes it.
+//! Output goes to a temporary file next to the target, `.hnsw-toolbox-<pid>-<n>.tmp`. The file is
+//! synced and renamed over the target at the end. It is locked until then, so that a later run
+//! recognises and removes files of killed processes.
 
 use std::fs::{File, FileType, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
@@ -19,18 +19,19 @@ use crate::io::permissions::Sharing;
 use crate::io::protected::Protected;
 use crate::io::temporary::{self, TemporaryDirectory};
 
-/// Pages and record batches are larger and pass through unbuffered; this gathers what is between.
-const BUFFER: usize = 64 << 10;
+/// Buffer size in bytes. Pages and record batches are larger and pass through unbuffered; headers
+/// between them are gathered.
+const BUFFER_BYTES: usize = 64 << 10;
 
-/// How much is written before the disk is asked to start writing it.
-const SYNC_INTERVAL: u64 = 16 << 20;
+/// Bytes written before a background sync starts.
+const BYTES_PER_SYNC: u64 = 16 << 20;
 
-/// A file that takes its name only when it is complete. Dropped before that, it is removed.
+/// A file that gets its name only when it is complete. If dropped earlier, it is removed.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
-    /// `None` once it is complete, or lost.
+    /// `None` after it is complete or has failed.
     writer: Option<Writer>,
-    /// Empty once it has its name.
+    /// Empty after the rename.
     temporary: PathBuf,
     target: PathBuf,
     protected: Protected,
@@ -39,19 +40,19 @@ pub(crate) struct AtomicFile {
 #[derive(Debug)]
 #[cfg_attr(not(feature = "database"), allow(dead_code))] // only exports write behind
 enum Writer {
-    Here(BufWriter<Growing>),
+    Direct(BufWriter<Growing>),
     Behind(WriteBehind<Growing>),
 }
 
 impl Writer {
-    fn here(file: Growing) -> Self {
-        Self::Here(BufWriter::with_capacity(BUFFER, file))
+    fn direct(file: Growing) -> Self {
+        Self::Direct(BufWriter::with_capacity(BUFFER_BYTES, file))
     }
 }
 
 impl AtomicFile {
-    /// Starts a file that will be `target`. Missing parent directories are created; a symbolic
-    /// link is followed; only a regular file may be replaced, and none that is protected.
+    /// Starts the file for `target`. Missing parent directories are created, and a symbolic link is
+    /// followed. Only a regular file that is not protected may be replaced.
     pub(crate) fn create(target: &Path, protected: Protected) -> Result<Self> {
         check_headroom("write it").map_err(|error| error.in_file(target))?;
         let target = resolve(target)?;
@@ -62,8 +63,8 @@ impl AtomicFile {
         Self::start(target, protected)
     }
 
-    /// Starts a file of a directory of this process, in which no other run can have left any.
-    /// Looking for them would list the directory for each file.
+    /// Starts a file in a directory of this process, where no other run can have left temporary
+    /// files. Searching for them would list the directory once per file.
     #[cfg(feature = "database")]
     pub(crate) fn create_within(
         directory: &TemporaryDirectory,
@@ -79,7 +80,7 @@ impl AtomicFile {
     fn start(target: PathBuf, protected: Protected) -> Result<Self> {
         let (file, temporary) = create_temporary(parent(&target), protected.sharing())?;
         let output = Self {
-            writer: Some(Writer::here(Growing {
+            writer: Some(Writer::direct(Growing {
                 file,
                 early_sync: EarlySync::default(),
                 observe: Observer(None),
@@ -96,18 +97,18 @@ impl AtomicFile {
         Ok(output)
     }
 
-    /// Where the file will be, symbolic links followed.
+    /// Final path of the file, with symbolic links followed.
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// The error of a failed write.
+    /// Builds the error of a failed write.
     pub(crate) fn write_error(&self, source: io::Error) -> Error {
         Error::io(&self.target, "write")(source)
     }
 
-    /// From now on another thread writes, and shows what it has written, in order, to `observe`;
-    /// until the next flush.
+    /// Moves writing to another thread until the next flush. The thread passes the written bytes to
+    /// `observe`, in order.
     #[cfg(feature = "database")]
     pub(crate) fn write_behind(
         &mut self,
@@ -121,11 +122,11 @@ impl AtomicFile {
         Ok(())
     }
 
-    /// The file itself, with all that was written so far.
+    /// Flushes, and returns the file itself.
     pub(crate) fn file(&mut self) -> Result<&mut File> {
         self.flush().map_err(Error::io(&self.target, "write"))?;
         match &mut self.writer {
-            Some(Writer::Here(writer)) => Ok(&mut writer.get_mut().file),
+            Some(Writer::Direct(writer)) => Ok(&mut writer.get_mut().file),
             _ => Err(Error::internal("the output is already complete")),
         }
     }
@@ -138,7 +139,7 @@ impl AtomicFile {
         Ok(())
     }
 
-    /// Gives the file its name. [`TemporaryDirectory::sync_all`] makes it durable.
+    /// Renames the file without syncing it. [`TemporaryDirectory::sync_all`] makes it durable.
     #[cfg(feature = "database")]
     pub(crate) fn commit_unsynced(self) -> Result<()> {
         self.rename(|_| Ok(()))
@@ -148,7 +149,7 @@ impl AtomicFile {
         let mut file = self.take_file().map_err(|error| self.write_error(error))?;
         let synced = file.early_sync.join().and_then(|()| sync(&file.file));
         synced.map_err(Error::io(&self.target, "sync"))?;
-        // Another file may have taken the name since.
+        // Another file may have appeared at the target since the first check.
         self.protected.check(&self.target)?;
         std::fs::rename(&self.temporary, &self.target).map_err(Error::io(
             &self.target,
@@ -158,11 +159,11 @@ impl AtomicFile {
         Ok(())
     }
 
-    /// Takes the file out, with all that was written.
+    /// Flushes, and takes the file out.
     fn take_file(&mut self) -> io::Result<Growing> {
         self.flush()?;
         match self.writer.take() {
-            Some(Writer::Here(writer)) => Ok(writer.into_parts().0),
+            Some(Writer::Direct(writer)) => Ok(writer.into_parts().0),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
@@ -171,12 +172,12 @@ impl AtomicFile {
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.writer {
-            Some(Writer::Here(writer)) => return writer.write(bytes),
+            Some(Writer::Direct(writer)) => return writer.write(bytes),
             Some(Writer::Behind(behind)) => behind.write(bytes),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
         if written.is_err() {
-            // Why the thread has ended.
+            // Returns the error that ended the thread.
             self.flush()?;
         }
         written
@@ -184,14 +185,14 @@ impl Write for AtomicFile {
 
     fn flush(&mut self) -> io::Result<()> {
         match self.writer.take() {
-            Some(Writer::Here(mut writer)) => {
+            Some(Writer::Direct(mut writer)) => {
                 let flushed = writer.flush();
-                self.writer = Some(Writer::Here(writer));
+                self.writer = Some(Writer::Direct(writer));
                 flushed
             }
             Some(Writer::Behind(behind)) => {
                 let (file, written) = behind.finish();
-                self.writer = file.map(Writer::here);
+                self.writer = file.map(Writer::direct);
                 written
             }
             None => Err(io::ErrorKind::BrokenPipe.into()),
@@ -202,20 +203,20 @@ impl Write for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         match self.writer.take() {
-            // Without the flush that dropping it would do: nobody will read the file.
-            Some(Writer::Here(writer)) => drop(writer.into_parts().0),
+            // Discards the buffer, which a plain drop would flush: nobody will read the file.
+            Some(Writer::Direct(writer)) => drop(writer.into_parts().0),
             // The thread holds the file open, and must not outlive this call.
             Some(Writer::Behind(behind)) => behind.abandon(),
             None => {}
         }
         if !self.temporary.as_os_str().is_empty() {
-            // Nothing better can be done with a failure here than what the next run does.
+            // If this fails, the next run removes the file.
             let _ = std::fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// A file that is synced, and shown to an observer, while it is being written.
+/// A file that is synced and observed during writing.
 #[derive(Debug)]
 struct Growing {
     file: File,
@@ -248,8 +249,8 @@ impl std::fmt::Debug for Observer {
     }
 }
 
-/// A directory that takes its name only when it is complete, and only where nothing is. Dropped
-/// before that, it is removed.
+/// A directory that gets its name only when it is complete, and never replaces anything. If dropped
+/// earlier, it is removed.
 #[derive(Debug)]
 pub(crate) struct AtomicDirectory {
     directory: TemporaryDirectory,
@@ -258,8 +259,8 @@ pub(crate) struct AtomicDirectory {
 }
 
 impl AtomicDirectory {
-    /// Starts a directory that will be `target`, where nothing may be, and its files are shared as
-    /// `sharing` says. Missing parent directories are created.
+    /// Starts the directory for `target`, where nothing may exist. Its files get the permissions in
+    /// `sharing`. Missing parent directories are created.
     pub(crate) fn create(target: &Path, sharing: Sharing) -> Result<Self> {
         require_vacant(target)?;
         check_headroom("write it").map_err(|error| error.in_file(target))?;
@@ -272,7 +273,7 @@ impl AtomicDirectory {
         })
     }
 
-    /// Where the directory is until it is complete.
+    /// Path of the directory until it is complete.
     pub(crate) fn temporary(&self) -> &Path {
         self.directory.path()
     }
@@ -297,8 +298,8 @@ impl AtomicDirectory {
 
     /// Gives the directory its name. Its files must have been [finished](DirectoryFile::finish).
     ///
-    /// Should an empty directory appear at the target in the meantime, it is replaced; anything
-    /// else makes this fail.
+    /// An empty directory that has appeared at the target since is replaced; anything else is an
+    /// error.
     pub(crate) fn commit(self) -> Result<()> {
         let Self {
             directory, target, ..
@@ -316,18 +317,18 @@ impl AtomicDirectory {
 pub(crate) struct DirectoryFile {
     file: File,
     target: PathBuf,
-    /// Where [`Write`] goes on.
+    /// Offset of the next [`Write`].
     end: u64,
     early_sync: Mutex<EarlySync>,
 }
 
 impl DirectoryFile {
-    /// The open file, to be read.
+    /// The open file, for reading.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// The error of an action, as an infinitive, that failed.
+    /// Builds the error of a failed action, given as an infinitive.
     pub(crate) fn error(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
         let target = self.target.clone();
         move |source| Error::io(&target, action)(source)
@@ -370,8 +371,8 @@ impl Write for DirectoryFile {
     }
 }
 
-/// A thread that syncs while the file is still being written, so that the disk is busy too and
-/// little is left for the sync at the end.
+/// A thread that syncs during writing, so that the disk works in parallel and the final sync is
+/// short.
 #[derive(Debug, Default)]
 struct EarlySync {
     unsynced: u64,
@@ -388,7 +389,7 @@ impl Drop for EarlySync {
 impl EarlySync {
     fn written(&mut self, file: &File, count: u64) -> io::Result<()> {
         self.unsynced += count;
-        if self.unsynced < SYNC_INTERVAL {
+        if self.unsynced < BYTES_PER_SYNC {
             return Ok(());
         }
         self.unsynced = 0;
@@ -400,17 +401,18 @@ impl EarlySync {
             let thread = thread::Builder::new()
                 .name("hnsw-toolbox-sync".into())
                 .spawn(sync);
-            // Where the system gives no thread, all is synced at the end.
+            // Without a thread, everything is synced at the end.
             self.thread = thread.ok().map(|thread| (sender, thread));
         }
         if let Some((sender, _)) = &self.thread {
-            // A full channel means that a sync is due anyway; a closed one, an error for `join`.
+            // A full channel means that a sync is due already. A closed channel means an error,
+            // which `join` returns.
             let _ = sender.try_send(());
         }
         Ok(())
     }
 
-    /// Waits for the thread, and gives the error that it met.
+    /// Waits for the thread and returns its error.
     fn join(&mut self) -> io::Result<()> {
         let Some((sender, thread)) = self.thread.take() else {
             return Ok(());
@@ -422,14 +424,14 @@ impl EarlySync {
     }
 }
 
-/// Fails when `target` would be in the directory `index_dir` or below it.
+/// Fails if `target` would be inside the directory `index_dir`.
 pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
     let target = resolve(target)?;
     let index_dir = index_dir
         .canonicalize()
         .map_err(Error::io(index_dir, "look up the index directory"))?;
     let parent = parent(&target);
-    // Parents that do not exist yet will be created in the nearest that does.
+    // Missing parents will be created in the nearest existing one.
     let nearest = parent.ancestors().find_map(|ancestor| {
         let ancestor_or_here = match ancestor.as_os_str().is_empty() {
             true => Path::new("."),
@@ -440,25 +442,25 @@ pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
     });
     let is_inside = nearest.is_none_or(|(existing, missing)| {
         existing.starts_with(&index_dir)
-            // Once created, it may lead anywhere.
+            // A `..` after a missing part may lead anywhere once that part exists.
             || missing.components().any(|part| part == Component::ParentDir)
     });
     if is_inside {
         return Err(Error::UnusablePath {
             path: target,
             found: "a path inside the directory that is read".into(),
-            expected: "one outside, as nothing is written there".into(),
+            expected: "a path outside it (input directories are never written)".into(),
         });
     }
     Ok(())
 }
 
-/// Fails when there is anything at `target`.
+/// Fails if anything exists at `target`.
 pub(crate) fn require_vacant(target: &Path) -> Result<()> {
     let unusable = |found: &'static str| Error::UnusablePath {
         path: target.to_path_buf(),
         found: found.into(),
-        expected: "the path of a new directory, where nothing is yet".into(),
+        expected: "the path of a new directory, where nothing exists".into(),
     };
     if target.file_name().is_none() {
         return Err(unusable("a path without a name"));
@@ -479,7 +481,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// The path with a final symbolic link followed, when what is there may be replaced.
+/// Follows a final symbolic link, if the object at its end may be replaced.
 fn resolve(target: &Path) -> Result<PathBuf> {
     let unusable = |found: &'static str| Error::UnusablePath {
         path: target.to_path_buf(),
@@ -518,8 +520,8 @@ fn create_temporary(parent: &Path, sharing: Sharing) -> Result<(File, PathBuf)> 
                 )(error));
             }
             Ok(file) => {
-                // A file system without locks only loses the cleaning up after a kill. Another run
-                // may have taken the file for an abandoned one before it was locked: try again.
+                // A file system without locks only loses the cleanup after a kill. Another run may
+                // have removed the file as abandoned before it was locked: try again.
                 let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
                 if !taken && path.exists() {
                     return Ok((file, path));
@@ -546,7 +548,7 @@ fn remove_abandoned(directory: &Path) {
 
 #[cfg(unix)]
 fn sync_directory(directory: &Path) {
-    // The rename has happened; some file systems refuse to sync a directory, and need not.
+    // The rename is done. Some file systems refuse to sync a directory, which is harmless.
     if let Ok(directory) = File::open(directory) {
         let _ = directory.sync_all();
     }
@@ -682,7 +684,7 @@ mod tests {
         let directory =
             AtomicDirectory::create(&parent.path().join("out"), Sharing::default()).unwrap();
         let mut file = directory.create_file("a").unwrap();
-        // Enough for the thread that syncs.
+        // Enough bytes to start the syncing thread.
         file.write_all(&vec![1; 33 << 20]).unwrap();
         drop(file);
         drop(directory);

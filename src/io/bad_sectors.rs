@@ -1,10 +1,10 @@
 //! Reads past sectors that the disk cannot read.
 //!
-//! A bad sector must not stop a rescue. Its bytes are replaced by a word that no file of a segment
-//! holds in earnest, so that every check for damage meets it: as `f32` it is NaN, as an internal id
-//! it is beyond every segment, as a flag byte it does not mark a record deleted, and as text or as
-//! an opcode of a pickle it is invalid. Where a value must not be taken at all, such as a label,
-//! [`BadSectors::within`] says which bytes were not read.
+//! A bad sector must not stop a rescue. Its bytes are replaced by a word that no intact segment
+//! file contains, so that every check detects it. As `f32` it is NaN, and as an internal id it is
+//! out of range. As a flag byte it does not mark a record deleted, and as text or pickle opcode it
+//! is invalid. Where a value must not be used at all, such as a label, [`BadSectors::within`]
+//! reports the unread bytes.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,16 +13,16 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::is_bad_medium;
 
-/// Bytes read at a time to find bad sectors: a page, which is what systems read.
-const PAGE: usize = 4096;
+/// Bytes per read while bad sectors are being located: a page, the unit of system reads.
+const PAGE_BYTES: usize = 4096;
 
-/// Bytes of the smallest sector of a disk.
-const SECTOR: usize = 512;
+/// Smallest sector size of a disk in bytes.
+const SECTOR_BYTES: usize = 512;
 
-/// The word that replaces unreadable bytes, indexed by their offset in the file modulo 4.
+/// Word that replaces unreadable bytes, indexed by file offset modulo 4.
 const FILL: [u8; 4] = 0x7FFA_FFFA_u32.to_le_bytes();
 
-/// The sectors of a file that were met and could not be read, by number.
+/// Numbers of the unreadable sectors of a file that were met.
 #[derive(Debug, Default)]
 pub(crate) struct BadSectors(Mutex<BTreeSet<u64>>);
 
@@ -32,34 +32,36 @@ impl BadSectors {
         self.lock().len() as u64
     }
 
-    /// The parts of a range of bytes that are in bad sectors.
+    /// Parts of a range of bytes that are in bad sectors.
     pub(crate) fn within(&self, offset: u64, len: usize) -> Vec<Range<u64>> {
         let end = offset.saturating_add(len as u64);
-        let sectors = offset / SECTOR as u64..end.div_ceil(SECTOR as u64);
+        let sectors = offset / SECTOR_BYTES as u64..end.div_ceil(SECTOR_BYTES as u64);
         if sectors.is_empty() {
             return Vec::new();
         }
         let bytes = |number: &u64| {
-            let start = number.saturating_mul(SECTOR as u64);
-            start.max(offset)..start.saturating_add(SECTOR as u64).min(end)
+            let start = number.saturating_mul(SECTOR_BYTES as u64);
+            start.max(offset)..start.saturating_add(SECTOR_BYTES as u64).min(end)
         };
         self.lock().range(sectors).map(bytes).collect()
     }
 
-    /// Reads a range in small steps with `read`, and fills what cannot be read.
+    /// Reads a range with `read` in small steps, and fills the unreadable parts.
     pub(crate) fn read_past(
         &self,
         bytes: &mut [u8],
         offset: u64,
         read: impl Fn(&mut [u8], u64) -> io::Result<()>,
     ) -> io::Result<()> {
-        for_each_aligned(bytes, offset, PAGE, |page, offset| {
+        for_each_aligned(bytes, offset, PAGE_BYTES, |page, offset| {
             match read(page, offset) {
                 Err(error) if is_bad_medium(&error) => {
-                    for_each_aligned(page, offset, SECTOR, |sector, offset| {
+                    // First page by page, then sector by sector within a bad page, because a failed
+                    // read is slow.
+                    for_each_aligned(page, offset, SECTOR_BYTES, |sector, offset| {
                         match read(sector, offset) {
                             Err(error) if is_bad_medium(&error) => {
-                                self.lock().insert(offset / SECTOR as u64);
+                                self.lock().insert(offset / SECTOR_BYTES as u64);
                                 fill(sector, offset);
                                 Ok(())
                             }
@@ -77,7 +79,7 @@ impl BadSectors {
     }
 }
 
-/// Divides a range at the multiples of `size` in the file.
+/// Visits a range in pieces, divided at multiples of `size` in the file.
 fn for_each_aligned(
     mut bytes: &mut [u8],
     mut offset: u64,
@@ -85,6 +87,7 @@ fn for_each_aligned(
     mut visit: impl FnMut(&mut [u8], u64) -> io::Result<()>,
 ) -> io::Result<()> {
     while !bytes.is_empty() {
+        // The first piece ends at the next multiple of `size`.
         let past = usize::try_from(offset % size as u64).map_err(io::Error::other)?;
         let len = size.saturating_sub(past).min(bytes.len());
         let Some((part, rest)) = std::mem::take(&mut bytes).split_at_mut_checked(len) else {
@@ -99,6 +102,8 @@ fn for_each_aligned(
 
 fn fill(sector: &mut [u8], offset: u64) {
     let first = usize::try_from(offset % FILL.len() as u64).unwrap_or_default();
+    // Keeps the word aligned to the file, so that every f32 and u32 in the sector reads as a whole
+    // word.
     let words = FILL.iter().cycle().skip(first);
     sector
         .iter_mut()
@@ -106,7 +111,7 @@ fn fill(sector: &mut [u8], offset: u64) {
         .for_each(|(byte, fill)| *byte = *fill);
 }
 
-/// Bad sectors of the disk of a test.
+/// Injected bad sectors for tests.
 #[cfg(test)]
 pub(crate) mod injected {
     use std::io;
@@ -119,7 +124,7 @@ pub(crate) mod injected {
 
     static RANGES: Mutex<Vec<(PathBuf, Range<u64>)>> = Mutex::new(Vec::new());
 
-    /// From now on no byte of this range of the file can be read.
+    /// Makes a range of the file unreadable.
     pub(crate) fn add(path: &Path, range: Range<u64>) {
         RANGES.lock().unwrap().push((path.to_path_buf(), range));
     }
@@ -181,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fill_is_damage_to_every_reader() {
+    fn every_reader_detects_the_fill() {
         let word = u32::from_le_bytes(FILL);
         assert!(f32::from_bits(word).is_nan());
         assert_eq!(FILL[2] & 1, 0, "the delete mark");

@@ -1,36 +1,36 @@
-//! Writing on a thread of its own, so that whoever makes the bytes goes on with the next.
+//! Write-behind: a thread that writes while the producer encodes the next chunk.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{channel, sync_channel, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
-/// Bytes that the thread is given at once.
-const BLOCK: usize = 256 << 10;
+/// Bytes per block that is handed to the thread.
+const BLOCK_BYTES: usize = 256 << 10;
 
-/// Blocks that may wait for the thread: a row group's pages, which come all at once.
-const WAITING: usize = 36;
+/// Blocks in the queue: the pages of a row group, which arrive all at once.
+const MAX_QUEUED_BLOCKS: usize = 36;
 
-/// A writer on a thread of its own. What it was given is written after [`WriteBehind::finish`].
+/// A writer on its own thread. All bytes are written after [`WriteBehind::finish`].
 #[derive(Debug)]
 pub(super) struct WriteBehind<W> {
     block: Vec<u8>,
     full: SyncSender<Vec<u8>>,
-    /// Blocks that were written, to be used again.
+    /// Written blocks, for reuse.
     written: Receiver<Vec<u8>>,
     thread: JoinHandle<(W, io::Result<()>)>,
 }
 
 impl<W: Write + Send + 'static> WriteBehind<W> {
-    /// Moves `writer` to a thread, which a failure to start takes along.
+    /// Moves `writer` to a new thread. If that cannot be started, the writer is dropped.
     pub(super) fn start(mut writer: W) -> io::Result<Self> {
-        let (full, receiver) = sync_channel::<Vec<u8>>(WAITING);
+        let (full, receiver) = sync_channel::<Vec<u8>>(MAX_QUEUED_BLOCKS);
         let (sender, written) = channel();
         let thread = thread::Builder::new().name("hnsw-toolbox-write".into());
         let thread = thread.spawn(move || {
             let result = receiver.iter().try_for_each(|mut block| {
                 writer.write_all(&block)?;
                 block.clear();
-                // Nobody takes it when that was the last.
+                // The receiver is gone after the last block.
                 let _ = sender.send(block);
                 Ok(())
             });
@@ -44,17 +44,17 @@ impl<W: Write + Send + 'static> WriteBehind<W> {
         })
     }
 
-    /// Takes as much of `bytes` as the block has room for. Fails with `BrokenPipe` when the thread
-    /// has met an error, which [`WriteBehind::finish`] gives.
+    /// Copies as much of `bytes` as the block has room for. Fails with `BrokenPipe` if the thread
+    /// has met an error, which [`WriteBehind::finish`] returns.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.len() == BLOCK {
+        if self.block.len() == BLOCK_BYTES {
             self.send()?;
         }
         if self.block.capacity() == 0 {
             self.block = self.written.try_recv().unwrap_or_default();
-            self.block.try_reserve_exact(BLOCK)?;
+            self.block.try_reserve_exact(BLOCK_BYTES)?;
         }
-        let room = BLOCK - self.block.len();
+        let room = BLOCK_BYTES - self.block.len();
         let (taken, _) = bytes.split_at(bytes.len().min(room));
         self.block.extend_from_slice(taken);
         Ok(taken.len())
@@ -66,9 +66,9 @@ impl<W: Write + Send + 'static> WriteBehind<W> {
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Waits until all is written, and gives the writer back unless it has panicked.
+    /// Waits until everything is written. Returns the writer unless it panicked.
     pub(super) fn finish(mut self) -> (Option<W>, io::Result<()>) {
-        // Should this fail, the thread says why.
+        // If this fails, the thread's result gives the reason.
         let sent = self.send();
         let Self { full, thread, .. } = self;
         drop(full);
@@ -81,11 +81,11 @@ impl<W: Write + Send + 'static> WriteBehind<W> {
         }
     }
 
-    /// Waits for the thread, which has no more to do than what it was given already.
+    /// Waits for the thread to write the blocks that it has already received.
     pub(super) fn abandon(self) {
         let Self { full, thread, .. } = self;
         drop(full);
-        // Its error would be about a file that nobody wants any more.
+        // Its error would concern a file that is being discarded.
         let _ = thread.join();
     }
 }
@@ -95,8 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_written_in_order() {
-        for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 50 * BLOCK + 7] {
+    fn everything_is_written_in_order() {
+        for length in [
+            0,
+            1,
+            BLOCK_BYTES - 1,
+            BLOCK_BYTES,
+            BLOCK_BYTES + 1,
+            50 * BLOCK_BYTES + 7,
+        ] {
             let bytes: Vec<u8> = (0..length).map(|byte| (byte / 3) as u8).collect();
             let mut behind = WriteBehind::start(Vec::new()).unwrap();
             for mut part in bytes.chunks(100_001) {
@@ -112,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_the_thread_is_given() {
+    fn the_error_of_the_thread_is_returned() {
         struct Full(usize);
         impl Write for Full {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -131,8 +138,8 @@ mod tests {
         for blocks in [0, 1, 9] {
             let mut behind = WriteBehind::start(Full(blocks)).unwrap();
             let mut failed = false;
-            for _ in 0..2 * WAITING {
-                failed |= behind.write(&[0; BLOCK]).is_err();
+            for _ in 0..2 * MAX_QUEUED_BLOCKS {
+                failed |= behind.write(&[0; BLOCK_BYTES]).is_err();
             }
             assert!(failed);
             let (_, result) = behind.finish();

@@ -1,8 +1,8 @@
-//! Files as byte sources: mapped in windows, or read in windows.
+//! Files as byte sources, mapped or read in windows.
 //!
-//! A [`FileWindow`] holds one window at a time and moves it to what is asked for, so that resident
-//! memory does not depend on the size of the file. An [`InputFile`] remembers what the file was like
-//! when it was opened, so that its reader can tell at the end whether it has read one state of it.
+//! A [`FileWindow`] holds one window at a time and moves it to each requested range. Resident
+//! memory does not depend on the size of the file. An [`InputFile`] remembers the state of the file
+//! when it was opened. Its reader can check at the end that it has read a single state.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -23,51 +23,53 @@ named_enum! {
     /// How files are read.
     #[derive(Default)]
     pub enum IoMode for "io" {
-        /// Map windows of the file. Fastest; but when another process truncates the file while it is read,
-        /// the operating system kills this one (SIGBUS).
+        /// Map windows of the file. Fastest. If another process truncates the file during a read,
+        /// the operating system kills this process (SIGBUS).
         #[default]
         Mmap = "mmap",
-        /// Read windows of the file into a buffer. A file that shrinks while it is read is an error.
+        /// Read windows of the file into a buffer. If the file shrinks during a read, that is an
+        /// error.
         Read = "read",
     }
 }
 
-/// A window that takes a noticeable part of a small address space.
-const LARGE_WINDOW: usize = 1 << 20;
+/// Size in bytes from which a window is a noticeable part of a small address space.
+const LARGE_WINDOW_BYTES: usize = 1 << 20;
 
-/// A window to go over a file with, in bytes. Mapping it costs little compared with reading it, and
-/// it is small compared with the memory that an extraction may take.
+/// Window in bytes for a pass over a file. Mapping it costs little compared with reading it, and it
+/// is small compared with an extraction's memory.
 pub(crate) const WINDOW: usize = 4 << 20;
 
-/// Upper bound in bytes for a window of reads. Its buffer is memory of this process alone, while the
-/// pages of a map are also the page cache's. A system call for 1 MiB costs little next to its copy.
-const READ_WINDOW: usize = 1 << 20;
+/// Upper bound in bytes for a window of reads. Its buffer is private memory, while the pages of a
+/// map belong to the page cache. A system call per 1 MiB costs little compared with the copy.
+const MAX_READ_WINDOW_BYTES: usize = 1 << 20;
 
-/// What a system makes resident of a map around the page that is asked for, in bytes.
-const TOUCHED: u64 = 64 << 10;
+/// Bytes of a map that the system makes resident around a requested page.
+const FAULT_AROUND_BYTES: u64 = 64 << 10;
 
-/// The most that a window for neighbours makes resident, in such parts: 16 MiB.
-const MOST_TOUCHED: usize = 256;
+/// Upper bound for a window for neighbours, in parts of [`FAULT_AROUND_BYTES`]: 16 MiB.
+const MAX_RESIDENT_PARTS: usize = 256;
 
-/// The least that a lookup reads, in bytes: a page of most file systems.
-const LOOKUP_WINDOW: usize = 4 << 10;
+/// Smallest read of a lookup in bytes: a page of most file systems.
+const MIN_LOOKUP_BYTES: usize = 4 << 10;
 
-/// Offsets of maps must be multiples of the page size; 64 KiB is one on every known system.
+/// Alignment of a map's offset, which must be a multiple of the page size. 64 KiB is one on every
+/// known system.
 const WINDOW_ALIGNMENT: u64 = 64 << 10;
 
-/// Keeps ranges as well aligned in memory as in the file.
+/// Alignment of a read's offset, which keeps ranges as aligned in memory as in the file.
 const READ_ALIGNMENT: u64 = align_of::<u64>() as u64;
 
-/// The longest tick of the clock that kernels take modification times from, at 100 Hz.
+/// Longest tick of the kernel clock that sets modification times, at 100 Hz.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// How a file is read, and how much of it is held at a time.
+/// Access to a file: mode, window size, and tolerance of bad sectors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Access {
     mode: IoMode,
     /// Upper bound in bytes for every window.
     largest_window: usize,
-    /// Fill sectors that the disk cannot read, instead of ending the work.
+    /// True to fill sectors that the disk cannot read, instead of failing.
     past_bad_sectors: bool,
 }
 
@@ -77,7 +79,7 @@ impl From<IoMode> for Access {
             mode,
             largest_window: match mode {
                 IoMode::Mmap => usize::MAX,
-                IoMode::Read => READ_WINDOW,
+                IoMode::Read => MAX_READ_WINDOW_BYTES,
             },
             past_bad_sectors: false,
         }
@@ -85,8 +87,8 @@ impl From<IoMode> for Access {
 }
 
 impl Access {
-    /// Reads past bad sectors: see [`bad_sectors`](super::bad_sectors). A map cannot, as the system
-    /// ends the process at one.
+    /// Reads past bad sectors (see [`bad_sectors`](super::bad_sectors)). A map cannot, because the
+    /// system kills a process that touches a bad sector.
     pub(crate) fn past_bad_sectors(self) -> Self {
         Self {
             past_bad_sectors: true,
@@ -94,7 +96,7 @@ impl Access {
         }
     }
 
-    /// Windows of at most `bytes`, or as many as one request asks for.
+    /// Limits windows to `bytes`, or to a single request if that is longer.
     #[cfg(any(test, feature = "_fuzzing"))]
     pub(crate) fn with_largest_window(self, bytes: usize) -> Self {
         Self {
@@ -103,13 +105,13 @@ impl Access {
         }
     }
 
-    /// How much to hold at a time where `usual` bytes serve well.
+    /// Window size in bytes, where `usual` bytes are a good size.
     pub(crate) fn window(self, usual: usize) -> usize {
         usual.min(self.largest_window)
     }
 }
 
-/// What tells a file from another one, and from an earlier or later state of itself.
+/// Identity of a file and of its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FileIdentity {
     len: u64,
@@ -132,7 +134,7 @@ impl FileIdentity {
     }
 
     /// Sleeps (at most 10 ms) until the clock has passed the modification time, so that any later
-    /// write changes it: file systems take it from a clock that ticks every few milliseconds.
+    /// write changes it. File systems take the time from a clock that ticks every few milliseconds.
     fn outlive_clock_tick(&self) {
         let age = self.modified.map(|modified| modified.elapsed());
         if let Some(Ok(age)) = age {
@@ -150,6 +152,7 @@ impl FileIdentity {
                 format!("modification time {}", utc(now.modified)),
                 utc(self.modified),
             ))
+        // Same length and time, so the inode differs.
         } else if self != now {
             Some(("another file of that name".into(), "the same file".into()))
         } else {
@@ -158,11 +161,11 @@ impl FileIdentity {
     }
 }
 
-/// A time as RFC 3339 writes it, such as "2024-02-29T23:59:59.123456789Z"; outside the years 1970
-/// to 9999, the seconds since 1970.
+/// Formats a time as RFC 3339 does, such as "2024-02-29T23:59:59.123456789Z". Outside the years
+/// 1970 to 9999, gives the seconds since 1970.
 fn utc(time: Option<SystemTime>) -> String {
     const SECONDS_A_DAY: u64 = 86_400;
-    /// The first second of the year 10000.
+    /// First second of the year 10000.
     const END: u64 = 253_402_300_800;
 
     let Some(time) = time else {
@@ -181,6 +184,7 @@ fn utc(time: Option<SystemTime>) -> String {
     let is_leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
     };
+    // At most 8,030 steps, because of the bound above.
     while day >= 365 + u64::from(is_leap(year)) {
         day -= 365 + u64::from(is_leap(year));
         year += 1;
@@ -210,13 +214,13 @@ fn utc(time: Option<SystemTime>) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
-/// True if the path leads to a directory. Fails if the system refuses to tell.
+/// Returns true if the path leads to a directory. Fails if the system refuses to tell.
 #[cfg_attr(not(feature = "database"), allow(dead_code))]
 pub(crate) fn is_directory(path: &Path) -> Result<bool> {
     Ok(look_up(path)?.is_some_and(|found| found.is_dir()))
 }
 
-/// True if the path exists. Fails if the system refuses to tell.
+/// Returns true if the path exists. Fails if the system refuses to tell.
 pub(crate) fn exists(path: &Path) -> Result<bool> {
     Ok(look_up(path)?.is_some())
 }
@@ -240,17 +244,17 @@ pub(crate) struct InputFile {
 }
 
 impl InputFile {
-    /// Opens a regular file. Pipes, devices and directories are refused, and never waited for.
+    /// Opens a regular file. Pipes, devices and directories are refused without waiting for them.
     ///
-    /// Takes up to 10 ms when the file was written just now, so that a later write can be told by
-    /// its modification time.
+    /// Takes up to 10 ms if the file was just written, so that a later write changes its
+    /// modification time.
     pub(crate) fn open(path: &Path, access: impl Into<Access>) -> Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true);
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
-            // Without it, opening a pipe that nobody writes to would wait for ever.
+            // Without this flag, opening a pipe without a writer would block forever.
             options.custom_flags(libc::O_NONBLOCK);
         }
         let file = options.open(path).map_err(Error::io(path, "open"))?;
@@ -279,7 +283,7 @@ impl InputFile {
         })
     }
 
-    /// The same, or `None` when there is no such file.
+    /// Like [`Self::open`], or `None` if there is no such file.
     pub(crate) fn open_if_present(path: &Path, access: Access) -> Result<Option<Self>> {
         match Self::open(path, access) {
             Err(Error::Io { cause, .. }) if is_absent(&cause) => Ok(None),
@@ -296,20 +300,20 @@ impl InputFile {
         &self.path
     }
 
-    /// A window of `bytes`, or of as many as one request asks for.
+    /// Opens a window of `bytes`, or of a single request if that is longer.
     pub(crate) fn window(&self, bytes: usize) -> FileWindow<'_> {
         FileWindow {
             file: self,
             mode: self.access.mode,
             size: self.access.window(bytes),
-            touched: None,
+            resident: None,
             start: 0,
             held: Held::Nothing,
         }
     }
 
-    /// A window for short ranges far from one another, which is read in either mode: a map for each
-    /// would take ten times as long. It holds one of them and nothing else.
+    /// Opens a window for short, scattered ranges, which is read in either mode. Mapping each range
+    /// would take ten times as long. It holds one range at a time.
     pub(crate) fn window_of_reads(&self) -> FileWindow<'_> {
         FileWindow {
             mode: IoMode::Read,
@@ -317,45 +321,45 @@ impl InputFile {
         }
     }
 
-    /// A window for short ranges in any order, as long as ranges close in the file are asked for close
-    /// in time: a map of the whole file, given back whenever 16 MiB of it are resident, or reads of
-    /// little more than a range.
+    /// Opens a window for short ranges in any order, if ranges that are close in the file are
+    /// requested close in time. It maps the whole file and unmaps it whenever 16 MiB are resident,
+    /// or reads little more than each range.
     #[cfg(any(test, feature = "database"))]
     pub(crate) fn window_for_neighbours(&self) -> Result<FileWindow<'_>> {
         match self.access.mode {
             IoMode::Mmap => Ok(FileWindow {
-                touched: Some(Touched::of(self.len())?),
+                resident: Some(ResidentParts::of(self.len())?),
                 ..self.window(usize::MAX)
             }),
-            // A page takes hardly longer than a part of it, and often has the next range in it.
-            IoMode::Read => Ok(self.window(LOOKUP_WINDOW)),
+            // A whole page takes hardly longer to read, and often contains the next range.
+            IoMode::Read => Ok(self.window(MIN_LOOKUP_BYTES)),
         }
     }
 
-    /// A window for short ranges in no order: a map of the whole file, or reads of little more than
-    /// is asked for.
+    /// Opens a window for short ranges in no order: a map of the whole file, or reads of little
+    /// more than each range.
     pub(crate) fn window_for_lookups(&self) -> FileWindow<'_> {
         self.window(match self.access.mode {
             IoMode::Mmap => usize::MAX,
-            IoMode::Read => LOOKUP_WINDOW,
+            IoMode::Read => MIN_LOOKUP_BYTES,
         })
     }
 
-    /// A map of the whole file.
+    /// Maps the whole file.
     pub(crate) fn map(&self) -> Result<Map> {
         let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
         Map::new(&self.file, 0, len).map_err(Error::io(&self.path, "map into memory"))
     }
 
-    /// All of the file, in memory of its own: what happens to the file afterwards does not matter.
+    /// Loads the whole file into private memory. Later changes of the file do not matter.
     pub(crate) fn load(&self) -> Result<Map> {
         let len = usize::try_from(self.len()).unwrap_or(usize::MAX);
         Map::filled(len, "hold all of it", |bytes| self.read_at(bytes, 0))
             .map_err(|error| error.in_file(&self.path))
     }
 
-    /// Reads `bytes.len()` bytes at `offset`, whatever the access: for many short ranges in no
-    /// order, of which a map would hold ever more.
+    /// Reads `bytes.len()` bytes at `offset`, in either mode. Bypasses the memory map: scattered
+    /// short reads would make ever more of it resident.
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
         let read = |bytes: &mut [u8], offset| {
             #[cfg(test)]
@@ -369,6 +373,8 @@ impl InputFile {
             done => done,
         };
         done.map_err(|error| match error.kind() {
+            // Ranges are checked against the length at opening, so an early end means that the file
+            // shrank.
             io::ErrorKind::UnexpectedEof => Error::InputChanged {
                 path: self.path.clone(),
                 found: format!(
@@ -381,31 +387,33 @@ impl InputFile {
         })
     }
 
-    /// The range with the first data at or after `offset`, up to `end`: what lies before it is a hole.
+    /// Returns the next range of data at or after `offset`, up to `end`. Bytes before it are a
+    /// hole.
     #[cfg(feature = "database")]
     pub(crate) fn next_data(&self, offset: u64, end: u64) -> Option<std::ops::Range<u64>> {
         crate::io::sparse::next_data(&self.file, offset, end)
     }
 
-    /// Bytes of the first `len` that take room on the disk, as far as the system says.
+    /// Bytes on disk that the first `len` bytes occupy, as far as the system reports it.
     #[cfg(feature = "database")]
     pub(crate) fn allocated(&self, len: u64) -> u64 {
         #[cfg(unix)]
         if let Ok(metadata) = self.file.metadata() {
             use std::os::unix::fs::MetadataExt;
-            // `st_blocks` counts units of 512 bytes, whatever the file system's blocks are.
+            // `st_blocks` counts units of 512 bytes on every file system.
             return len.min(metadata.blocks().saturating_mul(512));
         }
         len
     }
 
-    /// Sectors met so far that the disk cannot read.
+    /// Unreadable sectors met so far.
     pub(crate) fn bad_sectors(&self) -> &BadSectors {
         &self.bad_sectors
     }
 
-    /// Fails when the open file, or the file now at its path, is not what was opened.
+    /// Fails if the open file, or the file now at its path, differs from the opened one.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
+        // The open file shows writes; the path shows a replacement by rename.
         let open = self
             .file
             .metadata()
@@ -426,31 +434,32 @@ impl InputFile {
     }
 }
 
-/// The parts of a map that were asked for.
+/// Parts of a map that are resident because they were requested.
 #[derive(Debug)]
-struct Touched {
+struct ResidentParts {
     parts: Bits,
     count: usize,
 }
 
-impl Touched {
+impl ResidentParts {
     #[cfg(any(test, feature = "database"))]
     fn of(len: u64) -> Result<Self> {
         Ok(Self {
-            parts: Bits::with_len(len.div_ceil(TOUCHED))?,
+            parts: Bits::with_len(len.div_ceil(FAULT_AROUND_BYTES))?,
             count: 0,
         })
     }
 
-    /// Notes that a range is asked for. Returns false when the map has to be given back for it.
+    /// Notes a request for a range. Returns false if the map must be unmapped first.
     fn has_room(&mut self, offset: u64, len: usize) -> bool {
         let end = offset.saturating_add(len as u64);
         let mut has_room = true;
-        for part in offset / TOUCHED..end.div_ceil(TOUCHED) {
+        for part in offset / FAULT_AROUND_BYTES..end.div_ceil(FAULT_AROUND_BYTES) {
             if self.parts.insert(part) {
                 continue;
             }
-            if self.count == MOST_TOUCHED {
+            if self.count == MAX_RESIDENT_PARTS {
+                // Unmapping makes all parts non-resident, and the new range is the first one again.
                 self.parts.clear();
                 self.parts.insert(part);
                 self.count = 0;
@@ -466,21 +475,21 @@ impl Touched {
 enum Held {
     Nothing,
     Map(Map),
-    /// Words rather than bytes, so that a range is as well aligned as it is in the file.
+    /// Words rather than bytes, which keeps a range as aligned as in the file.
     Buffer {
         words: Vec<u64>,
         len: usize,
     },
 }
 
-/// The part of an [`InputFile`] that is in memory. It follows the requests.
+/// The part of an [`InputFile`] that is in memory. It moves with the requests.
 #[derive(Debug)]
 pub(crate) struct FileWindow<'f> {
     file: &'f InputFile,
     mode: IoMode,
     size: usize,
-    /// What of a map is resident, where that is bounded.
-    touched: Option<Touched>,
+    /// Resident parts of a map, if they are bounded.
+    resident: Option<ResidentParts>,
     /// Offset in the file of the first byte held.
     start: u64,
     held: Held,
@@ -502,8 +511,8 @@ impl Source for FileWindow<'_> {
         if len == 0 {
             return Ok(&[]);
         }
-        if let Some(touched) = &mut self.touched {
-            if !touched.has_room(offset, len) {
+        if let Some(resident) = &mut self.resident {
+            if !resident.has_room(offset, len) {
                 self.held = Held::Nothing;
             }
         }
@@ -516,7 +525,7 @@ impl Source for FileWindow<'_> {
             .and_then(|at| usize::try_from(at).ok())
             .and_then(|at| Some(at..at.checked_add(len)?))
             .and_then(|range| self.held_bytes().get(range))
-            .ok_or_else(|| Error::internal("a window does not hold the range it was loaded for"))
+            .ok_or_else(|| Error::internal("a window does not hold its requested range"))
     }
 }
 
@@ -543,6 +552,7 @@ impl FileWindow<'_> {
         let missing = || outside(offset, len, input.len());
         let window = u64::try_from(self.size).unwrap_or(u64::MAX);
         let start = match self.mode {
+            // A file that fits into one window is never moved.
             _ if window >= input.len() => 0,
             IoMode::Mmap => offset - offset % WINDOW_ALIGNMENT,
             IoMode::Read => offset - offset % READ_ALIGNMENT,
@@ -560,7 +570,7 @@ impl FileWindow<'_> {
         self.start = start;
         match self.mode {
             IoMode::Mmap => {
-                // Given back first, so that two windows are never resident at once.
+                // Unmapped first, so that two windows are never resident at once.
                 self.held = Held::Nothing;
                 let map = Map::new(&input.file, start, size)
                     .map_err(Error::io(&input.path, "map into memory"))?;
@@ -584,8 +594,8 @@ impl FileWindow<'_> {
                 self.held = Held::Buffer { words, len: size };
             }
         }
-        // Not for each of the short windows of lookups.
-        if size >= LARGE_WINDOW {
+        // Skipped for the short windows of lookups, which are many.
+        if size >= LARGE_WINDOW_BYTES {
             check_headroom("read it").map_err(|error| error.in_file(&input.path))?;
         }
         Ok(())
@@ -643,7 +653,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_shown_as_rfc_3339_writes_them() {
+    fn times_are_formatted_as_rfc_3339() {
         let after = |seconds, nanoseconds| {
             utc(Some(
                 SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds),
@@ -692,7 +702,7 @@ mod tests {
         ) {
             let content = pattern(len);
             let (_directory, path) = file_of(&content);
-            // Some follow one another.
+            // Some ranges are adjacent.
             let requests = requests.into_iter().flat_map(|(offset, len, times)| {
                 (0..times).map(move |time| (offset + time * len as u64, len))
             });
@@ -727,28 +737,28 @@ mod tests {
     }
 
     #[test]
-    fn a_map_for_neighbours_is_given_back_when_much_of_it_was_asked_for() {
-        let length = 2 * MOST_TOUCHED as u64 * TOUCHED;
+    fn a_map_for_neighbours_is_unmapped_when_much_is_resident() {
+        let length = 2 * MAX_RESIDENT_PARTS as u64 * FAULT_AROUND_BYTES;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         File::create(&path).unwrap().set_len(length).unwrap();
         let file = InputFile::open(&path, IoMode::Mmap).unwrap();
         let mut view = file.window_for_neighbours().unwrap();
-        let touched = |view: &FileWindow<'_>| view.touched.as_ref().unwrap().count;
+        let resident = |view: &FileWindow<'_>| view.resident.as_ref().unwrap().count;
         let mut most = 0;
-        for part in (0..length / TOUCHED).flat_map(|part| [part, part]) {
-            view.bytes(part * TOUCHED, 8).unwrap();
-            most = most.max(touched(&view));
+        for part in (0..length / FAULT_AROUND_BYTES).flat_map(|part| [part, part]) {
+            view.bytes(part * FAULT_AROUND_BYTES, 8).unwrap();
+            most = most.max(resident(&view));
         }
-        assert_eq!(most, MOST_TOUCHED);
-        // A range that crosses from a part already touched into the next.
+        assert_eq!(most, MAX_RESIDENT_PARTS);
+        // A range that crosses from a part already resident into the next.
         view.bytes(0, 8).unwrap();
-        assert_eq!(touched(&view), 1);
-        view.bytes(TOUCHED - 4, 8).unwrap();
-        assert_eq!(touched(&view), 2);
+        assert_eq!(resident(&view), 1);
+        view.bytes(FAULT_AROUND_BYTES - 4, 8).unwrap();
+        assert_eq!(resident(&view), 2);
         let all = usize::try_from(length).unwrap();
         assert_eq!(view.bytes(0, all).unwrap().len(), all);
-        assert!(touched(&view) <= MOST_TOUCHED);
+        assert!(resident(&view) <= MAX_RESIDENT_PARTS);
     }
 
     #[test]
@@ -771,7 +781,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_shrank_is_an_error_where_it_is_read() {
+    fn reading_past_the_end_of_a_shrunk_file_is_an_error() {
         let (_directory, path) = file_of(&pattern(200_000));
         let file = InputFile::open(&path, IoMode::Read).unwrap();
         let mut view = file.window(1);
@@ -785,7 +795,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_change_is_noticed() {
+    fn each_kind_of_change_is_detected() {
         type Change = fn(&Path);
         let changes: [(Change, &str); 4] = [
             (|path| std::fs::write(path, b"longer").unwrap(), "6 bytes"),

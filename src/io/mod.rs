@@ -1,4 +1,4 @@
-//! Bytes in, files out.
+//! Input and output: files as byte sources, atomic outputs, and their permissions.
 
 pub(crate) mod atomic;
 pub(crate) mod bad_sectors;

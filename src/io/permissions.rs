@@ -1,8 +1,8 @@
 //! Permissions of outputs: private inputs make private outputs.
 //!
-//! An output has the permissions that the umask leaves, less each permission of the group or of others
-//! that one of its inputs lacks. A file below a directory that others may not enter counts as
-//! private. Files are created with these permissions, so that there is no moment without them.
+//! An output has the permissions that the umask leaves, minus each permission of the group or of
+//! others that one of its inputs lacks. A file in a directory that others cannot enter counts as
+//! private. Files are created with these permissions, so that they are never briefly readable.
 
 use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) struct Sharing {
     bits: u32,
 }
 
-/// All that the umask leaves.
+/// All permissions that the umask leaves.
 impl Default for Sharing {
     fn default() -> Self {
         Self { bits: 0o066 }
@@ -22,11 +22,11 @@ impl Default for Sharing {
 }
 
 impl Sharing {
-    /// Nobody but the owner has access.
+    /// Only the owner has access.
     #[cfg(any(test, feature = "database"))]
     pub(crate) const PRIVATE: Self = Self { bits: 0 };
 
-    /// Takes away what an input does not give. One that is not there has nothing to protect.
+    /// Removes the permissions that an input lacks. A missing input has nothing to protect.
     pub(crate) fn and_input(self, path: &Path) -> Self {
         std::fs::metadata(path).map_or(self, |metadata| self.and(&metadata))
     }
@@ -37,8 +37,9 @@ impl Sharing {
     fn and(self, input: &Metadata) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let mode = input.permissions().mode();
-        // A directory is read by those who may also enter it.
+        // Reading a directory's files also takes permission to enter it.
         let readable = match input.is_dir() {
+            // Shifts the enter bits (0o011) onto the read bits (0o044).
             true => mode & mode << 2,
             false => mode,
         };
@@ -47,7 +48,7 @@ impl Sharing {
         }
     }
 
-    /// Those who may read a directory may enter it.
+    /// Adds the permission to enter a directory to everyone who may read it.
     fn with_entry(self) -> u32 {
         self.bits | (self.bits & 0o044) >> 2
     }
@@ -62,14 +63,14 @@ impl Sharing {
         builder.mode(0o700 | self.with_entry())
     }
 
-    /// The permissions of a file that is replaced, as far as the inputs give them.
+    /// Permissions of a replaced file, limited by the inputs' permissions.
     pub(crate) fn of_replaced(self, existing: &Metadata) -> Permissions {
         use std::os::unix::fs::PermissionsExt;
         Permissions::from_mode(existing.permissions().mode() & (0o7700 | self.with_entry()))
     }
 }
 
-/// Elsewhere a new file has the access list of its directory.
+/// On other systems a new file inherits the access list of its directory.
 #[cfg(not(unix))]
 impl Sharing {
     fn and(self, _: &Metadata) -> Self {

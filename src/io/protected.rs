@@ -1,9 +1,9 @@
-//! Files that an output must never replace.
+//! Protection of input files from being replaced by an output.
 //!
-//! A vector index cannot be made again from anything but itself, so that no path may lead an
-//! output to one: not through a symbolic link to the directory or to a file, a hard link, `..`, or
-//! another index than the one that is read. Names protect what is not read, and the identity of
-//! files protects what is read under any name.
+//! A segment cannot be recreated from anything else, so no path may lead an output to one. That
+//! includes symbolic links to the directory or to a file, hard links, `..`, and segments other than
+//! the input. Names protect files that are not read; the identity of files protects the inputs
+//! under any name.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::base::path::display_path;
 use crate::error::{Error, Result};
 use crate::io::permissions::Sharing;
 
-/// What [`AtomicFile`](super::atomic::AtomicFile) leaves alone.
+/// Files that [`AtomicFile`](super::atomic::AtomicFile) never replaces.
 #[derive(Debug, Default)]
 pub(crate) struct Protected {
     names: &'static [&'static str],
@@ -21,7 +21,7 @@ pub(crate) struct Protected {
 }
 
 impl Protected {
-    /// Protects every file with one of these names, upper case or lower case, in any directory.
+    /// Protects every file with one of these names, in any case and in any directory.
     pub(crate) fn names(names: &'static [&'static str]) -> Self {
         Self {
             names,
@@ -29,7 +29,7 @@ impl Protected {
         }
     }
 
-    /// Protects a file whatever it is called. One that does not exist needs no protection.
+    /// Protects a file under any name. A missing one needs no protection.
     pub(crate) fn and_input(mut self, path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         if let Ok(identity) = Identity::of(path) {
@@ -38,13 +38,13 @@ impl Protected {
         self.and_sharing_of(path)
     }
 
-    /// Gives the output no more permissions than a file or directory that it is made of has.
+    /// Limits the output's permissions by a file or directory from which it is made.
     pub(crate) fn and_sharing_of(mut self, path: &Path) -> Self {
         self.sharing = self.sharing.and_input(path);
         self
     }
 
-    /// The same for inputs whose permissions were looked up.
+    /// Sets the permissions directly, for inputs that were already examined.
     #[cfg(feature = "database")]
     pub(crate) fn with_sharing(self, sharing: Sharing) -> Self {
         Self { sharing, ..self }
@@ -55,12 +55,13 @@ impl Protected {
         self.sharing
     }
 
-    /// Fails when a file at `target` would replace one that is protected.
+    /// Fails if a file at `target` would replace a protected one.
     pub(crate) fn check(&self, target: &Path) -> Result<()> {
-        // What the file system calls it: a link, a short name and a trailing dot are gone then.
+        // The file system's own name, which resolves a link, a short name and a trailing dot.
         let real = target.canonicalize().ok();
         let names = [Some(target), real.as_deref()];
         for name in names.into_iter().flatten().filter_map(Path::file_name) {
+            // Case-insensitive, as the file systems of macOS and Windows are.
             if self.names.iter().any(|own| name.eq_ignore_ascii_case(own)) {
                 return Err(Error::UnusablePath {
                     path: target.to_path_buf(),
@@ -84,7 +85,7 @@ impl Protected {
     }
 }
 
-/// What is the same for all paths to a file: its device and inode.
+/// Identity of a file under all of its paths: device and inode.
 #[cfg(unix)]
 #[derive(Debug, PartialEq, Eq)]
 struct Identity(u64, u64);
@@ -98,7 +99,7 @@ impl Identity {
     }
 }
 
-/// What is the same for all paths to a file: its volume and index, as long as it is open.
+/// Identity of a file under all of its paths: volume and index, valid as long as it is open.
 #[cfg(windows)]
 #[derive(Debug, PartialEq, Eq)]
 struct Identity(same_file::Handle);

@@ -1,7 +1,7 @@
-//! Copies of sparse files, and room for them.
+//! Copies of sparse files, and the check that they fit.
 //!
-//! A hole takes no room on the disk. A copy that filled the holes could need terabytes for a file of
-//! a few kilobytes.
+//! A hole occupies no disk space. A copy that filled the holes could need terabytes for a file of a
+//! few kilobytes.
 
 use std::fs::File;
 use std::io;
@@ -13,16 +13,16 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::file::{write_all_at, InputFile};
 
-/// Bytes copied between two looks at the cancel token.
+/// Bytes copied between two checks of the cancel token.
 const COPY_BLOCK: usize = 1 << 20;
 
-/// Zeros of this length, aligned, are left out of a copy. No file system has larger blocks by
-/// default.
+/// Aligned blocks of zeros of this length in bytes become holes. No file system has larger blocks
+/// by default.
 const HOLE_BYTES: usize = 64 << 10;
 
 /// Copies the first `len` bytes of a file to a new one, which it returns. Holes stay holes.
 ///
-/// Everything is read from the open file, never again by its path: another file may be there now.
+/// Reads only from the open file, never by its path, which may lead to another file by now.
 pub(crate) fn copy(
     source: &InputFile,
     len: u64,
@@ -59,8 +59,8 @@ pub(crate) fn copy(
     Ok(file)
 }
 
-/// Fails when the file system of `directory` has less than `needed` bytes free. Where the system
-/// does not say how many are free, writing will fail.
+/// Fails if the file system of `directory` has less than `needed` bytes free. If the system does
+/// not report free space, writing will fail instead.
 pub(crate) fn check_free_space(directory: &Path, needed: u64) -> Result<()> {
     match free_space(directory) {
         Some(free) if free < needed => {
@@ -72,7 +72,7 @@ pub(crate) fn check_free_space(directory: &Path, needed: u64) -> Result<()> {
     }
 }
 
-/// The range of `file` with the first data at or after `offset`, up to `end`.
+/// Returns the next range of data at or after `offset`, up to `end`.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
 pub(super) fn next_data(file: &File, offset: u64, end: u64) -> Option<Range<u64>> {
     use nix::errno::Errno;
@@ -87,9 +87,9 @@ pub(super) fn next_data(file: &File, offset: u64, end: u64) -> Option<Range<u64>
     };
     let start = match seek(offset, Whence::SeekData) {
         Ok(start) => start.max(offset),
-        // Nothing but a hole up to the end of the file.
+        // ENXIO: only a hole follows.
         Err(Errno::ENXIO) => return None,
-        // The file system cannot tell: all may be data.
+        // The file system cannot tell, so everything may be data.
         Err(_) => return Some(offset..end),
     };
     let hole = seek(start, Whence::SeekHole).unwrap_or(end);
@@ -97,17 +97,17 @@ pub(super) fn next_data(file: &File, offset: u64, end: u64) -> Option<Range<u64>
     (start < end).then(|| start..hole.clamp(start + 1, end))
 }
 
-/// Not known here, so that all may be data.
+/// This system cannot tell, so everything may be data.
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
 pub(super) fn next_data(_: &File, offset: u64, end: u64) -> Option<Range<u64>> {
     (offset < end).then_some(offset..end)
 }
 
-/// Bytes that this user may still write to the file system of a directory.
+/// Bytes that this user may write to the file system of a directory.
 #[cfg(unix)]
 fn free_space(directory: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(directory).ok()?;
-    // The types differ from system to system.
+    // The types differ between systems.
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
     let (blocks, size) = (
         u64::from(found.blocks_available()),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_ends_where_it_is_told_to() {
+    fn a_copy_ends_at_the_requested_length() {
         let directory = tempfile::tempdir().unwrap();
         let source = sparse(&directory.path().join("source"), 1 << 40, &[0, 1 << 39]);
         let target = directory.path().join("target");
@@ -181,7 +181,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn too_little_room_is_an_error_with_the_figures() {
+    fn too_little_free_space_is_an_error_with_both_sizes() {
         let directory = tempfile::tempdir().unwrap();
         check_free_space(directory.path(), 0).unwrap();
         let error = check_free_space(directory.path(), u64::MAX).unwrap_err();

@@ -1,8 +1,8 @@
-//! Names of temporary files and directories, and directories that are gone when they are dropped, or
-//! take their name when they are complete.
+//! Temporary files and directories: their names, and directories that are removed when dropped or
+//! renamed when complete.
 //!
-//! Both are named `.hnsw-toolbox-<pid>-<n>.tmp`, and locked while they are in use, where the system
-//! can lock them, so that a later run removes those that a killed process left behind.
+//! Both are named `.hnsw-toolbox-<pid>-<n>.tmp`. They are locked during use, if the system can lock
+//! them, so that a later run removes the leftovers of killed processes.
 
 use std::fs::{DirBuilder, DirEntry, File, FileType};
 use std::io;
@@ -15,14 +15,14 @@ use crate::io::permissions::Sharing;
 const PREFIX: &str = ".hnsw-toolbox-";
 const SUFFIX: &str = ".tmp";
 
-/// A path in `parent` that no other call in this process gets.
+/// Returns a path in `parent` that no other call in this process returns.
 pub(super) fn unused_path(parent: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()))
 }
 
-/// The temporary entries of `parent` that are of the kind `is_kind`, whether or not in use.
+/// Lists the temporary entries of `parent` of one kind, in use or not.
 pub(super) fn entries(
     parent: &Path,
     is_kind: fn(&FileType) -> bool,
@@ -37,7 +37,7 @@ pub(super) fn entries(
     })
 }
 
-/// A directory of this process's own, which is removed with all that is in it.
+/// A directory of this process, which is removed with all of its content.
 #[derive(Debug)]
 pub(crate) struct TemporaryDirectory {
     path: PathBuf,
@@ -46,7 +46,7 @@ pub(crate) struct TemporaryDirectory {
 }
 
 impl TemporaryDirectory {
-    /// Creates a directory in `parent`, which nobody else may read.
+    /// Creates a directory in `parent` that only its owner can read.
     #[cfg(any(test, feature = "database"))]
     pub(crate) fn create_private(parent: &Path) -> Result<Self> {
         Self::create(parent, Sharing::PRIVATE)
@@ -74,7 +74,7 @@ impl TemporaryDirectory {
             let taken = lock.as_ref().is_some_and(|lock| {
                 matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock))
             });
-            // Another run may have taken it for an abandoned one before it was locked: try again.
+            // Another run may have removed it as abandoned before it was locked: try again.
             if !taken && path.exists() {
                 return Ok(Self { path, _lock: lock });
             }
@@ -85,11 +85,11 @@ impl TemporaryDirectory {
         &self.path
     }
 
-    /// Makes all files in the directory durable, and their names.
+    /// Makes all files in the directory durable, including their names.
     #[cfg(feature = "database")]
     pub(crate) fn sync_all(&self) -> Result<()> {
         let failed = |error: io::Error| Error::io(&self.path, "sync")(error);
-        // One call for the file system takes as long as two of ten thousand calls for files.
+        // One `syncfs` is much faster than an `fsync` per file, of which there may be ten thousand.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             let directory = File::open(&self.path).map_err(failed)?;
@@ -98,7 +98,7 @@ impl TemporaryDirectory {
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         {
             for entry in std::fs::read_dir(&self.path).map_err(failed)? {
-                // Some systems sync only what is open for writing.
+                // Some systems sync only files that are open for writing.
                 let file = entry.and_then(|entry| File::options().write(true).open(entry.path()));
                 file.and_then(|file| file.sync_all()).map_err(failed)?;
             }
@@ -106,9 +106,9 @@ impl TemporaryDirectory {
         }
     }
 
-    /// Gives the directory its name. `target` must not exist, or be an empty directory.
+    /// Renames the directory to `target`, which must be missing or an empty directory.
     pub(crate) fn rename_to(mut self, target: &Path) -> Result<()> {
-        // Not every system renames over a directory. One that is not empty is not removed.
+        // Not every system can rename over a directory. `remove_dir` fails if it is not empty.
         if target.is_dir() {
             std::fs::remove_dir(target).map_err(Error::io(
                 target,
@@ -125,7 +125,7 @@ impl TemporaryDirectory {
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
-            // Nothing better can be done with a failure here than what the next run does.
+            // If this fails, the next run removes the directory.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }

@@ -1,10 +1,10 @@
-//! The connection to SQLite: read-only, bounded, and interruptible.
+//! Connection to SQLite: read-only, bounded, and interruptible.
 //!
-//! SQLite looks at the cancel token between the steps of its virtual machine. Some work is done
-//! within one step, and takes seconds for gigabytes: replaying a journal or a log, parsing the
-//! schema, counting the rows of a table. The first two happen while the database is opened, which
-//! therefore runs on a thread of its own that nobody has to wait for. The third heeds an interrupt
-//! from another thread, the [`Watch`].
+//! SQLite checks the cancel token between the steps of its virtual machine. Some work takes seconds
+//! within one step: replaying a journal or a write-ahead log, parsing the schema, counting the rows
+//! of a table. The first two happen while the database is opened, which therefore runs on a
+//! separate thread that is abandoned on cancellation. The third responds to an interrupt from
+//! another thread, the [`Watch`].
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,32 +20,33 @@ use super::files::DatabaseFiles;
 use crate::base::progress::{CancelToken, Monitor};
 use crate::error::{Error, Result};
 
-/// KiB of pages that SQLite keeps.
+/// Size in KiB of SQLite's page cache.
 const CACHE_KIB: i32 = 4096;
 
-/// Steps of SQLite's virtual machine between two looks at the cancel token.
+/// Steps of SQLite's virtual machine between two checks of the cancel token.
 const STEPS_PER_CHECK: i32 = 10_000;
 
-/// Time between two looks at the cancel token while SQLite does not look.
-const POLL: Duration = Duration::from_millis(50);
+/// Time between two checks of the cancel token while SQLite itself does not check it.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes of an id, a vector, or another value that SQLite reads. A longer one is damage. Documents may
-/// be longer: [`LargeTexts`](super::large::LargeTexts) reads them.
-const MAX_VALUE: u64 = 16 << 20;
+/// Longest id, vector or other value in bytes that SQLite reads. A longer value is damage.
+/// Documents may be longer: [`LargeTexts`](super::large::LargeTexts) reads them.
+const MAX_VALUE_BYTES: u64 = 16 << 20;
 
-/// Columns of a table. Chroma's have at most eight, but other programs' tables may be beside them.
+/// Columns per table. Chroma's tables have at most eight, but tables of other programs may exist in
+/// the file.
 const MAX_COLUMNS: i32 = 256;
 
-/// Opens the database, replays its journal or log, and reads its schema.
+/// Opens the database, replays its journal or write-ahead log, and reads its schema.
 pub(super) fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> Result<Connection> {
     let (name, flags) = files.open_as();
     let opening = Opening {
         name,
         flags,
-        is_cut: files.missing_pages() > 0,
+        is_truncated: files.missing_pages() > 0,
         is_copy: files.replayed().is_some(),
         // A stored value is never longer than the file, and a schema may compute values.
-        max_value: files.len().clamp(1 << 20, MAX_VALUE),
+        max_value: files.len().clamp(1 << 20, MAX_VALUE_BYTES),
         token: monitor.token(),
     };
     let opened = match opening.token {
@@ -55,15 +56,15 @@ pub(super) fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> Result<Co
             let thread = thread::Builder::new()
                 .name("open-database".into())
                 .spawn(move || {
-                    // Nobody receives it after a cancellation. By then the copy that it was made
-                    // from is removed, so that nothing is left behind.
+                    // After a cancellation there is no receiver. The copy is removed by then, so
+                    // nothing is left behind.
                     let _ = sender.send(opening.open());
                 })
                 .map_err(Error::io(files.path(), "start a thread to open it"))?;
             loop {
-                match receiver.recv_timeout(POLL) {
+                match receiver.recv_timeout(POLL_INTERVAL) {
                     Ok(opened) => {
-                        // It has nothing left to do.
+                        // The thread has sent its result and is about to end.
                         let _ = thread.join();
                         break opened;
                     }
@@ -81,7 +82,7 @@ pub(super) fn connect(files: &DatabaseFiles, monitor: &Monitor<'_>) -> Result<Co
 struct Opening {
     name: PathBuf,
     flags: OpenFlags,
-    is_cut: bool,
+    is_truncated: bool,
     is_copy: bool,
     max_value: u64,
     token: Option<CancelToken>,
@@ -92,20 +93,20 @@ impl Opening {
         let flags =
             self.flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
         let mut connection = Connection::open_with_flags(self.name, flags)?;
-        // SQLite refuses a database whose end is cut off, but for this, which goes against the
-        // defensive mode. Nothing can be written to it either way: it is open as immutable.
+        // SQLite opens a truncated database only with a writable schema, which excludes the
+        // defensive mode. Nothing can be written either way, because the file is open as immutable.
         for (config, on) in [
-            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, !self.is_cut),
-            (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, self.is_cut),
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, !self.is_truncated),
+            (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, self.is_truncated),
             (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
             (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
-            // The log is empty by then, or the copy is about to be removed.
+            // The write-ahead log is empty by then, or the copy is about to be removed.
             (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
         ] {
             connection.set_db_config(config, on)?;
         }
-        // Far above what our statements and Chroma's schema need.
+        // Far above the needs of our statements and of Chroma's schema.
         for (limit, max) in [
             (
                 Limit::SQLITE_LIMIT_LENGTH,
@@ -130,11 +131,12 @@ impl Opening {
             connection.progress_handler(STEPS_PER_CHECK, Some(cancelled))?;
         }
         if self.is_copy {
-            // The trees are also read from the file, which must hold what the write-ahead log holds.
+            // The trees are also read directly from the file, which must therefore include the
+            // write-ahead log.
             connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         }
-        // One transaction for all: each statement that begins one of its own looks at the first page
-        // again. The first pragma reads the schema.
+        // A single transaction: every statement that starts its own reads the first page again. The
+        // first pragma reads the schema.
         connection.execute_batch(&format!(
             "PRAGMA cache_size = -{CACHE_KIB}; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; \
              PRAGMA cell_size_check = ON; PRAGMA query_only = ON; BEGIN;"
@@ -143,7 +145,7 @@ impl Opening {
     }
 }
 
-/// Interrupts the statements of a connection when the operation is cancelled, until it is dropped.
+/// Interrupts a connection's statements once the operation is cancelled, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Closed to end the thread.
@@ -154,22 +156,22 @@ pub(super) struct Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.ended = None;
-        // It wakes at once.
+        // The closed channel wakes the thread at once.
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
 }
 
 impl Watch {
-    /// `None` where the operation cannot be cancelled, or the system gives no thread: then only the
-    /// progress handler stops a statement.
+    /// Returns `None` if the operation cannot be cancelled or no thread can be started. Then only
+    /// the progress handler stops a statement.
     pub(super) fn start(connection: &Connection, monitor: &Monitor<'_>) -> Option<Self> {
         let token = monitor.token()?;
         let interrupt = connection.get_interrupt_handle();
         let (sender, ended) = mpsc::channel::<()>();
         let watch = move || {
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(POLL) {
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(POLL_INTERVAL) {
                 if token.is_cancelled() {
-                    // Again and again, as each statement that begins forgets an earlier one.
+                    // Repeated, because a statement that starts later clears the interrupt.
                     interrupt.interrupt();
                 }
             }

@@ -1,10 +1,10 @@
-//! The second copy of documents, which Chroma keeps for its full-text search.
+//! Second copy of documents, which Chroma keeps for its full-text search.
 //!
-//! `embedding_fulltext_search_content` has each document under the rowid of its record. It is no
-//! source in itself: Chroma 0.4 leaves the documents of deleted records in it, and a store that was
-//! migrated from 0.4.5 or earlier has other texts there. So it is used only for records whose
-//! document is lost, only if it agrees with every document that can be read, and, where the index
-//! over values can be read, only for texts that are in it.
+//! `embedding_fulltext_search_content` holds each document under the rowid of its record. It is not
+//! reliable by itself: Chroma 0.4 leaves documents of deleted records in it, and a store migrated
+//! from 0.4.5 or earlier has other texts there. A copy is therefore used only for a record whose
+//! document is lost, and only if the copies agree with every readable document. If the index over
+//! values is readable, the text must also be in that index.
 
 use std::ops::ControlFlow;
 
@@ -24,12 +24,12 @@ const DOCUMENT: &str = "chroma:document";
 pub(super) struct DocumentCopies<'d> {
     database: &'d Database,
     copy: Statement<'d>,
-    /// Looks for a document in the index over values.
+    /// Searches the index over values for a document.
     listed: Option<Statement<'d>>,
 }
 
 impl<'d> DocumentCopies<'d> {
-    /// `None` where there are no copies, or where one differs from its document.
+    /// Returns `None` if there are no copies, or if one differs from its document.
     pub(super) fn new(database: &'d Database, monitor: &Monitor<'_>) -> Result<Option<Self>> {
         if !database.has_column(TABLE, "c0") || !database.has_table(VALUES) {
             return Ok(None);
@@ -53,7 +53,7 @@ impl<'d> DocumentCopies<'d> {
         Ok(agrees.then(|| Self {
             database,
             copy,
-            // Fails where there is no such index.
+            // Preparation fails if there is no such index.
             listed: database
                 .connection
                 .prepare(&format!(
@@ -64,7 +64,7 @@ impl<'d> DocumentCopies<'d> {
         }))
     }
 
-    /// The document of the record with this rowid.
+    /// Reads the copy for the record with this rowid.
     pub(super) fn read(&mut self, rowid: i64) -> Result<Option<String>> {
         let document = match self.copy.query_row([rowid], |row| Ok(text(row, 0))) {
             Ok(document) => document,
@@ -76,7 +76,7 @@ impl<'d> DocumentCopies<'d> {
             match listed.exists([document]) {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
-                // The index is also damaged: the copy is the only source.
+                // The index is damaged as well: the copy is the only source.
                 Err(error) if self.database.is_damage(&error) => {}
                 Err(error) => return Err(self.database.failed(error)),
             }
@@ -85,7 +85,7 @@ impl<'d> DocumentCopies<'d> {
     }
 }
 
-/// True if the document has a copy that differs from it.
+/// Returns true if the document has a differing copy.
 fn differs(
     database: &Database,
     copy: &mut Statement<'_>,

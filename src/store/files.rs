@@ -1,16 +1,16 @@
-//! The files of a SQLite database, and which of them may be opened where they are.
+//! Files of a SQLite database, and the decision which of them are opened in place.
 //!
 //! | beside the database | what is opened |
 //! |---|---|
 //! | nothing | the database itself, read-only, as immutable: SQLite takes no lock and writes nothing |
 //! | a rollback journal or a write-ahead log that is not empty | a copy of the set in a temporary directory, which SQLite then brings up to date |
 //!
-//! `immutable` with a write-ahead log would silently show an old state, and with a hot journal
-//! half-written pages; opening the original would write to it. The `-shm` file is only an index of
-//! the log and is made anew.
+//! With a write-ahead log, `immutable` would silently show an old state, and with a hot journal
+//! half-written pages. Opening the original read-write would modify it. The `-shm` file is only an
+//! index of the log and is rebuilt.
 //!
-//! SQLite opens no file but the copy: a journal that names a super-journal is refused, because
-//! SQLite would open that path, which may be anything.
+//! SQLite opens only the copy. A journal that names a super-journal is refused, because SQLite
+//! would open that path, which may be any file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -33,35 +33,36 @@ const LOG: &str = "-wal";
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Where in the header of a database these are, as big-endian numbers.
+/// Offsets in the database header of these big-endian numbers.
 mod header {
-    /// In two bytes, where 1 stands for 65,536.
+    /// Two bytes, in which 1 means 65,536.
     pub(super) const PAGE_SIZE: usize = 16;
-    /// In four bytes each. The number of pages is valid when the two others are equal.
+    /// Four bytes each. The number of pages is valid if the two other fields are equal.
     pub(super) const CHANGE_COUNTER: usize = 24;
     pub(super) const PAGES: usize = 28;
     pub(super) const PAGES_VALID_FOR: usize = 92;
     pub(super) const LEN: usize = 100;
 }
 
-/// Room in bytes for the index that SQLite makes of a log, and for what a file system needs itself.
-const MIN_ROOM: u64 = 1 << 20;
+/// Free space in bytes for the index that SQLite builds of a write-ahead log, and for the file
+/// system's own needs.
+const SPARE_BYTES: u64 = 1 << 20;
 
-/// The smallest page of SQLite, in bytes.
+/// Smallest page size of SQLite in bytes.
 const MIN_PAGE_SIZE: u64 = 512;
 
-/// The size of a database by its header.
+/// Size of a database according to its header.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     page_size: u64,
-    /// `None` where SQLite goes by the length of the file instead.
+    /// `None` if SQLite uses the length of the file instead.
     pages: Option<u64>,
 }
 
 impl Size {
     fn read(database: &InputFile) -> Result<Self> {
         let mut bytes = [0; header::LEN];
-        // A file that ends before is no database, which SQLite says in its own words.
+        // A shorter file is not a database; SQLite reports that itself.
         if database.len() >= bytes.len() as u64 {
             database.read_at(&mut bytes, 0)?;
         }
@@ -90,12 +91,12 @@ impl Size {
     }
 }
 
-/// The database and what is beside it, as they were when they were opened.
+/// The database and its sibling files, as they were when they were opened.
 #[derive(Debug)]
 pub(super) struct DatabaseFiles {
     path: PathBuf,
     database: InputFile,
-    /// Journal and log, where there are any.
+    /// Journal and write-ahead log, if they exist.
     siblings: Vec<(&'static str, InputFile)>,
     copy: Option<TemporaryDirectory>,
     missing_pages: u64,
@@ -144,12 +145,12 @@ impl DatabaseFiles {
         &self.path
     }
 
-    /// The database in the persist directory.
+    /// The database file in the persist directory.
     pub(super) fn database(&self) -> &InputFile {
         &self.database
     }
 
-    /// The copy that SQLite reads instead, if there is one.
+    /// The copy that SQLite reads instead, if one was made.
     pub(super) fn opened(&self) -> Result<Option<InputFile>> {
         let copy = self.copy.as_ref().map(|copy| {
             let path = copy.path().join(FILE_NAME);
@@ -158,19 +159,19 @@ impl DatabaseFiles {
         copy.transpose()
     }
 
-    /// Length of all files in bytes.
+    /// Total length of the files in bytes.
     pub(super) fn len(&self) -> u64 {
         let siblings = self.siblings.iter().map(|(_, file)| file.len());
         siblings.fold(self.database.len(), u64::saturating_add)
     }
 
-    /// Pages that the database should have and the file does not, as its end is cut off. Not known
-    /// of one to which a journal or a log is added.
+    /// Number of pages that the truncated file lacks. Unknown, and therefore 0, with a journal or a
+    /// write-ahead log.
     pub(super) fn missing_pages(&self) -> u64 {
         self.missing_pages
     }
 
-    /// The suffix of the file that has to be replayed.
+    /// Suffix of the file that has to be replayed.
     pub(super) fn replayed(&self) -> Option<&'static str> {
         self.siblings
             .iter()
@@ -178,7 +179,7 @@ impl DatabaseFiles {
             .map(|(suffix, _)| *suffix)
     }
 
-    /// The name by which SQLite opens the database, and how.
+    /// Name and flags with which SQLite opens the database.
     pub(super) fn open_as(&self) -> (PathBuf, OpenFlags) {
         match &self.copy {
             Some(copy) => (
@@ -192,7 +193,7 @@ impl DatabaseFiles {
         }
     }
 
-    /// The database that SQLite reads, once all of the log is in it.
+    /// The database that SQLite reads, after the write-ahead log was copied into it.
     pub(super) fn replayed_database(&self) -> Result<InputFile> {
         match self.opened()? {
             Some(copy) => Ok(copy),
@@ -200,7 +201,7 @@ impl DatabaseFiles {
         }
     }
 
-    /// Fails when any of the files changed, appeared or is gone.
+    /// Fails if any of the files changed, appeared or disappeared.
     pub(super) fn check_unchanged(&self) -> Result<()> {
         self.database.check_unchanged()?;
         for suffix in [JOURNAL, LOG] {
@@ -223,7 +224,7 @@ impl DatabaseFiles {
         Ok(())
     }
 
-    /// Copies the set, the siblings first: a journal that is refused is refused before the database
+    /// Copies the set, siblings first, so that an unusable journal is refused before the database
     /// is copied.
     fn copy_all(&self, size: Size, monitor: &Monitor<'_>) -> Result<TemporaryDirectory> {
         let mut files = Vec::new();
@@ -233,17 +234,17 @@ impl DatabaseFiles {
         };
         for (suffix, file) in &self.siblings {
             if *suffix == JOURNAL {
-                // What is rolled back may be longer than what is there now.
+                // The journal may restore a longer database than the current one.
                 database_len = database_len.max(journal::initial_len(file, size.page_size)?);
             }
             files.push((*suffix, file, file.len()));
         }
-        // What lies behind the last page belongs to no page: SQLite never reads it.
+        // Bytes behind the last page belong to no page: SQLite never reads them.
         files.push(("", &self.database, self.database.len().min(database_len)));
 
         let parent = std::env::temp_dir();
         let needed = files.iter().map(|(_, file, len)| file.allocated(*len));
-        let needed = needed.fold(MIN_ROOM, u64::saturating_add);
+        let needed = needed.fold(SPARE_BYTES, u64::saturating_add);
         sparse::check_free_space(&parent, needed)?;
         let directory = TemporaryDirectory::create_private(&parent)?;
         for (suffix, source, len) in files {
@@ -252,7 +253,7 @@ impl DatabaseFiles {
             if suffix != JOURNAL {
                 continue;
             }
-            // In the copy, which nobody else can change: it is what SQLite will read.
+            // Checked in the copy, which no other process can change: SQLite will read these bytes.
             let name = journal::super_journal(&copied, len);
             if let Some(name) = name.map_err(Error::io(&target, "read"))? {
                 return Err(corrupt(
@@ -294,8 +295,7 @@ fn not_a_persist_directory(dir: &Path) -> Error {
     }
 }
 
-/// The path as a URI with `immutable`, in which every byte of the path that has a meaning is
-/// escaped.
+/// Formats the path as a URI with `immutable`. Every byte with a meaning in a URI is escaped.
 fn immutable_uri(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let mut uri = String::from("file:");
@@ -321,7 +321,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn every_path_has_a_uri_that_means_it() {
+    fn every_path_is_escaped_in_its_uri() {
         let uri = immutable_uri(Path::new("/a b/100%?x=1#y&é.db"));
         let expected = "file:/a%20b/100%25%3Fx%3D1%23y%26%C3%A9.db?mode=ro&immutable=1";
         assert_eq!(uri, Path::new(expected));

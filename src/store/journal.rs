@@ -1,4 +1,4 @@
-//! The parts of a rollback journal that are checked before SQLite reads it.
+//! Checks of a rollback journal before SQLite replays it.
 //!
 //! ```text
 //! header:   magic (8), records (4), checksum seed (4), pages of the database before (4),
@@ -8,8 +8,8 @@
 //!           page number (4), name, its length (4), its checksum (4), magic (8)
 //! ```
 //!
-//! All numbers are big-endian. The name is a path: the super-journal, a file that is there until the
-//! transaction is committed in all databases.
+//! All numbers are big-endian. The name is the path of the super-journal, a file that exists until
+//! the transaction is committed in all databases.
 
 use std::fs::File;
 use std::io;
@@ -19,35 +19,37 @@ use crate::io::file::{read_exact_at, InputFile};
 
 const MAGIC: [u8; 8] = [0xD9, 0xD5, 0x05, 0xF9, 0x20, 0xA1, 0x63, 0xD7];
 
-/// Bytes behind the name of a super-journal: its length, its checksum and the magic.
-const TRAILER: usize = 16;
+/// Bytes after the name of a super-journal: its length, its checksum and the magic.
+const TRAILER_BYTES: usize = 16;
 
-/// Longer than the longest path of SQLite on any system, in bytes: 512 on Unix, 131,068 on Windows.
-const MAX_NAME: usize = 1 << 17;
+/// Longest name in bytes that is read. SQLite's longest path is 512 bytes on Unix and 131,068 on
+/// Windows.
+const MAX_NAME_BYTES: usize = 1 << 17;
 
-/// Characters of a name that an error shows.
-const SHOWN: usize = 256;
+/// Characters of a name that an error message shows.
+const MAX_SHOWN_CHARS: usize = 256;
 
-/// The name of the super-journal at the end of a journal of `len` bytes, quoted; `None` where SQLite
-/// would see none.
+/// Returns the super-journal's name at the end of a journal of `len` bytes, quoted. Returns `None`
+/// if SQLite would see none.
 ///
-/// Versions differ in the names they follow, so that any name counts here. A checksum is the sum of
-/// the bytes, which C takes as signed on some processors and as unsigned on others: either counts.
+/// Versions differ in the names they accept, so any name counts here. The checksum is the sum of
+/// the bytes. C treats `char` as signed on some processors and as unsigned on others, so either sum
+/// counts.
 pub(super) fn super_journal(journal: &File, len: u64) -> io::Result<Option<String>> {
     let mut first = [0];
-    let mut trailer = [0; TRAILER];
-    let Some(end) = len.checked_sub(TRAILER as u64) else {
+    let mut trailer = [0; TRAILER_BYTES];
+    let Some(end) = len.checked_sub(TRAILER_BYTES as u64) else {
         return Ok(None);
     };
     read_exact_at(journal, &mut first, 0)?;
     read_exact_at(journal, &mut trailer, end)?;
-    // SQLite looks no further into a journal that begins with a zero: its transaction is over.
+    // SQLite ignores a journal that begins with a zero: its transaction has ended.
     if first == [0] || !trailer.ends_with(&MAGIC) {
         return Ok(None);
     }
     let [length, checksum] = [number(&trailer, 0), number(&trailer, 4)];
     let (start, length) = match (end.checked_sub(length.into()), usize::try_from(length)) {
-        (Some(start), Ok(length)) if (1..=MAX_NAME).contains(&length) => (start, length),
+        (Some(start), Ok(length)) if (1..=MAX_NAME_BYTES).contains(&length) => (start, length),
         _ => return Ok(None),
     };
     let mut name = vec![0; length];
@@ -66,11 +68,11 @@ pub(super) fn super_journal(journal: &File, len: u64) -> io::Result<Option<Strin
     let name = String::from_utf8_lossy(&name);
     Ok(Some(format!(
         "{:?}",
-        name.chars().take(SHOWN).collect::<String>()
+        name.chars().take(MAX_SHOWN_CHARS).collect::<String>()
     )))
 }
 
-/// The length in bytes of the database that a journal would restore; 0 where it restores none.
+/// Length in bytes of the database that a journal would restore; 0 if it restores none.
 pub(super) fn initial_len(journal: &InputFile, page_size: u64) -> Result<u64> {
     const PAGES: usize = 16;
     const PAGE_SIZE: usize = 24;
@@ -83,12 +85,12 @@ pub(super) fn initial_len(journal: &InputFile, page_size: u64) -> Result<u64> {
         return Ok(0);
     }
     let pages = u64::from(number(&header, PAGES));
-    // Old versions write 0 where they mean the page size of the database.
+    // Old versions of SQLite write 0 for the page size of the database.
     let page_size = page_size.max(number(&header, PAGE_SIZE).into());
     Ok(pages.saturating_mul(page_size))
 }
 
-/// The big-endian number at an offset, or 0 where there is none.
+/// Big-endian number at an offset, or 0 beyond the end.
 fn number(bytes: &[u8], at: usize) -> u32 {
     let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk());
     bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_that_sqlite_may_follow_is_found() {
+    fn every_name_that_sqlite_may_open_is_found() {
         let sum = |name: &[u8]| name.iter().map(|byte| u32::from(*byte)).sum::<u32>();
         let ascii = b"fifo-mj0000009AB".as_slice();
         let mut journal = MAGIC.to_vec();
@@ -135,7 +137,7 @@ mod tests {
             let bytes = [journal.clone(), end(name, name.len(), checksum, MAGIC)].concat();
             assert_eq!(found(&bytes).as_deref(), Some(shown));
         }
-        // The name may be as long as the file is.
+        // The name may be as long as the file.
         let bytes = end(ascii, ascii.len(), sum(ascii), MAGIC);
         assert!(found(&bytes[4..]).is_some());
     }
@@ -144,7 +146,7 @@ mod tests {
     fn a_journal_without_a_name_is_left_to_sqlite() {
         let name = b"fifo-mj0000009AB".as_slice();
         let sum = name.iter().map(|byte| u32::from(*byte)).sum();
-        let long = vec![b'a'; MAX_NAME + 1];
+        let long = vec![b'a'; MAX_NAME_BYTES + 1];
         let long_sum = 97 * u32::try_from(long.len()).unwrap();
         for bytes in [
             Vec::new(),

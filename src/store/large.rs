@@ -1,7 +1,8 @@
-//! Texts that do not fit into their page, which may be documents of hundreds of megabytes.
+//! Reader of texts that do not fit into their leaf page: documents of up to hundreds of megabytes.
 //!
-//! A statement gives such a text as a mark, and it is read here by itself: after a look at the pages
-//! that hold it, and in parts, so that memory holds it once. SQLite would hold a copy of its own.
+//! A statement returns a mark in place of such a text, which is then read by itself. Its pages are
+//! checked first, and it is read in parts, so that memory holds it once. SQLite would hold a second
+//! copy.
 
 use rusqlite::types::ValueRef;
 use rusqlite::Row;
@@ -12,11 +13,11 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::Result;
 
-/// The longest text, in bytes. Chroma's own limit on a request is far below.
+/// Longest text in bytes that is read. Chroma's own limit on a request is far below.
 pub(super) const MAX_TEXT_BYTES: usize = 512 << 20;
 
-/// Bytes read between two looks at the cancel token.
-const PART: usize = 1 << 20;
+/// Bytes read between two checks of the cancel token.
+const PART_BYTES: usize = 1 << 20;
 
 /// Reads large texts of one column.
 #[derive(Debug)]
@@ -24,9 +25,9 @@ pub(super) struct LargeTexts<'d> {
     database: &'d Database,
     table: &'static str,
     column: &'static str,
-    /// `None` where texts are read by SQLite: the database is no file in UTF-8.
+    /// `None` if SQLite reads the texts, because the database is not a file in UTF-8.
     pages: Option<(&'d Pages, u32)>,
-    /// Bytes that the texts may still have: all of them together are not longer than the file.
+    /// Remaining byte budget: all texts together cannot be longer than the file.
     left: u64,
 }
 
@@ -49,14 +50,15 @@ impl<'d> LargeTexts<'d> {
         })
     }
 
-    /// Whether a value of so many bytes may not be in its page.
+    /// Returns true if a value of this length may extend beyond its leaf page.
     pub(super) fn is_large(&self, bytes: usize) -> bool {
         let pages = self.pages.map(|(pages, _)| pages);
-        // The cell's header and the other columns take some of the page.
+        // Half of the maximum leaves room for the cell header and the other columns.
         pages.is_some_and(|pages| bytes > pages.max_local() / 2)
     }
 
-    /// The column in SQL, with an empty BLOB in place of a text that may not be in its page.
+    /// SQL expression for the column: an empty BLOB stands in for a text that may extend beyond its
+    /// leaf page.
     pub(super) fn marked(&self) -> String {
         let column = self.column;
         match self.pages {
@@ -68,7 +70,7 @@ impl<'d> LargeTexts<'d> {
         }
     }
 
-    /// Whether a row's content is in pages of its own, each once.
+    /// Returns true if a row's content is in pages of its own, each used once.
     pub(super) fn is_row_whole(&self, rowid: i64, monitor: &Monitor<'_>) -> Result<bool> {
         match self.pages {
             Some((pages, root)) => pages.is_row_whole(root, rowid, monitor),
@@ -76,7 +78,7 @@ impl<'d> LargeTexts<'d> {
         }
     }
 
-    /// Reads the text of a row in place of which there was a mark; `None` where it is damaged.
+    /// Reads the text that a mark stands for; `None` if it is damaged.
     pub(super) fn read(&mut self, rowid: i64, monitor: &Monitor<'_>) -> Result<Option<String>> {
         let database = self.database;
         if !self.is_row_whole(rowid, monitor)? {
@@ -93,13 +95,14 @@ impl<'d> LargeTexts<'d> {
         let len = blob.len();
         self.left = match self.left.checked_sub(len as u64) {
             Some(left) if len <= MAX_TEXT_BYTES => left,
+            // Longer than the file allows: an overflow chain or a length is damaged.
             _ => return Ok(None),
         };
         let mut bytes = memory::with_capacity(len, "hold a document")?;
         while bytes.len() < len {
             monitor.check()?;
             let start = bytes.len();
-            bytes.resize(start.saturating_add(PART).min(len), 0);
+            bytes.resize(start.saturating_add(PART_BYTES).min(len), 0);
             let part = bytes.get_mut(start..).unwrap_or_default();
             match blob.read_at_exact(part, start) {
                 Ok(()) => {}
@@ -113,13 +116,13 @@ impl<'d> LargeTexts<'d> {
     }
 }
 
-/// Whether a column of a row is the mark of a large text.
+/// Returns true if the column holds the mark of a large text.
 pub(super) fn is_mark(row: &Row<'_>, column: usize) -> bool {
     matches!(row.get_ref(column), Ok(ValueRef::Blob(b"")))
 }
 
 impl Database {
-    /// The file's pages; `None` where they do not hold texts as UTF-8.
+    /// The file's pages; `None` if they do not hold texts as UTF-8.
     fn pages(&self) -> Result<Option<&Pages>> {
         if let Some(pages) = self.pages.get() {
             return Ok(pages.as_ref());
@@ -129,6 +132,8 @@ impl Database {
             .query_row([], |row| Ok(super::text(row, 0)))
             .map_err(|error| self.failed(error))?;
         let pages = match encoding.as_deref() {
+            // `blob_open` returns the stored bytes, so UTF-16 would need a conversion. Chroma
+            // writes UTF-8.
             Some("UTF-8") => Pages::new(self.files.replayed_database()?)?,
             _ => None,
         };

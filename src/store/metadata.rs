@@ -1,9 +1,9 @@
-//! The metadata of a record: values, the JSON that Chroma logs, and the JSON that is exported.
+//! Metadata of a record: values, the JSON in Chroma's queue, and the exported JSON.
 //!
-//! Chroma's log holds two dialects. Up to 0.6 it is Python's: ASCII with `\u` escapes, the tokens
-//! `NaN`, `Infinity` and `-Infinity`, integers of any size. From 1.0 on it is serde_json's. A JSON
-//! parser for both must keep integers exact to 64 bits and floats to the last one, so there is one
-//! here.
+//! Chroma's queue holds two dialects of JSON. Up to 0.6 it is Python's: ASCII with `\u` escapes,
+//! the tokens `NaN`, `Infinity` and `-Infinity`, integers of any size. From 1.0 on it is
+//! serde_json's. This parser reads both, keeps integers exact to 64 bits, and reads floats to the
+//! nearest f64.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,8 +11,8 @@ use std::fmt::Write;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::Serialize;
 
-/// Keys that begin so are Chroma's own, and never shown to users.
-const HIDDEN: &str = "chroma:";
+/// Prefix of Chroma's own keys, which users never see.
+const HIDDEN_PREFIX: &str = "chroma:";
 const DOCUMENT: &str = "chroma:document";
 const URI: &str = "chroma:uri";
 
@@ -23,13 +23,13 @@ pub(crate) enum Value {
     Int(i64),
     Float(f64),
     Bool(bool),
-    /// Of scalars of one type.
+    /// Scalars, usually of one type.
     List(Vec<Value>),
-    /// Only in a list: what SQLite held as NULL, such as NaN.
+    /// Occurs only in a list: an element that SQLite stored as NULL, such as NaN.
     Null,
 }
 
-/// What kind of column can hold a value.
+/// Type of a column that can hold a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Text,
@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     IntList,
     FloatList,
     BoolList,
-    /// A list that is empty, or of several types, or with a null.
+    /// An empty list, or one with several types or a null.
     Other,
 }
 
@@ -80,6 +80,7 @@ impl Value {
             }
             Self::Float(value) if *value == f64::INFINITY => out.push_str("\"Infinity\""),
             Self::Float(value) if *value == f64::NEG_INFINITY => out.push_str("\"-Infinity\""),
+            // JSON has no NaN.
             Self::Float(_) | Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::List(values) => {
@@ -100,7 +101,7 @@ fn write_string(text: &str, out: &mut String) {
     let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
     out.push('"');
     let mut rest = text;
-    // All of them are characters of one byte.
+    // The escaped characters are ASCII, so byte positions are character boundaries.
     while let Some(at) = rest.as_bytes().iter().position(is_escaped) {
         let (plain, escaped) = rest.split_at(at);
         out.push_str(plain);
@@ -201,12 +202,12 @@ impl Serialize for Map {
     }
 }
 
-/// What a record has besides its vector.
+/// Document, URI and metadata of a record.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Texts {
     pub(crate) document: Option<String>,
     pub(crate) uri: Option<String>,
-    /// Without hidden keys.
+    /// Does not contain hidden keys.
     pub(crate) metadata: Map,
 }
 
@@ -217,22 +218,23 @@ impl Texts {
         self.metadata.clear();
     }
 
-    /// Sets the value of a key, or removes it.
+    /// Sets the value of a key, or removes the key.
     pub(crate) fn set(&mut self, key: String, value: Option<Value>) {
         match (key.as_str(), value) {
             (DOCUMENT, Some(Value::Text(text))) => self.document = Some(text),
             (DOCUMENT, _) => self.document = None,
             (URI, Some(Value::Text(text))) => self.uri = Some(text),
             (URI, _) => self.uri = None,
-            (hidden, _) if hidden.starts_with(HIDDEN) => {}
+            // Chroma's hidden keys are bookkeeping and are never exported.
+            (hidden, _) if hidden.starts_with(HIDDEN_PREFIX) => {}
             (_, Some(value)) => self.metadata.insert(key, value),
             (key, None) => self.metadata.remove(key),
         }
     }
 
-    /// Adds a value to the list of a key.
+    /// Appends a value to the list of a key.
     pub(crate) fn append(&mut self, key: &str, value: Value) {
-        if key.starts_with(HIDDEN) {
+        if key.starts_with(HIDDEN_PREFIX) {
             return;
         }
         if let Some(Value::List(values)) = self.metadata.0.get_mut(key) {
@@ -242,9 +244,9 @@ impl Texts {
             .insert(key.to_string(), Value::List(vec![value]));
     }
 
-    /// Merges a logged JSON object: null removes a key, anything else replaces its value.
+    /// Merges a queued JSON object: null removes a key, any other value replaces it.
     ///
-    /// Nothing is merged when the object cannot be read, and the error says why.
+    /// If the object cannot be parsed, nothing is merged, and the error gives the reason.
     pub(crate) fn merge(&mut self, json: &str) -> Result<(), String> {
         for (key, value) in parse_object(json)? {
             self.set(key, value);
@@ -253,12 +255,13 @@ impl Texts {
     }
 }
 
-/// The keys of a JSON object of scalars and lists of scalars; null, and NaN, which SQLite holds as
-/// NULL, are no value.
+/// Parses a JSON object of scalars and lists of scalars. Null and NaN, which SQLite stores as NULL,
+/// become `None`.
 fn parse_object(json: &str) -> Result<Vec<(String, Option<Value>)>, String> {
     let mut parser = Parser { rest: json };
     let mut pairs = Vec::new();
     parser.space();
+    // `null` in place of an object means no metadata.
     if parser.take("null") {
         parser.end()?;
         return Ok(pairs);
@@ -380,10 +383,11 @@ impl Parser<'_> {
         let is_part = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
         let end = self.rest.find(|c| !is_part(c)).unwrap_or(self.rest.len());
         let (text, rest) = self.rest.split_at_checked(end).unwrap_or_default();
+        // Python and serde_json always write a float with a point or an exponent.
         let integral = !text.contains(['.', 'e', 'E']);
         let value = match text.parse() {
             Ok(value) if integral => Value::Int(value),
-            // Also an integer beyond 64 bits: the nearest float is kept.
+            // Includes an integer beyond 64 bits, which becomes the nearest float.
             _ => Value::Float(
                 text.parse()
                     .map_err(|_| self.unexpected("a string, number, boolean, null or list"))?,
@@ -397,7 +401,8 @@ impl Parser<'_> {
         self.expect('"')?;
         let mut text = String::new();
         loop {
-            // Both are characters of one byte, and looking for bytes is several times as fast.
+            // Both delimiters are ASCII, and a search for bytes is several times as fast as one for
+            // characters.
             let mut bytes = self.rest.bytes();
             let plain = bytes
                 .position(|byte| matches!(byte, b'"' | b'\\'))
@@ -411,6 +416,7 @@ impl Parser<'_> {
             self.expect('\\')?;
             let escape = self.rest.chars().next();
             let character = match escape {
+                // The escapes of RFC 8259, section 7.
                 Some(same @ ('"' | '\\' | '/')) => same,
                 Some('b') => '\u{8}',
                 Some('f') => '\u{c}',
@@ -429,8 +435,8 @@ impl Parser<'_> {
         }
     }
 
-    /// The character of `\uXXXX`, or of two of them that are a surrogate pair. Python also logs
-    /// single surrogates, which no UTF-8 can hold.
+    /// Decodes `\uXXXX`, or two of them that form a surrogate pair. Python also writes lone
+    /// surrogates, which UTF-8 cannot represent; they become U+FFFD.
     fn escaped(&mut self) -> Result<char, String> {
         let first = self.code_unit()?;
         if let Some(character) = char::from_u32(first) {
@@ -477,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn both_dialects_of_the_log_are_read() {
+    fn both_dialects_of_the_queue_are_read() {
         let python = r#" {"b" : "\u00e9\ud83d\ude00\n\"\/", "a": NaN, "c":-Infinity,"d":[1, 2],
             "e": 9223372036854775807, "f": 1.0, "g": true, "h": null, "" : 0} "#;
         let texts = merged(python);
@@ -535,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_flat_object_is_refused() {
+    fn only_flat_objects_are_accepted() {
         for line in [
             "",
             "[1]",
@@ -562,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_of_a_list_is_that_of_its_elements() {
+    fn a_list_takes_its_kind_from_its_elements() {
         let kind = |line: &str| merged(line).metadata.get("a").map(Value::kind);
         assert_eq!(kind(r#"{"a":[1,2]}"#), Some(Kind::IntList));
         assert_eq!(kind(r#"{"a":[1.5,2.0]}"#), Some(Kind::FloatList));

@@ -1,9 +1,9 @@
-//! `chroma.sqlite3`: collections, their metadata, and the log of writes.
+//! Reader of `chroma.sqlite3`: collections, their metadata, and the queue of writes.
 //!
-//! The database belongs to Chroma, which may be running, may have died in the middle of a write,
-//! and may be of any version since 0.4. So it is never opened for writing where it is, and nothing
-//! is taken for granted: columns are looked up, numbers are decoded by what each row holds, pages
-//! that cannot be read are stepped over and counted, and no full-text table is ever touched.
+//! The database belongs to Chroma, which may be running, may have died during a write, and may be
+//! of any version since 0.4. It is therefore never opened for writing in place, and its contents
+//! are not trusted. Columns are looked up, numbers are decoded by their stored type, unreadable
+//! pages are skipped and counted, and no virtual (full-text) table is ever queried.
 //!
 //! ```text
 //! collections ─┬─ segments (VECTOR)   ── max_seq_id, segment_metadata, a directory of that name
@@ -55,11 +55,11 @@ pub(crate) const FILE_NAME: &str = "chroma.sqlite3";
 /// Chroma's database, open for reading.
 #[derive(Debug)]
 pub(crate) struct Database {
-    // Closed before the copy that it reads is removed.
+    // Declared before `files`: the connection must close before the copy that it reads is removed.
     connection: Connection,
     files: DatabaseFiles,
     _watch: Option<Watch>,
-    /// The columns of each of Chroma's tables that is there.
+    /// Columns of each of Chroma's tables that exists.
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
     structure: Structure,
@@ -73,8 +73,8 @@ pub(crate) struct Database {
 impl Database {
     /// Opens the database of a persist directory.
     ///
-    /// With a rollback journal or a write-ahead log beside it, a copy of the whole set is opened,
-    /// since reading it means replaying them, which writes.
+    /// If a rollback journal or a write-ahead log lies beside it, a copy of the whole set is
+    /// opened, because replaying either one writes.
     pub(crate) fn open(persist_dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
         let files = DatabaseFiles::open(persist_dir, monitor)?;
         let connection = connect::connect(&files, monitor)?;
@@ -105,40 +105,40 @@ impl Database {
         Ok(database)
     }
 
-    /// The database in the persist directory.
+    /// Path of the database in the persist directory.
     pub(crate) fn path(&self) -> &Path {
         self.files.path()
     }
 
-    /// What had to be replayed in a copy: `-journal` or `-wal`.
+    /// Suffix of the file that was replayed in a copy: `-journal` or `-wal`.
     pub(crate) fn replayed(&self) -> Option<&'static str> {
         self.files.replayed()
     }
 
-    /// Pages that are missing at the end of the file.
+    /// Number of pages missing at the end of the file.
     pub(crate) fn missing_pages(&self) -> u64 {
         self.files.missing_pages()
     }
 
-    /// Fails when the database changed since it was opened.
+    /// Fails if the database changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.files.check_unchanged()
     }
 
-    /// Whether there is such a table, which is one of [`schema::TABLES`].
+    /// Returns true if the database has this table, one of [`schema::TABLES`].
     pub(crate) fn has_table(&self, table: &str) -> bool {
         debug_assert!(schema::TABLES.contains(&table), "{table} is not checked");
         self.tables.contains_key(table)
     }
 
-    /// Whether the table has that column.
+    /// Returns true if the table has this column.
     pub(crate) fn has_column(&self, table: &str, column: &str) -> bool {
         self.tables
             .get(table)
             .is_some_and(|columns| columns.iter().any(|name| name == column))
     }
 
-    /// The column's name, or NULL for a column that came in a later version.
+    /// Returns the column's name, or NULL for a column that a later version introduced.
     fn column_or_null(&self, table: &str, column: &'static str) -> &'static str {
         if self.has_column(table, column) {
             column
@@ -147,7 +147,7 @@ impl Database {
         }
     }
 
-    /// Whether an index of the whole table begins with that column.
+    /// Returns true if a non-partial index has this column as its first one.
     fn has_index_on(&self, table: &str, column: &str) -> Result<bool> {
         let mut statement = self.prepare(
             "SELECT 1 FROM pragma_index_list(?1) AS list, pragma_index_info(list.name) AS entry \
@@ -179,10 +179,11 @@ impl Database {
         corrupt(self.path(), field, found, expected)
     }
 
-    /// Whether an error says that a page or a record of the file cannot be read.
+    /// Returns true if an error means that a page or a record of the file cannot be read.
     ///
-    /// SQLite checks the cells of a page when it reads the page from the file, and says nothing of
-    /// them while the page stays in its cache: so the cache is emptied.
+    /// SQLite checks the cells of a page only when it reads the page from the file, not while the
+    /// page is cached. The cache is therefore emptied, so that the next access reports the damage
+    /// again.
     fn is_damage(&self, error: &rusqlite::Error) -> bool {
         let is_damage = is_damage(error);
         if is_damage {
@@ -191,9 +192,10 @@ impl Database {
         is_damage
     }
 
-    /// The same while another statement is being read: emptying the cache would make SQLite look for
-    /// its place again, which in a damaged index may be an earlier one, for ever. So that is done by
-    /// [`Database::forget_noted`], later.
+    /// Like [`Database::is_damage`], for use while another statement is being stepped. Emptying the
+    /// cache then would make SQLite seek its position again. In a damaged index that may be an
+    /// earlier position, and the scan would never end. [`Database::forget_noted`] empties the cache
+    /// later.
     fn note_damage(&self, error: &rusqlite::Error) -> bool {
         let is_damage = is_damage(error);
         if is_damage {
@@ -210,19 +212,19 @@ impl Database {
     }
 
     fn forget_pages(&self) {
-        // At worst the cache stays as it is.
+        // If this fails, the cache merely stays as it is.
         self.connection
             .execute_batch("PRAGMA shrink_memory")
             .unwrap_or_default();
     }
 }
 
-/// The first of these columns of a row that is text, as a string of UTF-8.
+/// The column as a string, if its value is text.
 fn text(row: &Row<'_>, column: usize) -> Option<String> {
     text_ref(row, column).map(|text| text.into_owned())
 }
 
-/// The same, borrowed.
+/// Like [`text`], but borrowed.
 fn text_ref<'r>(row: &'r Row<'_>, column: usize) -> Option<std::borrow::Cow<'r, str>> {
     match row.get_ref(column) {
         Ok(ValueRef::Text(bytes)) => Some(utf8(bytes)),
@@ -230,9 +232,9 @@ fn text_ref<'r>(row: &'r Row<'_>, column: usize) -> Option<std::borrow::Cow<'r, 
     }
 }
 
-/// Text of SQLite, which need not be UTF-8: what is not is replaced.
+/// Converts SQLite's text, which is not guaranteed to be UTF-8. Invalid sequences become U+FFFD.
 fn utf8(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    // Several times as fast where nothing is to be replaced.
+    // The check alone is several times as fast as the lossy conversion.
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Into::into)
 }
 
@@ -247,6 +249,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as Sqlite;
     match error {
         Sqlite::SqliteFailure(failure, _) => match failure.code {
+            // A length above SQLITE_LIMIT_LENGTH cannot come from Chroma, so it is damage as well.
             ErrorCode::DatabaseCorrupt | ErrorCode::TooBig => true,
             ErrorCode::SystemIoFailure => is_bad_sector(failure.extended_code),
             _ => false,
@@ -255,8 +258,8 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// True for the codes of the family SQLITE_IOERR about one place of the file. The
-/// others are refusals of the system: no memory, no descriptor, no lock.
+/// Returns true for the SQLITE_IOERR codes that concern one place of the file. The other codes of
+/// that family report a refusal of the system: no memory, no descriptor, no lock.
 fn is_bad_sector(extended_code: i32) -> bool {
     use rusqlite::ffi;
     [
@@ -280,11 +283,13 @@ fn failed(path: &Path, error: rusqlite::Error) -> Error {
     let extended_code = failure.map_or(0, |failure| failure.extended_code);
     match code {
         Some(ErrorCode::OperationInterrupted) => Error::Cancelled,
+        // Only replaying writes, and that happens in a copy.
         Some(ErrorCode::DiskFull) => {
             let cause = std::io::Error::new(std::io::ErrorKind::StorageFull, detail);
-            Error::io(path, "replay its journal or log in a copy")(cause)
+            Error::io(path, "replay its journal or write-ahead log in a copy")(cause)
         }
         Some(ErrorCode::OutOfMemory) => Error::out_of_memory("read it", None).in_file(path),
+        // SQLite reports this one as an I/O error, although it is about memory.
         _ if extended_code == rusqlite::ffi::SQLITE_IOERR_NOMEM => {
             Error::out_of_memory("read it", None).in_file(path)
         }

@@ -1,6 +1,6 @@
-//! The pages of the database's file, read without SQLite.
+//! Pages of the database file, read without SQLite.
 //!
-//! What does not fit into a leaf page is in a chain of overflow pages, each of which begins with
+//! Content that does not fit into a leaf page is in a chain of overflow pages. Each one begins with
 //! the number of the next:
 //!
 //! ```text
@@ -8,51 +8,53 @@
 //! page 17:   42 | bytes      page 42:   0 | bytes
 //! ```
 //!
-//! SQLite follows the chain until it has as many bytes as the cell says, and does not notice when
-//! the chain leads back to a page it has read: a small file then holds a document of any size. A
-//! chain that ends with page 0 after exactly as many pages as the size needs visits each once,
-//! since every page has one successor.
+//! SQLite follows the chain until it has as many bytes as the cell states, and does not notice a
+//! chain that returns to an earlier page. A small file can then hold a document of any size. A
+//! chain that ends with page 0 after exactly the required number of pages visits each page once,
+//! because every page has one successor.
 
 use super::trees::{Cell, Page, Payload, MAX_DEPTH};
 use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::io::file::InputFile;
 
-/// Where in the header of a database these are: the size of a page, and the bytes at the end of
-/// each that SQLite does not use.
-const PAGE_SIZE: u64 = 16;
-const RESERVED: u64 = 20;
+/// Offsets in the database header of the page size, and of the number of reserved bytes at the end
+/// of each page.
+const PAGE_SIZE_AT: u64 = 16;
+const RESERVED_AT: u64 = 20;
 
-/// Bytes of the header on the first page.
+/// Length in bytes of the database header on the first page.
 const HEADER_LEN: usize = 100;
 
-/// Overflow pages between two looks at the cancel token.
+/// Overflow pages between two checks of the cancel token.
 const PAGES_PER_CHECK: u64 = 1024;
 
-/// The file of a database.
+/// Pages of a database file.
 #[derive(Debug)]
 pub(super) struct Pages {
     file: InputFile,
     page_size: usize,
-    /// Bytes of a page that hold content.
+    /// Bytes of a page that can hold content.
     usable: usize,
 }
 
 impl Pages {
-    /// `None` where the header says no size of a page.
+    /// Returns `None` if the header has no valid page size.
     pub(super) fn new(file: InputFile) -> Result<Option<Self>> {
         if file.len() < HEADER_LEN as u64 {
             return Ok(None);
         }
         let mut size = [0; 2];
-        file.read_at(&mut size, PAGE_SIZE)?;
+        file.read_at(&mut size, PAGE_SIZE_AT)?;
         let mut reserved = [0; 1];
-        file.read_at(&mut reserved, RESERVED)?;
+        file.read_at(&mut reserved, RESERVED_AT)?;
         let page_size = match u16::from_be_bytes(size) {
+            // 65,536 does not fit into the field's two bytes; the format stores 1.
             1 => 1 << 16,
             size => usize::from(size),
         };
         let usable = page_size.saturating_sub(usize::from(reserved[0]));
+        // The format's minima: pages of 512 bytes, 480 of them usable.
         Ok((page_size >= 512 && usable >= 480).then_some(Self {
             file,
             page_size,
@@ -60,13 +62,14 @@ impl Pages {
         }))
     }
 
-    /// Most bytes of a row that are in its leaf page.
+    /// Most bytes of a row that are stored in its leaf page.
     pub(super) fn max_local(&self) -> usize {
+        // Table leaf pages: the usable size less 35 (SQLite file format, section 1.6).
         self.usable.saturating_sub(35)
     }
 
-    /// Returns true if all of a row's content is where the row says: in its page, and in a chain of
-    /// overflow pages that ends where the content does.
+    /// Returns true if all of a row's content is in its leaf page and in a chain of overflow pages
+    /// that ends where the content does.
     pub(super) fn is_row_whole(
         &self,
         root: u32,
@@ -107,7 +110,7 @@ impl Pages {
         let Some(mut next) = payload.overflow else {
             return Ok(true);
         };
-        // A page of a chain begins with the number of the next one.
+        // 4 bytes of each overflow page are the number of the next one.
         let per_page = self.usable.saturating_sub(4) as u64;
         let left = payload.len.saturating_sub(payload.local.len() as u64);
         let pages = left.div_ceil(per_page);
@@ -128,14 +131,14 @@ impl Pages {
         Ok(next == 0)
     }
 
-    /// Where a page begins, if `len` bytes of it are in the file.
+    /// Offset of a page, if the file holds its first `len` bytes.
     fn offset(&self, number: u32, len: usize) -> Option<u64> {
         let before = u64::from(number.checked_sub(1)?);
         let offset = before.checked_mul(self.page_size as u64)?;
         (offset.checked_add(len as u64)? <= self.file.len()).then_some(offset)
     }
 
-    /// Reads a page. Returns false where the file does not have it.
+    /// Reads a page. Returns false if it is beyond the end of the file.
     fn read(&self, number: u32, page: &mut Vec<u8>) -> Result<bool> {
         let Some(offset) = self.offset(number, self.page_size) else {
             return Ok(false);
@@ -146,7 +149,7 @@ impl Pages {
     }
 }
 
-/// The first cell of a page whose rowid is not below `rowid`. Cells ascend.
+/// Finds the first cell of a page whose rowid is not below `rowid`. Cells are in ascending order.
 fn first_from<'p>(page: &Page<'p>, rowid: i64) -> Option<Cell<'p>> {
     let (mut first, mut end) = (0, page.cells);
     while first < end {

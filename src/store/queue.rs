@@ -1,8 +1,7 @@
-//! `embeddings_queue`: the log of writes.
+//! Reader of `embeddings_queue`, the queue of writes.
 //!
-//! There is one sequence of numbers for all collections. Which collection a row belongs to is the
-//! last part of its topic; the parts before are configuration, not the names of a tenant or a
-//! database.
+//! All collections share one sequence of numbers. The last part of a row's topic is the
+//! collection's id. The parts before it are configuration, not the names of a tenant or a database.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -21,14 +20,14 @@ use crate::error::Result;
 
 const TABLE: &str = "embeddings_queue";
 
-/// What a row of the log does.
+/// Operation of a queue row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Add,
     Update,
     Upsert,
     Delete,
-    /// Chroma's own bookkeeping.
+    /// Chroma's bookkeeping; it changes no record.
     Backfill,
     Unknown(i64),
 }
@@ -46,17 +45,17 @@ impl Operation {
     }
 }
 
-/// The vector of a row, without its content.
+/// State of a row's vector, without its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoggedVector {
     Absent,
-    /// Of so many components.
+    /// Number of components.
     Floats(usize),
-    /// In another encoding, or no whole number of floats.
+    /// Another encoding, or a length that is not a multiple of 4.
     Unreadable,
 }
 
-/// A row of the log, without its contents.
+/// A queue row, without its contents.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueRow<'r> {
     pub(crate) seq_id: i64,
@@ -69,12 +68,12 @@ fn collection_of(topic: &str) -> &str {
     topic.rsplit('/').next().unwrap_or(topic)
 }
 
-/// Where in the queue the rows of each collection are, and what of the queue is lost.
+/// Queue rows of each collection, and the queue's damage.
 #[derive(Debug)]
 pub(crate) struct Topics {
     runs: Runs,
-    /// What is lost from each of these sequence numbers on, ascending: rows that may be of any
-    /// collection.
+    /// Damage from each of these sequence numbers to the end, ascending. Lost rows may belong to
+    /// any collection.
     lost: Vec<(i64, Damage)>,
 }
 
@@ -85,7 +84,7 @@ impl Topics {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let mut runs = Runs::of(collections);
-        // Both closures add to it.
+        // Both closures below append to it.
         let lost = RefCell::new(Vec::new());
         let lose = |seq_id, damage| {
             let mut lost = lost.borrow_mut();
@@ -113,6 +112,7 @@ impl Topics {
         )?;
         let mut lost = lost.into_inner();
         let mut sum = Damage::default();
+        // Suffix sums: each entry gets the damage from its row to the end.
         for (_, damage) in lost.iter_mut().rev() {
             sum.add(*damage);
             *damage = sum;
@@ -120,14 +120,14 @@ impl Topics {
         Ok(Self { runs, lost })
     }
 
-    /// What is lost of the rows from `first` on.
+    /// Damage to the rows from `first` on.
     fn lost_from(&self, first: i64) -> Damage {
         let at = self.lost.partition_point(|(seq_id, _)| *seq_id < first);
         self.lost.get(at).map_or(Damage::default(), |lost| lost.1)
     }
 }
 
-/// The ids of the collections that have rows.
+/// Ids of the collections that have rows.
 pub(super) fn collections(database: &Database, monitor: &Monitor<'_>) -> Result<BTreeSet<String>> {
     let mut ids = BTreeSet::new();
     let all = (i64::MIN, i64::MAX);
@@ -144,8 +144,8 @@ pub(super) fn collections(database: &Database, monitor: &Monitor<'_>) -> Result<
 }
 
 impl Database {
-    /// Visits the rows of a collection whose sequence numbers are in `range`, in their order.
-    /// Without `topics`, all rows are looked at.
+    /// Visits the rows of a collection in `range`, in order of their sequence numbers. Without
+    /// `topics`, all rows are scanned.
     pub(crate) fn queue(
         &self,
         collection: &str,
@@ -154,7 +154,7 @@ impl Database {
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(QueueRow<'_>) -> Result<()>,
     ) -> Result<Damage> {
-        // Neither of the functions of `vector` makes SQLite read it.
+        // `typeof` and `octet_length` do not load the vector.
         let columns = "topic, operation, id, typeof(vector), octet_length(vector), encoding";
         let all = [(i64::MIN, i64::MAX)];
         let runs = topics.map_or(all.as_slice(), |topics| topics.runs.get(collection));
@@ -165,7 +165,7 @@ impl Database {
         let mut damage = Damage::default();
         let visit_row = |seq_id: i64, row: &Row<'_>| {
             let topic = text_ref(row, 1);
-            // Without a topic, it may be of any collection. `topics` has counted it.
+            // A row without a topic may belong to any collection. `topics` has counted it already.
             unreadable += u64::from(topic.is_none() && topics.is_none());
             if topic.as_deref().map(collection_of) != Some(collection) {
                 return Ok(ControlFlow::Continue(()));
@@ -173,6 +173,7 @@ impl Database {
             let length = integer(row, 5).and_then(|length| usize::try_from(length).ok());
             let vector = match (row.get_ref(4), length, row.get_ref(6)) {
                 (Ok(ValueRef::Text(b"null")), ..) => LoggedVector::Absent,
+                // An empty BLOB has no components and counts as no vector.
                 (Ok(ValueRef::Text(b"blob")), Some(0), _) => LoggedVector::Absent,
                 (
                     Ok(ValueRef::Text(b"blob")),
@@ -196,21 +197,21 @@ impl Database {
             damage.add(lost);
             Ok(())
         })?;
-        // What was stepped over outside of the runs may be of this collection as well.
+        // Rows skipped outside the runs may also belong to this collection.
         damage.widen(topics.map_or(Damage::default(), |topics| topics.lost_from(range.0)));
         damage.rows += unreadable;
         Ok(damage)
     }
 }
 
-/// What a row of the log holds, where it can be read.
+/// Content of a queue row, if readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored<T> {
     Readable(T),
     Damaged,
 }
 
-/// Reads what single rows of the log hold.
+/// Reads the contents of single queue rows.
 #[derive(Debug)]
 pub(crate) struct QueueReader<'d> {
     database: &'d Database,
@@ -221,7 +222,7 @@ pub(crate) struct QueueReader<'d> {
 }
 
 impl<'d> QueueReader<'d> {
-    /// `None` when there is no log.
+    /// Returns `None` if there is no queue.
     pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
         if !database.has_table(TABLE) {
             return Ok(None);
@@ -239,7 +240,7 @@ impl<'d> QueueReader<'d> {
         }))
     }
 
-    /// Appends the components of a row's vector; says whether there was one.
+    /// Appends the components of a row's vector. Returns whether the row has one.
     pub(crate) fn vector(
         &mut self,
         seq_id: i64,
@@ -267,7 +268,7 @@ impl<'d> QueueReader<'d> {
         Ok(found)
     }
 
-    /// The JSON object with a row's document and metadata.
+    /// Reads the JSON object with a row's document and metadata.
     pub(crate) fn metadata(
         &mut self,
         seq_id: i64,
@@ -286,7 +287,7 @@ impl<'d> QueueReader<'d> {
         })
     }
 
-    /// The id that a row is about.
+    /// Reads the id that a row refers to.
     pub(crate) fn id(&mut self, seq_id: i64) -> Result<Stored<Option<String>>> {
         read(self.database, &mut self.id, seq_id, |row| {
             Ok(super::text(row, 0))
@@ -294,7 +295,7 @@ impl<'d> QueueReader<'d> {
     }
 }
 
-/// Reads a column of a row. What does not fit into its page may be in others, which are damaged.
+/// Reads a column of a row. Content beyond the leaf page may be damaged even if the row is not.
 fn read<T: Default>(
     database: &Database,
     statement: &mut Statement<'_>,

@@ -1,4 +1,4 @@
-//! `embeddings` and `embedding_metadata`: ids, documents and metadata.
+//! Reader of `embeddings` and `embedding_metadata`: ids, documents and metadata.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -16,22 +16,23 @@ use crate::error::Result;
 use crate::store::metadata::{Texts, Value};
 
 const TABLE: &str = "embeddings";
-/// The id and the sequence number of a record.
+/// Selects the id and the sequence number of a record.
 const HEAD: &str = "SELECT embedding_id, seq_id FROM embeddings";
 
 const VALUES: &str = "embedding_metadata";
 pub(super) const LISTS: &str = "embedding_metadata_array";
 
-/// Bytes that an entry of the index over the records takes at least, with its place in the page.
-const ENTRY_MIN: u64 = 6;
+/// Smallest size in bytes of an index entry with its cell pointer. The file's length divided by it
+/// bounds the number of entries.
+const MIN_ENTRY_BYTES: u64 = 6;
 
-/// Rows visited between two looks at the cancel token.
+/// Rows visited between two checks of the cancel token.
 const ROWS_PER_CHECK: u32 = 1024;
 
-/// What memory is needed for.
-const KNOWN: &str = "hold which records of a damaged table are there";
+/// Purpose of an allocation, for error messages.
+const HOLD_ROWIDS: &str = "hold which records of a damaged table are there";
 
-/// Records of each metadata segment, from the table.
+/// Record count of each metadata segment, read from the table.
 #[derive(Debug, Default)]
 pub(super) struct TableRecords {
     by_segment: BTreeMap<String, u64>,
@@ -40,10 +41,10 @@ pub(super) struct TableRecords {
 
 impl Database {
     /// Visits the rowid and the id of each record of a metadata segment, each rowid once, in no
-    /// order. Returns what of them is lost.
+    /// particular order. Returns the damage that was met.
     ///
-    /// They are in the table and in an index of it. The index is smaller, and it is read where the
-    /// check of both found the same rows.
+    /// Both the table and one of its indexes hold them. The smaller index is read if the check
+    /// found the same rows in both.
     pub(crate) fn record_ids(
         &self,
         segment: &str,
@@ -62,7 +63,7 @@ impl Database {
         mut visit: impl FnMut(i64, &str) -> Result<()>,
     ) -> Result<Damage> {
         if self.agrees_with_index(TABLE) && self.has_record_index()? {
-            // What was read a moment ago may fail now.
+            // The check succeeded earlier, but a read can still fail now.
             let mut damage = Damage::default();
             damage.ranges += u64::from(!self.indexed_ids(segment, monitor, visit)?);
             return Ok(damage);
@@ -71,7 +72,7 @@ impl Database {
         let mut known = Vec::new();
         let mut damage = self.scan_ids(Some(segment), monitor, |rowid, _, id| {
             if !is_sound {
-                memory::reserve(&mut known, 1, KNOWN)?;
+                memory::reserve(&mut known, 1, HOLD_ROWIDS)?;
                 known.push(rowid);
             }
             visit(rowid, id)
@@ -79,7 +80,7 @@ impl Database {
         if is_sound {
             return Ok(damage);
         }
-        // What the table has lost may be in its index. Damaged, that may give a row twice.
+        // The index may still have rows that the table lost. A damaged index may repeat a row.
         let mut added = BTreeSet::new();
         let is_whole = self.indexed_ids(segment, monitor, |rowid, id| {
             match known.binary_search(&rowid).is_err() && added.insert(rowid) {
@@ -94,7 +95,7 @@ impl Database {
         Ok(damage)
     }
 
-    /// Visits the rowids and ids in the index of the table. Returns whether all could be read.
+    /// Visits the rowids and ids in the table's index. Returns whether all of them could be read.
     fn indexed_ids(
         &self,
         segment: &str,
@@ -114,10 +115,10 @@ impl Database {
             .query([segment])
             .map_err(|error| self.failed(error))?;
         let mut is_whole = true;
-        let mut left = self.files.len() / ENTRY_MIN;
+        let mut left = self.files.len() / MIN_ENTRY_BYTES;
         let mut until_check = 0;
         loop {
-            // Pages that lead back to earlier ones would go on for ever.
+            // Damaged pages that link back to earlier ones would make the scan endless.
             left = match left.checked_sub(1) {
                 Some(left) => left,
                 None => return Ok(false),
@@ -129,8 +130,8 @@ impl Database {
             until_check -= 1;
             match rows.next() {
                 Ok(Some(row)) => match (super::integer(row, 0), text_ref(row, 1)) {
-                    // SQLite does not look at the segment of each entry: a page of another segment
-                    // may be among those of this one.
+                    // SQLite does not check the segment of each entry: a page of another segment
+                    // may have been linked into the range.
                     (Some(rowid), Some(id)) if text_ref(row, 2).as_deref() == Some(segment) => {
                         visit(rowid, &id)?;
                     }
@@ -143,8 +144,8 @@ impl Database {
         }
     }
 
-    /// Visits the rowid, the segment and the id of each record in the table itself, past pages that
-    /// cannot be read, in the order of the rowids; of one segment, or of all.
+    /// Visits the rowid, the segment and the id of each record of one segment, or of all. Reads the
+    /// table itself in rowid order and skips unreadable pages.
     fn scan_ids(
         &self,
         segment: Option<&str>,
@@ -176,14 +177,14 @@ impl Database {
         })?;
         damage.rows += not_text;
         if segment.is_some() {
-            // What was stepped over outside of the runs may be of this segment as well.
+            // Rows skipped outside the runs may also belong to this segment.
             damage.widen(self.table_records(monitor)?.damage);
         }
         Ok(damage)
     }
 
-    /// Where in the table the records of each metadata segment are. Read when the table's index is
-    /// missing or damaged: 16 bytes for each run.
+    /// Runs of rowids of each metadata segment. Computed if the table's index is missing or
+    /// damaged, at 16 bytes per run.
     fn record_runs(&self, monitor: &Monitor<'_>) -> Result<&Runs> {
         if let Some(runs) = self.record_runs.get() {
             return Ok(runs);
@@ -201,7 +202,7 @@ impl Database {
         Ok(self.record_runs.get_or_init(|| runs))
     }
 
-    /// Whether the records of a segment can be found without reading those of all.
+    /// Returns true if an index finds the records of a segment without a scan of the table.
     fn has_record_index(&self) -> Result<bool> {
         match self.has_record_index.get() {
             Some(known) => Ok(known),
@@ -213,7 +214,7 @@ impl Database {
         }
     }
 
-    /// The ids of the records that their rowids do not lead to in the table, by rowid.
+    /// Ids, by rowid, of records that a lookup by rowid does not find in the table.
     pub(crate) fn unreadable_ids(
         &self,
         segment: &str,
@@ -225,7 +226,7 @@ impl Database {
             rowids.push(rowid);
             Ok(())
         })?;
-        // Not while they are visited: see `note_damage`.
+        // Separate pass: lookups must not empty the cache during the visit (see `note_damage`).
         let mut row = self.prepare(&format!("{HEAD} WHERE rowid = ?1"))?;
         let mut unreadable = BTreeSet::new();
         for rowid in rowids {
@@ -247,7 +248,7 @@ impl Database {
         Ok(names)
     }
 
-    /// Number of records of a metadata segment, of those that can be read.
+    /// Number of readable records of a metadata segment.
     pub(crate) fn record_count(&self, segment: &str, monitor: &Monitor<'_>) -> Result<u64> {
         if self.agrees_with_index(TABLE) && self.has_record_index()? {
             let mut count = self.prepare(&format!(
@@ -263,7 +264,7 @@ impl Database {
         Ok(table.by_segment.get(segment).copied().unwrap_or(0))
     }
 
-    /// Read once, since that takes reading all of the table.
+    /// Cached, because it takes a scan of the whole table.
     fn table_records(&self, monitor: &Monitor<'_>) -> Result<&TableRecords> {
         if let Some(table) = self.table_records.get() {
             return Ok(table);
@@ -281,8 +282,8 @@ impl Database {
             .get_or_init(|| TableRecords { by_segment, damage }))
     }
 
-    /// Whether any record of a metadata segment was written by a version before 1.0, or may have
-    /// been, as it cannot be read.
+    /// Returns true if a version before 1.0 wrote any record of a metadata segment, or if
+    /// unreadable records leave that open.
     pub(crate) fn has_python_records(&self, segment: &str, monitor: &Monitor<'_>) -> Result<bool> {
         if !self.has_table(TABLE) {
             return Ok(false);
@@ -313,7 +314,7 @@ impl Database {
     }
 }
 
-/// What the tables say of one record.
+/// One record as the tables hold it.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) id: String,
@@ -329,11 +330,11 @@ impl Record {
     }
 }
 
-/// Records that are read with one statement, where they are not large.
-pub(crate) const RECORDS_AT_ONCE: usize = 64;
+/// Number of records read with one statement, unless they are large.
+pub(crate) const RECORDS_PER_STATEMENT: usize = 64;
 
-/// Rowids among which one record is looked for by reading them all.
-const SPARSE: usize = 4;
+/// Largest rowid span per wanted record for which the whole span is read with one statement.
+const MAX_ROWIDS_PER_RECORD: usize = 4;
 
 /// Reads records by rowid.
 #[derive(Debug)]
@@ -341,17 +342,17 @@ pub(crate) struct RecordReader<'d> {
     database: &'d Database,
     head: Statement<'d>,
     heads: Statement<'d>,
-    /// By rowid, of records that will be asked for.
+    /// Heads of records that will be asked for, in ascending order of rowid.
     ahead: VecDeque<(i64, Head)>,
     values: Option<ValueReader<'d>>,
     lists: Option<ValueReader<'d>>,
-    /// Records whose document and metadata cannot be read, or not all of them.
+    /// Number of records whose document and metadata are unreadable or incomplete.
     pub(crate) damaged_texts: u64,
-    /// Documents that are those of the full-text table.
+    /// Number of documents taken from the full-text table.
     pub(crate) copied_documents: u64,
-    /// Looked for when a document is lost.
+    /// Opened when the first lost document is met; the inner `None` means that no copy is usable.
     copies: Option<Option<DocumentCopies<'d>>>,
-    /// Whether a text that was read may be a page of zeros.
+    /// True if a text that was read may contain a page of zeros.
     has_damaged_values: bool,
 }
 
@@ -372,7 +373,7 @@ impl Head {
 }
 
 impl<'d> RecordReader<'d> {
-    /// `None` when there is no table of records.
+    /// Returns `None` if there is no table of records.
     pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
         if !database.has_table(TABLE) {
             return Ok(None);
@@ -397,18 +398,18 @@ impl<'d> RecordReader<'d> {
         }))
     }
 
-    /// Reads ahead the records that will be asked for next, in ascending order of their rowids. One
-    /// statement for all of them is faster than one each.
+    /// Reads ahead the records that will be asked for next, in ascending order of rowid. One
+    /// statement for all of them is faster than one per record.
     pub(crate) fn read_ahead(
         &mut self,
         mut rowids: impl DoubleEndedIterator<Item = i64> + ExactSizeIterator,
     ) -> Result<()> {
         self.ahead.clear();
-        let most = rowids.len().saturating_mul(SPARSE) as u64;
+        let max_span = rowids.len().saturating_mul(MAX_ROWIDS_PER_RECORD) as u64;
         let (Some(first), Some(last)) = (rowids.next(), rowids.next_back()) else {
             return Ok(());
         };
-        if last.abs_diff(first) >= most {
+        if last.abs_diff(first) >= max_span {
             return Ok(());
         }
         let database = self.database;
@@ -427,7 +428,7 @@ impl<'d> RecordReader<'d> {
                     }
                 }
                 Ok(None) => break,
-                // A record that is asked for in vain is looked for by itself.
+                // Records that were not read ahead are looked up one by one.
                 Err(error) if database.is_damage(&error) => break,
                 Err(error) => return Err(database.failed(error)),
             }
@@ -438,7 +439,7 @@ impl<'d> RecordReader<'d> {
         Ok(())
     }
 
-    /// The head of a record, unless it cannot be read.
+    /// Reads the head of a record; `None` if it cannot be read.
     fn head(&mut self, rowid: i64) -> Result<Option<Head>> {
         while self.ahead.front().is_some_and(|head| head.0 <= rowid) {
             match self.ahead.pop_front() {
@@ -454,7 +455,7 @@ impl<'d> RecordReader<'d> {
         }
     }
 
-    /// Takes the copy of a document that is lost.
+    /// Replaces a lost document by its copy, if there is a usable one.
     fn read_copy(&mut self, rowid: i64, texts: &mut Texts, monitor: &Monitor<'_>) -> Result<()> {
         let is_readable = |text: &String| !text.contains('\0');
         if texts.document.as_ref().is_some_and(is_readable) {
@@ -476,7 +477,7 @@ impl<'d> RecordReader<'d> {
         Ok(())
     }
 
-    /// Reads a record into `record`; says whether its id could be read.
+    /// Reads a record into `record`. Returns whether its id could be read.
     pub(crate) fn read(
         &mut self,
         rowid: i64,
@@ -494,7 +495,7 @@ impl<'d> RecordReader<'d> {
         let mut is_whole = true;
         if let Some(values) = &mut self.values {
             is_whole &= values.each(rowid, monitor, |key, value| {
-                // Without a value, all columns are NULL, as for NaN.
+                // NaN is stored as NULL: a row without any value is a NaN.
                 if value.is_some() {
                     texts.set(key, value);
                 }
@@ -506,7 +507,7 @@ impl<'d> RecordReader<'d> {
             })?;
         }
         if self.has_damaged_values {
-            // A page of zeros in the middle of a text reads as text.
+            // A page of zeros within a text still reads as text.
             is_whole &= texts
                 .document
                 .as_ref()
@@ -520,7 +521,8 @@ impl<'d> RecordReader<'d> {
     }
 }
 
-/// Reads the sequence numbers of records: each that of the last write that changed the record.
+/// Reads the sequence numbers of records. A record carries the number of the last write that
+/// changed it.
 #[derive(Debug)]
 pub(crate) struct SeqIdReader<'d> {
     database: &'d Database,
@@ -528,7 +530,7 @@ pub(crate) struct SeqIdReader<'d> {
 }
 
 impl<'d> SeqIdReader<'d> {
-    /// `None` when there is no table of records.
+    /// Returns `None` if there is no table of records.
     pub(crate) fn new(database: &'d Database) -> Result<Option<Self>> {
         if !database.has_table(TABLE) {
             return Ok(None);
@@ -537,7 +539,7 @@ impl<'d> SeqIdReader<'d> {
         Ok(Some(Self { database, head }))
     }
 
-    /// `None` where it cannot be read.
+    /// Returns `None` if it cannot be read.
     pub(crate) fn read(&mut self, rowid: i64) -> Result<Option<u64>> {
         let read = self
             .head
@@ -545,7 +547,7 @@ impl<'d> SeqIdReader<'d> {
         match read {
             Ok(seq_id) => Ok(seq_id.map(|seq_id| seq_id.value)),
             Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-            // Whoever asks is reading the ids of all records at this moment.
+            // The caller is stepping through the ids of all records (see `note_damage`).
             Err(error) if self.database.note_damage(&error) => Ok(None),
             Err(error) => Err(self.database.failed(error)),
         }

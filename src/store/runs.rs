@@ -1,8 +1,8 @@
-//! Where in a table the rows of each owner are, where no index says it.
+//! Runs of rowids per owner, for tables without a usable index.
 //!
-//! Rows of one owner mostly follow each other, but nothing keeps the rows of thousands of owners
-//! from taking turns. Reading the range from an owner's first row to its last would then read every
-//! row once for each owner. A run is a range of rowids in which few rows are of others:
+//! Rows of one owner mostly follow each other, but rows of thousands of owners may also alternate.
+//! A scan from an owner's first row to its last would then read every row once per owner. A run is
+//! a range of rowids that contains few rows of other owners:
 //!
 //! ```text
 //! rows of the table   A A A B A A B B B B B B B B B B A A
@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 use crate::base::memory;
 use crate::error::Result;
 
-/// Rows of other owners within a run. Stepping over them takes about as long as looking for the
-/// next run, so the runs of all owners together have at most this many times the rows of the table.
+/// Most consecutive rows of other owners within a run. Skipping them takes about as long as seeking
+/// the next run. It also bounds the total length of all runs to a multiple of the table's rows.
 const MAX_FOREIGN_ROWS: u64 = 8;
 
-/// The first and the last rowid of each run, ascending.
+/// First and last rowid of each run, ascending.
 #[derive(Debug, Default)]
 struct OwnerRuns {
     runs: Vec<(i64, i64)>,
-    /// The number of the owner's last row in the table.
+    /// Ordinal of the owner's last row in the table.
     last_row: u64,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// Runs of these owners. Rows of others are not held.
+    /// Starts runs for these owners. Rows of other owners are ignored.
     pub(super) fn of<'o>(owners: impl IntoIterator<Item = &'o str>) -> Self {
         let owners = owners.into_iter();
         Self {
@@ -46,12 +46,13 @@ impl Runs {
         }
     }
 
-    /// Takes the next row of the table. Rowids ascend.
+    /// Adds the next row of the table. Rowids must ascend.
     pub(super) fn push(&mut self, rowid: i64, owner: &str) -> Result<()> {
         self.rows = self.rows.saturating_add(1);
         let Some(known) = self.by_owner.get_mut(owner) else {
             return Ok(());
         };
+        // Counts rows, not rowids: deleted rows leave gaps that cost no reads.
         let foreign = self.rows.saturating_sub(known.last_row).saturating_sub(1);
         known.last_row = self.rows;
         match known.runs.last_mut() {
@@ -64,7 +65,7 @@ impl Runs {
         Ok(())
     }
 
-    /// Takes a row whose owner cannot be read.
+    /// Adds a row whose owner cannot be read.
     pub(super) fn push_unknown(&mut self) {
         self.rows = self.rows.saturating_add(1);
     }
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_all_owners_have_few_times_the_rows_of_the_table() {
+    fn all_runs_together_are_a_small_multiple_of_the_table() {
         for owners in [1_i64, 2, 9, 10, 1000] {
             let names: Vec<_> = (0..owners).map(|owner| owner.to_string()).collect();
             let mut runs = Runs::of(names.iter().map(String::as_str));

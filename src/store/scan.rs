@@ -1,9 +1,9 @@
-//! Tables row by row, past pages that cannot be read.
+//! Table scans that skip unreadable pages.
 //!
-//! SQLite ends a statement at the first damaged page. The next one begins behind it: at the next
-//! rowid whose leaf page can be reached, which is looked for in steps that grow with the distance,
-//! and then between the last two of them. Good pages between two damaged ones are found unless they
-//! are small compared with what is stepped over.
+//! SQLite ends a statement at the first damaged page. The scan resumes behind it, at the next rowid
+//! whose leaf page is reachable. That rowid is sought in steps that grow with the distance, then by
+//! bisection between the last two steps. Intact pages between two damaged ones are found unless
+//! they are small compared with the skipped distance.
 
 use std::ops::ControlFlow;
 
@@ -13,24 +13,23 @@ use super::{integer, Database};
 use crate::base::progress::Monitor;
 use crate::error::Result;
 
-/// A step is this part of the distance that is behind.
-const GROWTH: i64 = 8;
+/// Each step is the distance so far divided by this number.
+const STEP_DIVISOR: i64 = 8;
 
-/// Rows visited between two looks at the cancel token.
+/// Rows visited between two checks of the cancel token.
 const ROWS_PER_CHECK: u32 = 1024;
 
-/// What could not be read of a table.
+/// Unreadable parts of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Damage {
-    /// Rows that are there and cannot be read.
+    /// Rows that exist but cannot be read.
     pub(crate) rows: u64,
-    /// Ranges of rowids that cannot be reached: one for each damaged page, or for several that
-    /// follow each other.
+    /// Unreachable ranges of rowids: one per damaged page, or one for several adjacent pages.
     pub(crate) ranges: u64,
 }
 
 impl Damage {
-    /// Whether nothing was left out.
+    /// Returns true if nothing was skipped.
     pub(crate) fn is_none(self) -> bool {
         self == Self::default()
     }
@@ -40,7 +39,7 @@ impl Damage {
         self.ranges += other.ranges;
     }
 
-    /// The part that was added to an earlier sum.
+    /// Returns the damage added since an earlier sum.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             rows: self.rows.saturating_sub(earlier.rows),
@@ -48,7 +47,8 @@ impl Damage {
         }
     }
 
-    /// Takes in what another scan of the same table has left out.
+    /// Merges the damage of another scan of the same table. The scans may have met the same damage,
+    /// so the larger count is kept.
     pub(crate) fn widen(&mut self, other: Self) {
         self.rows = self.rows.max(other.rows);
         self.ranges = self.ranges.max(other.ranges);
@@ -56,8 +56,8 @@ impl Damage {
 }
 
 impl Database {
-    /// Visits the rows of `table` whose rowids are from `first` to `last`, in that order, as
-    /// `rowid, columns`. Says what had to be stepped over.
+    /// Visits the rows of `table` with rowids from `first` to `last`, in that order, as `rowid,
+    /// columns`. Returns the skipped damage.
     pub(super) fn scan(
         &self,
         table: &'static str,
@@ -74,8 +74,8 @@ impl Database {
         Ok(damage)
     }
 
-    /// Visits the rows in each of `ranges`. `lost` is told what had to be stepped over, with the
-    /// last rowid that a lost row may have.
+    /// Visits the rows in each of `ranges`. Skipped damage is passed to `lost`, with the last rowid
+    /// that a lost row may have.
     pub(super) fn scan_ranges(
         &self,
         table: &'static str,
@@ -112,8 +112,8 @@ impl Database {
                     match rows.next() {
                         Ok(Some(row)) => {
                             let rowid = integer(row, 0).unwrap_or(last);
-                            // Damaged pages may lead back to earlier ones, for ever, instead of to
-                            // those that belong there.
+                            // Damaged pages may link back to earlier ones, which would make the
+                            // scan endless.
                             if next.is_none_or(|next| rowid < next) {
                                 damage.ranges += 1;
                                 break false;
@@ -147,7 +147,7 @@ impl Database {
         Ok(())
     }
 
-    /// The rowid from which on rows can be read again.
+    /// Returns the first rowid behind the damage whose row can be read.
     fn step_over(
         &self,
         probe: &mut Statement<'_>,
@@ -155,7 +155,7 @@ impl Database {
         damage: &mut Damage,
     ) -> Result<Option<i64>> {
         match self.first_rowid(probe, first, last)? {
-            // The page of the next row can be reached, so it is the row that cannot be read.
+            // The page of the next row is reachable, so the row itself is damaged.
             Reached::Row(rowid) => {
                 damage.rows += 1;
                 return Ok(rowid.max(first).checked_add(1));
@@ -164,10 +164,10 @@ impl Database {
             Reached::Damage => {}
         }
         damage.ranges += 1;
-        // Nothing can be reached from `failed`.
+        // Invariant: no row is reachable from `failed`.
         let mut failed = first;
         let mut found = loop {
-            let stride = (failed.saturating_sub(first) / GROWTH).max(1);
+            let stride = (failed.saturating_sub(first) / STEP_DIVISOR).max(1);
             let at = match failed.checked_add(stride) {
                 Some(at) if at <= last => at,
                 _ => return Ok(None),
@@ -177,7 +177,7 @@ impl Database {
                 found => break (at, found),
             }
         };
-        // Rows before `found` may be reached, too.
+        // Rows before `found` may also be reachable: bisect.
         while found.0.saturating_sub(failed) > 1 {
             let middle = failed.midpoint(found.0);
             match self.first_rowid(probe, middle, last)? {
@@ -191,7 +191,7 @@ impl Database {
         })
     }
 
-    /// What is reached by looking for the first row from `first` on.
+    /// Probes for the first row at or after `first`.
     fn first_rowid(&self, probe: &mut Statement<'_>, first: i64, last: i64) -> Result<Reached> {
         let found = probe
             .query([first, last])
@@ -205,12 +205,12 @@ impl Database {
     }
 }
 
-/// What a look for a row comes to.
+/// Result of a probe.
 #[derive(Clone, Copy, Debug)]
 enum Reached {
     Row(i64),
-    /// There is no row.
+    /// No row follows.
     End,
-    /// A page on the way cannot be read.
+    /// A page on the path cannot be read.
     Damage,
 }

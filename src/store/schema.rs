@@ -1,9 +1,9 @@
-//! The schema: which of Chroma's tables are there, and that reading them only reads.
+//! Checks of the schema: which of Chroma's tables exist, and that reading them has no side effects.
 //!
-//! The SQL of a schema is a program that its author wrote. A view or a generated column computes
-//! for ever, a default makes a gigabyte of one byte, a column named `rowid` hides the row's own
-//! number. Chroma has nothing of the kind, so a table that has is refused. Tables of other programs
-//! are never looked at.
+//! The SQL of a schema is a program written by a stranger. A view or a generated column can compute
+//! forever, a default can expand one byte to a gigabyte, and a column named `rowid` hides the real
+//! one. Chroma uses none of these, so a table with any of them is refused. Tables of other programs
+//! are ignored.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use rusqlite::Row;
 use super::{integer, text, text_ref, Database};
 use crate::error::{Error, Result};
 
-/// Every table that is read.
+/// All tables that are read.
 pub(super) const TABLES: [&str; 14] = [
     "collection_metadata",
     "collections",
@@ -30,24 +30,24 @@ pub(super) const TABLES: [&str; 14] = [
     "tenants",
 ];
 
-/// Bytes of a column's default. Chroma's longest is a UUID in quotes.
-const MAX_DEFAULT: usize = 64;
+/// Longest column default in bytes. Chroma's longest is a UUID in quotes.
+const MAX_DEFAULT_BYTES: usize = 64;
 
-/// The names of a row's own number, unless a column has them.
+/// Names of the rowid, unless a column has the same name.
 const ROWID_NAMES: [&str; 3] = ["rowid", "_rowid_", "oid"];
 
-/// Characters of a name that an error shows.
-const SHOWN: usize = 64;
+/// Characters of a name that an error message shows.
+const MAX_SHOWN_CHARS: usize = 64;
 
 impl Database {
-    /// The columns of each of the tables that is there.
+    /// Reads the columns of each of the tables that exists, and checks their schema.
     pub(super) fn read_schema(&self) -> Result<BTreeMap<String, Vec<String>>> {
         let mut tables = BTreeMap::new();
         self.each_row(
             "SELECT type, name, tbl_name, sql FROM sqlite_schema",
             |row| {
                 let column = |column| text_ref(row, column).unwrap_or_default();
-                // SQLite's names are the same in either case.
+                // SQLite compares names case-insensitively.
                 let is_of = |table: &&&str| table.eq_ignore_ascii_case(&column(2));
                 let Some(table) = TABLES.iter().find(is_of) else {
                     return Ok(());
@@ -84,8 +84,8 @@ impl Database {
                 Some("") => return Ok(()),
                 Some(options) => format!("a table with {}", shown(options)),
             },
-            // Chroma's own have a condition: `string_value IS NOT NULL`. The columns take the only
-            // brackets unless something is computed.
+            // Chroma's own partial indexes have the condition `string_value IS NOT NULL`. The
+            // column list has the only parentheses unless an expression is indexed.
             "index" if sql.matches('(').count() < 2 => return Ok(()),
             "index" => return Err(self.computed_index(table, name)),
             "view" => "a view".into(),
@@ -107,7 +107,7 @@ impl Database {
                 .any(|rowid| rowid.eq_ignore_ascii_case(&name));
             let found = if integer(row, 6) != Some(0) {
                 "a generated column"
-            } else if default.len() > MAX_DEFAULT || default.contains('(') {
+            } else if default.len() > MAX_DEFAULT_BYTES || default.contains('(') {
                 "a default that is computed or long"
             } else if is_rowid {
                 "a column that hides the number of the row"
@@ -121,7 +121,7 @@ impl Database {
         Ok(columns)
     }
 
-    /// By SQLite's own list: an entry of the schema may name another table than its SQL.
+    /// Uses SQLite's own list, because an entry of the schema may name another table than its SQL.
     fn check_indexes(&self, table: &'static str) -> Result<()> {
         let mut indexes = Vec::new();
         self.each_row(&format!("PRAGMA index_list({table})"), |row| {
@@ -147,24 +147,28 @@ impl Database {
     }
 }
 
-/// The number that `index_xinfo` gives in place of a column's.
+/// Number that `index_xinfo` reports for an expression in place of a column.
 const EXPRESSION: i64 = -2;
 
-/// Text of a schema, short and quoted.
+/// Text of a schema, shortened and quoted.
 fn shown(text: &str) -> String {
-    format!("{:?}", text.chars().take(SHOWN).collect::<String>())
+    format!(
+        "{:?}",
+        text.chars().take(MAX_SHOWN_CHARS).collect::<String>()
+    )
 }
 
-/// Looks for a collation in the SQL of a table. Under one, different ids can compare as equal.
+/// Returns true if the SQL of a table names a collation. Under a collation, different ids can
+/// compare equal.
 fn has_collation(sql: &str) -> bool {
     let mut words = sql.split(|char: char| !char.is_alphanumeric());
     words.any(|word| word.eq_ignore_ascii_case("COLLATE"))
 }
 
-/// The text after the columns in the SQL of a table: "" for an ordinary table. `None` where the SQL
-/// makes no table of that name, or a virtual one.
+/// Returns the text after the columns in the SQL of a table: "" for an ordinary table. `None` if
+/// the SQL does not create a table of that name, or creates a virtual one.
 ///
-/// SQLite begins each stored text with the same words.
+/// SQLite normalises the first words of the stored SQL.
 fn table_options<'s>(sql: &'s str, table: &str) -> Option<&'s str> {
     let rest = sql.strip_prefix("CREATE TABLE ")?.trim_start();
     let end = rest.find(|char: char| !(char.is_alphanumeric() || "_\"'`[]".contains(char)))?;

@@ -1,33 +1,34 @@
-//! Sequence numbers as Chroma's versions have stored them.
+//! Decoding of sequence numbers in the forms of all Chroma versions.
 //!
-//! Up to 0.6 they are BLOBs of eight bytes, big-endian; from 1.0 on INTEGERs. Upgraded databases
-//! hold both in one column, which SQL cannot compare, so each value is decoded by what it is.
+//! Up to 0.6 they are BLOBs of eight bytes, big-endian; from 1.0 on they are INTEGERs. An upgraded
+//! database has both in one column, which SQL cannot compare, so each value is decoded by its own
+//! type.
 //!
-//! The migration to 1.0 also turned values that were INTEGERs already into other numbers: it read
-//! the *decimal digits* as bytes and filled up with `0x11`. 7 became `11 11 11 11 11 11 11 37`.
-//! Chroma then takes every later write for one that was applied already, and never applies it.
+//! The migration to 1.0 also corrupted values that were INTEGERs already: it read their *decimal
+//! digits* as bytes and padded with `0x11`. 7 became `11 11 11 11 11 11 11 37`. Chroma then takes
+//! every later write for an old one and never applies it.
 
 use rusqlite::types::ValueRef;
 
-/// What the migration filled up with, in every byte: the least value that it can have made.
-const FILLED: u64 = 0x1111_1111_1111_1111;
+/// Padding of the migration in every byte: the smallest value that it can have produced.
+const ALL_PADDING: u64 = 0x1111_1111_1111_1111;
 
 /// A decoded sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SeqId {
     pub(crate) value: u64,
-    /// The number that is stored, where the migration has spoilt it.
+    /// The stored number, if the migration corrupted it.
     pub(crate) poisoned: Option<u64>,
 }
 
 impl SeqId {
-    /// `None` for NULL and what is no sequence number.
+    /// Returns `None` for NULL and for values that are not sequence numbers.
     pub(crate) fn decode(value: ValueRef<'_>) -> Option<Self> {
         let stored = match value {
             ValueRef::Integer(value) => u64::try_from(value).ok()?,
             ValueRef::Blob(bytes) => match *bytes {
                 [a, b, c, d, e, f, g, h] => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-                // 0.4 has a form for numbers beyond 64 bits, which never come.
+                // 0.4 also has a 24-byte form for numbers beyond 64 bits, which do not occur.
                 [.., a, b, c, d, e, f, g, h] if bytes.len() == 24 => {
                     let high = bytes.get(..16)?;
                     if high.iter().any(|byte| *byte != 0) {
@@ -52,10 +53,10 @@ impl SeqId {
     }
 }
 
-/// The number that the migration was given, exact below 10⁸: of a longer one, the last eight digits
-/// are all that is left.
+/// Recovers the number that the migration was given. Exact below 10⁸; of a longer one, only the
+/// last eight digits survive.
 fn repaired(stored: u64) -> Option<u64> {
-    if stored < FILLED {
+    if stored < ALL_PADDING {
         return None;
     }
     let bytes = stored.to_be_bytes();
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_decoded_by_what_it_is() {
+    fn each_form_is_decoded_by_its_type() {
         let mut wide = [0; 24];
         wide[22] = 1;
         assert_eq!(decoded(ValueRef::Integer(2700)), Some((2700, false)));
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_migration_spoilt_are_repaired() {
+    fn numbers_corrupted_by_the_migration_are_repaired() {
         for (stored, expected) in [
             (0x1111_1111_1111_1137_u64, 7),
             (1_229_818_264_926_041_398, 123_456),
@@ -109,8 +110,8 @@ mod tests {
             let bytes = stored.to_be_bytes();
             assert_eq!(decoded(ValueRef::Blob(&bytes)), Some((expected, true)));
         }
-        // Too large, but not by the migration.
-        for stored in [FILLED, 0x1111_1111_1111_1140, 0x3131_3131_3131_1137] {
+        // Too large, but not produced by the migration.
+        for stored in [ALL_PADDING, 0x1111_1111_1111_1140, 0x3131_3131_3131_1137] {
             let value = ValueRef::Integer(i64::try_from(stored).unwrap());
             assert_eq!(decoded(value), Some((stored, false)));
         }

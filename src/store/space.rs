@@ -1,29 +1,29 @@
-//! The parameters of a collection's index, by the database.
+//! Parameters of a collection's segment, as the database states them.
 
 use serde_json::Value as Json;
 
 use super::catalog::{Space, SpaceSource};
 use crate::store::metadata::{Map, Value};
 
-/// Bytes of a configuration. Chroma's have about a thousand, and parsed they take twenty times as
-/// much memory.
+/// Longest configuration in bytes that is parsed. Chroma's have about a thousand bytes, and parsed
+/// they take twenty times as much memory.
 const MAX_CONFIGURATION_BYTES: usize = 1 << 20;
 
-/// The key of the metric in the metadata of segments and collections.
+/// Key of the metric in the metadata of segments and collections.
 pub(super) const SPACE: &str = "hnsw:space";
 
-/// Places of a schema that describe the vector index, the first one before the second.
+/// JSON pointers to the vector index in a schema, in order of precedence.
 const IN_SCHEMA: [&str; 2] = [
     // `#` stands for itself in a JSON pointer.
     "/keys/#embedding/float_list/vector_index/config",
     "/defaults/float_list/vector_index/config",
 ];
 
-/// A column of configuration.
+/// State of a configuration column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stored<'s> {
     Absent,
-    /// There is no such column, though the migrations say that there is.
+    /// The column is missing although the migrations should have made it.
     NoColumn,
     /// The row is lost.
     NoRow,
@@ -32,25 +32,25 @@ pub(super) enum Stored<'s> {
     Other,
 }
 
-/// Everything that the database holds about an index.
+/// All sources of a segment's parameters in the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sources<'s> {
     pub(super) segment: &'s Map,
-    /// Whether rows of `segment_metadata` may be lost.
+    /// True if rows of `segment_metadata` may be lost.
     pub(super) segment_is_damaged: bool,
     pub(super) schema: Stored<'s>,
     pub(super) configuration: Stored<'s>,
     pub(super) metadata: &'s Map,
 }
 
-/// The metric of an index by the database.
+/// Metric of a segment according to the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpaceStatement {
     pub(crate) space: Space,
     pub(crate) source: SpaceSource,
-    /// Whether another place, which goes before this one, may have said otherwise.
+    /// True if an unreadable source of higher precedence may state another metric.
     pub(crate) in_doubt: bool,
-    /// The configuration that cannot be read.
+    /// Messages about configuration that cannot be read.
     pub(crate) unreadable: Vec<String>,
 }
 
@@ -66,19 +66,21 @@ impl Default for SpaceStatement {
 }
 
 impl SpaceStatement {
-    /// Whether the index was created with this metric, by a place that nothing changes later.
+    /// Returns true if the metric is from a source that is fixed when the segment is created.
     pub(crate) fn is_of_index(&self) -> bool {
         use SpaceSource::{Configuration, Schema, SegmentMetadata};
         matches!(self.source, SegmentMetadata | Schema | Configuration)
     }
 }
 
-/// A document of a column: absent, or why it cannot be read.
+/// Parses the JSON of a column: `None` if absent, or the reason why it cannot be read.
 fn document(stored: Stored<'_>) -> Result<Option<Json>, String> {
     match stored {
         Stored::Absent | Stored::Text("" | "null") => Ok(None),
-        Stored::NoColumn => Err("found no such column, expected one as of the migrations".into()),
-        Stored::NoRow => Err("found no row, expected that of the collection".into()),
+        Stored::NoColumn => {
+            Err("found no such column, expected the one that the migrations make".into())
+        }
+        Stored::NoRow => Err("found no row, expected the collection's".into()),
         Stored::Other => Err("found a value that is not text, expected JSON".into()),
         Stored::Text(text) if text.len() > MAX_CONFIGURATION_BYTES => Err(format!(
             "found {} bytes, expected at most {MAX_CONFIGURATION_BYTES}",
@@ -87,12 +89,14 @@ fn document(stored: Stored<'_>) -> Result<Option<Json>, String> {
         Stored::Text(text) => match serde_json::from_str::<Json>(text) {
             Ok(json) if json.is_object() => Ok(Some(json)),
             Ok(_) => Err("found JSON of another type, expected an object".into()),
-            Err(error) => Err(format!("found no JSON ({error}), expected an object")),
+            Err(error) => Err(format!(
+                "found text that is not JSON ({error}), expected an object"
+            )),
         },
     }
 }
 
-/// The metric in one of several places of a document.
+/// Finds the metric in the first of several places of a document that has one.
 fn space_at(json: &Json, places: &[&str]) -> Result<Option<Space>, String> {
     for place in places {
         match json.pointer(&format!("{place}/space")) {
@@ -130,7 +134,7 @@ fn of_configuration(
     };
     let is_empty = json.as_object().is_some_and(serde_json::Map::is_empty);
     if is_empty && !may_be_empty {
-        return Err("found {}, expected a configuration, as there is no schema_str".into());
+        return Err("found {}, expected a configuration, because there is no schema_str".into());
     }
     space_at(&json, &["/vector_index/hnsw", "/vector_index/spann"])
 }
@@ -145,7 +149,7 @@ fn of_map(map: &Map) -> Result<Option<Space>, String> {
     }
 }
 
-/// The metric in the metadata, whatever it is.
+/// The metric's name in the metadata, valid or not.
 pub(super) fn name_in(metadata: &Map) -> Option<&str> {
     match metadata.get(SPACE) {
         Some(Value::Text(name)) => Some(name),
@@ -153,23 +157,23 @@ pub(super) fn name_in(metadata: &Map) -> Option<&str> {
     }
 }
 
-/// The metric that the index was built with.
+/// Determines the metric that the segment was built with.
 ///
-/// Segment metadata comes first: only versions before 1.0 write it, and a later change of a
-/// migrated collection's configuration writes l2 into it whatever the index was built with. For the
-/// same reason `hnsw_configuration`, the form of 0.5 and 0.6, is never looked at: it always says l2.
-/// The collection's metadata can be changed without an effect on the index.
+/// Segment metadata takes precedence, because only versions before 1.0 write it. A later
+/// configuration change of a migrated collection writes l2 into the configuration regardless of the
+/// segment. `hnsw_configuration`, the form of 0.5 and 0.6, is ignored for the same reason: it
+/// always states l2. The collection's metadata can be changed without an effect on the segment.
 pub(super) fn find_space(sources: &Sources<'_>) -> SpaceStatement {
     let mut statement = SpaceStatement::default();
     let of_segment = match of_map(sources.segment) {
         Ok(None) if sources.segment_is_damaged => {
-            Err("found a table that cannot be read, expected the parameters of the index".into())
+            Err("found a damaged table, expected the parameters of the segment".into())
         }
         found => found,
     };
     statement.look(SpaceSource::SegmentMetadata, of_segment);
     statement.look(SpaceSource::Schema, of_schema(sources.schema));
-    // Chroma writes an empty configuration only beside a schema.
+    // Chroma writes an empty configuration only with a schema.
     let may_be_empty = statement.is_found() || document(sources.schema) != Ok(None);
     let configuration = of_configuration(sources.configuration, may_be_empty);
     statement.look(SpaceSource::Configuration, configuration);
@@ -178,7 +182,7 @@ pub(super) fn find_space(sources: &Sources<'_>) -> SpaceStatement {
     }
     let asked = of_map(sources.metadata);
     if matches!(document(sources.configuration), Ok(Some(_))) {
-        // The user asked for a metric, and no place that goes before says that it was refused.
+        // The user requested a metric, and no source of higher precedence confirms or refuses it.
         statement.in_doubt |=
             asked.is_ok_and(|asked| asked.is_some_and(|asked| asked != Space::L2));
     } else {
@@ -192,10 +196,11 @@ impl SpaceStatement {
         self.source != SpaceSource::Default
     }
 
-    /// Takes the metric of a place, unless one that goes before has said it.
+    /// Takes the metric of a source, unless one of higher precedence has stated it.
     fn look(&mut self, place: SpaceSource, found: Result<Option<Space>, String>) {
         match found {
             Ok(Some(space)) if !self.is_found() => (self.space, self.source) = (space, place),
+            // A lower source that disagrees is normal: the user may have changed it since.
             Ok(_) => {}
             Err(why) => {
                 self.in_doubt |= !self.is_found();
@@ -205,8 +210,8 @@ impl SpaceStatement {
     }
 }
 
-/// A parameter of the index, which is `key` in metadata and `name` in configurations. It is looked
-/// for in the same places as the metric, in the same order.
+/// Finds a parameter of the segment, named `key` in metadata and `name` in configurations. The
+/// sources have the same order as for the metric.
 pub(super) fn find_parameter((key, name): (&str, &str), sources: &Sources<'_>) -> Option<u64> {
     let of_map = |map: &Map| match map.get(key) {
         Some(Value::Int(value)) => u64::try_from(*value).ok(),
@@ -224,7 +229,7 @@ pub(super) fn find_parameter((key, name): (&str, &str), sources: &Sources<'_>) -
         .or_else(|| of_map(sources.metadata))
 }
 
-/// Whether only Chroma 1.0 and later write such a schema and configuration.
+/// Returns true if only Chroma 1.0 and later write such a schema and configuration.
 pub(super) fn is_of_rust(sources: &Sources<'_>) -> bool {
     let of = |stored| document(stored).ok().flatten();
     let configuration = of(sources.configuration);
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_those_that_the_index_was_created_with() {
+    fn parameters_come_from_the_creation_of_the_segment() {
         let of = |value| {
             let mut map = Map::default();
             map.insert("hnsw:M".into(), Value::Int(value));
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distance_is_what_the_index_was_built_with() {
+    fn the_metric_comes_from_the_creation_of_the_segment() {
         let schema = r##"{"defaults":{"float_list":{"vector_index":{"config":{"space":"l2"}}}},
             "keys":{"#embedding":{"float_list":{"vector_index":{"config":{"space":"cosine"}}}}}}"##;
         let defaults = r#"{"defaults":{"float_list":{"vector_index":{"config":{"space":"ip"}}}}}"#;
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_puts_the_metric_in_doubt() {
+    fn unreadable_sources_put_the_metric_in_doubt() {
         let schema = r##"{"keys":{"#embedding":{"float_list":{"vector_index":{"config":
             {"space":"cosine"}}}}}}"##;
         let of_type = schema.replace("\"cosine\"", "7");
@@ -374,7 +379,7 @@ mod tests {
             (None, Stored::Absent, Stored::Absent, Space::L2, false, 0),
             (None, Stored::Absent, text("{\"vec"), Space::L2, true, 1),
             (None, Stored::Absent, Stored::NoColumn, Space::L2, true, 1),
-            // Another place says it.
+            // Another source states it.
             (
                 None,
                 text(schema),

@@ -1,7 +1,7 @@
-//! The state of tables and indexes, from a check of their trees.
+//! State of tables and indexes, from a check of their b-trees.
 //!
-//! An index is used only where it holds the rows that its table holds. A table that lost rows is
-//! damaged even if each of its pages looks right: its index has more entries than it has rows.
+//! An index is used only if it holds the same rows as its table. A table that lost rows is damaged
+//! even if each of its pages is valid: its index then has more entries than the table has rows.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use super::{integer, text, Damage, Database};
 use crate::base::progress::Monitor;
 use crate::error::Result;
 
-/// The table of tables, whose root is the first page.
+/// Schema table, whose root is page 1.
 const SCHEMA: &str = "sqlite_schema";
 
-/// Where the header of the database counts the bytes at the end of a page that SQLite does not use.
+/// Offset in the database header of the number of reserved bytes at the end of each page.
 const RESERVED_AT: u64 = 20;
 
-/// The tables that are read.
+/// Tables whose b-trees are checked.
 const TABLES: [&str; 11] = [
     "databases",
     "collections",
@@ -37,13 +37,13 @@ const TABLES: [&str; 11] = [
 #[derive(Debug, Default)]
 struct TableState {
     table: Checked,
-    /// Rows that its indexes know and the table lacks, at least.
+    /// Lower bound on the rows that its indexes have and the table lacks.
     lost_rows: u64,
-    /// True if every checked index can be used; absent without one.
+    /// True if every checked index is usable; `None` without an index.
     usable_index: Option<bool>,
 }
 
-/// State of the tables that are read.
+/// State of the checked tables.
 #[derive(Debug, Default)]
 pub(super) struct Structure(BTreeMap<&'static str, TableState>);
 
@@ -51,16 +51,16 @@ pub(super) struct Structure(BTreeMap<&'static str, TableState>);
 #[derive(Clone, Debug)]
 pub(crate) struct TableDamage {
     pub(crate) table: &'static str,
-    /// Pages that are damaged or cannot be reached.
+    /// Pages that are damaged or unreachable.
     pub(crate) pages: u64,
-    /// Rows that an index knows and the table lacks, at least.
+    /// Lower bound on the rows that an index has and the table lacks.
     pub(crate) lost_rows: u64,
-    /// The damage of the first page, in words.
+    /// Description of the first damaged page.
     pub(crate) first: String,
 }
 
 impl Structure {
-    /// True if no row of the table is known to be lost.
+    /// Returns true if no row of the table is known to be lost.
     fn is_sound(&self, table: &str) -> bool {
         self.0
             .get(table)
@@ -77,7 +77,7 @@ struct Index {
 }
 
 impl Database {
-    /// Checks the trees of every table that is read.
+    /// Checks the b-trees of all tables that are read.
     pub(super) fn check_structure(&mut self, monitor: &Monitor<'_>) -> Result<()> {
         let roots = self.roots()?;
         let opened = self.files.opened()?;
@@ -150,8 +150,8 @@ impl Database {
             let checked = checker.check(&tree)?;
             let entries = checked.sums.first().copied().unwrap_or_default();
             let is_same = entries == rows;
-            // An index that says something else has no say where it is damaged itself, or where it
-            // lacks rows: as many entries of other rows are rows that the table has lost.
+            // A differing index proves a loss only if it is itself sound and has at least as many
+            // entries. With as many entries of other rows, the table has lost rows as well.
             if checked.is_sound() && !is_same && entries.entries >= rows.entries {
                 let lost = (entries.entries - rows.entries).max(1);
                 state.lost_rows = state.lost_rows.max(lost);
@@ -163,23 +163,23 @@ impl Database {
         Ok(state)
     }
 
-    /// True if no row of the table is known to be lost.
+    /// Returns true if no row of the table is known to be lost.
     pub(crate) fn is_sound(&self, table: &str) -> bool {
         self.structure.is_sound(table)
     }
 
-    /// True if an index has all rows of the table, including lost ones.
+    /// Returns true if an index has all rows of the table, including lost ones.
     pub(super) fn has_usable_index(&self, table: &str) -> bool {
         let state = self.structure.0.get(table);
         state.is_some_and(|state| state.usable_index == Some(true))
     }
 
-    /// True if the table is sound and its index holds the same rows.
+    /// Returns true if the table is sound and its index holds the same rows.
     pub(super) fn agrees_with_index(&self, table: &str) -> bool {
         self.is_sound(table) && self.has_usable_index(table)
     }
 
-    /// Damage that the check found, as a scan counts it.
+    /// Damage found by the check, in the units of a scan.
     pub(super) fn structural_damage(&self, table: &str) -> Damage {
         let state = self.structure.0.get(table);
         state.map_or_else(Damage::default, |state| Damage {
@@ -188,7 +188,7 @@ impl Database {
         })
     }
 
-    /// The tables that are damaged.
+    /// Lists the damaged tables.
     pub(crate) fn damaged_tables(&self) -> Vec<TableDamage> {
         let damaged = self
             .structure
@@ -201,14 +201,13 @@ impl Database {
             lost_rows: state.lost_rows,
             first: match &state.table.first {
                 Some(first) => first.clone(),
-                None => format!("its index knows {} rows that it lacks", state.lost_rows),
+                None => format!("its index has {} rows that it lacks", state.lost_rows),
             },
         });
         damage.collect()
     }
 
-    /// Visits the entries of an index over these columns of a table, as `rowid, columns`, as far as
-    /// they can be read.
+    /// Visits the readable entries of an index over these columns of a table, as `rowid, columns`.
     pub(super) fn index_entries(
         &self,
         table: &'static str,
@@ -230,7 +229,7 @@ impl Database {
             "SELECT rowid, {columns} FROM {table} INDEXED BY \"{quoted}\" ORDER BY {columns}"
         ))?;
         let mut rows = statement.query([]).map_err(|error| self.failed(error))?;
-        // Pages that lead back to earlier ones would go on for ever.
+        // Damaged pages that link back to earlier ones would make the scan endless.
         for _ in 0..self.files.len() {
             match rows.next() {
                 Ok(Some(row)) => visit(row),
@@ -242,7 +241,7 @@ impl Database {
         Ok(())
     }
 
-    /// The root pages of tables and indexes, by name.
+    /// Root pages of tables and indexes, by name.
     fn roots(&self) -> Result<BTreeMap<String, u32>> {
         let mut roots = BTreeMap::new();
         self.each_row("SELECT name, rootpage FROM sqlite_schema", |row| {
@@ -265,7 +264,7 @@ impl Database {
             keys += u32::from(is_key);
             is_integer_key.push(is_key && declared == "INTEGER");
             columns.push(Column {
-                // SQLite's rule of affinity.
+                // SQLite's affinity rules: INT takes precedence over CHAR, CLOB and TEXT.
                 is_text: !declared.contains("INT")
                     && ["CHAR", "CLOB", "TEXT"]
                         .iter()
@@ -276,12 +275,13 @@ impl Database {
             Ok(())
         })?;
         for (column, is_integer_key) in columns.iter_mut().zip(is_integer_key) {
+            // Only a single INTEGER PRIMARY KEY is an alias of the rowid.
             column.is_rowid = is_integer_key && keys == 1;
         }
         Ok(columns)
     }
 
-    /// The indexes over all rows of a table, of columns only.
+    /// Lists the indexes over all rows of a table that cover only plain columns.
     fn indexes(&self, table: &'static str) -> Result<Vec<Index>> {
         let mut names = Vec::new();
         self.each_row(&format!("PRAGMA index_list({table})"), |row| {
@@ -299,7 +299,7 @@ impl Database {
             let mut is_plain = true;
             let quoted = index.name.replace('"', "\"\"");
             self.each_row(&format!("PRAGMA index_xinfo(\"{quoted}\")"), |row| {
-                // The last one is the rowid.
+                // `key` is 0 for the rowid, which follows the indexed columns.
                 if integer(row, 5) == Some(1) {
                     match integer(row, 1).and_then(|at| usize::try_from(at).ok()) {
                         Some(at) => index.columns.push(at),

@@ -1,4 +1,4 @@
-//! `embedding_metadata` and `embedding_metadata_array`: the keys and values of records.
+//! Reader of `embedding_metadata` and `embedding_metadata_array`: the keys and values of records.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -15,7 +15,8 @@ use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::store::metadata::Value;
 
-/// The first of the columns for strings, integers, floats and booleans that is not NULL.
+/// Decodes a typed value: the first column that is not NULL, in the order string, integer, float,
+/// boolean.
 pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
     if let Some(text) = text(row, first_column) {
         return Some(Value::Text(text));
@@ -26,7 +27,8 @@ pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
     }
     match number(2) {
         Some(ValueRef::Real(value)) => return Some(Value::Float(value)),
-        // A float without a fraction may be kept as an integer in the file; SQLite turns it back.
+        // A column of type REAL stores a float without a fraction as an integer; SQLite converts it
+        // when it reads.
         Some(ValueRef::Integer(value)) => {
             #[allow(clippy::cast_precision_loss)] // the column is declared REAL
             return Some(Value::Float(value as f64));
@@ -39,11 +41,13 @@ pub(super) fn value(row: &Row<'_>, first_column: usize) -> Option<Value> {
     }
 }
 
-/// Where the statements have the row's rowid, and that over several records the record's.
+/// Columns of the statements: the row's rowid, and the record's rowid in the statement over several
+/// records.
 const ROWID: usize = 5;
 const RECORD: usize = 6;
 
-/// Bytes of texts after which no further record is read ahead.
+/// Soft limit in bytes on the texts that are read ahead. The record that crosses it is still
+/// included.
 pub(super) const BYTES_AHEAD: usize = 256 << 10;
 
 /// A row of a table of values.
@@ -51,12 +55,12 @@ pub(super) const BYTES_AHEAD: usize = 256 << 10;
 struct ValueRow {
     key: String,
     value: Option<Value>,
-    /// The rowid, where the value is a text that is read by itself.
+    /// Rowid of a large text, which is read separately.
     large: Option<i64>,
 }
 
 impl ValueRow {
-    /// `None` for a row without a key.
+    /// Returns `None` for a row without a key.
     fn of(row: &Row<'_>) -> Option<Self> {
         let large = is_mark(row, 1);
         Some(Self {
@@ -67,7 +71,7 @@ impl ValueRow {
     }
 }
 
-/// Reads the rows of a record in a table of values.
+/// Reads a record's rows from a table of values.
 #[derive(Debug)]
 pub(super) struct ValueReader<'d> {
     database: &'d Database,
@@ -77,37 +81,37 @@ pub(super) struct ValueReader<'d> {
     ahead: Ahead,
     by_rowid: Statement<'d>,
     large: LargeTexts<'d>,
-    /// The rows of one record, in memory that the next one uses again.
+    /// Rows of one record, in a buffer that is reused.
     found: Vec<ValueRow>,
-    /// Whether the table's index has all rows.
+    /// True if the table's index has all rows.
     has_index: bool,
 }
 
-/// The rows of several records, read with one statement.
+/// Rows of several records, read with one statement.
 #[derive(Debug, Default)]
 struct Ahead {
-    /// The first and the last record whose rows are complete.
+    /// First and last record whose rows are complete.
     records: Option<(i64, i64)>,
-    /// The record and the row of each, by record.
+    /// Rows with their record, in order of the record.
     rows: VecDeque<(i64, ValueRow)>,
 }
 
-/// Where the rows of each record are, from the table itself.
+/// Rowids of each record's rows, from a scan of the table itself.
 #[derive(Debug)]
 struct Rowids {
-    /// The record's rowid, and the row's, in order.
+    /// Pairs of the record's rowid and the row's, sorted.
     pairs: Vec<(i64, i64)>,
     damage: Damage,
 }
 
-/// What is found out about the tables of values once, and not for each collection.
+/// Facts about the tables of values, cached across collections.
 #[derive(Debug, Default)]
 pub(super) struct ValueTables([ValueTable; 2]);
 
 #[derive(Debug, Default)]
 struct ValueTable {
     has_index: OnceCell<bool>,
-    /// Read when the table's index is missing or damaged: 16 bytes for each row.
+    /// Read if the table's index is missing or damaged, at 16 bytes per row.
     rowids: OnceCell<Rowids>,
 }
 
@@ -135,7 +139,7 @@ impl<'d> ValueReader<'d> {
         Ok(Some(Self {
             database,
             table,
-            // The order of the index over both tables, in which a list keeps its own.
+            // Sorted by key and rowid: the elements of a list stay in their order.
             by_id: database.prepare(&format!("{select} WHERE id = ?1 ORDER BY key, rowid"))?,
             by_ids: database.prepare(&format!(
                 "SELECT {columns}, id FROM {table} WHERE id BETWEEN ?1 AND ?2 \
@@ -149,8 +153,8 @@ impl<'d> ValueReader<'d> {
         }))
     }
 
-    /// Reads the rows of the records from `first` to `last`, or of the first of them if they are
-    /// large. Where that fails, each record's rows are looked for when it is asked for.
+    /// Reads ahead the rows of the records from `first` to `last`, or of fewer if they are large.
+    /// If that fails, each record's rows are looked up when it is asked for.
     pub(super) fn read_ahead(&mut self, first: i64, last: i64) -> Result<()> {
         self.ahead.clear();
         if !self.has_index {
@@ -163,7 +167,7 @@ impl<'d> ValueReader<'d> {
         Ok(())
     }
 
-    /// Returns the last record whose rows are complete, or `None` if the table is damaged.
+    /// Returns the last record with complete rows, or `None` if the table is damaged.
     fn read_range(&mut self, first: i64, last: i64) -> Result<Option<i64>> {
         let database = self.database;
         let mut rows = self
@@ -184,6 +188,8 @@ impl<'d> ValueReader<'d> {
                     return Ok(Some(current));
                 }
                 Some(record) if record >= current => current = record,
+                // The index goes back to an earlier record, or has no record's rowid: it is
+                // damaged.
                 _ => return Ok(None),
             }
             if let Some(row) = ValueRow::of(row) {
@@ -196,7 +202,7 @@ impl<'d> ValueReader<'d> {
         }
     }
 
-    /// Visits the keys and values of a record. Returns whether all could be read.
+    /// Visits the keys and values of a record. Returns whether all of them could be read.
     pub(super) fn each(
         &mut self,
         record: i64,
@@ -207,10 +213,11 @@ impl<'d> ValueReader<'d> {
         Ok(self.visit_found(monitor, visit)? && is_whole)
     }
 
-    /// Finds the rows of a record. Returns whether all could be read.
+    /// Finds the rows of a record. Returns whether all of them could be read.
     fn find(&mut self, record: i64, monitor: &Monitor<'_>) -> Result<bool> {
         let database = self.database;
-        // Kept until all are there, so that after a damaged page none is visited twice.
+        // Collected before any is visited, so that a retry after a damaged page does not visit one
+        // twice.
         let found = &mut self.found;
         found.clear();
         if self.ahead.take(record, found) {
@@ -223,7 +230,8 @@ impl<'d> ValueReader<'d> {
         let rowids = database.rowids(self.table, monitor)?;
         let first = rowids.pairs.partition_point(|pair| pair.0 < record);
         let pairs = rowids.pairs.get(first..).unwrap_or_default();
-        // An index that has all rows has failed for this record, or there is none.
+        // The record is complete only if there is no index. An index that has all rows but failed
+        // for this record means damage.
         let is_sound = rowids.damage.is_none() && database.is_sound(self.table);
         let mut is_whole = is_sound && !self.has_index;
         for (_, rowid) in pairs.iter().take_while(|pair| pair.0 == record) {
@@ -233,7 +241,7 @@ impl<'d> ValueReader<'d> {
         Ok(is_whole)
     }
 
-    /// Visits the rows that were found. Returns whether all large texts could be read.
+    /// Visits the rows found by `find`. Returns whether all large texts could be read.
     fn visit_found(
         &mut self,
         monitor: &Monitor<'_>,
@@ -255,7 +263,7 @@ impl<'d> ValueReader<'d> {
     }
 }
 
-/// Appends the rows that a statement gives. Returns whether all could be read.
+/// Appends the rows of a statement's result. Returns whether all of them could be read.
 fn read_values(
     database: &Database,
     statement: &mut Statement<'_>,
@@ -281,13 +289,14 @@ impl Ahead {
         self.rows.clear();
     }
 
-    /// Moves the rows of a record to `found`, and forgets those of the records before it. Returns
-    /// false where they are not there.
+    /// Moves the rows of a record to `found`, and drops the rows of earlier records. Returns false
+    /// if the record was not read ahead.
     fn take(&mut self, record: i64, found: &mut Vec<ValueRow>) -> bool {
         let end = match self.records {
             Some((first, end)) if (first..=end).contains(&record) => end,
             _ => return false,
         };
+        // Rows of earlier records are gone, so the range must not be used for them again.
         self.records = record.checked_add(1).map(|next| (next, end));
         while self.rows.front().is_some_and(|row| row.0 <= record) {
             match self.rows.pop_front() {
@@ -329,7 +338,7 @@ impl Database {
         Ok(known.get_or_init(|| rowids))
     }
 
-    /// Whether the rows of a record can be found without reading those of all.
+    /// Returns true if an index finds the rows of a record without a scan of the table.
     fn has_value_index(&self, table: &str) -> Result<bool> {
         let known = &self.value_tables.get(table).has_index;
         if let Some(has_index) = known.get() {

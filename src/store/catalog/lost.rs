@@ -1,8 +1,8 @@
-//! Collections whose row in `collections` is lost with a page.
+//! Collections whose row in `collections` was lost with a page.
 //!
-//! Their ids are in the table of segments, in the queue's topics, and in the indexes of the table,
-//! which also have their names. A segment without a collection is no loss where the table is sound:
-//! it is a leftover.
+//! Their ids are also in the table of segments, in the queue's topics, and in the table's own
+//! indexes, which hold their names as well. In a sound table, a segment without a collection is a
+//! leftover, not a loss.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,13 +16,13 @@ const TABLE: &str = "collections";
 /// Names and ids of collections from other tables and from indexes.
 #[derive(Debug)]
 pub(super) struct Lost {
-    /// By id, the name and the id of the database.
+    /// Name and database id, by collection id.
     pub(super) names: BTreeMap<String, Option<(String, String)>>,
     in_queue: BTreeSet<String>,
 }
 
 impl Lost {
-    /// `None` where the table of collections is sound.
+    /// Returns `None` if the table of collections is sound.
     pub(super) fn read(database: &Database, monitor: &Monitor<'_>) -> Result<Option<Self>> {
         if database.is_sound(TABLE) {
             return Ok(None);
@@ -42,11 +42,12 @@ impl Lost {
         })?;
         Ok(Some(Self {
             names,
+            // Scans the queue, so it comes after the cheaper sources.
             in_queue: queue::collections(database, monitor)?,
         }))
     }
 
-    /// The collections that are not among the known ones.
+    /// Returns the collections that are not among `known`.
     pub(super) fn collections(
         self,
         of_segments: Vec<String>,

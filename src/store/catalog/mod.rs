@@ -1,4 +1,4 @@
-//! Which collections there are, where their segments are, and which distance they use.
+//! Catalogue of the collections: their segments, parameters, metrics and metadata.
 
 mod lost;
 
@@ -13,16 +13,16 @@ use crate::store::metadata::{Map, Value};
 use rusqlite::types::ValueRef;
 use rusqlite::Row;
 
-/// Collections of versions without databases and tenants are in these, as after an upgrade.
+/// Versions without databases and tenants have collections in these defaults, as an upgrade does.
 const DEFAULT_DATABASE: &str = "default_database";
 const DEFAULT_TENANT: &str = "default_tenant";
 
-/// The one type of vector segment that has its index in the persist directory.
+/// The only type of vector segment whose files are in the persist directory.
 pub(crate) const LOCAL_INDEX: &str = "urn:chroma:segment/vector/hnsw-local-persisted";
 
 const SEGMENT_METADATA: &str = "segment_metadata";
 
-/// Columns that a collection can do without, and the version of `sysdb` that has brought each.
+/// Columns that a collection can do without, each with the `sysdb` migration that introduced it.
 const COLUMNS: [(&str, &str, i64); 17] = [
     ("collections", "name", 1),
     ("collections", "dimension", 1),
@@ -46,7 +46,7 @@ const COLUMNS: [(&str, &str, i64); 17] = [
 /// Every rowid.
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
 
-/// The distance that a collection's index uses.
+/// The metric that a collection's segment uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Space {
     L2,
@@ -64,7 +64,7 @@ impl Space {
         }
     }
 
-    /// Chroma's name for it.
+    /// Chroma's name of the metric.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::L2 => "l2",
@@ -74,7 +74,7 @@ impl Space {
     }
 }
 
-/// Where a collection's distance was found.
+/// Source of a collection's metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpaceSource {
     SegmentMetadata,
@@ -82,16 +82,16 @@ pub(crate) enum SpaceSource {
     Configuration,
     CollectionMetadata,
     Default,
-    /// The caller.
+    /// Stated by the caller.
     Option,
-    /// The vectors.
+    /// Inferred from the vectors.
     Evidence,
-    /// Nowhere: it is a guess.
+    /// No source: the metric is a guess.
     Undecided,
 }
 
 impl SpaceSource {
-    /// True if somebody says the metric, and it is no guess.
+    /// Returns true if the metric is stated somewhere, not guessed or inferred.
     pub(crate) fn is_said(self) -> bool {
         !matches!(self, Self::Default | Self::Evidence | Self::Undecided)
     }
@@ -110,7 +110,7 @@ impl SpaceSource {
     }
 }
 
-/// A column of configuration: the text, or why there is none.
+/// A configuration column: its text, or the reason why there is none.
 fn stored(
     row: &Row<'_>,
     column: usize,
@@ -130,8 +130,8 @@ fn as_stored<'s>(column: &'s std::result::Result<String, Stored<'static>>) -> St
     }
 }
 
-/// Far more components than any model gives. A vector takes so much room whether it is there or
-/// not, which a wrong number must not decide.
+/// Upper bound in components, far above every embedding model. Buffers are sized by the dimension
+/// even where no vector exists, so that a wrong number must not decide it.
 const MAX_DIMENSION: usize = 1 << 20;
 
 fn dimension(stored: i64) -> Option<usize> {
@@ -146,59 +146,61 @@ fn dimension(stored: i64) -> Option<usize> {
 pub(crate) struct Segment {
     pub(crate) id: String,
     pub(crate) type_: String,
-    /// The last write that it holds, where the database says so.
+    /// Sequence number of the last write that it holds, if the database has one.
     pub(crate) watermark: Option<SeqId>,
 }
 
-/// What the database says of a collection.
+/// A collection as the database describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Collection {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) database: String,
     pub(crate) tenant: String,
-    /// Absent until the first write, or where it is none.
+    /// `None` until the first write, or if the stored value is invalid.
     pub(crate) dimension: Option<usize>,
-    /// What stands in its place and is none.
+    /// The stored dimension, if it is invalid.
     pub(crate) impossible_dimension: Option<i64>,
     pub(crate) metadata: Map,
     pub(crate) space: SpaceStatement,
-    /// The distance in the metadata: what the user asked for once, or later.
+    /// The metric in the metadata, which the user may have set at creation or later.
     pub(crate) space_in_metadata: Option<String>,
     pub(crate) vector_segment: Option<Segment>,
     pub(crate) metadata_segment: Option<Segment>,
-    /// The parameters that its index was created with, where they are not the defaults.
+    /// Construction parameters of its segment, if they are not the defaults.
     pub(crate) m: Option<u64>,
     pub(crate) ef_construction: Option<u64>,
-    /// Whether its configuration is one that only Chroma 1.0 and later write.
+    /// True if only Chroma 1.0 and later write such a configuration.
     pub(crate) configured_by_rust: bool,
-    /// Whether its row in the table of collections is lost.
+    /// True if its row in the table `collections` is lost.
     pub(crate) is_lost: bool,
 }
 
-/// Every collection of a database.
+/// All collections of a database.
 #[derive(Debug)]
 pub(crate) struct Catalog {
-    /// By tenant, database and name.
+    /// Sorted by tenant, database and name.
     pub(crate) collections: Vec<Collection>,
-    /// The id of every segment, of whatever collection and scope.
+    /// Ids of all segments, of any collection and scope.
     pub(crate) segment_ids: Vec<String>,
-    /// The version of each part of the schema.
+    /// Highest migration of each part of the schema, such as `sysdb`.
     pub(crate) schema: BTreeMap<String, i64>,
-    /// Tables and columns that are absent, though the schema has them.
+    /// Columns, with their tables, that are missing although the schema version includes them.
     pub(crate) missing: Vec<(&'static str, &'static str)>,
     pub(crate) damage: Damage,
-    /// Rows of metadata beyond [`MAX_OWNER_METADATA_BYTES`] and [`MAX_METADATA_BYTES`].
+    /// Number of metadata rows skipped because of [`MAX_OWNER_METADATA_BYTES`] and
+    /// [`MAX_METADATA_BYTES`].
     pub(crate) left_out: u64,
 }
 
-/// Bytes of metadata that are read of one collection, and of all of them, with the memory that each
-/// row takes besides its key and text. Ten thousand collections with five keys each take 8 MiB.
+/// Soft limits in bytes for the metadata of one collection and of all collections, including the
+/// memory per row besides key and text. Ten thousand collections with five keys each take 8 MiB.
 pub(crate) const MAX_OWNER_METADATA_BYTES: usize = 1 << 20;
 pub(crate) const MAX_METADATA_BYTES: usize = 64 << 20;
+/// Bytes of memory per row besides its key and text.
 const METADATA_ROW_BYTES: usize = 128;
 
-/// The keys that say how an index was built.
+/// Keys of the construction parameters of a segment.
 const PARAMETERS: [&str; 3] = ["hnsw:space", "hnsw:M", "hnsw:construction_ef"];
 
 impl Catalog {
@@ -219,21 +221,21 @@ struct Segments {
     metadata: Option<Segment>,
 }
 
-/// A row of `collections`, or what else is known of one that is lost.
+/// A row of `collections`, or the remaining knowledge about a lost one.
 #[derive(Debug)]
 struct CollectionRow {
     id: String,
     name: Option<String>,
     dimension: Option<i64>,
     database_id: Option<String>,
-    /// The text, or why there is none.
+    /// The text, or the reason why there is none.
     configuration: std::result::Result<String, Stored<'static>>,
     schema: std::result::Result<String, Stored<'static>>,
     is_lost: bool,
 }
 
 impl CollectionRow {
-    /// A collection whose row is lost.
+    /// Builds the row of a collection whose own row is lost.
     fn lost(id: String, name: Option<String>, database_id: Option<String>) -> Self {
         Self {
             id,
@@ -247,13 +249,13 @@ impl CollectionRow {
     }
 }
 
-/// What collections are made of, by id.
+/// Parts from which collections are assembled, by id.
 struct Parts {
     databases: BTreeMap<String, (String, String)>,
     segments: BTreeMap<String, Segments>,
     collection_metadata: BTreeMap<String, Map>,
     segment_metadata: BTreeMap<String, Map>,
-    /// Whether rows of it may be lost.
+    /// True if rows of `segment_metadata` may be lost.
     segment_is_damaged: bool,
     collections: Vec<Collection>,
 }
@@ -286,6 +288,7 @@ impl Parts {
         self.collections.push(Collection {
             m: parameter("hnsw:M", "max_neighbors"),
             ef_construction: parameter("hnsw:construction_ef", "ef_construction"),
+            // The id serves as the name of a collection whose name is lost.
             name: match row.name {
                 Some(name) => name,
                 None if row.is_lost => row.id.clone(),
@@ -375,7 +378,8 @@ impl Reader<'_> {
         self.each("collections", &columns, |row| {
             let Some(id) = text(row, 1) else { return };
             if let Some(lost) = &lost {
-                // A page of another table may be among those of this one.
+                // A page of another table may have been linked into this one: accept only ids that
+                // another source lists, and each of them once.
                 let is_listed = lost.names.contains_key(&id) || parts.segments.contains_key(&id);
                 if !is_listed || !known.insert(id.clone()) {
                     return;
@@ -398,6 +402,7 @@ impl Reader<'_> {
             }
         }
         let mut collections = parts.collections;
+        // Rows come in rowid order; reports need an order that does not depend on it.
         collections.sort_by(|a, b| {
             let key = |c: &Collection| (c.tenant.clone(), c.database.clone(), c.name.clone());
             key(a).cmp(&key(b))
@@ -412,7 +417,7 @@ impl Reader<'_> {
         })
     }
 
-    /// By id, the name and the tenant.
+    /// Reads name and tenant of each database, by id.
     fn databases(&mut self) -> Result<BTreeMap<String, (String, String)>> {
         let mut databases = BTreeMap::new();
         self.each("databases", "id, name, tenant_id", |row| {
@@ -435,7 +440,7 @@ impl Reader<'_> {
         Ok(watermarks)
     }
 
-    /// By collection; and the ids of all.
+    /// Reads the segments by collection, and the ids of all segments.
     fn segments(
         &mut self,
         watermarks: &BTreeMap<String, SeqId>,
@@ -454,6 +459,7 @@ impl Reader<'_> {
                 Some("METADATA") => &mut segments.metadata,
                 _ => return,
             };
+            // A collection has one segment per scope; the first row counts.
             place.get_or_insert_with(|| Segment {
                 watermark: watermarks.get(&id).copied(),
                 type_: text(row, 2).unwrap_or_default(),
@@ -463,7 +469,7 @@ impl Reader<'_> {
         Ok((segments, ids))
     }
 
-    /// By owner, the rows of a table of typed values.
+    /// Reads a table of typed values, by owner.
     fn metadata(
         &mut self,
         table: &'static str,
@@ -489,7 +495,8 @@ impl Reader<'_> {
             let length = text_ref(row, 3).map_or(0, |text| text.len());
             let needed = [owner.len(), key.len(), length].into_iter();
             let needed = needed.fold(METADATA_ROW_BYTES, usize::saturating_add);
-            // What an index was built with is always read: there are few such keys.
+            // Construction parameters are always read: there are only a few such keys, and a wrong
+            // default would corrupt the result.
             let is_parameter = PARAMETERS.contains(&key.as_ref())
                 && length <= METADATA_ROW_BYTES
                 && is_known(&owner);
@@ -504,7 +511,8 @@ impl Reader<'_> {
                 total = total.saturating_add(needed);
             }
             let value = match super::values::value(row, 3) {
-                // No metric, where one stands for the segment's.
+                // Keeps the key although its value is unreadable: an invalid metric of the segment
+                // must not pass as an absent one.
                 None if table == SEGMENT_METADATA => Some(Value::Text(String::new())),
                 value => value,
             };
@@ -519,8 +527,7 @@ impl Reader<'_> {
         Ok(maps.collect())
     }
 
-    /// Columns of the tables that are read here which the migrations have made, and which are not
-    /// there.
+    /// Columns that the migrations should have made in the tables read here, but that are missing.
     fn missing_columns(&self, schema: &BTreeMap<String, i64>) -> Vec<(&'static str, &'static str)> {
         let version = schema.get("sysdb").copied().unwrap_or_default();
         let promised = COLUMNS.iter().filter(|(_, _, since)| *since <= version);
@@ -534,6 +541,7 @@ impl Reader<'_> {
         let mut schema = BTreeMap::new();
         self.each("migrations", "dir, version", |row| {
             if let (Some(part), Some(version)) = (text(row, 1), integer(row, 2)) {
+                // One row per applied migration: the highest version counts.
                 let newest = schema.entry(part).or_insert(version);
                 *newest = version.max(*newest);
             }

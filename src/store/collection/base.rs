@@ -1,4 +1,4 @@
-//! The base of a collection: the vectors that its index holds.
+//! Base of a collection: the vectors that its segment holds.
 
 use std::path::Path;
 
@@ -19,70 +19,71 @@ use crate::segment::norms::Norms;
 use crate::segment::record::Records as Level0;
 use crate::segment::vectors::{scale, FlawReader, Flaws};
 
-/// Keys to try before giving up. Two tries are one in 10⁷ for a million ids.
+/// Random hash keys to try before giving up. For a million ids, one key fails with probability 3 ·
+/// 10⁻⁸ (see [`Fingerprints`]).
 const FINGERPRINT_KEYS: usize = 4;
 
-/// What there is of an index.
+/// State of a segment on disk.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// No directory, or one that was never flushed, or one whose records are all deleted.
-    Nothing(Nothing),
+    /// No directory, a segment that was never flushed, or one whose records are all deleted.
+    Empty(EmptyReason),
     /// Records with their ids.
     Base(Base),
-    /// Records whose ids are lost, since there is no pickle, or one that cannot be read.
+    /// Records whose ids are lost because the pickle is missing or unreadable, with the reason.
     WithoutIds(Records, String),
-    /// Files that are there and cannot be used.
+    /// Files exist but are unusable, with the reason.
     Unusable(String),
 }
 
-/// Why an index holds nothing.
+/// Reason why a segment has no records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nothing {
+pub(crate) enum EmptyReason {
     NoDirectory,
     NeverFlushed,
-    Empty,
+    AllDeleted,
 }
 
-/// The records of an index, by internal id.
+/// Records of a segment, by internal id.
 #[derive(Debug)]
 pub(crate) struct Records {
     segment: Segment,
     /// Damaged vectors and norms of the records that have an id.
     pub(crate) flaws: Box<Flaws>,
-    /// Why not all of the records that are counted are there.
+    /// Reason for a shortage: the file holds fewer records than the count.
     pub(crate) damage: Option<String>,
     counted: Counted,
 }
 
-/// The records of an index, and which of them each id has.
+/// Records of a segment, with the mapping from ids to internal ids.
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) records: Records,
     pub(crate) ids: Ids,
 }
 
-/// What the pickle says.
+/// Ids from the pickle, joined to the records.
 #[derive(Debug)]
 pub(crate) struct Ids {
     pub(crate) fingerprinter: Fingerprinter,
-    /// By fingerprint, the internal id.
+    /// Internal id, by fingerprint.
     pub(crate) internal_ids: Fingerprints<u32>,
-    /// Ids that no record has.
+    /// Number of ids without a record.
     pub(crate) without_record: u64,
-    /// Live records that repeat the label of an earlier one.
+    /// Number of live records that repeat the label of an earlier one.
     pub(crate) repeated_labels: u64,
-    /// Flaws of the records, until these have them.
+    /// Flaws of the records, until they are moved to [`Records`].
     flaws: Box<Flaws>,
-    /// The last write that the index holds, where the pickle says so.
+    /// Sequence number of the last write that the segment holds, if the pickle has one.
     pub(crate) max_seq_id: Option<u64>,
 }
 
-/// Access to the files of a segment.
+/// Access to the files of a segment: a rescue reads past bad sectors.
 fn access(io: IoMode) -> Access {
     Access::from(io).past_bad_sectors()
 }
 
-/// What an index in this directory holds, and why its `header.bin` cannot be trusted, if so.
+/// Opens the segment in a directory. Also returns the reason if its `header.bin` cannot be trusted.
 pub(crate) fn open(
     directory: &Path,
     io: IoMode,
@@ -90,7 +91,7 @@ pub(crate) fn open(
     monitor: &Monitor<'_>,
 ) -> Result<(Found, Option<String>)> {
     if !is_directory(directory)? {
-        return Ok((Found::Nothing(Nothing::NoDirectory), None));
+        return Ok((Found::Empty(EmptyReason::NoDirectory), None));
     }
     let opened = Records::open(directory, io, (stated, guess), monitor);
     let (mut records, mut header_flaw) = match opened {
@@ -102,12 +103,12 @@ pub(crate) fn open(
     };
     let joined = match records.segment.files().metadata.get() {
         Ok(None) if records.is_empty() => {
-            return Ok((Found::Nothing(Nothing::NeverFlushed), header_flaw));
+            return Ok((Found::Empty(EmptyReason::NeverFlushed), header_flaw));
         }
         Ok(None) => Err(format!("there is no {}", file_name::METADATA)),
         Ok(Some(_)) => match records.metadata(monitor) {
             Ok(metadata) if metadata.table().is_empty() => {
-                return Ok((Found::Nothing(Nothing::Empty), header_flaw));
+                return Ok((Found::Empty(EmptyReason::AllDeleted), header_flaw));
             }
             Ok(metadata) => Ok(Ids::join(&records, metadata, monitor)?),
             Err(error) => Err(recoverable(error)?),
@@ -126,7 +127,7 @@ pub(crate) fn open(
     Ok((found, header_flaw))
 }
 
-/// What there is where records cannot be read at all.
+/// State of a segment whose records cannot be read at all.
 fn without_records(
     directory: &Path,
     io: IoMode,
@@ -134,16 +135,16 @@ fn without_records(
     monitor: &Monitor<'_>,
 ) -> Result<Found> {
     let files = SegmentFiles::new(directory, access(io))?;
-    let nothing = match files.metadata.get() {
-        Ok(None) => (!exists(files.header.path())?).then_some(Nothing::NeverFlushed),
+    let empty = match files.metadata.get() {
+        Ok(None) => (!exists(files.header.path())?).then_some(EmptyReason::NeverFlushed),
         Ok(Some(_)) => match files.read_metadata(monitor) {
-            Ok(metadata) => (metadata.table().is_empty()).then_some(Nothing::Empty),
+            Ok(metadata) => metadata.table().is_empty().then_some(EmptyReason::AllDeleted),
             Err(error) => recoverable(error).map(|_| None)?,
         },
         Err(error) => recoverable(error).map(|_| None)?,
     };
-    Ok(match nothing {
-        Some(nothing) => Found::Nothing(nothing),
+    Ok(match empty {
+        Some(reason) => Found::Empty(reason),
         None => Found::Unusable(why),
     })
 }
@@ -166,7 +167,7 @@ impl Records {
             guess,
             monitor,
         )?;
-        // Opened now, so that one state of the directory is read.
+        // Opened early, so that all files are of one state of the directory.
         segment.files().norms.get()?;
         let records = Self {
             segment,
@@ -177,7 +178,7 @@ impl Records {
         Ok((records, header_flaw))
     }
 
-    /// Whether no record is counted.
+    /// Returns true if the header, or the files without one, count no records.
     fn is_empty(&self) -> bool {
         match self.segment.header() {
             Some(header) => header.cur_element_count == 0,
@@ -185,15 +186,16 @@ impl Records {
         }
     }
 
-    /// Whether uninitialised memory may be among the records.
+    /// Returns true if uninitialised memory may be among the records.
     pub(crate) fn may_hold_junk(&self) -> bool {
         self.counted == Counted::AtMost
     }
 
-    /// Looks for labels without a record behind the last record, where the number of records is not
-    /// certain, and keeps what finds more.
+    /// If the number of records is uncertain, looks for ids without a record behind the last
+    /// counted record. Keeps the count that finds more of them.
     fn look_further(&mut self, ids: Ids, monitor: &Monitor<'_>) -> Result<(Ids, Option<String>)> {
         let whole = self.segment.whole_records()?.min(MAX_COUNT);
+        // MAX_COUNT bounds the scan: a sparse file may be terabytes long.
         let is_certain = self.counted == Counted::Confirmed || self.segment.count() >= whole;
         if ids.without_record == 0 || is_certain {
             return Ok((ids, None));
@@ -210,7 +212,7 @@ impl Records {
             return Ok((ids, None));
         }
         let flaw = format!(
-            "{}: cur_element_count: found {}, expected more, as later records have {} labels of \
+            "{}: cur_element_count: found {}, expected more: later records have {} labels of \
              index_metadata.pickle",
             display_path(further.segment.files().header.path()),
             self.segment.count(),
@@ -220,13 +222,13 @@ impl Records {
         Ok((more, Some(flaw)))
     }
 
-    /// Dimension and m.
+    /// Returns the dimension and m.
     pub(crate) fn shape(&self) -> (usize, usize) {
         let layout = self.segment.layout();
         (layout.dimension(), layout.max_m0() / 2)
     }
 
-    /// What the vectors say of the metric.
+    /// Evaluates the vectors for evidence of the metric.
     pub(crate) fn evidence(&self, extent: Extent, monitor: &Monitor<'_>) -> Result<Evidence> {
         match extent {
             Extent::Few => Evidence::of_few(&self.segment, monitor),
@@ -234,7 +236,7 @@ impl Records {
         }
     }
 
-    /// The segment, opened again with another access. Internal ids mean the same.
+    /// Reopens the segment with another access. Internal ids stay the same.
     pub(crate) fn reopen(&self, access: Access) -> Result<Segment> {
         self.segment.reopen(access)
     }
@@ -243,13 +245,13 @@ impl Records {
         self.segment.layout().dimension()
     }
 
-    /// Files with bad sectors: the number of sectors met so far, and a message.
+    /// Number of bad sectors met so far in each file, with a message.
     pub(crate) fn bad_sectors(&self) -> Vec<(u64, String)> {
         let files = self.segment.files().bad_sectors();
         files
             .map(|(file, sectors)| {
                 let message = format!(
-                    "sectors of {} that the disk cannot read: what is in them is lost",
+                    "sectors of {} that the disk cannot read: their content is lost",
                     display_path(file.path())
                 );
                 (sectors, message)
@@ -270,7 +272,8 @@ impl Records {
         Ok(FlawReader::new(self.segment.layout(), norms))
     }
 
-    /// Labels and internal ids of the live records, by label. Of records with one label, the last.
+    /// Returns labels and internal ids of the live records, sorted by label. A label that occurs
+    /// twice keeps its last record.
     pub(crate) fn by_label(&mut self, monitor: &Monitor<'_>) -> Result<Vec<(u64, u32)>> {
         let mut level0 = self.level0()?;
         let mut flaws = self.flaw_reader()?;
@@ -278,12 +281,13 @@ impl Records {
         level0.for_each(&monitor.without_progress(), |internal_id, record| {
             if !record.links.is_deleted() && !record.unreadable {
                 flaws.see(internal_id, &record)?;
-                memory::reserve(&mut labels, 1, "hold the labels of an index")?;
+                memory::reserve(&mut labels, 1, "hold the labels of a segment")?;
                 labels.push((record.label, narrow(internal_id)?));
             }
             Ok(())
         })?;
         *self.flaws = flaws.finish();
+        // Sorted by label, then internal id, so that a repeated label's last record comes last.
         labels.sort_unstable();
         let first_wins = self.may_hold_junk();
         labels.dedup_by(|later, kept| {
@@ -302,7 +306,7 @@ impl Records {
 }
 
 fn narrow(internal_id: u64) -> Result<u32> {
-    u32::try_from(internal_id).map_err(|_| Error::internal("an index of more than 2³² records"))
+    u32::try_from(internal_id).map_err(|_| Error::internal("a segment of more than 2³² records"))
 }
 
 impl Ids {
@@ -312,11 +316,11 @@ impl Ids {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         const NO_RECORD: u32 = u32::MAX;
-        // By slot of the metadata.
+        // Indexed by slot of the metadata.
         let mut internal_ids = memory::filled(
             metadata.table().len(),
             NO_RECORD,
-            "hold the ids of an index",
+            "hold the ids of a segment",
         )?;
         let first_wins = records.may_hold_junk();
         let mut repeated_labels = 0;
@@ -331,7 +335,8 @@ impl Ids {
                 let slot = entry.map(|entry| entry.slot);
                 if let Some(place) = slot.and_then(|slot| internal_ids.get_mut(slot)) {
                     let is_repeated = *place != NO_RECORD;
-                    // Junk that repeats a label comes after all records.
+                    // Uninitialised records lie behind all real ones, so the first record of a
+                    // label counts.
                     if first_wins && is_repeated {
                         return Ok(());
                     }
@@ -369,13 +374,14 @@ impl Ids {
             }
         }
         Err(Error::internal(
-            "fingerprints of ids collide again and again",
+            "fingerprints of ids collide under every key",
         ))
     }
 }
 
 impl Base {
-    /// Drops the ids of records whose vector is damaged, if the metric is cosine. Returns their number.
+    /// Drops the ids of records whose vector is damaged by the rule for the metric. Returns their
+    /// number.
     pub(crate) fn drop_damaged(&mut self, is_cosine: bool) -> u64 {
         self.records.flaws.keep(is_cosine);
         let flaws = &self.records.flaws;
@@ -385,12 +391,12 @@ impl Base {
         before.saturating_sub(ids.len()) as u64
     }
 
-    /// Whether each id has its record.
+    /// Returns true if every id has its record.
     pub(crate) fn is_whole(&self) -> bool {
         self.records.damage.is_none() && self.ids.without_record == 0
     }
 
-    /// The ids of some records, by internal id, which must ascend.
+    /// Returns the ids of the given records. `internal_ids` must ascend.
     pub(crate) fn names(&self, internal_ids: &[u32], monitor: &Monitor<'_>) -> Result<Vec<String>> {
         let mut metadata = self.records.metadata(monitor)?;
         let mut names = Vec::new();
@@ -416,8 +422,8 @@ pub(crate) struct VectorReader<'b> {
 impl<'b> VectorReader<'b> {
     pub(crate) fn new(records: &'b Records, multiply: bool) -> Result<Self> {
         Ok(Self {
-            // Records that were added together are near one another in the index as they are in the
-            // database, but not in its order.
+            // Records that were added together are close in the segment and in the database, but in
+            // different orders.
             level0: records.segment.level0_for_neighbours()?,
             norms: match multiply {
                 true => records.segment.files().read_norms_for_neighbours()?,
@@ -427,8 +433,8 @@ impl<'b> VectorReader<'b> {
         })
     }
 
-    /// The label of a record, whose vector is appended to `out`, multiplied by its norm if asked
-    /// for. Without a norm, it is as it is stored.
+    /// Appends a record's vector to `out` and returns its label. The vector is multiplied by its
+    /// norm if requested and known.
     pub(crate) fn read(&mut self, internal_id: u32, out: &mut Vec<f32>) -> Result<u64> {
         let id = u64::from(internal_id);
         let record = self.level0.record(id)?;

@@ -1,18 +1,18 @@
-//! What is worth knowing about a collection besides its records.
+//! Findings: problems and remarks reported with a collection.
 
 use serde::Serialize;
 
-/// Something that is not as it should be, or that was decided on the way.
+/// A problem of a collection, or a decision that its reader made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CollectionFinding {
-    /// A name for the kind of finding, which never changes.
+    /// Name of the kind of finding. It never changes.
     pub code: &'static str,
-    /// How many records, rows or pages it is about.
+    /// Number of records, rows or pages affected.
     pub count: u64,
     /// True if records, vectors or texts are missing or damaged because of it.
     pub loss: bool,
-    /// What was found.
+    /// Description for people.
     pub message: String,
 }
 
@@ -26,7 +26,7 @@ impl Findings {
         self.push(code, count, message, true);
     }
 
-    /// Adds a finding without a loss: a decision, or damage that other findings count the loss of.
+    /// Adds a finding without a loss: a decision, or damage whose loss other findings count.
     pub(crate) fn note(&mut self, code: &'static str, count: u64, message: String) {
         self.push(code, count, message, false);
     }
@@ -40,15 +40,16 @@ impl Findings {
         });
     }
 
-    /// Adds a loss that several passes meet. The largest count stays.
+    /// Adds a loss that several passes report. The largest count is kept.
     pub(super) fn set(&mut self, code: &'static str, count: u64, message: String) {
         match self.0.iter_mut().find(|finding| finding.code == code) {
+            // The passes read overlapping ranges, so their counts must not be added.
             Some(known) => known.count = known.count.max(count),
             None => self.add(code, count, message),
         }
     }
 
-    /// Adds a note that several passes make. The largest count stays.
+    /// Adds a note that several passes report. The largest count is kept.
     pub(super) fn set_note(&mut self, code: &'static str, count: u64, message: String) {
         match self.0.iter_mut().find(|finding| finding.code == code) {
             Some(known) => known.count = known.count.max(count),

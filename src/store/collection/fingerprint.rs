@@ -1,15 +1,15 @@
-//! Sets of ids in 16 bytes each: a 64-bit fingerprint, and what is known of the id.
+//! Sets of ids in 16 bytes each: a 64-bit fingerprint and a value.
 //!
-//! The key of the hash is random, so that no file can be made to hold ids of equal fingerprints.
-//! Two different ids among a million have the same one with a probability of 3 · 10⁻⁸.
+//! The hash key is random, so that no file can be crafted to hold ids with equal fingerprints.
+//! Among a million ids, the probability that any two collide is 3 · 10⁻⁸.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::base::memory;
 use crate::error::Result;
 
-/// What memory is needed for.
-const IDS: &str = "hold the ids of a collection";
+/// Purpose of an allocation, for error messages.
+const HOLD_IDS: &str = "hold the ids of a collection";
 
 /// Hashes ids.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl Fingerprinter {
     }
 }
 
-/// Values by fingerprint, ordered once all are there.
+/// Values by fingerprint; sorted once all of them are added.
 #[derive(Clone, Debug)]
 pub(crate) struct Fingerprints<T>(Vec<(u64, T)>);
 
@@ -39,18 +39,18 @@ impl<T> Default for Fingerprints<T> {
 
 impl<T: Copy + Ord> Fingerprints<T> {
     pub(crate) fn with_capacity(capacity: usize) -> Result<Self> {
-        memory::with_capacity(capacity, IDS).map(Self)
+        memory::with_capacity(capacity, HOLD_IDS).map(Self)
     }
 
     pub(crate) fn reserve(&mut self) -> Result<()> {
-        memory::reserve(&mut self.0, 1, IDS)
+        memory::reserve(&mut self.0, 1, HOLD_IDS)
     }
 
     pub(crate) fn push(&mut self, fingerprint: u64, value: T) {
         self.0.push((fingerprint, value));
     }
 
-    /// Orders the entries by fingerprint and value. Says whether each fingerprint is there once.
+    /// Sorts the entries by fingerprint and value. Returns whether all fingerprints are distinct.
     pub(crate) fn sort(&mut self) -> bool {
         self.0.sort_unstable();
         self.0
@@ -62,7 +62,7 @@ impl<T: Copy + Ord> Fingerprints<T> {
         self.0.len()
     }
 
-    /// Keeps the entries whose value passes.
+    /// Keeps the entries whose value passes the predicate.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(T) -> bool)
     where
         T: Copy,
@@ -78,17 +78,18 @@ impl<T: Copy + Ord> Fingerprints<T> {
         &self.0
     }
 
-    /// The index of the first entry of a fingerprint.
+    /// Position of the first entry of a fingerprint.
     pub(crate) fn position(&self, fingerprint: u64) -> Option<usize> {
-        // Fingerprints are evenly spread, so that an entry is close to where its share of the
-        // whole range is.
+        // Fingerprints are uniformly distributed, so an entry's position is close to its share of
+        // the 64-bit range.
         let len = self.0.len();
         let share = (u128::from(fingerprint) * len as u128) >> 64;
         let guess = usize::try_from(share).unwrap_or(0);
         let mut reach = 64;
         let (mut first, mut end) = (guess, guess);
         let is_before = |at: usize| self.0.get(at).is_some_and(|entry| entry.0 < fingerprint);
-        // The entry before `first` is smaller, and the one at `end` is not, or there is none.
+        // Invariant of the result: the entry before `first` is smaller than the fingerprint, and
+        // the entry at `end` is not.
         while first > 0 && !is_before(first - 1) {
             first = first.saturating_sub(reach);
             reach = reach.saturating_mul(2);
@@ -104,7 +105,7 @@ impl<T: Copy + Ord> Fingerprints<T> {
         (found.0 == fingerprint).then_some(at)
     }
 
-    /// The value of a fingerprint that is there once.
+    /// The value of a fingerprint that occurs once.
     pub(crate) fn get(&self, fingerprint: u64) -> Option<T> {
         let at = self.position(fingerprint)?;
         self.0.get(at).map(|entry| entry.1)
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_found_wherever_they_are() {
+    fn entries_are_found_at_any_position() {
         for len in [0_u64, 1, 2, 63, 64, 65, 1000, 10_000] {
             for spread in [1, 1 << 20, u64::MAX / len.max(1)] {
                 let mut entries = Fingerprints::default();

@@ -1,8 +1,9 @@
-//! What rows of the log do to one id.
+//! Effect of queue rows on one id.
 
 use crate::store::queue::Operation;
 
-/// A row of the log in eight bytes. They order as the rows do.
+/// A queue row in eight bytes: sequence number (61 bits), operation (2), has-vector flag (1). The
+/// order of the values is the order of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Logged(u64);
 
@@ -55,12 +56,15 @@ impl Logged {
     }
 }
 
-/// The row with an id's vector after the rows of `group`, or `Some(None)` when it has none any
-/// more; `None` when it is what it was before.
+/// Replays the rows of `group` on the vector of one id.
+///
+/// Returns the row with the new vector, `Some(None)` if the vector was deleted, and `None` if it is
+/// unchanged.
 pub(super) fn replay_vectors(group: &[(u64, Logged)], mut present: bool) -> Option<Option<Logged>> {
     let mut change = None;
     for (_, logged) in group {
         let applies = match logged.operation() {
+            // An add to an existing id and an update of a missing one do nothing, as in Chroma.
             Operation::Add => !present,
             Operation::Update => present,
             Operation::Delete => {
@@ -80,12 +84,13 @@ pub(super) fn replay_vectors(group: &[(u64, Logged)], mut present: bool) -> Opti
     change
 }
 
-/// The row with the last vector of an id, of which the index should know and does not.
+/// The last queue entry of this id that carries a vector but is missing from the segment.
 pub(super) fn last_vector(group: &[(u64, Logged)]) -> Option<Logged> {
     let mut found = None;
     for (_, logged) in group {
         match logged.operation() {
             Operation::Delete => found = None,
+            // The first add of an id wins: later ones do nothing while it exists.
             Operation::Add if found.is_some() => {}
             _ if logged.has_vector() => found = Some(*logged),
             _ => {}
@@ -94,17 +99,17 @@ pub(super) fn last_vector(group: &[(u64, Logged)]) -> Option<Logged> {
     found
 }
 
-/// What becomes of a record.
+/// State of a record after the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It is the same record, whatever was merged into it.
+    /// The same record, possibly with other texts.
     Kept,
     Gone,
-    /// It is another record, which this row of the log has created.
+    /// Another record of the same id, created by this queue row.
     Created(i64),
 }
 
-/// What becomes of a record by the rows of `group`.
+/// Replays the rows of `group` on the existence of a record.
 pub(super) fn presence(group: &[(u64, Logged)], present: bool) -> Presence {
     let mut presence = match present {
         true => Presence::Kept,

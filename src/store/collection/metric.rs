@@ -1,5 +1,5 @@
-//! The metric of a collection, by the database, the caller and the vectors; and the shape that the
-//! caller states.
+//! Choice of a collection's metric from the database, the caller and the vectors; checks of the
+//! shape that the caller states.
 
 use super::base::Records;
 use super::{Given, Planner};
@@ -8,16 +8,16 @@ use crate::segment::evidence::{Evidence, Verdict};
 use crate::store::catalog::{Collection, Space, SpaceSource};
 use crate::store::space::SpaceStatement;
 
-/// The metric that vectors are read with.
+/// The chosen metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) space: Space,
     pub(crate) source: SpaceSource,
-    /// Code and message of a finding about it.
+    /// Code and message of a finding about the choice.
     pub(crate) finding: Option<(&'static str, String)>,
 }
 
-/// How many records are looked at for [`Evidence`].
+/// Extent of the search for [`Evidence`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     Few,
@@ -25,7 +25,7 @@ pub(crate) enum Extent {
 }
 
 impl Planner<'_> {
-    /// The metric, with a finding for everything that puts it in doubt.
+    /// Chooses the metric, and adds a finding for everything that puts it in doubt.
     pub(super) fn choose_metric(&mut self) -> Result<Chosen> {
         let collection = self.origin.collection;
         let unjoined = self.unjoined.as_ref().map(|(records, _)| records);
@@ -55,14 +55,14 @@ impl Planner<'_> {
                 "space-differs",
                 1,
                 format!(
-                    "the collection's metadata says {asked}, but the index was built with {space}"
+                    "the collection's metadata says {asked}, but the segment was built with {space}"
                 ),
             );
         }
         Ok(chosen)
     }
 
-    /// Fails if the index has another shape than the caller says.
+    /// Fails if the segment contradicts the caller's shape.
     pub(super) fn check_given(&self, records: &Records) -> Result<()> {
         let given = self.origin.given;
         let (dimension, m) = records.shape();
@@ -73,7 +73,7 @@ impl Planner<'_> {
                     field,
                     given,
                     format!(
-                        "{found}, as the files of the collection {} say",
+                        "{found}, the value in the files of the collection {}",
                         self.origin.collection.name
                     ),
                 ));
@@ -83,7 +83,7 @@ impl Planner<'_> {
     }
 }
 
-/// Decides. `evidence` looks at the vectors, which is done only if they may matter.
+/// Chooses a metric. `evidence` examines the vectors, and is called only if they may matter.
 ///
 /// Fails if the given metric contradicts the database or the vectors.
 pub(crate) fn choose(
@@ -106,15 +106,15 @@ pub(crate) fn choose(
             "metric",
             given.name(),
             format!(
-                "{} for the collection {}, as {why}",
+                "{} for the collection {}, because {why}",
                 expected.name(),
                 collection.name
             ),
         ))
     };
-    // A place that goes after one that cannot be read is right if the vectors do not contradict it.
-    let is_said = !statement.in_doubt || statement.is_of_index();
-    let by_database = format!("{} of chroma.sqlite3 says", statement.source.name());
+    // A source of lower precedence than an unreadable one counts unless the vectors contradict it.
+    let is_stated = !statement.in_doubt || statement.is_of_index();
+    let by_database = format!("{} of chroma.sqlite3 says so", statement.source.name());
     let other = given.filter(|given| *given != statement.space);
     if statement.is_of_index() && !statement.in_doubt {
         return match other {
@@ -122,8 +122,10 @@ pub(crate) fn choose(
             None => Ok(chosen(statement.space, statement.source)),
         };
     }
-    let is_unsaid = statement.source == SpaceSource::Default && !statement.in_doubt;
-    let evidence = evidence(match is_unsaid && given.is_none() {
+    let is_unstated = statement.source == SpaceSource::Default && !statement.in_doubt;
+    // The default metric needs only a sample as confirmation. A caller's metric or a doubt needs
+    // all vectors.
+    let evidence = evidence(match is_unstated && given.is_none() {
         true => Extent::Few,
         false => Extent::All,
     })?;
@@ -132,6 +134,7 @@ pub(crate) fn choose(
         (Verdict::Cosine, Some(given)) if given != Space::Cosine => {
             refused(given, Space::Cosine, &reason)
         }
+        // The vectors can only refute cosine: l2 and ip leave no trace in them.
         (Verdict::NotCosine, Some(Space::Cosine)) => {
             let expected = alternative(statement, collection);
             refused(Space::Cosine, expected, &reason)
@@ -140,40 +143,40 @@ pub(crate) fn choose(
             refused(given, statement.space, &by_database)
         }
         (_, Some(given)) => Ok(chosen(given, SpaceSource::Option)),
-        (Verdict::Cosine, None) => Ok(match is_said && statement.space == Space::Cosine {
+        (Verdict::Cosine, None) => Ok(match is_stated && statement.space == Space::Cosine {
             true => chosen(statement.space, statement.source),
             false => with(
                 Space::Cosine,
                 SpaceSource::Evidence,
                 "metric-evidence",
-                format!("the metric is cosine by the vectors: {reason}"),
+                format!("the vectors show that the metric is cosine: {reason}"),
             ),
         }),
         (Verdict::NotCosine, None) => {
             let space = alternative(statement, collection);
-            Ok(match is_said && space == statement.space {
+            Ok(match is_stated && space == statement.space {
                 true => chosen(space, statement.source),
                 false => with(
                     space,
                     SpaceSource::Evidence,
                     "metric-evidence",
                     format!(
-                        "the metric is not cosine by the vectors: {reason}; {} is assumed, and \
-                         --metric decides between l2 and ip",
+                        "the vectors show that the metric is not cosine: {reason}; {} is assumed. \
+                         Use --metric to choose between l2 and ip",
                         space.name()
                     ),
                 ),
             })
         }
-        (Verdict::Undecided, None) if !is_said => {
+        (Verdict::Undecided, None) if !is_stated => {
             let space = asked(collection).unwrap_or(statement.space);
             Ok(with(
                 space,
                 SpaceSource::Undecided,
                 "metric-undecided",
                 format!(
-                    "neither the database nor the vectors say the metric ({reason}): {} is \
-                     assumed, and --metric decides",
+                    "neither the database nor the vectors determine the metric ({reason}): {} is \
+                     assumed. Use --metric to choose another",
                     space.name()
                 ),
             ))
@@ -182,15 +185,15 @@ pub(crate) fn choose(
     }
 }
 
-/// The metric that the user asked for.
+/// The metric that the user requested in the collection's metadata.
 fn asked(collection: &Collection) -> Option<Space> {
     Space::from_name(collection.space_in_metadata.as_deref()?)
 }
 
-/// The metric of vectors that refute cosine.
+/// The metric of vectors that cannot be cosine.
 fn alternative(statement: &SpaceStatement, collection: &Collection) -> Space {
     let named = [Some(statement.space), asked(collection)];
-    // The default is a guess, and so comes after what the user asked for.
+    // The default is only a guess, so the user's request takes precedence over it.
     let mut named = named.into_iter().flatten();
     let is_default = statement.source == SpaceSource::Default;
     match is_default {
@@ -200,7 +203,7 @@ fn alternative(statement: &SpaceStatement, collection: &Collection) -> Space {
     .unwrap_or(Space::L2)
 }
 
-/// Fails if dimension or m contradict the database.
+/// Fails if the caller's dimension or m contradict the database.
 pub(crate) fn check_shape(collection: &Collection, given: Given) -> Result<()> {
     for (field, given, stated) in [
         ("dimension", given.dimension, collection.dimension),
@@ -216,7 +219,7 @@ pub(crate) fn check_shape(collection: &Collection, given: Given) -> Result<()> {
                     field,
                     given,
                     format!(
-                        "{stated}, as chroma.sqlite3 says of the collection {}",
+                        "{stated}, the value in chroma.sqlite3 for the collection {}",
                         collection.name
                     ),
                 ));

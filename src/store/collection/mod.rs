@@ -1,19 +1,19 @@
-//! A whole collection: its index, the tail of the log that the index has not seen, and its
-//! documents and metadata, put together as Chroma would.
+//! A whole collection: its segment, the tail of the queue that the segment has not applied, and its
+//! documents and metadata, merged as Chroma would.
 //!
 //! ```text
 //! embeddings ──────── ids, in the order in which they were first added
 //!    │
-//!    ├─ vector:  index (base) ◀ log after the VECTOR segment's watermark
-//!    │                        ◀ all of the log, for an id that has none by then
-//!    └─ texts:   embedding_metadata, …_array ◀ log after the METADATA segment's watermark
+//!    ├─ vector:  segment (base) ◀ queue after the VECTOR segment's watermark
+//!    │                          ◀ the whole queue, for an id that still has none
+//!    └─ texts:   embedding_metadata, …_array ◀ queue after the METADATA segment's watermark
 //! ```
 //!
-//! There are two steps. [`Plan::new`] finds out *where* the vector of each record is, in 16 bytes
-//! a record; [`Plan::for_each`] then reads one record after another, vectors and texts.
+//! Reading takes two steps. [`Plan::new`] locates the vector of each record, at 16 bytes per
+//! record. [`Plan::for_each`] then reads one record after another, vectors and texts.
 //!
-//! Rows come in the order of `embeddings.id`, which is that of Chroma's own `get()` from 0.5 on
-//! (0.4 orders by the bytes of the ids); records that only the log knows come last, in its order.
+//! Rows come in the order of `embeddings.id`, the order of Chroma's own `get()` from 0.5 on (0.4
+//! sorts by the bytes of the ids). Records found only in the queue come last, in queue order.
 
 pub(crate) mod base;
 mod finding;
@@ -26,7 +26,7 @@ pub(crate) mod shape;
 use std::collections::HashSet;
 use std::path::Path;
 
-use self::base::{Base, Found, Nothing, Records};
+use self::base::{Base, EmptyReason, Found, Records};
 pub use self::finding::CollectionFinding;
 pub(crate) use self::finding::Findings;
 use self::fingerprint::{Fingerprinter, Fingerprints};
@@ -44,51 +44,54 @@ use crate::store::queue::{LoggedVector, Operation, QueueRow, Topics};
 use crate::store::records::SeqIdReader;
 use crate::store::{Damage, Database};
 
-/// Where the vector of a record is.
+/// Location of a record's vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Location {
     Nowhere,
-    /// The record of the index with this internal id.
+    /// Record of the segment with this internal id.
     Index(u32),
-    /// The row of the log with this sequence number.
-    Log(i64),
+    /// Queue row with this sequence number.
+    Queue(i64),
 }
 
-/// A [`Location`] in eight bytes: two bits say which, the others where.
+/// A [`Location`] in eight bytes: the kind in the top two bits, the position in the other 62. Kind
+/// 3 is a queue row whose operation is an add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Packed(u64);
 
-/// What memory is needed for.
-const ROWS: &str = "hold where the records of a collection are";
+/// Purpose of an allocation, for error messages.
+const HOLD_ROWS: &str = "hold where the records of a collection are";
 
-const WHERE_BITS: u32 = 62;
+/// Bits of a [`Packed`] below its kind.
+const POSITION_BITS: u32 = 62;
 
-/// The largest sequence number that a row of the log may have, which Chroma will never reach.
+/// Largest sequence number of a queue row, which Chroma will never reach. [`Logged`] has 61 bits
+/// for it.
 const MAX_SEQ_ID: i64 = (1 << 60) - 1;
 
 impl Packed {
     const NOWHERE: Self = Self(0);
 
-    fn log(logged: Logged) -> Self {
+    fn queue(logged: Logged) -> Self {
         let kind = if logged.is_add() { 3 } else { 2 };
-        Self(kind << WHERE_BITS | logged.seq_id().unsigned_abs())
+        Self(kind << POSITION_BITS | logged.seq_id().unsigned_abs())
     }
 
-    /// The sequence number of the add whose vector it is.
+    /// Sequence number of the add that the vector comes from, if an add wrote it.
     fn added_by(self) -> Option<u64> {
-        let value = self.0 & ((1 << WHERE_BITS) - 1);
-        (self.0 >> WHERE_BITS == 3).then_some(value)
+        let value = self.0 & ((1 << POSITION_BITS) - 1);
+        (self.0 >> POSITION_BITS == 3).then_some(value)
     }
 
     fn index(internal_id: u32) -> Self {
-        Self(1 << WHERE_BITS | u64::from(internal_id))
+        Self(1 << POSITION_BITS | u64::from(internal_id))
     }
 
     fn unpack(self) -> Location {
-        let value = self.0 & ((1 << WHERE_BITS) - 1);
-        match self.0 >> WHERE_BITS {
+        let value = self.0 & ((1 << POSITION_BITS) - 1);
+        match self.0 >> POSITION_BITS {
             1 => u32::try_from(value).map_or(Location::Nowhere, Location::Index),
-            2 | 3 => i64::try_from(value).map_or(Location::Nowhere, Location::Log),
+            2 | 3 => i64::try_from(value).map_or(Location::Nowhere, Location::Queue),
             _ => Location::Nowhere,
         }
     }
@@ -101,25 +104,25 @@ struct PlannedRow {
     vector: Packed,
 }
 
-/// A record that only the log knows.
+/// A record found only in the queue.
 #[derive(Clone, Copy, Debug)]
 struct AppendedRow {
-    /// The row of the log that created it.
+    /// Sequence number of the queue row that created it.
     created: i64,
     fingerprint: u64,
     vector: Packed,
 }
 
-/// What a collection holds, by numbers.
+/// Counts of a collection's records and vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Records of `embeddings`.
     pub(crate) stored: u64,
-    /// Records once the log is merged.
+    /// Records after the queue is merged.
     pub(crate) records: u64,
-    /// Records of the index that have an id and are not deleted.
+    /// Live records of the segment that have an id.
     pub(crate) in_index: u64,
-    /// Rows of the log that the index has not seen.
+    /// Queue rows that the segment has not applied.
     pub(crate) queued: u64,
     /// Records without a vector.
     pub(crate) without_vector: u64,
@@ -127,36 +130,36 @@ pub(crate) struct Counts {
     pub(crate) without_record: u64,
 }
 
-/// Where every part of a collection is.
+/// Locations of all parts of a collection.
 #[derive(Debug)]
 pub(crate) struct Plan {
     rows: Vec<PlannedRow>,
     appended: Vec<AppendedRow>,
-    /// Vectors without a record, if they are to be saved as records because records were lost.
+    /// Vectors without a record that are exported as records because records were lost.
     orphans: Vec<Packed>,
-    /// The rows of the log that the metadata segment has not seen.
+    /// Queue rows that the metadata segment has not applied.
     lag: Fingerprints<Logged>,
     index: Index,
     fingerprinter: Fingerprinter,
-    /// Absent when neither the database nor any vector says it.
+    /// `None` if neither the database nor any vector determines it.
     pub(crate) dimension: Option<usize>,
-    /// The metric that the index was built with, and where that is known from.
+    /// Metric that the segment was built with, and its source.
     pub(crate) space: Space,
     pub(crate) space_source: SpaceSource,
     pub(crate) counts: Counts,
-    /// The last write that the index has seen.
+    /// Sequence number of the last write that the segment has applied.
     pub(crate) watermark: Option<u64>,
-    /// Whether any file was damaged or missing.
+    /// True if any file was damaged or missing.
     pub(crate) is_damaged: bool,
     pub(crate) findings: Findings,
 }
 
-/// What is read of an index.
+/// The usable part of a segment.
 #[derive(Debug)]
 enum Index {
     None,
     Base(Base),
-    /// Without a pickle, and joined by rank.
+    /// Without a pickle; records and ids are joined by rank.
     Ranked(Records),
 }
 
@@ -169,7 +172,7 @@ impl Index {
         }
     }
 
-    /// The flaws of a vector: its norm is missing, zeros fill a sector of it, or it is not finite.
+    /// Flaws of a vector: a missing norm, a zeroed sector, a component that is not finite.
     fn flaws(&self, vector: Packed) -> [bool; 3] {
         match (vector.unpack(), self.records()) {
             (Location::Index(internal_id), Some(records)) => {
@@ -196,20 +199,20 @@ impl Index {
     }
 }
 
-/// Where a collection's plan comes from.
+/// Sources of a collection's plan.
 #[derive(Clone, Copy)]
 pub(crate) struct Origin<'o> {
     pub(crate) database: &'o Database,
     pub(crate) persist_dir: &'o Path,
-    /// How the files of the segment are read.
+    /// I/O mode for the segment's files.
     pub(crate) io: IoMode,
     pub(crate) collection: &'o Collection,
-    /// Where its rows of the queue are; absent when it is the only collection.
+    /// Queue rows by collection; `None` if it is the only collection.
     pub(crate) topics: Option<&'o Topics>,
     pub(crate) given: Given,
 }
 
-/// What the caller knows of a collection.
+/// Properties of a collection that the caller states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) dimension: Option<usize>,
@@ -224,7 +227,7 @@ impl<'o> Origin<'o> {
 }
 
 impl Plan {
-    /// Finds every part of a collection.
+    /// Locates every part of a collection.
     pub(crate) fn new(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<Self> {
         Planner {
             origin,
@@ -243,7 +246,7 @@ impl Plan {
         .plan()
     }
 
-    /// Gives back the memory of the rows, none of which will be read again.
+    /// Frees the memory of the rows, which will not be read again.
     pub(crate) fn forget_rows(&mut self) {
         self.rows = Vec::new();
         self.appended = Vec::new();
@@ -251,7 +254,7 @@ impl Plan {
         self.lag = Fingerprints::default();
     }
 
-    /// Fails when a file of the index changed since it was opened.
+    /// Fails if a file of the segment changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         match &self.index {
             Index::None => Ok(()),
@@ -260,7 +263,7 @@ impl Plan {
         }
     }
 
-    /// The records of the index, opened again: internal ids mean the same.
+    /// Reopens the segment with another access. Internal ids stay the same.
     pub(crate) fn reopen_segment(&self, access: Access) -> Result<Option<directory::Segment>> {
         let records = self.index.records();
         records.map(|records| records.reopen(access)).transpose()
@@ -274,49 +277,50 @@ struct Planner<'p> {
     is_damaged: bool,
     header_is_damaged: bool,
     index: Index,
-    /// Records whose pickle is lost, and why it is.
+    /// Records whose pickle is lost, with the reason.
     unjoined: Option<(Records, String)>,
     fingerprinter: Fingerprinter,
     dimension: Option<usize>,
-    /// Of the log.
+    /// Damage met in the queue.
     damage: Damage,
     loss: Loss,
     is_cosine: bool,
 }
 
-/// What of an index is lost.
+/// Extent of a segment's loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
     Nothing,
-    /// Some of its records.
+    /// Some of its records are lost.
     Some,
-    /// All of it, so that its watermark means nothing.
+    /// All of it is lost, so its watermark has no meaning.
     All,
 }
 
-/// The rows of the log that matter, by id.
+/// Queue rows that matter, by id.
 #[derive(Debug, Default)]
 struct Tail {
     vectors: Fingerprints<Logged>,
     texts: Fingerprints<Logged>,
-    /// Rows that the index has not seen.
+    /// Number of rows that the segment has not applied.
     queued: u64,
 }
 
-/// What records of `embeddings` become.
+/// Rows planned from the records of `embeddings`.
 struct Sink<'d> {
-    /// Only where part of the index is lost.
+    /// Set only if part of the segment is lost.
     seq_ids: Option<SeqIdReader<'d>>,
     rows: Vec<PlannedRow>,
     appended: Vec<AppendedRow>,
     /// Fingerprints of records without a vector.
     missing: Vec<u64>,
-    /// By position in the base's ids, in the changes, and in the lag: whether a record has it.
+    /// Marks of entries that a record uses, by position in the base's ids, in the changes, and in
+    /// the lag.
     in_base: Bits,
     in_changes: Bits,
     in_lag: Bits,
     stored: u64,
-    /// Vectors of the segment with each of the [flaws](Index::flaws).
+    /// Number of vectors with each of the [flaws](Index::flaws).
     flaws: [u64; 3],
 }
 
@@ -324,9 +328,11 @@ impl<'p> Planner<'p> {
     fn plan(mut self) -> Result<Plan> {
         let collection = self.origin.collection;
         metric::check_shape(collection, self.origin.given)?;
+        // Order matters from here on: the segment determines the tail, and the tail and the records
+        // determine what the whole queue must be searched for.
         let vector_watermark = self.watermark(collection.vector_segment.as_ref(), "VECTOR");
         let text_watermark = self.watermark(collection.metadata_segment.as_ref(), "METADATA");
-        let nothing = self.open_index()?;
+        let empty = self.open_index()?;
         let watermark = vector_watermark.or(match &self.index {
             Index::Base(base) => base.ids.max_seq_id,
             _ => None,
@@ -334,16 +340,16 @@ impl<'p> Planner<'p> {
         self.loss = match &self.index {
             Index::Base(base) if base.is_whole() => Loss::Nothing,
             Index::Base(_) => Loss::Some,
-            // Nothing was ever in it.
-            _ if nothing == Some(Nothing::Empty) || watermark.is_none() => Loss::Nothing,
+            // The segment never held records, so nothing is lost.
+            _ if empty == Some(EmptyReason::AllDeleted) || watermark.is_none() => Loss::Nothing,
             _ => Loss::All,
         };
         if collection.is_lost {
             self.damaged(
                 "collection-damaged",
                 format!(
-                    "the row of collection {} in the table collections is lost: its name is known \
-                     from an index or is its id, and its configuration is not known",
+                    "the row of collection {} in the table collections is lost: its name comes \
+                     from an index or is its id, and its configuration is unknown",
                     collection.id
                 ),
             );
@@ -352,12 +358,13 @@ impl<'p> Planner<'p> {
             self.damaged(
                 "collection-dimension",
                 format!(
-                    "the table collections says that vectors have {dimension} components: what \
-                     the index or the log says is used"
+                    "the table collections states the dimension {dimension}, which is invalid: \
+                     the dimension of the segment or the queue is used"
                 ),
             );
         }
         let space = self.choose_metric()?;
+        // The rule for damaged vectors depends on the metric, so the metric is chosen first.
         self.judge_vectors(space.space == Space::Cosine);
 
         let mut tail = self.read_tail(watermark, text_watermark)?;
@@ -367,12 +374,13 @@ impl<'p> Planner<'p> {
         self.add_unknown(&tail, &changes, &mut sink)?;
 
         if !sink.missing.is_empty() {
-            self.search_log(&mut sink)?;
+            self.search_queue(&mut sink)?;
         }
         if let Some((records, why)) = self.unjoined.take() {
             self.join_by_rank(records, why, watermark, &mut sink)?;
         }
         let (orphans, without_record) = self.orphans(&changes, &sink, lost_records)?;
+        // Exported orphans count their flaws like any other vector.
         for vector in &orphans {
             sink.note_flaws(*vector, &self.index);
         }
@@ -383,12 +391,15 @@ impl<'p> Planner<'p> {
             .chain(sink.appended.iter().map(|row| row.vector))
             .filter(|vector| *vector == Packed::NOWHERE)
             .count() as u64;
+        // The first scan already started at 0, so `search_queue` did not see these vectors as
+        // missing.
         if self.loss == Loss::All {
             let first_queued = after(watermark);
             let rows = sink.rows.iter().map(|row| row.vector.unpack());
-            let early = rows
-                .filter(|vector| matches!(vector, Location::Log(seq_id) if *seq_id < first_queued));
-            self.found_in_log(early.count() as u64);
+            let early = rows.filter(
+                |vector| matches!(vector, Location::Queue(seq_id) if *seq_id < first_queued),
+            );
+            self.found_in_queue(early.count() as u64);
         }
         let counts = Counts {
             stored: sink.stored,
@@ -406,7 +417,7 @@ impl<'p> Planner<'p> {
             without_vector,
             without_record,
         };
-        self.judge(&counts, watermark, nothing, lost_records);
+        self.judge(&counts, watermark, empty, lost_records);
         Ok(Plan {
             rows: sink.rows,
             appended: sink.appended,
@@ -440,13 +451,14 @@ impl<'p> Planner<'p> {
         Some(watermark.value)
     }
 
-    /// Damage to a file. Records that lose their vector with it are counted as `vector-missing`.
+    /// Notes damage to a file. Records that lose their vector with it are counted as
+    /// `vector-missing`.
     fn damaged(&mut self, code: &'static str, message: String) {
         self.is_damaged = true;
         self.findings.note(code, 1, message);
     }
 
-    /// Finds the damaged vectors by the rule for the metric.
+    /// Drops the vectors that are damaged by the rule for the metric.
     fn judge_vectors(&mut self, is_cosine: bool) {
         self.is_cosine = is_cosine;
         if let Index::Base(base) = &mut self.index {
@@ -497,16 +509,16 @@ impl<'p> Planner<'p> {
         }
     }
 
-    fn found_in_log(&mut self, vectors: u64) {
+    fn found_in_queue(&mut self, vectors: u64) {
         if vectors > 0 {
-            let message = "records whose vector the index should hold and does not; it was found \
-                           in the log";
+            let message = "records whose vector is missing from the segment; it was found in the \
+                           queue";
             self.findings
                 .set_note("vector-from-log", vectors, message.into());
         }
     }
 
-    fn open_index(&mut self) -> Result<Option<Nothing>> {
+    fn open_index(&mut self) -> Result<Option<EmptyReason>> {
         let Some(segment) = &self.origin.collection.vector_segment else {
             self.damaged(
                 "segment-missing",
@@ -520,7 +532,7 @@ impl<'p> Planner<'p> {
                 1,
                 format!(
                     "the vector segment is of type {:?}, whose vectors are not in the persist \
-                     directory: only those in the log are known",
+                     directory: only the vectors in the queue are read",
                     segment.type_
                 ),
             );
@@ -529,7 +541,7 @@ impl<'p> Planner<'p> {
         let Some(directory) = directory_of(self.origin.persist_dir, &segment.id) else {
             self.damaged(
                 "segment-missing",
-                format!("the segment id {:?} is no name of a directory", segment.id),
+                format!("the segment id {:?} is not a directory name", segment.id),
             );
             return Ok(None);
         };
@@ -558,12 +570,13 @@ impl<'p> Planner<'p> {
                     self.damaged(
                         "index-dimension",
                         format!(
-                            "header.bin says that vectors have {found} components, and the \
-                             collection {expected}: the index is not used"
+                            "header.bin states the dimension {found}, and the collection \
+                             {expected}: the segment is not used"
                         ),
                     );
                     return Ok(None);
                 }
+                // Queued vectors are judged by this dimension later.
                 _ => self.dimension = Some(found),
             }
             self.check_given(records)?;
@@ -575,18 +588,18 @@ impl<'p> Planner<'p> {
                 let damage = damage.clone();
                 self.damaged(
                     "index-damaged",
-                    format!("{damage}: only its whole records are used"),
+                    format!("{damage}: only complete records are used"),
                 );
             }
         }
         match found {
-            Found::Nothing(nothing) => return Ok(Some(nothing)),
+            Found::Empty(reason) => return Ok(Some(reason)),
             Found::Unusable(why) => {
                 if let Some((dimension, m)) = guess {
                     let found = format!("{dimension} and {m}");
                     return Err(Error::argument("dimension and m", found, why));
                 }
-                self.damaged("index-damaged", format!("{why}: the index is not used"));
+                self.damaged("index-damaged", format!("{why}: the segment is not used"));
             }
             Found::WithoutIds(records, why) => self.unjoined = Some((records, why)),
             Found::Base(base) => {
@@ -594,7 +607,7 @@ impl<'p> Planner<'p> {
                     self.findings.note(
                         "id-without-record",
                         base.ids.without_record,
-                        "ids of index_metadata.pickle whose label no live record has".into(),
+                        "ids of index_metadata.pickle without a live record of their label".into(),
                     );
                 }
                 if base.ids.repeated_labels > 0 {
@@ -607,6 +620,8 @@ impl<'p> Planner<'p> {
                             .into(),
                     );
                 }
+                // All fingerprints of a plan must have one key, and the base's are computed
+                // already.
                 self.fingerprinter = base.ids.fingerprinter.clone();
                 self.index = Index::Base(base);
             }
@@ -614,12 +629,13 @@ impl<'p> Planner<'p> {
         Ok(None)
     }
 
-    fn scan_log(
+    fn scan_queue(
         &mut self,
         first: i64,
         mut visit: impl FnMut(u64, Logged, bool) -> Result<()>,
     ) -> Result<()> {
         let origin = self.origin;
+        // Sequence numbers outside this range do not fit into `Logged`.
         let range = (first.max(0), MAX_SEQ_ID);
         let mut unknown = 0;
         let mut unreadable = 0;
@@ -643,6 +659,8 @@ impl<'p> Planner<'p> {
                             false
                         }
                         _ => {
+                            // Without a segment and a dimension in the database, the first queued
+                            // vector decides.
                             *dimension = Some(found);
                             true
                         }
@@ -658,28 +676,27 @@ impl<'p> Planner<'p> {
                 }
             },
         )?;
-        // The log is read several times, each time from another row on.
+        // The queue is scanned several times, each time from another row on.
         self.damage.widen(damage);
         for (code, count, what) in [
             (
                 "queue-operation",
                 unknown,
-                "rows of the log with an unknown operation",
+                "queue rows with an unknown operation",
             ),
             (
                 "queue-encoding",
                 unreadable,
-                "vectors in the log that are not of float32",
+                "queued vectors that are not float32",
             ),
             (
                 "queue-dimension",
                 other_dimension,
-                "vectors in the log that have not the collection's dimension",
+                "queued vectors whose dimension differs from the collection's",
             ),
         ] {
             if count > 0 {
-                self.findings
-                    .set(code, count, format!("{what} are left out"));
+                self.findings.set(code, count, format!("{what} (skipped)"));
             }
         }
         Ok(())
@@ -696,7 +713,8 @@ impl<'p> Planner<'p> {
             None => 0,
         };
         let mut tail = Tail::default();
-        self.scan_log(first_vector.min(first_text), |fingerprint, logged, _| {
+        self.scan_queue(first_vector.min(first_text), |fingerprint, logged, _| {
+            // One scan serves both segments, from the lower of the two watermarks.
             tail.queued += u64::from(logged.seq_id() >= first_queued);
             if logged.seq_id() >= first_vector && logged.changes_vector() {
                 tail.vectors.reserve()?;
@@ -711,7 +729,7 @@ impl<'p> Planner<'p> {
         Ok(tail)
     }
 
-    /// Where the vectors are that the tail has changed: nowhere, for those that it has deleted.
+    /// Returns the location of each vector that the tail changes; `NOWHERE` for deleted ones.
     fn replay(&mut self, tail: &mut Tail) -> Result<Fingerprints<Packed>> {
         let mut vectors = std::mem::take(&mut tail.vectors);
         vectors.sort();
@@ -723,14 +741,14 @@ impl<'p> Planner<'p> {
             let in_index = self.index.locate(*fingerprint) != Packed::NOWHERE;
             if let Some(change) = replay_vectors(group, in_index) {
                 changes.reserve()?;
-                let vector = change.map_or(Packed::NOWHERE, Packed::log);
+                let vector = change.map_or(Packed::NOWHERE, Packed::queue);
                 changes.push(*fingerprint, vector);
             }
         }
         Ok(changes)
     }
 
-    /// Goes over the ids of `embeddings`. Also says whether some of them are lost.
+    /// Plans the records of `embeddings`. Also returns whether some of them are lost.
     fn read_records(
         &mut self,
         tail: &Tail,
@@ -765,25 +783,26 @@ impl<'p> Planner<'p> {
             return Ok((sink, true));
         };
         let (index, fingerprinter) = (&self.index, &self.fingerprinter);
-        // A damaged table may hold an id twice.
+        // A damaged table may repeat an id.
         let mut once = (!database.is_sound("embeddings")).then(HashSet::new);
         let damage = database.record_ids(&segment.id, self.monitor, |rowid, id| {
             let fingerprint = fingerprinter.of(id);
             if let Some(once) = &mut once {
                 once.try_reserve(1)
-                    .map_err(|_| Error::out_of_memory(ROWS, None))?;
+                    .map_err(|_| Error::out_of_memory(HOLD_ROWS, None))?;
                 if !once.insert(fingerprint) {
                     return Ok(());
                 }
             }
             sink.stored += 1;
             let mut vector = sink.locate(fingerprint, index, changes);
+            // An add for an existing id does not replace the vector that is lost.
             if is_of_another(&mut sink.seq_ids, rowid, vector)? {
                 vector = Packed::NOWHERE;
             }
             match sink.presence_after(fingerprint, tail) {
                 Presence::Kept => {
-                    memory::reserve(&mut sink.rows, 1, ROWS)?;
+                    memory::reserve(&mut sink.rows, 1, HOLD_ROWS)?;
                     sink.rows.push(PlannedRow { rowid, vector });
                 }
                 Presence::Gone => return Ok(()),
@@ -796,11 +815,12 @@ impl<'p> Planner<'p> {
                 }
             }
             if sink.note_flaws(vector, index) {
-                memory::reserve(&mut sink.missing, 1, ROWS)?;
+                memory::reserve(&mut sink.missing, 1, HOLD_ROWS)?;
                 sink.missing.push(fingerprint);
             }
             Ok(())
         })?;
+        // The index visits ids in its own order; output rows come in rowid order.
         sink.rows.sort_unstable_by_key(|row| row.rowid);
         let is_lost = !damage.is_none() || !database.has_table("embeddings");
         if is_lost {
@@ -808,7 +828,7 @@ impl<'p> Planner<'p> {
             self.findings.add(
                 "records-damaged",
                 damage.rows + damage.ranges,
-                "rows or pages of the table embeddings that cannot be read; ids that the index \
+                "rows or pages of the table embeddings that cannot be read; ids that the segment \
                  holds are exported without document and metadata"
                     .into(),
             );
@@ -816,7 +836,7 @@ impl<'p> Planner<'p> {
         Ok((sink, is_lost))
     }
 
-    /// Adds the records that are not in `embeddings` yet, since the metadata segment is behind.
+    /// Adds the records that are not in `embeddings` yet because the metadata segment is behind.
     fn add_unknown(
         &mut self,
         tail: &Tail,
@@ -835,7 +855,7 @@ impl<'p> Planner<'p> {
             };
             if let Presence::Created(created) = log::presence(group, false) {
                 let vector = sink.locate(fingerprint, &self.index, changes);
-                memory::reserve(&mut sink.appended, 1, ROWS)?;
+                memory::reserve(&mut sink.appended, 1, HOLD_ROWS)?;
                 sink.appended.push(AppendedRow {
                     created,
                     fingerprint,
@@ -851,21 +871,21 @@ impl<'p> Planner<'p> {
             self.findings.note(
                 "metadata-behind",
                 at,
-                "rows of the log that the metadata segment has not seen were applied".into(),
+                "queue rows that the metadata segment has not seen were applied".into(),
             );
         }
         Ok(())
     }
 
-    /// Looks for the vectors of records that have none in all of the log.
+    /// Searches the whole queue for the vectors of records that have none.
     ///
-    /// They are those of an index that is lost or behind its own watermark, and those that 0.4
-    /// lost: it drops an id that is deleted and added again within one batch.
-    fn search_log(&mut self, sink: &mut Sink<'_>) -> Result<()> {
+    /// Such vectors belong to a segment that is lost or behind its own watermark, or were lost by
+    /// Chroma 0.4. That version drops an id that is deleted and added again within one batch.
+    fn search_queue(&mut self, sink: &mut Sink<'_>) -> Result<()> {
         sink.missing.sort_unstable();
         let missing = std::mem::take(&mut sink.missing);
         let mut logged = Fingerprints::default();
-        self.scan_log(0, |fingerprint, row, _| {
+        self.scan_queue(0, |fingerprint, row, _| {
             if row.changes_vector() && missing.binary_search(&fingerprint).is_ok() {
                 logged.reserve()?;
                 logged.push(fingerprint, row);
@@ -878,13 +898,13 @@ impl<'p> Planner<'p> {
             if let (Some((fingerprint, _)), Some(logged)) = (group.first(), log::last_vector(group))
             {
                 found.reserve()?;
-                found.push(*fingerprint, Packed::log(logged));
+                found.push(*fingerprint, Packed::queue(logged));
             }
         }
         if found.is_empty() {
             return Ok(());
         }
-        self.found_in_log(found.len() as u64);
+        self.found_in_queue(found.len() as u64);
         let index = &self.index;
         let lacks = |vector| vector == Packed::NOWHERE || index.flaws(vector).contains(&true);
         for row in &mut sink.appended {
@@ -892,7 +912,7 @@ impl<'p> Planner<'p> {
                 row.vector = vector;
             }
         }
-        // Records of `embeddings` are known by rowid only: their ids are read again.
+        // The plan holds only rowids of `embeddings`, so the ids are read again.
         let Some(segment) = &self.origin.collection.metadata_segment else {
             return Ok(());
         };
@@ -914,11 +934,11 @@ impl<'p> Planner<'p> {
         Ok(())
     }
 
-    /// Joins records without a pickle to the ids of `embeddings` by their rank, where that is
-    /// exact: labels ascend as records are first added, and so do the rowids of `embeddings`.
+    /// Joins records without a pickle to the ids of `embeddings` by rank, if that is exact. Labels
+    /// ascend in the order in which records are added, and so do the rowids of `embeddings`.
     ///
-    /// Not where a version before 1.0 has written, which orders the labels of a batch by chance,
-    /// and not after a delete that the index has not seen.
+    /// It is not exact if a version before 1.0 wrote records, because that version orders the
+    /// labels of a batch arbitrarily. A delete that the segment has not applied also breaks it.
     fn join_by_rank(
         &mut self,
         mut records: Records,
@@ -932,11 +952,12 @@ impl<'p> Planner<'p> {
             if !sink.rows.is_empty() {
                 self.damaged(
                     "pickle-lost",
-                    format!("{why}; every vector was found in the log"),
+                    format!("{why}; every vector was found in the queue"),
                 );
             }
             return Ok(());
         }
+        // Labels in ascending order pair with rows in ascending order of rowid.
         let labels = records.by_label(self.monitor)?;
         records.flaws.keep(self.is_cosine);
         let refused = self.why_not_by_rank(&labels, records.may_hold_junk(), watermark, sink)?;
@@ -944,8 +965,8 @@ impl<'p> Planner<'p> {
             self.damaged(
                 "pickle-lost",
                 format!(
-                    "{why}, and which of the {} records of the index each id has cannot be told \
-                     for certain ({reason}): the {missing} vectors that are not in the log are \
+                    "{why}, and the {} records of the segment cannot be matched to ids with \
+                     certainty ({reason}): the {missing} vectors that are not in the queue are \
                      left out; `extract` writes them without ids",
                     labels.len()
                 ),
@@ -993,25 +1014,26 @@ impl<'p> Planner<'p> {
         {
             return Ok(Some("the collection was made before Chroma 1.0".into()));
         }
+        // One lost row or record would shift every later pair.
         if self.is_damaged || junk_is_possible || !sink.appended.is_empty() {
-            return Ok(Some("other parts are damaged, too".into()));
+            return Ok(Some("other parts are also damaged".into()));
         }
         let mut deletes = 0_u64;
-        self.scan_log(after(watermark), |_, logged, _| {
+        self.scan_queue(after(watermark), |_, logged, _| {
             deletes += u64::from(logged.is_delete());
             Ok(())
         })?;
         if deletes > 0 {
             return Ok(Some(format!(
-                "{deletes} records were deleted since the index was written"
+                "{deletes} records were deleted since the segment was written"
             )));
         }
-        // Records that the index has not seen came later, and their vectors are in the log.
+        // Records that the segment has not applied came later, and their vectors are in the queue.
         let later = sink.rows.get(labels.len()..);
         let explained = later.is_some_and(|later| {
             later
                 .iter()
-                .all(|row| matches!(row.vector.unpack(), Location::Log(_)))
+                .all(|row| matches!(row.vector.unpack(), Location::Queue(_)))
         });
         if explained {
             return Ok(None);
@@ -1023,7 +1045,7 @@ impl<'p> Planner<'p> {
         )))
     }
 
-    /// Vectors without a record: all of them, if they are to be saved, and their number.
+    /// Returns the number of vectors without a record, and their locations if `save` is set.
     fn orphans(
         &self,
         changes: &Fingerprints<Packed>,
@@ -1051,10 +1073,12 @@ impl<'p> Planner<'p> {
         for vector in in_base.chain(in_changes) {
             count += 1;
             if save {
-                memory::reserve(&mut orphans, 1, ROWS)?;
+                memory::reserve(&mut orphans, 1, HOLD_ROWS)?;
                 orphans.push(vector);
             }
         }
+        // Segment vectors first, in order of internal id, then queue rows: `for_each_orphan` relies
+        // on it.
         orphans.sort_unstable();
         Ok((orphans, count))
     }
@@ -1063,22 +1087,23 @@ impl<'p> Planner<'p> {
         &mut self,
         counts: &Counts,
         watermark: Option<u64>,
-        nothing: Option<Nothing>,
+        empty: Option<EmptyReason>,
         lost_records: bool,
     ) {
-        if let (Some(nothing), Some(watermark)) = (nothing, watermark) {
-            // All deleted is no damage.
-            if counts.records > 0 && nothing != Nothing::Empty || counts.without_vector > 0 {
-                let what = match nothing {
-                    Nothing::NoDirectory => "there is no directory of that segment",
-                    Nothing::NeverFlushed => "index_metadata.pickle is missing",
-                    Nothing::Empty => "index_metadata.pickle holds no ids",
+        if let (Some(reason), Some(watermark)) = (empty, watermark) {
+            // A segment whose records were all deleted is not damaged.
+            if counts.records > 0 && reason != EmptyReason::AllDeleted || counts.without_vector > 0
+            {
+                let what = match reason {
+                    EmptyReason::NoDirectory => "the segment has no directory",
+                    EmptyReason::NeverFlushed => "index_metadata.pickle is missing",
+                    EmptyReason::AllDeleted => "index_metadata.pickle holds no ids",
                 };
                 self.damaged(
                     "index-missing",
                     format!(
-                        "{what}, though the index was written up to sequence number {watermark}: \
-                         the log was read from its beginning"
+                        "{what}, although the segment was written up to sequence number {watermark}: \
+                         the queue was read from its beginning"
                     ),
                 );
             }
@@ -1087,13 +1112,13 @@ impl<'p> Planner<'p> {
             self.findings.add(
                 "vector-missing",
                 counts.without_vector,
-                "records without a vector, neither in the index nor in the log".into(),
+                "records without a vector, neither in the segment nor in the queue".into(),
             );
         }
         if counts.without_record > 0 {
             let what = match lost_records {
-                true => "vectors whose record is lost are exported with their id only",
-                false => "vectors whose id has no record are left out, as Chroma does",
+                true => "vectors whose record is lost; they are exported with their id only",
+                false => "vectors whose id has no record (left out, as Chroma does)",
             };
             self.findings
                 .add("vector-without-record", counts.without_record, what.into());
@@ -1103,14 +1128,14 @@ impl<'p> Planner<'p> {
             self.findings.add(
                 "queue-damaged",
                 self.damage.rows + self.damage.ranges,
-                "rows or pages of the log that cannot be read".into(),
+                "rows or pages of the queue that cannot be read".into(),
             );
         }
     }
 }
 
 impl Sink<'_> {
-    /// Where the vector of a record is, which is noted as having one.
+    /// Locates the vector of a record, and marks the entries that it uses.
     fn locate(
         &mut self,
         fingerprint: u64,
@@ -1135,7 +1160,8 @@ impl Sink<'_> {
         vector
     }
 
-    /// Counts the flaws of a vector. True if it is missing, or the queue may have a better copy.
+    /// Counts the flaws of a vector. Returns true if it is missing, or if the queue may have a
+    /// better copy.
     fn note_flaws(&mut self, vector: Packed, index: &Index) -> bool {
         let flaws = index.flaws(vector);
         for (count, flaw) in self.flaws.iter_mut().zip(flaws) {
@@ -1144,7 +1170,7 @@ impl Sink<'_> {
         vector == Packed::NOWHERE || flaws.contains(&true)
     }
 
-    /// What becomes of a record of `embeddings` when the metadata segment catches up.
+    /// Returns the state of a record of `embeddings` after the metadata segment has caught up.
     fn presence_after(&mut self, fingerprint: u64, tail: &Tail) -> Presence {
         if tail.texts.is_empty() {
             return Presence::Kept;
@@ -1159,9 +1185,9 @@ impl Sink<'_> {
     }
 }
 
-/// Whether a vector of the log is not that of the record, since the add that has it did nothing:
-/// the id was there. Where a record of the index is lost, only the sequence number of `embeddings`
-/// tells: that of the last row of the log that changed the record.
+/// Returns true if a queued vector does not belong to the record, because its add met an existing
+/// id and did nothing. If the segment's record is lost, only the sequence number in `embeddings`
+/// shows that. It names the last queue row that changed the record.
 fn is_of_another(
     seq_ids: &mut Option<SeqIdReader<'_>>,
     rowid: i64,
@@ -1175,7 +1201,7 @@ fn is_of_another(
     }
 }
 
-/// The first sequence number after a watermark.
+/// First sequence number after a watermark.
 fn after(watermark: Option<u64>) -> i64 {
     watermark.map_or(0, |watermark| {
         i64::try_from(watermark)
@@ -1185,8 +1211,8 @@ fn after(watermark: Option<u64>) -> i64 {
     })
 }
 
-/// The directory of a segment, if its id can be the name of one. Ids come from the database: one
-/// that leads elsewhere, or that no file system takes as a name, has no directory.
+/// Directory of a segment, or `None` if its id cannot be a directory name. Ids come from the
+/// database, so one with `..` or a separator must not lead elsewhere.
 pub(crate) fn directory_of(persist_dir: &Path, segment: &str) -> Option<std::path::PathBuf> {
     // NAME_MAX of Linux and macOS, in bytes. Chroma's ids have 36.
     const MAX_NAME_BYTES: usize = 255;

@@ -1,4 +1,4 @@
-//! The second step: one record after another.
+//! Second step: reads one record after another.
 
 use std::collections::BTreeMap;
 
@@ -9,49 +9,48 @@ use crate::error::Result;
 use crate::store::catalog::Space;
 use crate::store::metadata::Texts;
 use crate::store::queue::{Operation, QueueReader, Stored};
-use crate::store::records::{Record, RecordReader, RECORDS_AT_ONCE};
+use crate::store::records::{Record, RecordReader, RECORDS_PER_STATEMENT};
 
-/// A record, in buffers that the next one fills again.
+/// A record, in buffers that are reused for the next one.
 #[derive(Debug)]
 pub(crate) struct Row<'r> {
     pub(crate) id: &'r str,
     pub(crate) vector: Option<&'r [f32]>,
-    /// The visitor may take them.
+    /// The visitor may take the contents.
     pub(crate) texts: &'r mut Texts,
     pub(crate) seq_id: Option<u64>,
-    /// Where in the index the vector is, if it is there.
+    /// Internal id of the vector, if the segment holds it.
     pub(crate) internal_id: Option<u64>,
     pub(crate) label: Option<u64>,
 }
 
-/// What was read.
+/// Counts of the records that were read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) rows: u64,
     pub(crate) from_index: u64,
     pub(crate) from_log: u64,
     pub(crate) without_vector: u64,
-    /// The ids of the first of those.
+    /// Ids of the first records without a vector.
     pub(crate) first_without_vector: Vec<String>,
-    /// Records whose id, and records whose document and metadata, cannot be read.
+    /// Number of records whose id is unreadable, and of records whose document and metadata are.
     pub(crate) damaged_ids: u64,
     pub(crate) damaged_texts: u64,
-    /// Documents that are those of the full-text table.
+    /// Number of documents taken from the full-text table.
     pub(crate) copied_documents: u64,
-    /// Rows of the log whose metadata, and whose vector, cannot be read.
+    /// Number of queue rows whose metadata is unreadable, and of those whose vector is.
     pub(crate) damaged_logged_texts: u64,
     pub(crate) damaged_vectors: u64,
 }
 
-/// Ids that are named of those without a vector.
-const NAMED: usize = 100;
+/// Number of ids without a vector that are listed.
+const MAX_LISTED_IDS: usize = 100;
 
 impl Plan {
     /// Calls `visit` with each record.
     ///
-    /// With `original`, the vectors of a cosine collection are those that were given; if it is
-    /// false, all are divided by their norm, as the index holds them. When it is `None`, no vector
-    /// is read.
+    /// With `original` true, the vectors of a cosine collection are as the user gave them; with
+    /// false, all are divided by their norm, as in the segment. With `None`, no vector is read.
     pub(crate) fn for_each(
         &self,
         origin: Origin<'_>,
@@ -67,7 +66,7 @@ impl Plan {
                 }
                 _ => None,
             },
-            log: match original {
+            queue: match original {
                 Some(_) => QueueReader::new(origin.database)?,
                 None => None,
             },
@@ -87,10 +86,10 @@ impl Plan {
             outcome.rows += 1;
             match found {
                 Some(Read::Index { .. }) => outcome.from_index += 1,
-                Some(Read::Log) => outcome.from_log += 1,
+                Some(Read::Queue) => outcome.from_log += 1,
                 None => {
                     outcome.without_vector += 1;
-                    if outcome.first_without_vector.len() < NAMED {
+                    if outcome.first_without_vector.len() < MAX_LISTED_IDS {
                         outcome.first_without_vector.push(record.id.clone());
                     }
                 }
@@ -110,8 +109,9 @@ impl Plan {
         };
 
         if let Some(mut reader) = RecordReader::new(origin.database)? {
+            // Filled at the first unreadable id: it takes two more passes over the ids.
             let mut names = None;
-            for rows in self.rows.chunks(RECORDS_AT_ONCE) {
+            for rows in self.rows.chunks(RECORDS_PER_STATEMENT) {
                 reader.read_ahead(rows.iter().map(|row| row.rowid))?;
                 for row in rows {
                     monitor.check()?;
@@ -126,6 +126,7 @@ impl Plan {
                         };
                         record.id = name;
                     }
+                    // The metadata segment is behind: apply the queue rows that it has not seen.
                     if !self.lag.is_empty() {
                         let fingerprint = self.fingerprinter.of(&record.id);
                         texts.apply(self.lag.group(fingerprint), 0, &mut record, monitor)?;
@@ -153,13 +154,15 @@ impl Plan {
             record.id.push_str(id);
             emit(&mut record, vector, &mut outcome)
         })?;
+        // The readers count across all records, so their counts are taken at the end.
         outcome.damaged_ids += unreadable;
         outcome.damaged_logged_texts = texts.unreadable;
         outcome.damaged_vectors = vectors.damaged;
         Ok(outcome)
     }
 
-    /// Returns the number of those whose id cannot be read.
+    /// Calls `visit` with each vector without a record. Returns the number of vectors whose id is
+    /// unreadable.
     fn for_each_orphan(
         &self,
         texts: &mut LoggedTexts<'_>,
@@ -175,6 +178,7 @@ impl Plan {
             })
             .collect();
         if let (Index::Base(base), false) = (&self.index, of_index.is_empty()) {
+            // `orphans` is sorted by location, so internal ids ascend as `names` requires.
             let names = base.names(&of_index, monitor)?;
             for (id, internal_id) in names.iter().zip(of_index) {
                 visit(id, Packed::index(internal_id))?;
@@ -182,7 +186,7 @@ impl Plan {
         }
         let mut unreadable = 0;
         for vector in &self.orphans {
-            if let Location::Log(seq_id) = vector.unpack() {
+            if let Location::Queue(seq_id) = vector.unpack() {
                 match texts.id(seq_id)? {
                     Some(id) => visit(&id, *vector)?,
                     None => unreadable += 1,
@@ -193,7 +197,7 @@ impl Plan {
     }
 }
 
-/// The ids of the records whose rowids lead to no row that can be read.
+/// Ids of the records that a lookup by rowid does not find.
 fn unreadable_ids(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<BTreeMap<i64, String>> {
     match &origin.collection.metadata_segment {
         Some(segment) => origin.database.unreadable_ids(&segment.id, monitor),
@@ -204,16 +208,16 @@ fn unreadable_ids(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<BTreeMap<
 #[derive(Clone, Copy)]
 enum Read {
     Index { internal_id: u64, label: u64 },
-    Log,
+    Queue,
 }
 
 struct Vectors<'p> {
     index: Option<VectorReader<'p>>,
-    log: Option<QueueReader<'p>>,
+    queue: Option<QueueReader<'p>>,
     normalize: bool,
     dimension: usize,
     buffer: Vec<f32>,
-    /// Vectors of the log that cannot be read.
+    /// Number of queue vectors that cannot be read.
     damaged: u64,
 }
 
@@ -221,14 +225,16 @@ impl Vectors<'_> {
     /// Reads a vector into the buffer.
     fn read(&mut self, vector: Packed, monitor: &Monitor<'_>) -> Result<Option<Read>> {
         self.buffer.clear();
-        match (vector.unpack(), &mut self.index, &mut self.log) {
+        match (vector.unpack(), &mut self.index, &mut self.queue) {
             (Location::Index(internal_id), Some(index), _) => {
                 let label = index.read(internal_id, &mut self.buffer)?;
                 let internal_id = u64::from(internal_id);
                 Ok(Some(Read::Index { internal_id, label }))
             }
-            (Location::Log(seq_id), _, Some(log)) => {
-                let found = log.vector(seq_id, &mut self.buffer, monitor)?;
+            (Location::Queue(seq_id), _, Some(queue)) => {
+                let found = queue.vector(seq_id, &mut self.buffer, monitor)?;
+                // The output's vector column has a fixed size: a vector of any other dimension is
+                // damage.
                 if found != Stored::Readable(true) || self.buffer.len() != self.dimension {
                     self.damaged += 1;
                     return Ok(None);
@@ -236,17 +242,18 @@ impl Vectors<'_> {
                 if self.normalize {
                     normalize(&mut self.buffer);
                 }
-                Ok(Some(Read::Log))
+                Ok(Some(Read::Queue))
             }
             _ => Ok(None),
         }
     }
 }
 
-/// Divides a vector by its norm, as hnswlib does when it takes one up, and gives the norm.
+/// Divides a vector by its norm, as hnswlib does when it adds the vector. Returns the norm.
 pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
     let squares: f32 = vector.iter().map(|component| component * component).sum();
     let norm = squares.sqrt();
+    // hnswlib adds the same constant, so that a zero vector is not divided by zero.
     let scale = 1.0 / (norm + 1e-30);
     for component in vector {
         *component *= scale;
@@ -254,7 +261,7 @@ pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
     norm
 }
 
-/// Merges what the log says of a record into it.
+/// Merges the queue's texts into records.
 struct LoggedTexts<'d> {
     reader: Option<QueueReader<'d>>,
     unreadable: u64,
@@ -271,8 +278,8 @@ impl LoggedTexts<'_> {
         }
     }
 
-    /// Applies the rows of an id from `first` on. An add creates the record, or does nothing to one
-    /// that is there.
+    /// Applies the queue rows of an id from sequence number `first` on. An add creates the record,
+    /// or does nothing if the record exists.
     fn apply(
         &mut self,
         group: &[(u64, super::Logged)],
@@ -285,6 +292,7 @@ impl LoggedTexts<'_> {
         };
         for (_, logged) in group {
             let seq_id = logged.seq_id();
+            // Only the add at `first` created this record. Every other add met an existing id.
             if seq_id < first || logged.operation() == Operation::Add && seq_id != first {
                 continue;
             }

@@ -1,18 +1,18 @@
 //! Opens a segment whose `header.bin` may be lost or wrong.
 //!
-//! Other places also tell what the header says, so that each of its fields can be found out or
-//! contradicted:
+//! Each header field can also be derived from other files or contradicted by them:
 //!
 //! ```text
 //!               header.bin                        elsewhere
 //! dimension     label_offset − offset_data        the database, the pickle
 //! m             m, max_m, max_m0, offset_data     the database, sizes of link_lists.bin
-//! record size   size_data_per_element             data_level0.bin and length.bin: one number of records
-//! records       cur_element_count                 link_lists.bin: one size for each
+//! record size   size_data_per_element             data_level0.bin and length.bin: equal counts
+//! records       cur_element_count                 link_lists.bin: one size per record
 //! ```
 //!
-//! A sound header costs one look at the sizes of `link_lists.bin`. Otherwise every layout that one of
-//! these places suggests is tried on a sample of records, and the one that explains most is used.
+//! A sound header costs one look at the sizes in `link_lists.bin`. Otherwise every layout that one
+//! of these sources suggests is tried on a sample of records. The layout that explains most of them
+//! is used.
 
 use super::base::recoverable;
 use crate::base::path::display_path;
@@ -27,16 +27,17 @@ use crate::segment::pickle::Pickle as Metadata;
 use crate::segment::record::{Record as Level0Record, RecordLayout};
 use crate::segment::IndexHeader;
 
-/// Records that a layout is tried on. A wrong layout explains none or nearly none of them.
+/// Number of records on which a layout is tried. A wrong layout explains none or nearly none of
+/// them.
 const SAMPLE: u64 = 256;
 
-/// Chroma's m where nobody asks for another.
+/// Chroma's default m.
 const DEFAULT_M: u64 = 16;
 
-/// The largest m that hnswlib can store: lists of level 0 count their 2·m neighbours in 16 bits.
+/// Largest m that hnswlib can store: a level-0 list counts its 2·m neighbours in 16 bits.
 const MAX_M: u64 = u16::MAX as u64 / 2;
 
-/// The shape of a segment by the database.
+/// Shape of a segment as the database states it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stated {
     pub(crate) dimension: Option<usize>,
@@ -44,12 +45,12 @@ pub(crate) struct Stated {
     pub(crate) ef_construction: Option<u64>,
 }
 
-/// How far the number of records is known.
+/// Certainty of the number of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
-    /// `link_lists.bin` has one size for each of them.
+    /// `link_lists.bin` has one size per record.
     Confirmed,
-    /// Only the header says it.
+    /// Only the header states it.
     ByHeader,
     /// Uninitialised memory may follow the last record.
     AtMost,
@@ -59,23 +60,23 @@ pub(crate) enum Counted {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) segment: Segment,
-    /// Why `header.bin` cannot be trusted.
+    /// Reason why `header.bin` cannot be trusted.
     pub(crate) header_flaw: Option<String>,
-    /// Why not all of the records that are counted are there.
+    /// Reason for a shortage: the file holds fewer records than the count.
     pub(crate) shortage: Option<String>,
     pub(crate) counted: Counted,
 }
 
-/// A contradiction between the header and something else.
+/// A contradiction between the header and another source.
 enum Flaw {
-    /// Records can be read as the header says.
+    /// Records can be read with the header's layout; only links are affected.
     Links(Error),
-    /// They may have another layout, or another number.
+    /// Records may have another layout, or another number.
     Records(Error),
 }
 
-/// Opens a segment, whatever its header is like. Fails when no layout explains its
-/// records. `guess` is the caller's dimension and m, which are tried also.
+/// Opens a segment even if its header is damaged. Fails if no layout explains its records. `guess`
+/// is the caller's dimension and m, which are tried as well.
 pub(crate) fn open(
     files: SegmentFiles,
     stated: Stated,
@@ -88,7 +89,8 @@ pub(crate) fn open(
         Err(error) => Err(recoverable(error)?),
     };
     let asked = header.as_ref().ok().map(|header| header.enterpoint_node);
-    // A record has more bytes than a size, and so a file of more sizes is longer than it can be.
+    // A record is longer than a list size, so there cannot be more lists than level-0 bytes divided
+    // by one size.
     let most = (len / LinksHeader::SIZE).min(MAX_COUNT);
     let lists = match files.link_lists.get()? {
         Some(file) => Survey::read(file.window(link_lists::WINDOW), most, asked, monitor)?,
@@ -123,8 +125,8 @@ pub(crate) fn open(
             _ => Err(Error::corrupt(
                 files.level0.path(),
                 "records",
-                format!("no layout that explains them ({why})"),
-                "records of the dimension and m that the database or the other files say",
+                format!("records that no layout explains ({why})"),
+                "records of the dimension and m in the database or the other files",
             )),
         };
     };
@@ -132,7 +134,7 @@ pub(crate) fn open(
         .dimension
         .is_some_and(|stated| stated != layout.dimension())
     {
-        // The whole segment is another collection's, as its header says.
+        // The segment belongs to another collection, as its header shows.
         if let Some(header) = &witnesses.header {
             return by_header(files, header, None, lists);
         }
@@ -141,17 +143,17 @@ pub(crate) fn open(
     let whole = layout.whole_records(len);
     let shortage = (counted_records > whole && counted == Counted::Confirmed).then(|| {
         format!(
-            "{}: length: found {whole} whole records, expected {counted_records}, as \
-             link_lists.bin counts",
+            "{}: length: found {whole} whole records, expected {counted_records}, the \
+             number of lists in link_lists.bin",
             display_path(files.level0.path()),
         )
     });
     let header_flaw = Some(format!(
-        "{why}; dimension {} and m {} were taken from the database or the other files",
+        "{why}; dimension {} and m {} are from the database or the other files",
         layout.dimension(),
         layout.max_m0() / 2,
     ));
-    // A header whose layout and count turn out right was contradicted by a wrong statement.
+    // If the header's layout and count are confirmed, the contradicting statement was wrong.
     let confirmed = witnesses.header.filter(|header| {
         is_valid(header)
             && header.record_layout().ok() == Some(layout)
@@ -168,7 +170,7 @@ pub(crate) fn open(
     })
 }
 
-/// Parses the header; its fields may be anything.
+/// Parses the header. Its fields may have any value.
 fn read_header(files: &SegmentFiles) -> Result<IndexHeader> {
     IndexHeader::parse(files.header.require()?.window(WINDOW))
         .map_err(|error| error.in_file(files.header.path()))
@@ -178,7 +180,7 @@ fn is_valid(header: &IndexHeader) -> bool {
     header.check_version().is_ok() && header.checks().into_iter().all(|check| check.is_ok())
 }
 
-/// The segment as its header describes it.
+/// Opens the segment with its header's layout.
 fn by_header(
     files: SegmentFiles,
     header: &IndexHeader,
@@ -207,7 +209,7 @@ fn by_header(
     })
 }
 
-/// The first contradiction within the header, or with something else.
+/// Finds the first contradiction within the header, or with another source.
 fn flaw(
     files: &SegmentFiles,
     header: &IndexHeader,
@@ -223,16 +225,16 @@ fn flaw(
             files.header.path(),
             field,
             found,
-            format!("{expected}, as {place} says"),
+            format!("{expected}, the value in {place}"),
         )
     };
-    // Chroma makes room for that many when it loads the segment.
+    // Chroma allocates this many records when it loads the segment.
     if header.max_elements > MAX_COUNT {
         let error = Error::corrupt(
             files.header.path(),
             "max_elements",
             header.max_elements,
-            format!("at most {MAX_COUNT}, as internal ids are 32-bit"),
+            format!("at most {MAX_COUNT}, because internal ids are 32-bit"),
         );
         return Some(Flaw::Links(error));
     }
@@ -252,7 +254,7 @@ fn flaw(
     })
 }
 
-/// The first contradiction with `link_lists.bin`.
+/// Finds the first contradiction with `link_lists.bin`.
 fn flaw_by_lists(
     header: &IndexHeader,
     lists: Option<Survey>,
@@ -260,7 +262,7 @@ fn flaw_by_lists(
 ) -> Option<Flaw> {
     let lists = lists.filter(|lists| lists.fits(header.m))?;
     let (count, place) = (header.cur_element_count, "link_lists.bin");
-    // An emptied file says nothing of the records.
+    // An emptied file contains no information on the records.
     if lists.count != count && lists.count > 0 {
         let error = found("cur_element_count", count, lists.count, place);
         return Some(Flaw::Records(error));
@@ -282,12 +284,12 @@ fn flaw_by_lists(
     }
 }
 
-/// Everything that tells of the records.
+/// Evidence for the layout of the records.
 struct Witnesses<'f> {
     files: &'f SegmentFiles,
     /// Length of `data_level0.bin`.
     len: u64,
-    /// Parsed, and not to be trusted.
+    /// Parsed, but not trusted.
     header: Option<IndexHeader>,
     lists: Option<Survey>,
     metadata: Option<Metadata>,
@@ -295,19 +297,19 @@ struct Witnesses<'f> {
     guess: Option<(usize, usize)>,
 }
 
-/// Values of a layout that several places suggest, which need not agree.
+/// Layout values suggested by several sources, which may disagree.
 struct Suggestions {
     /// Bytes of a record.
     sizes: Vec<u64>,
     ms: Vec<u64>,
     dimensions: Vec<u64>,
     is_dimension_certain: bool,
-    /// Bytes of a record beside neighbours and components.
+    /// Bytes of a record besides neighbours and components.
     fixed: u64,
 }
 
 impl Suggestions {
-    /// Dimensions with an m, each of two suggested values.
+    /// Candidate pairs of dimension and m, each from two suggested values.
     fn shapes(&self) -> Vec<(u64, u64)> {
         let mut shapes = Vec::new();
         for dimension in self.dimensions.iter().copied() {
@@ -315,6 +317,7 @@ impl Suggestions {
             shapes.extend(self.sizes.iter().filter_map(|size| {
                 let vector = dimension.checked_mul(4)?;
                 let links = size.checked_sub(self.fixed)?.checked_sub(vector)?;
+                // 8 = 2·m neighbours of 4 bytes each, per m.
                 Some((dimension, links / 8))
             }));
         }
@@ -331,7 +334,7 @@ impl Suggestions {
         shapes
     }
 
-    /// How many suggestions a layout agrees with.
+    /// Number of suggestions that agree with a layout.
     fn agreeing(&self, layout: RecordLayout) -> usize {
         let m = (layout.max_m0() / 2) as u64;
         let of = |values: &[u64], value| values.iter().filter(|known| **known == value).count();
@@ -341,20 +344,22 @@ impl Suggestions {
     }
 }
 
-/// How well a layout explains a sample of records. The greatest is the best.
+/// How well a layout explains a sample of records. The fields are compared in order; the greatest
+/// score is best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
-    /// Records whose label the metadata knows.
+    /// Number of records whose label the pickle contains.
     known: u64,
-    /// Records that hnswlib can have written.
+    /// Number of records that hnswlib can have written.
     plausible: u64,
-    /// Suggestions that it agrees with.
+    /// Number of suggestions that agree.
     agreeing: usize,
 }
 
 impl Witnesses<'_> {
     fn best_layout(&self) -> Result<Option<RecordLayout>> {
         let mut best: Option<(Score, RecordLayout)> = None;
+        // hnswlib's label is a size_t: 8 bytes, or 4 where Chroma ran as a 32-bit process.
         for wide in [true, false] {
             let suggestions = self.suggestions(wide);
             let mut tried = Vec::new();
@@ -372,6 +377,8 @@ impl Witnesses<'_> {
                 tried.push(layout);
                 let (mut score, seen) = self.score(layout)?;
                 score.agreeing = suggestions.agreeing(layout);
+                // A layout must make at least half of the sample plausible: some records may be
+                // damaged.
                 let explains = score.plausible.saturating_mul(2) >= seen;
                 if explains && best.is_none_or(|(known, _)| known < score) {
                     best = Some((score, layout));
@@ -381,7 +388,7 @@ impl Witnesses<'_> {
         Ok(best.map(|(_, layout)| layout))
     }
 
-    /// Every value that something suggests, for labels of 64 or 32 bits.
+    /// All suggested values, for labels of 64 or 32 bits.
     fn suggestions(&self, wide: bool) -> Suggestions {
         let header = self.header.as_ref();
         let field = |field: fn(&IndexHeader) -> u64| header.map(field);
@@ -424,13 +431,14 @@ impl Witnesses<'_> {
         }
     }
 
-    /// Chroma makes room for as many records as norms.
+    /// Bytes per record. Chroma preallocates as many records as norms, so the quotient of the file
+    /// lengths is exact.
     fn record_size(&self) -> Option<u64> {
         let norms = self.files.norms.get().ok()??.len() / 4;
         (self.len.checked_rem(norms)? == 0).then(|| self.len / norms)
     }
 
-    /// How many sizes there are, if `link_lists.bin` is whole and each id can have one.
+    /// Number of list sizes, if `link_lists.bin` is complete and has at least one per id.
     fn listed(&self, layout: RecordLayout) -> Option<u64> {
         let ids = self.metadata.as_ref().map_or(0, |table| table.len() as u64);
         let m = (layout.max_m0() / 2) as u64;
@@ -438,7 +446,7 @@ impl Witnesses<'_> {
         Some(lists.count).filter(|count| *count >= ids)
     }
 
-    /// How many records there are, at most as many as the file holds.
+    /// Number of records, and its certainty. It may exceed the number of records in the file.
     fn records(&self, layout: RecordLayout) -> (u64, Counted) {
         let ids = self.metadata.as_ref().map_or(0, |table| table.len() as u64);
         let lists = self.listed(layout);
@@ -461,7 +469,7 @@ impl Witnesses<'_> {
     fn score(&self, layout: RecordLayout) -> Result<(Score, u64)> {
         let (count, _) = self.records(layout);
         let whole = layout.whole_records(self.len);
-        // Those that are certain to be records, if that is known.
+        // Sample only records that certainly exist, if their number is known.
         let sampled = self.listed(layout).unwrap_or(count).min(whole);
         let count = count.min(whole);
         let mut score = Score {
@@ -489,7 +497,7 @@ impl Witnesses<'_> {
     }
 }
 
-/// Whether hnswlib can have written a record of `count`.
+/// Returns true if hnswlib can have written the record in a segment of `count` records.
 fn is_plausible(record: &Level0Record<'_>, count: u64) -> bool {
     let used = usize::from(record.links.count.get());
     let Some(neighbours) = record.neighbours.get(..used) else {
@@ -570,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_header_is_used_whatever_the_database_says_of_m() {
+    fn a_sound_header_takes_precedence_over_the_database() {
         for segment in segments() {
             let stated = Stated {
                 m: Some(23),

@@ -1,16 +1,16 @@
-//! B-trees of the database file, checked page by page.
+//! Check of the database file's b-trees, page by page.
 //!
-//! SQLite reads a page that lacks half of its cells, or that belongs to another table, without a
-//! word. So each tree that Chroma's data is in is walked once, from the file:
+//! SQLite silently reads a page that lacks half of its cells, or that belongs to another table.
+//! Each tree with Chroma's data is therefore walked once, directly in the file:
 //!
 //! ```text
-//! page:  header | cell pointers | gap | cells, free blocks and fragments: every byte accounted for
-//! tree:  rowids and keys ascend, within what the parent says; no page is there twice
-//! cell:  its record has the columns of the table, and as many bytes as it says
+//! page:  header | cell pointers | gap | cells, free blocks, fragments: all bytes accounted for
+//! tree:  rowids and keys ascend within the parent's bounds; no page occurs twice
+//! cell:  its record has the columns of the table and the stated length
 //! ```
 //!
-//! A sum of hashes over the rows of a table and over the entries of each index says whether both
-//! hold the same rows. Memory: a page for each level of a tree, and a bit for each page that a tree
+//! A sum of hashes over the rows of a table and over the entries of each index shows whether both
+//! hold the same rows. Memory: one page per level of a tree, and one bit per page that a tree
 //! refers to.
 
 mod page;
@@ -26,10 +26,10 @@ pub(super) use self::page::{Cell, Page, Payload};
 pub(super) use self::record::Column;
 use self::record::{EntrySum, KeyOrder, RecordCheck};
 
-/// Levels of a tree. SQLite itself goes no deeper.
+/// Levels of a tree. SQLite's own cursor goes no deeper.
 pub(super) const MAX_DEPTH: usize = 20;
 
-/// Pages read between two looks at the cancel token.
+/// Pages read between two checks of the cancel token.
 const PAGES_PER_CHECK: u64 = 64;
 
 /// A tree to be checked.
@@ -41,23 +41,23 @@ pub(super) struct Tree {
 
 #[derive(Clone, Debug)]
 pub(super) enum TreeKind {
-    /// The columns, and for each index the columns that it covers, by position.
+    /// The columns, and the positions of the columns that each index covers.
     Table {
         columns: Vec<Column>,
         indexes: Vec<Vec<usize>>,
     },
-    /// The number of columns before the rowid, and whether they ascend by their bytes.
+    /// The number of columns before the rowid, and whether the keys ascend bytewise.
     Index { columns: usize, ascends: bool },
 }
 
 /// Result of the check of a tree.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checked {
-    /// Pages that are damaged, belong to another tree, or cannot be reached.
+    /// Pages that are damaged, belong to another tree, or are unreachable.
     pub(super) damaged_pages: u64,
-    /// The first of them, in words.
+    /// Description of the first one.
     pub(super) first: Option<String>,
-    /// Of the rows of a table, for each of its indexes; of the entries of an index.
+    /// For a table, one sum per index; for an index, the sum of its entries.
     pub(super) sums: Vec<EntrySum>,
 }
 
@@ -73,10 +73,10 @@ impl Checked {
     }
 }
 
-/// Page numbers, in words of 64 bits.
+/// Set of page numbers, in words of 64 bits.
 ///
-/// A rollback journal can extend a database to 2³² pages, nearly all of them holes. So a word is
-/// added only when one of its pages is inserted.
+/// A rollback journal can extend a database to 2³² pages, nearly all of them holes. A word is
+/// therefore added only when one of its pages is inserted.
 #[derive(Debug, Default)]
 struct PageSet(BTreeMap<u64, u64>);
 
@@ -98,37 +98,38 @@ pub(super) struct Checker<'f> {
     page_size: usize,
     usable: usize,
     pages: u64,
-    /// Pages that are part of a tree that was checked.
+    /// Pages of the trees checked so far.
     seen: PageSet,
-    /// A buffer for each level, and one for overflow pages.
+    /// One buffer per level.
     buffers: Vec<Vec<u8>>,
     overflow: Vec<u8>,
     until_check: u64,
     monitor: &'f Monitor<'f>,
 }
 
-/// Where in a tree a walk is.
+/// State of a walk through a tree.
 #[derive(Debug)]
 struct Walk<'t> {
     kind: &'t TreeKind,
     checked: Checked,
-    /// The rowid before which no further row of a table may come.
+    /// Highest rowid so far; later rows must be above it.
     last_rowid: Option<i64>,
     order: KeyOrder,
     record: RecordCheck,
 }
 
-/// The largest rowid that a page may hold.
+/// Largest rowid that a page may hold, from its parents.
 type Upper = Option<i64>;
 
 impl<'f> Checker<'f> {
-    /// `None` where the header of the file does not say how large a page is.
+    /// Returns `None` if the page size is invalid.
     pub(super) fn new(
         file: &'f InputFile,
         page_size: u64,
         reserved: u64,
         monitor: &'f Monitor<'f>,
     ) -> Option<Self> {
+        // SQLite's limits: page sizes from 512 to 65,536 bytes, at least 480 of them usable.
         let is_valid = (512..=65_536).contains(&page_size) && page_size.is_power_of_two();
         let usable = page_size.saturating_sub(reserved);
         let (Ok(page_size), Ok(usable)) = (usize::try_from(page_size), usize::try_from(usable))
@@ -138,6 +139,7 @@ impl<'f> Checker<'f> {
         if !is_valid || usable < 480 {
             return None;
         }
+        // The file's length, not the header's page count, which may be stale or damaged.
         let pages = file.len() / page_size as u64;
         Some(Self {
             file,
@@ -220,7 +222,7 @@ impl<'f> Checker<'f> {
         if let Err(what) = page.check_space() {
             walk.checked.damage(number, what);
         }
-        // One finding for each page, however many of its cells are damaged.
+        // One finding per page, however many of its cells are damaged.
         let mut is_noted = false;
         for at in 0..page.cells {
             let cell = page.cell(at);
@@ -236,12 +238,14 @@ impl<'f> Checker<'f> {
             }
         }
         if let Some(child) = page.right_child() {
+            // Children before their cell, the right child last: that is key order, which the checks
+            // depend on.
             self.walk(child, depth + 1, upper, walk)?;
         }
         Ok(())
     }
 
-    /// Checks a cell, after the page that it leads to.
+    /// Checks a cell, after its left child.
     fn check_cell(
         &mut self,
         depth: usize,
@@ -258,7 +262,7 @@ impl<'f> Checker<'f> {
         }
         if let Some(rowid) = cell.rowid {
             let is_after = walk.last_rowid.is_none_or(|last| match cell.child {
-                // The last row of the child may be the one that its parent names.
+                // The parent's key may equal the last rowid of its left child.
                 Some(_) => last <= rowid,
                 None => last < rowid,
             });
@@ -312,7 +316,7 @@ impl<'f> Checker<'f> {
             let len = usize::try_from(left).map_or(content.len(), |left| left.min(content.len()));
             let content = content.get(..len).unwrap_or_default();
             let link = u32::from_be_bytes(*link);
-            // Text never holds a page of zeros; a vector may.
+            // Text never contains a page of zeros; a vector may.
             if link == 0 && walk.record.is_in_text() && content.iter().all(|byte| *byte == 0) {
                 found = Err(format!("overflow page {number}: zeros"));
                 break;
@@ -332,7 +336,7 @@ impl<'f> Checker<'f> {
         Ok(found)
     }
 
-    /// Reads a page that is in no tree yet. The inner error is damage.
+    /// Reads a page that no tree contains yet. The inner error is damage.
     fn read(
         &mut self,
         number: u64,
@@ -361,7 +365,8 @@ impl<'f> Checker<'f> {
     }
 }
 
-/// A big-endian number of seven bits a byte, and the bytes that it takes.
+/// Decodes a SQLite varint: big-endian, seven bits per byte, eight in the ninth. Returns the number
+/// and its length in bytes.
 fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(9).enumerate() {

@@ -1,21 +1,21 @@
-//! One page of a b-tree, and its cells.
+//! Page of a b-tree, and its cells (SQLite file format, section 1.6).
 //!
 //! | header | at | bytes |
 //! |---|---|---|
 //! | kind | 0 | 1 |
 //! | first free block | 1 | 2 |
 //! | number of cells | 3 | 2 |
-//! | where the cells begin, 0 for 65,536 | 5 | 2 |
+//! | start of the cell content, 0 for 65,536 | 5 | 2 |
 //! | fragmented bytes | 7 | 1 |
 //! | right child, of interior pages | 8 | 4 |
 
 use super::varint;
 
-/// Bytes of the database header, before the page header of the first page.
-const DATABASE_HEADER: usize = 100;
+/// Length in bytes of the database header, which precedes the page header on the first page.
+const DATABASE_HEADER_BYTES: usize = 100;
 
-/// Bytes that a cell takes at least, so that a free block fits where it was.
-const MIN_CELL: usize = 4;
+/// Smallest size of a cell in bytes: a freed cell must have room for a free block.
+const MIN_CELL_BYTES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum PageKind {
@@ -52,7 +52,7 @@ impl PageKind {
     }
 }
 
-/// A page whose header makes sense.
+/// A page with a plausible header.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Page<'p> {
     bytes: &'p [u8],
@@ -68,16 +68,16 @@ pub(in crate::store) struct Cell<'p> {
     pub(in crate::store) child: Option<u32>,
     pub(in crate::store) rowid: Option<i64>,
     pub(in crate::store) payload: Option<Payload<'p>>,
-    /// Bytes that it takes in its page.
+    /// Size in its page in bytes.
     size: usize,
 }
 
-/// A record, or the part of it that is in the page.
+/// A record, or its part in the page.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Payload<'p> {
     pub(in crate::store) len: u64,
     pub(in crate::store) local: &'p [u8],
-    /// The first page with the rest.
+    /// First overflow page.
     pub(in crate::store) overflow: Option<u32>,
 }
 
@@ -87,7 +87,11 @@ const OUTSIDE: &str = "a cell outside the page";
 
 impl<'p> Page<'p> {
     pub(in crate::store) fn parse(number: u64, bytes: &'p [u8], usable: usize) -> Parsed<Self> {
-        let header = if number == 1 { DATABASE_HEADER } else { 0 };
+        let header = if number == 1 {
+            DATABASE_HEADER_BYTES
+        } else {
+            0
+        };
         let kind = bytes.get(header).and_then(|byte| PageKind::of(*byte));
         let Some(kind) = kind else {
             return Err("no page of a tree");
@@ -99,6 +103,7 @@ impl<'p> Page<'p> {
             kind,
             cells: 0,
         };
+        // Offsets as in the table above.
         page.cells = page.u16(header + 3);
         if page.pointers_end() > usable {
             return Err("more cells than fit into a page");
@@ -184,13 +189,15 @@ impl<'p> Page<'p> {
             child,
             rowid,
             payload,
-            size: size.max(MIN_CELL),
+            size: size.max(MIN_CELL_BYTES),
         })
     }
 
-    /// Bytes of a payload that are in the page; the others are in overflow pages.
+    /// Number of payload bytes in the page; the others are in overflow pages.
     fn local(&self, len: u64) -> usize {
         let usable = self.usable;
+        // Formulas for X (most local bytes) and M (least) from the file format, with U the usable
+        // size.
         let most = match self.kind {
             PageKind::TableLeaf => usable - 35,
             _ => (usable - 12) * 64 / 255 - 23,
@@ -201,6 +208,7 @@ impl<'p> Page<'p> {
             Err(_) => usize::MAX,
         };
         let least = (usable - 12) * 32 / 255 - 23;
+        // K = M + (P − M) mod (U − 4), used if it is at most X: overflow pages are then full.
         let local = least + (len - least) % (usable - 4);
         if local <= most {
             local
@@ -209,10 +217,11 @@ impl<'p> Page<'p> {
         }
     }
 
-    /// Fails unless each byte from the first cell on is part of exactly one cell or free block,
-    /// except for the number of fragmented bytes in the header. Lost cells break the balance.
+    /// Fails unless each byte from the first cell on is part of exactly one cell or free block. The
+    /// header's number of fragmented bytes is the only exception. A lost cell breaks this balance.
     pub(super) fn check_space(&self) -> Parsed<()> {
         let mut start = self.u16(self.header + 5);
+        // 0 stands for 65,536, which the two bytes cannot hold.
         if start == 0 {
             start = 1 << 16;
         }
@@ -227,8 +236,8 @@ impl<'p> Page<'p> {
         let mut block = self.u16(self.header + 1);
         while block != 0 {
             let (next, size) = (self.u16(block), self.u16(block + 2));
-            // Blocks ascend, so that there is an end.
-            if next != 0 && next <= block || size < MIN_CELL {
+            // Offsets must ascend, which guarantees that the list ends.
+            if next != 0 && next <= block || size < MIN_CELL_BYTES {
                 return Err("a list of free blocks that does not ascend");
             }
             ranges.push((block, size));

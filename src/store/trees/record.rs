@@ -1,4 +1,4 @@
-//! The record of a cell: whether it can be one of its tree, its place in an index, and its hash.
+//! Record of a cell: its plausibility in its tree, its order in an index, and its hash.
 
 use std::cmp::Ordering;
 use std::hash::{DefaultHasher, Hasher};
@@ -6,27 +6,27 @@ use std::hash::{DefaultHasher, Hasher};
 use super::page::Payload;
 use super::{varint, TreeKind};
 
-/// Columns that a record may have. SQLite's own limit is 2,000; a table of Chroma has eight.
+/// Largest number of columns in a record. SQLite's own limit is 2,000; Chroma's tables have eight.
 const MAX_COLUMNS: usize = 64;
 
-/// Values that a column of a table may hold.
+/// Constraints on the values of a table's column.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Column {
     /// Text affinity: numbers are stored as text.
     pub(in super::super) is_text: bool,
     pub(in super::super) is_not_null: bool,
-    /// An alias of the rowid, which is stored as NULL.
+    /// True for an alias of the rowid, which is stored as NULL.
     pub(in super::super) is_rowid: bool,
 }
 
-/// A number of entries, and the sum of their hashes, independent of their order.
+/// Number of entries and sum of their hashes, independent of their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct EntrySum {
     pub(in super::super) entries: u64,
     hashes: u64,
 }
 
-/// The type of a stored value, by its serial type.
+/// Type of a stored value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
     Null,
@@ -36,7 +36,8 @@ enum Type {
     Blob,
 }
 
-/// The type of a value and its length in bytes; 0 and 1 have none.
+/// Type and length in bytes of a value, from its serial type (SQLite file format, section 2.1). 10
+/// and 11 are reserved.
 fn serial(code: u64) -> Option<(Type, u64)> {
     Some(match code {
         0 => (Type::Null, 0),
@@ -51,7 +52,7 @@ fn serial(code: u64) -> Option<(Type, u64)> {
     })
 }
 
-/// A value of a record, and where it is.
+/// A value of a record, with its range of bytes in the payload.
 #[derive(Clone, Copy, Debug)]
 struct Field {
     code: u64,
@@ -60,7 +61,7 @@ struct Field {
     end: u64,
 }
 
-/// The fields of a record, from its header.
+/// Parses the header of a record into fields.
 fn fields(local: &[u8], len: u64, out: &mut Vec<Field>) -> Result<(), &'static str> {
     const NO_RECORD: &str = "a cell without a record";
     out.clear();
@@ -90,9 +91,10 @@ fn fields(local: &[u8], len: u64, out: &mut Vec<Field>) -> Result<(), &'static s
     Ok(())
 }
 
-/// A signed number of up to eight bytes.
+/// Decodes a signed big-endian integer of up to eight bytes.
 fn integer(code: u64, bytes: &[u8]) -> i64 {
     match code {
+        // Serial types 8 and 9 are the constants 0 and 1, without any bytes.
         8 => return 0,
         9 => return 1,
         _ => {}
@@ -109,20 +111,20 @@ fn real(bytes: &[u8]) -> f64 {
     f64::from_be_bytes(bytes)
 }
 
-/// Checks one record after another, as their bytes come.
+/// Checks one record after another, in the chunks in which their bytes arrive.
 #[derive(Debug, Default)]
 pub(super) struct RecordCheck {
     fields: Vec<Field>,
-    /// For each field, whether an index covers it, and its hash so far.
+    /// For each field that an index covers, its hash so far.
     hashes: Vec<Option<DefaultHasher>>,
-    /// The field that the next byte belongs to.
+    /// Field of the next byte.
     field: usize,
-    /// The position of the next byte.
+    /// Position of the next byte.
     at: u64,
 }
 
 impl RecordCheck {
-    /// Looks at the header of a record.
+    /// Checks the header of a record.
     pub(super) fn begin(
         &mut self,
         kind: &TreeKind,
@@ -134,7 +136,7 @@ impl RecordCheck {
         self.hashes.clear();
         match kind {
             TreeKind::Table { columns, indexes } => {
-                // Columns that were added later are absent in older rows.
+                // Older rows lack columns that were added later.
                 if self.fields.is_empty() || self.fields.len() > columns.len() {
                     return Err("a row of another table");
                 }
@@ -157,6 +159,7 @@ impl RecordCheck {
                 }
             }
             TreeKind::Index { columns, .. } => {
+                // Every index entry ends with the rowid of its row.
                 let is_rowid = self
                     .fields
                     .last()
@@ -171,13 +174,13 @@ impl RecordCheck {
         Ok(())
     }
 
-    /// True if the next byte is text.
+    /// Returns true if the next byte is text.
     pub(super) fn is_in_text(&self) -> bool {
         let field = self.fields.iter().find(|field| self.at < field.end);
         field.is_some_and(|field| field.kind == Type::Text)
     }
 
-    /// Takes up the next bytes.
+    /// Consumes the next bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         let (first, end) = (self.at, self.at.saturating_add(bytes.len() as u64));
         self.at = end;
@@ -188,8 +191,8 @@ impl RecordCheck {
                 let part = bytes.get(within(field.start)..within(field.end));
                 let part = part.unwrap_or_default();
                 match field.kind {
-                    // Numbers of several lengths may be equal. Keys begin in the page, so that
-                    // an overflow page never splits their numbers.
+                    // Integers of different lengths may be equal, so the value is hashed. Keys
+                    // begin in the page, so an overflow page never splits their integers.
                     Type::Integer if part.len() as u64 == field.end - field.start => {
                         hash.write_i64(integer(field.code, part));
                     }
@@ -246,11 +249,12 @@ impl EntrySum {
         }
         hash.write_u64(rowid);
         self.entries += 1;
+        // Addition makes the sum independent of the order of the entries.
         self.hashes = self.hashes.wrapping_add(hash.finish());
     }
 }
 
-/// Order of the keys of an index, each compared with the one before.
+/// Order check for the keys of an index.
 #[derive(Debug, Default)]
 pub(super) struct KeyOrder {
     last: Vec<u8>,
@@ -259,7 +263,7 @@ pub(super) struct KeyOrder {
 }
 
 impl KeyOrder {
-    /// True if a key, or the part of it that is in the page, follows the last one.
+    /// Returns true if a key, or its part in the page, is above the last one.
     pub(super) fn follows(&mut self, local: &[u8], len: u64) -> bool {
         if fields(local, len, &mut self.fields).is_err() {
             return false;
@@ -285,7 +289,7 @@ impl KeyOrder {
     }
 }
 
-/// Compares two values as SQLite does, or `None` where the rest is in overflow pages.
+/// Compares two values as SQLite does, or returns `None` if overflow pages hold the rest.
 fn compare((a, a_field): (&[u8], &Field), (b, b_field): (&[u8], &Field)) -> Option<Ordering> {
     let class = |field: &Field| match field.kind {
         Type::Null => 0,
