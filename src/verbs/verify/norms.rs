@@ -1,4 +1,4 @@
-//! `length.bin`: is there a norm for each record?
+//! `length.bin`: checks that every record has a norm.
 
 use super::finding::{Findings, NORMS_MISSING, NORMS_TOO_SHORT};
 use crate::io::source::Source;
