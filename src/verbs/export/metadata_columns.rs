@@ -9,18 +9,20 @@ use crate::error::{Error, Result};
 use crate::store::collection::{Origin, Plan};
 use crate::store::metadata::{self, Kind, Map};
 
-/// Most columns: each has a builder of its own, and readers plan by column.
+/// Limit on the number of columns. Each has its own builder here, and costs readers memory and
+/// time.
 const MAX_COLUMNS: usize = 1000;
 
-/// The keys of a collection's metadata, and what column each has.
+/// The keys of a collection's metadata, and the type of each one's column.
 #[derive(Debug)]
 pub(super) struct MetadataColumns {
-    /// By key, in order: what all its values are, or `None` when they differ.
+    /// By key, in order: the kind of all its values, or `None` if they differ. A column without a
+    /// kind holds JSON.
     keys: BTreeMap<String, Option<Kind>>,
 }
 
 impl MetadataColumns {
-    /// Goes over the metadata of every record.
+    /// Reads the metadata of every record, and collects keys and kinds.
     pub(super) fn survey(plan: &Plan, origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<Self> {
         let mut keys = BTreeMap::<String, Option<Kind>>::new();
         plan.for_each(origin, None, monitor, |row| {
@@ -34,8 +36,8 @@ impl MetadataColumns {
                         return Err(Error::argument(
                             "metadata",
                             format!(
-                                "columns for the collection {}, whose records have more than \
-                                 {MAX_COLUMNS} keys",
+                                "columns for the collection {}, with more than {MAX_COLUMNS} \
+                                 metadata keys",
                                 origin.collection.name
                             ),
                             "json",
@@ -71,7 +73,7 @@ impl MetadataColumns {
         })
     }
 
-    /// The columns that hold JSON.
+    /// Returns the names of the columns that hold JSON.
     pub(super) fn json_columns(&self) -> Vec<String> {
         self.keys
             .iter()
@@ -80,7 +82,7 @@ impl MetadataColumns {
             .collect()
     }
 
-    /// Pushes the values of a record. The first of the columns has number `first`.
+    /// Pushes the values of a record. `first` is the number of the first metadata column.
     pub(super) fn push(
         &self,
         values: &Map,
@@ -116,6 +118,7 @@ fn name(key: &str) -> String {
     format!("metadata.{key}")
 }
 
+/// Pushes a list of one kind. The survey has made sure that all lists of the column have this kind.
 fn push_list(
     values: &[metadata::Value],
     kind: Kind,
