@@ -43,7 +43,7 @@ fn print(response: &BuildResponse) -> io::Result<()> {
     let summary = &response.summary;
     writeln!(
         io::stdout(),
-        "{}: {} vectors of dimension {}, metric {} ({} rows, {} deleted left out)",
+        "{}: {} vectors of dimension {}, metric {} ({} rows, {} deleted skipped)",
         display_path(&response.output_path),
         summary.inserted,
         summary.dimension,
