@@ -35,6 +35,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
     let response = work("building", &arguments.work, cancel, |monitor| {
         wire::build(input, output, &options, monitor)
     })?;
+    // To standard error, so that the result on standard output stays parsable.
     response.summary.warnings.iter().for_each(warn);
     answer(&arguments.work.answer, &response, print)
 }

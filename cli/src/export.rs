@@ -20,6 +20,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         stdout::check(arguments.format, &arguments.work)?;
         ColumnarFormat::ArrowIpc
     } else {
+        // A directory has no extension, and gets the default format.
         arguments
             .format
             .or_else(|| ColumnarFormat::from_extension(&output))

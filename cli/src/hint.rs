@@ -64,6 +64,7 @@ impl Input {
         match self.wanted {
             Wanted::Segment | Wanted::SegmentOrGraph if is_persist_dir(path) => {
                 let hint = "shows the directory of each collection";
+                // Without the feature there is no such command.
                 cfg!(feature = "database")
                     .then(|| format!("`hnsw-toolbox collections {shown}` {hint}"))
             }
@@ -141,6 +142,7 @@ fn is_segment(path: &Path) -> bool {
 }
 
 fn is_graph(path: &Path) -> bool {
+    // By content. An unreadable file gives no hint instead of a second error.
     path.is_file() && is_hnsw(path).unwrap_or(false)
 }
 
@@ -148,6 +150,7 @@ fn is_graph(path: &Path) -> bool {
 fn parent(path: &Path) -> Option<&Path> {
     let parent = path.parent()?;
     Some(match parent.as_os_str().is_empty() {
+        // The parent of a relative path of one component.
         true => Path::new("."),
         false => parent,
     })

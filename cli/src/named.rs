@@ -64,6 +64,7 @@ impl<T: Named> TypedValueParser for NameParser<T> {
         argument: Option<&Arg>,
         value: &OsStr,
     ) -> Result<T, clap::Error> {
+        // clap adds the argument's name to the library's error.
         T::from_str.parse_ref(command, argument, value)
     }
 

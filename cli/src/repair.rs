@@ -105,6 +105,7 @@ fn print(response: &RepairResponse) -> io::Result<()> {
             writeln!(out, "{}: {}", finding.code, one_line(&finding.message))?;
         }
     }
+    // The library has quoted the paths in the commands for the system's shell.
     writeln!(out, "next:")?;
     for (number, step) in (1..).zip(&summary.steps) {
         writeln!(out, "{number}. {step}")?;

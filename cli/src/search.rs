@@ -115,6 +115,7 @@ fn print_answers(
         })
     })?;
     if json {
+        // Without queries, the array is not open yet.
         if first {
             out.write_all(b"{\"answers\":[")?;
         }

@@ -37,6 +37,7 @@ pub fn property(mut bytes: &[u8]) -> bool {
     let &[flags, header, lengths @ ..] = lengths;
     let [pickle, norms, links] =
         [0, 2, 4].map(|at| u16::from_le_bytes([lengths[at], lengths[at + 1]]));
+    // Windows of 1 to 64 bytes.
     let window = usize::from(flags & 63) + 1;
 
     let directory = Directory::new();

@@ -219,6 +219,7 @@ pub fn list_collections(
         findings: persist.findings(),
         collections,
     };
+    // Last, so that it covers every read.
     persist.database.check_unchanged()?;
     Ok(list)
 }
@@ -227,6 +228,7 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<Str
     let Some(segment) = &collection.vector_segment else {
         return Ok(None);
     };
+    // The id is text from the database. `directory_of` gives none for an unsafe name.
     let directory = directory_of(persist_dir, &segment.id);
     Ok(match directory {
         Some(directory) if is_directory(&directory)? => Some(segment.id.clone()),
@@ -237,6 +239,7 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<Str
 /// Returns the state of a collection: the worst that applies.
 pub(crate) fn state(collection: &Collection, plan: &Plan, is_incomplete: bool) -> CollectionState {
     let is_local = |segment: &crate::store::catalog::Segment| segment.type_ == LOCAL_INDEX;
+    // Only a segment of another type is unsupported, not a missing one.
     if !collection.vector_segment.as_ref().is_none_or(is_local) {
         return CollectionState::Unsupported;
     }
@@ -289,6 +292,7 @@ impl<'d> Persist<'d> {
             is(&filter.database, &collection.database) && is(&filter.tenant, &collection.tenant)
         };
         let candidates: Vec<_> = self.catalog.collections.iter().filter(within).collect();
+        // After the database and the tenant, so that an error only lists names that can be chosen.
         let names: BTreeSet<_> = candidates.iter().map(|known| &known.name).collect();
         let wanted: BTreeSet<_> = filter.names.iter().collect();
         for name in &wanted {

@@ -93,6 +93,7 @@ pub(crate) fn inspect_segment(segment: &Segment, monitor: &Monitor<'_>) -> Resul
     Ok(IndexReport {
         dimension: segment.layout().dimension(),
         live: labels.records,
+        // `labels` counts live records only.
         deleted: segment.count() - labels.records,
         labels: labels.range,
         duplicate_labels: labels.duplicates,

@@ -110,6 +110,7 @@ pub fn inspect_hnsw(
     let links: u64 = degrees
         .iter()
         .map(|degree| degree.neighbours.saturating_mul(degree.nodes))
+        // Saturating, because the counts are from an untrusted file.
         .fold(0, u64::saturating_add);
     let (_, state) = findings.finish();
     Ok(HnswReport {

@@ -144,6 +144,7 @@ pub fn extract_to_stream(
 ) -> Result<ExtractSummary> {
     let mut stream = IpcStream::new(output);
     let summary = extract_index_to_batches(index_dir, options, monitor, &mut stream)?;
+    // The end-of-stream marker, only after success.
     stream.finish()?;
     Ok(summary)
 }
@@ -224,6 +225,7 @@ pub fn export_to_stream(
 ) -> Result<ExportSummary> {
     let mut stream = IpcStream::new(output);
     let summary = export_collection_to_batches(persist_dir, options, monitor, &mut stream)?;
+    // The end-of-stream marker, only after success.
     stream.finish()?;
     Ok(summary)
 }

@@ -151,6 +151,7 @@ pub fn build_index_from_columnar(
     let (input, output) = (input.as_ref(), output.as_ref());
     options.check()?;
     let protected = Protected::names(file_name::PROTECTED).and_input(input);
+    // Before the input is read, which may take long.
     protected.check(output)?;
     let mut rows = ColumnarInput::open(
         input,
@@ -243,6 +244,7 @@ struct Slices<'a> {
 
 impl RowSource for Slices<'_> {
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
+        // Rows checked and copied between two checks for cancellation.
         const ROWS_AT_ONCE: usize = 1024;
         let rows: Vec<&[f32]> = self
             .vectors
@@ -355,6 +357,7 @@ fn write_vectors<R: RowSource>(
     };
     let mut out_of_range = OutOfRange::default();
     let mut batch = RowBatch::default();
+    // `write_graph` fills in the header when the graph is known.
     reserve_header(target).map_err(|error| target.write_error(error))?;
     while rows.next(&mut batch)? {
         monitor.check()?;
@@ -366,11 +369,13 @@ fn write_vectors<R: RowSource>(
         if batch.labels.is_empty() {
             continue;
         }
+        // The first batch with rows sets the dimension. The others must agree.
         if labels.is_empty() {
             summary.dimension = batch.dimension;
         }
         check_batch(&batch, summary.dimension)?;
         check_capacity(&batch, labels.len(), options.capacity)?;
+        // Decoders make small allocations that abort on failure.
         check_headroom("read the next rows").map_err(|error| error.in_file(input))?;
         memory::reserve(&mut labels, batch.labels.len(), "hold the labels")?;
         labels.extend_from_slice(&batch.labels);
@@ -421,6 +426,7 @@ fn write_vectors<R: RowSource>(
 fn repeated_labels(name: &str, labels: &[u64]) -> Result<Option<String>> {
     let mut sorted = memory::with_capacity(labels.len(), "compare the labels")?;
     sorted.extend_from_slice(labels);
+    // Sorted, equal labels are adjacent. The first one of each is not a repetition.
     sorted.sort_unstable();
     let repeated = sorted.windows(2).filter(|pair| pair.first() == pair.last());
     let (repeated, all) = (repeated.count(), labels.len());
@@ -473,6 +479,7 @@ impl WithSpace for BuildGraph<'_> {
                     metric: self.options.metric,
                     m: self.options.m,
                     ef_construction: self.options.ef_construction,
+                    // A seed only makes this engine use one thread.
                     repeatable: self.options.seed.is_some(),
                     threads: self.options.threads()?,
                     monitor: self.monitor,
@@ -481,6 +488,7 @@ impl WithSpace for BuildGraph<'_> {
                 self.write(space, &graph, false)
             }
             #[cfg(not(feature = "hnsw_rs"))]
+            // Always an error: `check` refuses the engine without the feature.
             Engine::HnswRs => self.options.check(),
         }
     }

@@ -27,10 +27,12 @@ impl MetadataColumns {
         let mut keys = BTreeMap::<String, Option<Kind>>::new();
         plan.for_each(origin, None, monitor, |row| {
             for (key, value) in row.texts.metadata.iter() {
+                // Nulls, and lists of several kinds, have no column type.
                 let kind = Some(value.kind()).filter(|kind| *kind != Kind::Other);
                 let is_full = keys.len() == MAX_COLUMNS;
                 match keys.get_mut(key) {
                     Some(known) if *known == kind => {}
+                    // Kinds differ: the column holds JSON from here on.
                     Some(known) => *known = None,
                     None if is_full => {
                         return Err(Error::argument(
@@ -95,6 +97,7 @@ impl MetadataColumns {
                 continue;
             };
             match (value, kind) {
+                // All values of such a column are JSON, so that strings are quoted.
                 (_, None) => {
                     json.clear();
                     value.write_json(json);

@@ -282,6 +282,7 @@ pub fn export_collections(
     let output = output.as_ref();
     let persist = Persist::open(persist_dir.as_ref(), monitor)?;
     let exporter = Exporter::new(&persist, options, monitor)?;
+    // An existing directory may have such an extension in its name.
     if ColumnarFormat::from_extension(output).is_some() && !output.is_dir() {
         exporter.export_file(output)
     } else {
@@ -331,6 +332,7 @@ impl<'e> Exporter<'e> {
             .into_iter()
             .map(|origin| origin.with_given(given))
             .collect();
+        // For progress only: without records that only the queue has.
         let mut total = 0;
         for origin in &chosen {
             if let Some(segment) = &origin.collection.metadata_segment {
@@ -353,6 +355,7 @@ impl<'e> Exporter<'e> {
         match self.chosen.as_slice() {
             [origin] => Ok(*origin),
             several => {
+                // Bounds the length of the message.
                 let places = several.iter().take(20).map(|origin| {
                     let collection = origin.collection;
                     format!(
@@ -387,11 +390,13 @@ impl<'e> Exporter<'e> {
     fn export_directory(mut self, output: &Path) -> Result<ExportSummary> {
         let output = usable_directory(output)?;
         refuse_inside(&output.join(MANIFEST), self.persist.dir)?;
+        // A relative path of one component has the parent "".
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
+        // Next to the output, so that renaming it is atomic.
         let directory = TemporaryDirectory::create(parent, self.sharing)?;
         let chosen = self.chosen.clone();
         // Each sync takes the disk milliseconds.
@@ -415,6 +420,7 @@ impl<'e> Exporter<'e> {
         if !syncs_each {
             directory.sync_all()?;
         }
+        // After the files, because it has their lengths and hashes.
         let summary = self.summary(files);
         let manifest_path = directory.path().join(MANIFEST);
         let mut manifest = AtomicFile::create(&manifest_path, self.protected())?;
@@ -712,6 +718,7 @@ impl RowWriter<'_, '_> {
         json.clear();
         if self.metadata.is_none() && !row.texts.metadata.is_empty() {
             row.texts.metadata.write_json(json);
+            // Frees the parsed values of large metadata before the text is passed on.
             if json.len() >= LARGE_TEXT_BYTES {
                 row.texts.metadata.clear();
             }
@@ -724,7 +731,8 @@ impl RowWriter<'_, '_> {
             .flatten()
             .any(|text| text.len() >= LARGE_TEXT_BYTES)
         {
-            // Flushes the current batch, so that large texts do not accumulate in it.
+            // Ends the current record batch of the Arrow formats, so that large texts do not
+            // accumulate in it.
             table.begin_large_row()?;
         }
         table.push(0, Value::Utf8(row.id))?;
@@ -751,6 +759,7 @@ impl RowWriter<'_, '_> {
                 next += metadata.len();
             }
         }
+        // The last columns of the schema, in the order of `schema`.
         if self.index_columns {
             for (column, value) in (next..).zip([row.internal_id, row.label, row.seq_id]) {
                 table.push(column, value.into())?;
@@ -770,6 +779,7 @@ fn usable_directory(output: &Path) -> Result<PathBuf> {
                    .parquet, .arrow, .ipc or .feather"
             .into(),
     };
+    // The link itself: a dangling one is an error below, not a directory to create.
     match std::fs::symlink_metadata(output) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if output.file_name().is_none() {

@@ -31,11 +31,13 @@ impl<'s> Join<'s> {
         let Some(entry) = self.metadata.table().find(label) else {
             return Ok((NO_ENTRY, 0));
         };
+        // `labels_without_record` is about live records.
         if !deleted {
             self.seen.insert(entry.slot as u64);
         }
         self.rows_with_user_id += 1;
         match u32::try_from(entry.slot) {
+            // `u32::MAX` is taken by `NO_ENTRY`.
             Ok(slot) if slot != NO_ENTRY => Ok((slot, entry.length)),
             _ => Err(Error::internal("the metadata has more than 2³² ids")),
         }

@@ -86,6 +86,7 @@ impl<'i> RowReader<'i> {
     ) -> Result<Self> {
         let level0 = segment.level0()?;
         let is_original = options.vectors == VectorForm::Original;
+        // The lookup opens the database, which other extractions do not need.
         let space = match is_original || options.salvage.is_some() {
             true => space_beside(segment.files().dir(), None, &monitor.without_progress())?,
             false => None,
@@ -174,6 +175,7 @@ impl<'i> RowReader<'i> {
                 rows.push(internal_id, record.label, deleted, slot)?;
                 self.emitted += 1;
                 held_id_bytes = held_id_bytes.saturating_add(id_length);
+                // Ids vary in length, so the number of rows alone does not bound memory.
                 full = rows.len() == limit || held_id_bytes >= id_bytes;
                 if full {
                     break;
@@ -377,6 +379,7 @@ impl<'i> Scaling<'i> {
         if !self.is_salvage {
             self.check(internal_id, stored, norm)?;
         }
+        // Not missing here: `lacks_norm` in a salvage, or `check` otherwise, comes first.
         let scale = scale(norm.unwrap_or(1.0));
         self.scaled.clear();
         self.scaled
@@ -400,6 +403,7 @@ impl<'i> Scaling<'i> {
         match judge(stored, norm) {
             Verdict::Sound => Ok(()),
             Verdict::NormMissing | Verdict::Overflow => Err(missing()),
+            // The metric is unknown or not cosine, so the norm of the stored vector proves nothing.
             Verdict::Damaged if !self.is_cosine && norm.is_some_and(is_norm) => Ok(()),
             Verdict::Damaged if !self.is_cosine => Err(missing()),
             Verdict::Damaged => Err(Error::corrupt(

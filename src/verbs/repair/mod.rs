@@ -377,7 +377,9 @@ fn repair_segment(
         logged: 0,
         shape: written_shape(&segment)?,
         space,
+        // The metric may be cosine, which needs its norms.
         keeps_norms: metric_source == MetricSource::Undecided,
+        // No records are inserted, so keeping the links is always worth it.
         links: choose_links(options.links, space, &flaw_of_links(Some(&report)), true)?,
         threads,
     };

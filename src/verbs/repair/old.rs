@@ -55,6 +55,7 @@ impl GraphCache {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let count = segment.count();
+        // Without dropped records no list changes, and nothing is looked up.
         if u64::from(live.count()) == count {
             return Ok(Self::default());
         }
@@ -110,6 +111,7 @@ impl GraphCache {
                     }
                     let neighbours = existing(record.links.count.get(), record.neighbours, count);
                     let list = lists.next().into_iter().flatten();
+                    // The rest of the slots stays NO_NEIGHBOUR.
                     list.zip(neighbours).for_each(|(slot, id)| *slot = id);
                 }
                 Ok(())
@@ -158,6 +160,7 @@ fn directions(segment: &Segment, live: &Ranks) -> Result<Directions> {
     let most = u32::try_from(most)
         .unwrap_or(u32::MAX)
         .clamp(1, MAX_SAMPLE_VECTORS);
+    // Evenly spaced, over all kept records.
     let step = live.count().div_ceil(most).max(1);
     let mut sample = Vec::new();
     let files = segment.files();
@@ -211,6 +214,7 @@ impl Holed for OldGraph<'_> {
                     return Ok(());
                 }
             }
+            // Reads the list alone, without the vector.
             let (size, offset) = (self.list_size(), self.offset(node));
             self.bytes.resize(size, 0);
             self.file.read_at(&mut self.bytes, offset)?;

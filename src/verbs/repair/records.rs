@@ -44,6 +44,7 @@ impl Chosen {
             if !selection.admits(id, &record) {
                 return Ok(());
             }
+            // Chroma cannot return a record without an id.
             let Some(entry) = metadata.find(record.label) else {
                 without_id += 1;
                 return Ok(());
@@ -102,6 +103,7 @@ impl Chosen {
             .get(id as usize / IDS_PER_ANCHOR)
             .ok_or_else(missing)?;
         let after = id as usize % IDS_PER_ANCHOR;
+        // The anchor itself is the first of its ids.
         let mut ids = (*anchor..).filter(|old| self.ranks.contains(*old));
         ids.nth(after).ok_or_else(missing)
     }

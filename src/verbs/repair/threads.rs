@@ -39,6 +39,7 @@ pub(super) fn for_each_block<S: Send>(
     let done = AtomicU64::new(0);
     workers::for_each(states, 0..count, |state, block| {
         work(state, block)?;
+        // Relaxed, because it only counts: no other memory depends on it.
         let done = done.fetch_add(1, Relaxed).saturating_add(1);
         monitor.advance(done.saturating_mul(size).min(total), total)
     })

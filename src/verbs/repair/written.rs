@@ -225,6 +225,7 @@ impl Owners<'_> {
             .starts
             .partition_point(|start| *start <= list)
             .checked_sub(1)?;
+        // The first list of a node is the one on level 1.
         let before = list.checked_sub(*self.starts.get(at)?)?;
         Some((
             *self.ids.get(at)?,

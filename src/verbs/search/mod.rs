@@ -241,6 +241,7 @@ impl HnswIndex {
         found: &mut Vec<Candidate>,
     ) -> Result<()> {
         let in_file = |error: Error| error.in_file(self.file.path());
+        // Each concurrent search has its own scratch space; later ones reuse it.
         let mut scratch = match lock(&self.scratches).pop() {
             Some(scratch) => scratch,
             None => Scratch::new(self.layout.nodes).map_err(in_file)?,
@@ -274,6 +275,7 @@ impl HnswIndex {
             return Ok(());
         }
         let mut damaged = lock(&self.damaged);
+        // A bit per node, so that a vector met by several searches counts once.
         damaged.grow(self.layout.nodes.into())?;
         for node in nodes {
             damaged.insert((*node).into());
@@ -322,6 +324,7 @@ impl HnswIndex {
         mut work: impl FnMut(u32, &[f32]) -> Result<()>,
     ) -> Result<()> {
         let mut view = self.view(self.file.window(WINDOW));
+        // At least one row, for vectors larger than a block.
         let rows = (BLOCK_BYTES / self.layout.vector_size().max(1)).max(1);
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut first = 0;

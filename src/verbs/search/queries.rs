@@ -233,6 +233,7 @@ fn search_each(
         }
         monitor.advance(summary.queries, total)?;
     }
+    // At the end, so that they cover every read.
     input.check_unchanged()?;
     index.check_unchanged()?;
     summary.damaged_skipped = index.damaged_vectors();

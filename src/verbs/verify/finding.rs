@@ -70,6 +70,8 @@ impl Kind {
     }
 }
 
+// Findings about a segment. Codes are a contract: a new kind gets a new code.
+
 pub(crate) const HEADER_MISSING: Kind = Kind::error(
     "header.missing",
     IndexState::BadHeader,
@@ -105,6 +107,7 @@ pub(crate) const LEVEL0_FLAGS: Kind = Kind::other(
     Severity::Warning,
     "flags have bits set that have no meaning",
 );
+// Chroma assigns labels from 1 on.
 pub(crate) const LABEL_ZERO: Kind = Kind::error(
     "labels.zero",
     IndexState::TornData,
@@ -170,6 +173,7 @@ pub(crate) const LINK_LISTS_SIZE: Kind = Kind::error(
     IndexState::TornLinks,
     "the size of a record's links is not a multiple of 4 + 4·max_m; what follows was not checked",
 );
+// A known bug of Chroma writes such sizes and lengths.
 pub(crate) const LINK_LISTS_RUNAWAY_SIZE: Kind = Kind::error(
     "link_lists.runaway_size",
     IndexState::RunawayLinks,
@@ -195,6 +199,7 @@ pub(crate) const LINKS_OUT_OF_RANGE: Kind = Kind::error(
     IndexState::TornLinks,
     "neighbours are not internal ids of the index",
 );
+// A search would follow the link to a list that does not exist.
 pub(crate) const LINKS_BELOW_LEVEL: Kind = Kind::error(
     "links.neighbour_below_level",
     IndexState::TornLinks,
@@ -261,6 +266,8 @@ pub(crate) const METRIC_NOT_COSINE: Kind = Kind::other(
     Severity::Hint,
     "the metric is likely not cosine",
 );
+
+// Findings about a `.hnsw` file, which have the codes of a segment where they mean the same.
 
 pub(crate) const HNSW_HEADER: Kind = Kind::error(
     "header.invalid",

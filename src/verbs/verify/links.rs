@@ -57,6 +57,7 @@ impl ListCheck {
         self.sorted
             .extend(neighbours.iter().map(|neighbour| neighbour.get()));
         self.sorted.sort_unstable();
+        // Sorted, so ids out of range are at the end.
         let inside = self
             .sorted
             .partition_point(|neighbour| u64::from(*neighbour) < self.count);
@@ -66,6 +67,7 @@ impl ListCheck {
                 at(&format!(": neighbour {first} of {} records", self.count))
             });
         }
+        // One finding per list, for its first duplicate.
         let twice = inside.windows(2).find(|pair| match pair {
             [one, other] => one == other,
             _ => false,
@@ -100,6 +102,7 @@ pub(crate) fn check(
     let elements = links.elements(monitor)?;
     note_sizes(links, header, &elements, findings);
     check_lists(links, header, &elements, findings, monitor)?;
+    // After an invalid size the level of the entry point may be unknown.
     if elements.flaw.is_none() && header.cur_element_count > 0 {
         let entry = header.enterpoint_node;
         let level = elements.level_of(entry);

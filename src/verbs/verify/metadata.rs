@@ -20,6 +20,7 @@ pub(crate) fn read<'f>(
     monitor: &Monitor<'_>,
 ) -> Result<Option<SegmentMetadata<'f>>> {
     if files.metadata.get()?.is_none() {
+        // An empty index needs no ids.
         if header.cur_element_count > 0 {
             findings.note(&METADATA_MISSING, METADATA, || {
                 format!("{} records are counted", header.cur_element_count)
@@ -93,6 +94,7 @@ impl<'m> MetadataCheck<'m> {
             return;
         };
         match table.find(label) {
+            // By slot: slots are dense, while labels may be far apart.
             Some(entry) => {
                 seen.insert(entry.slot as u64);
             }

@@ -181,6 +181,7 @@ fn verify_with(
         let first = || "input/output error".to_string();
         findings.note_many(&finding::UNREADABLE, file.name(), sectors, first);
     }
+    // After all reads: findings about a changing index would be meaningless.
     files.check_unchanged()?;
     let (findings, found) = findings.finish();
     let state = match found {
@@ -241,6 +242,7 @@ fn verify_files(
 
     let mut totals = records::Totals::default();
     let mut level0 = match level0_len {
+        // Complete records only, and none beyond the count.
         Some(_) => Some(files.read_level0(layout, count.min(whole))?),
         None => None,
     };

@@ -34,6 +34,7 @@ pub(crate) fn check<S: Source>(
     monitor: &Monitor<'_>,
 ) -> Result<()> {
     let count = dense.count();
+    // The index is empty, or the record of the entry point is missing.
     if u64::from(entry_point) >= count {
         return Ok(());
     }
