@@ -70,7 +70,7 @@ pub struct HnswReport {
 pub struct Degree {
     /// Number of neighbours on level 0.
     pub neighbours: u64,
-    /// Number of nodes that have so many neighbours.
+    /// Number of nodes with this many neighbours.
     pub nodes: u64,
 }
 

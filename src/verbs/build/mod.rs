@@ -1,8 +1,8 @@
 //! Builds a graph from the rows of a columnar file, and writes a `.hnsw` graph file.
 //!
 //! The vectors are written straight to their place in the output. The graph is built over a memory
-//! map of that part of the output, so that memory is needed for links only, and the vectors may be
-//! larger than memory.
+//! map of that part of the output. Memory is needed for links only, so the vectors may be larger
+//! than memory.
 
 #[cfg(test)]
 pub(crate) mod tests;

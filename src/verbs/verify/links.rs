@@ -48,7 +48,7 @@ impl ListCheck {
             // A damaged count. The slots are still checked for ids out of range.
             None => {
                 findings.note(&LINKS_TOO_MANY, self.file, || {
-                    at(&format!(": {used} neighbours in {} places", slots.len()))
+                    at(&format!(": {used} neighbours in {} slots", slots.len()))
                 });
                 slots
             }
@@ -94,7 +94,7 @@ pub(crate) fn check(
     let Some(links) = links else {
         if header.cur_element_count > 0 {
             findings.note(&LINK_LISTS_MISSING, LINK_LISTS, || {
-                format!("{} records are counted", header.cur_element_count)
+                format!("header.bin counts {} records", header.cur_element_count)
             });
         }
         return Ok(UpperElements::default());

@@ -23,7 +23,7 @@ pub(crate) fn read<'f>(
         // An empty index needs no ids.
         if header.cur_element_count > 0 {
             findings.note(&METADATA_MISSING, METADATA, || {
-                format!("{} records are counted", header.cur_element_count)
+                format!("header.bin counts {} records", header.cur_element_count)
             });
         }
         return Ok(None);

@@ -113,9 +113,12 @@ pub struct VerifyReport {
 /// differs from the length of a file, labels in any order, deleted records. Damage is a
 /// [`Finding`], not an error.
 ///
-/// Memory: a bit for each record and for each label (12 bytes for each live record when labels are
-/// far apart), 24 bytes for each id of the metadata (up to 48 while it is read), 16 for each record
-/// on upper levels (one in m), and at most 8 for each record while the graph is walked.
+/// Memory:
+///
+/// - for each record and each label: a bit (12 bytes for each live record if labels are far apart)
+/// - for each id of the metadata: 24 bytes, and up to 48 while it is read
+/// - for each record on upper levels (one in m): 16 bytes
+/// - for each record while the graph is walked: at most 8 bytes
 ///
 /// # Errors
 ///
@@ -217,14 +220,14 @@ fn verify_files(
     let whole = level0_len.map_or(0, |len| layout.whole_records(len));
     match level0_len {
         None => findings.note(&finding::LEVEL0_MISSING, LEVEL0, || {
-            format!("{count} records are counted")
+            format!("header.bin counts {count} records")
         }),
         Some(len) => {
             let missing = count.saturating_sub(whole);
             findings.note_many(&finding::LEVEL0_TOO_SHORT, LEVEL0, missing, || {
                 format!(
-                    "record {whole}: {len} bytes hold {whole} whole records, and {count} are \
-                     counted"
+                    "record {whole}: {len} bytes hold {whole} complete records, header.bin counts \
+                     {count}"
                 )
             });
         }

@@ -9,7 +9,7 @@ pub(crate) fn check(norms: Option<Norms<impl Source>>, count: u64, findings: &mu
     let Some(norms) = norms else {
         if count > 0 {
             findings.note(&NORMS_MISSING, NORMS, || {
-                format!("{count} records are counted")
+                format!("header.bin counts {count} records")
             });
         }
         return;

@@ -55,7 +55,7 @@ pub(crate) struct Census {
     pub(crate) layout: Option<Layout>,
     /// For each level, the number of nodes that have it as their highest.
     pub(crate) levels: Vec<u64>,
-    /// For each number of neighbours on level 0, the number of nodes that have so many.
+    /// For each number of neighbours on level 0, the number of nodes with this many.
     pub(crate) degrees: Vec<u64>,
     pub(crate) not_finite: u64,
     pub(crate) unreachable: u64,
