@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let format = ColumnarFormat::from_extension(input.as_ref()).unwrap_or_default();
     let monitor = Monitor::default();
 
-    // The same input and seed give the same bytes, whatever the number of threads.
+    // The same input and seed give the same bytes, for any number of threads.
     let graph = GraphOptions::default()
         .with_metric(Metric::Cosine)
         .with_seed(42);

@@ -2,12 +2,13 @@
 
     python examples/dask_export.py LIBRARY ROOT OUT [WORKERS]
 
-ROOT holds persist directories, one for each tenant, say. OUT/dimension=<n>/<directory>/<collection id>.parquet is
-written for each collection; the files of one dimension have one schema, and any engine that reads Parquet takes them as
-one table. LIBRARY is libhnsw_toolbox.so. It needs dask, distributed and pyarrow.
+ROOT contains persist directories, for example one for each tenant. Each collection is written to
+OUT/dimension=<n>/<directory>/<collection id>.parquet. The files of one dimension have the same schema, so any engine
+that reads Parquet can read them as one table. LIBRARY is libhnsw_toolbox.so. The program needs dask, distributed and
+pyarrow.
 
-A file appears whole or not at all, and under the same name whichever worker writes it. So a worker that dies takes
-nothing with it: its work is done again elsewhere. When all of it is run again, what is there is left alone.
+Files are written atomically, under a name that does not depend on the worker. If a worker dies, its work is repeated
+elsewhere. If the program is run again, existing files are skipped.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ from dask.distributed import Client, LocalCluster, as_completed
 
 
 def call(library, function, **request):
-    """The response of a function of ffi/include/hnsw_toolbox.h."""
+    """Calls a function of ffi/include/hnsw_toolbox.h, and returns its response."""
     functions = ctypes.CDLL(library)
     functions.hnsw_toolbox_get_last_error.restype = ctypes.c_char_p
     function = getattr(functions, function)
@@ -38,7 +39,7 @@ def collections(library, persist_dir):
 
 
 def export(library, persist_dir, collection, out):
-    """Exports a collection unless it is there. Returns the number of rows that were written."""
+    """Exports a collection unless its file exists. Returns the number of rows written."""
     name = pathlib.Path(persist_dir).name
     path = pathlib.Path(out, f"dimension={collection['dimension'] or 0}", name, f"{collection['id']}.parquet")
     if path.exists():
@@ -60,7 +61,7 @@ def main(library, root, out, workers=2):
     library, root, out = (str(pathlib.Path(path).resolve()) for path in (library, root, out))
     directories = sorted(str(path.parent) for path in pathlib.Path(root).glob("*/chroma.sqlite3"))
     with LocalCluster(n_workers=int(workers), threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        # Each worker that dies is replaced, and what it was at is done by another.
+        # Dask replaces a worker that dies, and another one repeats its work.
         listed = client.gather(client.map(collections, [library] * len(directories), directories))
         work = [(directory, found) for directory, all in zip(directories, listed) for found in all]
         futures = [client.submit(export, library, *unit, out, retries=3, pure=False) for unit in work]

@@ -1,5 +1,5 @@
-//! Exports a Chroma persist directory, the one with `chroma.sqlite3`: one Parquet file for each
-//! collection, with a column for each key of its metadata. Lists first what it finds there:
+//! Lists the collections of a Chroma persist directory (with `chroma.sqlite3`), and exports each to
+//! a Parquet file with a column for each metadata key:
 //!
 //! ```sh
 //! cargo run --release --example export -- PERSIST_DIR OUT_DIR

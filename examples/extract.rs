@@ -1,5 +1,5 @@
-//! Writes the records of a Chroma vector segment directory to a Parquet file, with the vectors as
-//! they were given to Chroma:
+//! Writes the records of a Chroma vector segment directory to a Parquet file, with their original
+//! vectors:
 //!
 //! ```sh
 //! cargo run --release --example extract -- SEGMENT_DIR OUT.parquet
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: extract SEGMENT_DIR OUT.parquet".into());
     };
 
-    // Chroma divides the vectors of a cosine collection by their norms, and keeps the norms.
+    // Chroma divides the vectors of a cosine collection by their norms, and stores the norms.
     let extract = ExtractOptions::default().with_vectors(VectorForm::Original);
     let options = ColumnarOptions::default()
         .with_extract(extract)

@@ -29,7 +29,7 @@ pub fn run(segment: &Path, output: &Path) -> Result<Vec<Neighbour>, Box<dyn Erro
         built.inserted, built.dimension
     );
 
-    // The file states its metric, and nothing of it is loaded.
+    // The file states its metric. It is mapped, not loaded.
     let index = HnswIndex::open(&path, &OpenOptions::default())?;
     let mut query = Vec::new();
     extract_index(segment, &ExtractOptions::default(), &monitor, |record| {

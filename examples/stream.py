@@ -3,8 +3,8 @@
     python examples/stream.py LIBRARY INDEX_DIR
     python examples/stream.py LIBRARY PERSIST_DIR COLLECTION
 
-LIBRARY is libhnsw_toolbox.so, which `cargo build --release` leaves in target/release. It needs pyarrow; DuckDB, polars
-and pandas take the reader from there.
+LIBRARY is libhnsw_toolbox.so, which `cargo build --release` puts into target/release. The program needs pyarrow. DuckDB,
+polars and pandas accept the reader as is.
 """
 
 import ctypes

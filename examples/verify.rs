@@ -1,5 +1,5 @@
-//! Checks a Chroma vector segment directory, and writes a healthy one to put in its place when it
-//! is damaged. A new graph needs the metric of the collection, which the files do not state:
+//! Checks a Chroma vector segment directory, and writes a healthy replacement if it is damaged. A
+//! new graph needs the metric of the collection, which the files do not state:
 //!
 //! ```sh
 //! cargo run --release --example verify -- SEGMENT_DIR NEW_DIR l2|cosine|ip
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
 
-    // The damaged directory is only read.
+    // The damaged directory is never written to.
     let options = RepairOptions::default().with_metric(metric);
     let repaired = repair_index(segment, new, &options, &monitor)?;
     println!("{} records are in the new directory", repaired.records);

@@ -1,4 +1,4 @@
-//! The arguments, and how each is explained.
+//! The command-line arguments and their help.
 
 use std::path::{Path, PathBuf};
 
@@ -16,77 +16,85 @@ use super::named::named;
 /// The name of the command.
 pub(super) const NAME: &str = "hnsw-toolbox";
 
-/// Whether an output path stands for standard output. A file of that name is `./-`.
+/// Returns true if an output path means standard output. A file of that name is `./-`.
 pub(super) fn is_stdout(output: &Path) -> bool {
     output.as_os_str() == "-"
 }
 
 /// Extracts vectors from Chroma's on-disk HNSW indexes and builds new HNSW indexes.
 #[derive(Debug, Parser)]
-// What may be given is in the words of each argument.
+// Each argument lists its values in its own help.
 #[command(name = NAME, version, about, hide_possible_values = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
 
-    /// auto, always or never. auto is on a terminal, unless the environment has NO_COLOR.
-    // Looked for before the arguments are parsed.
+    /// Use colours [auto, always, never]
+    ///
+    /// auto means on a terminal, unless the environment has NO_COLOR.
+    // `color::choose` looks for it before the arguments are parsed, because errors have colours.
     #[arg(long = "color", global = true, value_name = "WHEN", default_value_t)]
     _color: ColorChoice,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write the records of an index directory to a Parquet or Arrow IPC file.
+    /// Write an index directory's records to a Parquet or Arrow file.
     Extract(ExtractArguments),
-    /// Build a .hnsw index, in the format of the fast-hnsw crate, from a Parquet or Arrow IPC file.
+    /// Build a .hnsw index from a Parquet or Arrow IPC file.
+    ///
+    /// The index has the format of the fast-hnsw crate.
     Build(BuildArguments),
-    /// Show what an index directory or a .hnsw file contains.
+    /// Describe the contents of an index directory or a .hnsw file.
     Inspect(InspectArguments),
     /// Check an index directory or a .hnsw file for damage.
     ///
-    /// Exit status 1 means that it is damaged, which includes metadata that is missing or belongs
-    /// to other records; 2 means that it could not be checked.
+    /// Exit status 1 means that the index is damaged, or its metadata is missing or belongs to
+    /// other records. Exit status 2 means that it could not be checked.
     Verify(VerifyArguments),
-    /// List the collections of a persist directory, and how each is.
+    /// List the collections of a persist directory and their states.
     #[cfg(feature = "database")]
     Collections(CollectionsArguments),
-    /// Write the collections of a persist directory to Parquet or Arrow IPC files.
+    /// Write the collections of a persist directory to Parquet or Arrow files.
     ///
-    /// Each record of a collection is a row: its id, vector, document, uri and metadata, the newest
-    /// writes included, which are in chroma.sqlite3 only. Nothing is written into PERSIST_DIR.
+    /// Each record of a collection is a row with its id, vector, document, uri and metadata. The
+    /// newest writes, which are only in chroma.sqlite3, are included. Nothing is written into
+    /// PERSIST_DIR.
     #[cfg(feature = "database")]
     Export(ExportArguments),
-    /// Write a healthy index directory in the place of a damaged or bloated one.
+    /// Write a healthy replacement for a damaged or bloated index directory.
     ///
-    /// INDEX_DIR is only read. The last lines printed are the steps to have Chroma use NEW_DIR.
+    /// The input is never written to. The last lines of the output are the steps that make Chroma
+    /// use NEW_DIR.
     Repair(RepairArguments),
-    /// Find the nearest vectors of a .hnsw index for each row of a Parquet or Arrow IPC file.
+    /// Search a .hnsw index for rows of a Parquet or Arrow file.
     ///
-    /// Without -o, each neighbour is printed on a line: the query's row, the neighbour's label and
-    /// its distance, separated by tabs.
+    /// Without -o, each neighbour is printed on its own line: the query's row, the neighbour's
+    /// label and its distance, separated by tabs.
     Search(SearchArguments),
-    /// Compare searches of a .hnsw index with the exact answers: what share they find, and how fast.
-    Recall(RecallArguments),
-    /// Print a script that completes arguments, for a shell to load.
+    /// Measure the recall and speed of searches of a .hnsw index.
     ///
-    /// For bash: `hnsw-toolbox completions bash > ~/.local/share/bash-completion/completions/hnsw-toolbox`.
-    /// For zsh, as `_hnsw-toolbox` in a directory of `$fpath`; for fish, as `hnsw-toolbox.fish` in
-    /// ~/.config/fish/completions.
+    /// Results are compared with an exhaustive search.
+    Recall(RecallArguments),
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: `hnsw-toolbox completions bash >
+    /// ~/.local/share/bash-completion/completions/hnsw-toolbox`. For zsh, as `_hnsw-toolbox` in a
+    /// directory of `$fpath`; for fish, as `hnsw-toolbox.fish` in ~/.config/fish/completions.
     Completions {
-        /// bash, elvish, fish, powershell or zsh.
+        /// The shell [bash, elvish, fish, powershell, zsh]
         shell: Shell,
     },
-    /// Write manual pages to a directory: one of hnsw-toolbox, and one of each command.
+    /// Write the manual pages of hnsw-toolbox and its commands to a directory.
     #[command(hide = true)]
     Man {
-        /// The directory, which is created if it is missing. Pages in it are replaced.
+        /// The directory; created if missing, and existing pages are replaced.
         dir: PathBuf,
     },
 }
 
 impl Command {
-    /// Whether it writes records to standard output.
+    /// Returns true if the command writes records to standard output.
     pub(super) fn streams(&self) -> bool {
         let output = match self {
             Self::Extract(arguments) => &arguments.output,
@@ -103,33 +111,38 @@ pub(super) struct ExtractArguments {
     /// Chroma's vector segment directory (the one with header.bin).
     pub(super) index_dir: PathBuf,
 
-    /// The file to write. With -, an Arrow IPC stream goes to standard output.
+    /// Write to this file, or with - to standard output.
     ///
-    /// A stream is complete when the exit status is 0, which a shell gives of a pipeline's last
-    /// command only, unless `set -o pipefail` is on.
+    /// Standard output gets an Arrow IPC stream. The stream is complete if the exit status is 0. In
+    /// a pipeline, a shell reports that only with `set -o pipefail`.
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 
-    /// parquet or arrow_ipc. Defaults to the format of OUT's extension: .parquet; .arrow, .ipc,
-    /// .feather.
+    /// Set the output format [parquet, arrow_ipc] [default: by extension]
+    ///
+    /// The extensions are .parquet for parquet, and .arrow, .ipc and .feather for arrow_ipc.
     #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// The pickle with user ids and sequence numbers. Defaults to index_metadata.pickle in
-    /// INDEX_DIR, if it exists.
+    /// Read user ids from this pickle [default: INDEX_DIR/index_metadata.pickle]
+    ///
+    /// The pickle also has the sequence numbers. The default file may be missing.
     #[arg(long, value_name = "PATH", conflicts_with = "no_metadata")]
     pub(super) metadata: Option<PathBuf>,
 
-    /// Read no metadata: all user ids and sequence numbers are null.
+    /// Leave user ids and sequence numbers null.
     #[arg(long)]
     pub(super) no_metadata: bool,
 
-    /// Only the records with internal ids from A on and before B; either may be left out.
+    /// Extract the half-open range A..B of internal ids.
+    ///
+    /// Either bound may be omitted.
     #[arg(long, value_name = "A..B", conflicts_with = "part")]
     pub(super) rows: Option<RecordRange>,
 
-    /// Only part I of N, for N workers that share an index: one after the other, the parts are the
-    /// whole.
+    /// Extract part I of N.
+    ///
+    /// N workers can share an index: concatenated in order, the parts equal the full output.
     #[arg(long, value_name = "I/N")]
     pub(super) part: Option<RecordRange>,
 
@@ -137,39 +150,48 @@ pub(super) struct ExtractArguments {
     #[arg(long)]
     pub(super) include_deleted: bool,
 
-    /// stored: as they are in the index. original: multiplied by their norm from length.bin, which
-    /// in a cosine collection restores what the user stored.
+    /// Select the form of vectors [stored, original]
+    ///
+    /// stored: as in the index. original: multiplied by their norm from length.bin, which restores
+    /// the user's vectors in a cosine collection.
     #[arg(long, default_value_t, value_parser = named::<VectorForm>())]
     pub(super) vectors: VectorForm,
 
-    /// Maximum number of rows in a Parquet page or an Arrow record batch.
+    /// Limit the rows in a Parquet page or Arrow record batch.
     #[arg(long, value_name = "N", default_value_t = ColumnarOptions::default().batch_size)]
     pub(super) batch_size: usize,
 
-    /// Bytes of vectors in a Parquet row group.
+    /// Set the bytes of vectors in a Parquet row group.
     #[arg(long, value_name = "N", default_value_t = ColumnarOptions::default().row_group_bytes)]
     pub(super) row_group_bytes: u64,
 
-    /// Compression of Parquet pages: none, snappy or zstd.
+    /// Compress Parquet pages [none, snappy, zstd]
     #[arg(long, default_value_t, value_parser = named::<Compression>())]
     pub(super) compression: Compression,
 
-    /// How to read the index: mmap, or read, which is slower but survives a file that is truncated
-    /// while it is read.
+    /// Set the I/O mode [mmap, read]
+    ///
+    /// read is slower, but reports an error if a file is truncated while it is read.
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
-    /// Save what can be saved of a damaged index: complete records with a unique, non-zero label
-    /// and a finite vector. If the metadata is broken, only the ids are lost.
+    /// Skip the damaged records of an index.
+    ///
+    /// Complete records with a unique, non-zero label and an intact vector are written. If the
+    /// metadata is damaged, only the ids are lost.
     #[arg(long)]
     pub(super) salvage: bool,
 
-    /// With --m, the layout of the records if header.bin is lost. Every complete record in the file
-    /// is then read, which may include uninitialised memory after the last one.
+    /// Replace a lost header.bin, together with --m.
+    ///
+    /// This is the number of components of each vector. Every complete record in the file is then
+    /// read, which may include uninitialised memory after the last one.
     #[arg(long, value_name = "N", requires = "salvage", requires = "m")]
     pub(super) dimension: Option<usize>,
 
-    /// The parameter M of the index if header.bin is lost.
+    /// Replace a lost header.bin, together with --dimension.
+    ///
+    /// This is the parameter M of the index.
     #[arg(long, value_name = "N", requires = "salvage", requires = "dimension")]
     pub(super) m: Option<usize>,
 
@@ -179,58 +201,64 @@ pub(super) struct ExtractArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct BuildArguments {
-    /// The Parquet file, or Arrow IPC file or stream, with a column vector and, optionally, label
-    /// (or internal_id) and deleted.
+    /// The Parquet file, or Arrow IPC file or stream.
+    ///
+    /// It has a column vector and, optionally, label (or internal_id) and deleted.
     pub(super) input: PathBuf,
 
-    /// The .hnsw file to write.
+    /// Write to this .hnsw file.
     #[arg(short, long, value_name = "OUT.hnsw")]
     pub(super) output: PathBuf,
 
-    /// parquet or arrow_ipc. Defaults to the format of INPUT's extension: .parquet; .arrow, .arrows,
-    /// .ipc, .feather.
+    /// Set the input format [parquet, arrow_ipc] [default: by extension]
+    ///
+    /// The extensions are .parquet for parquet, and .arrow, .arrows, .ipc and .feather for
+    /// arrow_ipc.
     #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// The column of the vectors: vector when not given.
+    /// Read vectors from this column [default: vector]
     #[arg(long, value_name = "NAME")]
     pub(super) vector_column: Option<String>,
 
-    /// The column of the labels. When not given: label, else internal_id, else the row numbers.
+    /// Read labels from this column [default: label, else internal_id]
+    ///
+    /// Without any of these columns, row numbers are the labels.
     #[arg(long, value_name = "NAME")]
     pub(super) label_column: Option<String>,
 
-    /// Take the row numbers as labels, whatever columns there are.
+    /// Use row numbers as labels, and ignore columns of labels.
     #[arg(long, conflicts_with = "label_column")]
     pub(super) row_numbers: bool,
 
-    /// euclidean, squared_euclidean, cosine, dot_product or manhattan; or as Chroma calls them, l2
-    /// for squared_euclidean and ip for dot_product. The file states it; with fast-hnsw, which
-    /// does not read that, open it with the same.
+    /// Set the metric [euclidean, squared_euclidean, cosine, dot_product, manhattan]
+    ///
+    /// Chroma's names l2 for squared_euclidean and ip for dot_product are accepted as well. The
+    /// file states its metric, but fast-hnsw does not read it: select the same metric there.
     #[arg(long, default_value_t, value_parser = named::<Metric>())]
     pub(super) metric: Metric,
 
-    /// Neighbours of a node on the layers above 0: 2 to 256.
+    /// Limit the neighbours of a node on upper levels [2 to 256]
     #[arg(long, value_name = "N", default_value_t = GraphOptions::default().m)]
     pub(super) m: usize,
 
-    /// Neighbours of a node on layer 0: m to 1024. Defaults to 2·m.
+    /// Limit the neighbours on level 0 [m to 1024] [default: 2·m]
     #[arg(long, value_name = "N")]
     pub(super) m0: Option<usize>,
 
-    /// Candidates that are kept while the neighbours of a node are searched for.
+    /// Set the number of candidates in the search for neighbours.
     #[arg(long, value_name = "N", default_value_t = GraphOptions::default().ef_construction)]
     pub(super) ef_construction: usize,
 
-    /// Rows of the input in memory at a time.
+    /// Set the number of input rows in memory.
     #[arg(long, value_name = "N", default_value_t = BuildOptions::default().batch_size)]
     pub(super) batch_size: usize,
 
-    /// Maximum number of vectors; more are an error.
+    /// Fail if there are more than N vectors.
     #[arg(long, value_name = "N")]
     pub(super) capacity: Option<usize>,
 
-    /// Makes the build repeatable.
+    /// Make the build reproducible.
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
 
@@ -238,16 +266,17 @@ pub(super) struct BuildArguments {
     #[arg(long)]
     pub(super) include_deleted: bool,
 
-    /// Threads that build the graph. Defaults to the number of cores.
+    /// Build with N threads [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// The code that builds the graph: partition, native or hnsw_rs.
+    /// Select the graph engine [partition, native, hnsw_rs]
     #[arg(long, default_value_t, value_parser = named::<Engine>())]
     pub(super) engine: Engine,
 
-    /// How to read the input: mmap, or read, which survives a file that is truncated while it is
-    /// read.
+    /// Set the I/O mode [mmap, read]
+    ///
+    /// read reports an error if the file is truncated while it is read.
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
@@ -260,10 +289,10 @@ pub(super) struct InspectArguments {
     /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
     pub(super) index: PathBuf,
 
-    /// How to read the files: read, or mmap.
+    /// Set the I/O mode [read, mmap]
     ///
-    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
-    /// it is read.
+    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
+    /// file while it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
@@ -276,10 +305,10 @@ pub(super) struct VerifyArguments {
     /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
     pub(super) index: PathBuf,
 
-    /// How to read the files: read, or mmap.
+    /// Set the I/O mode [read, mmap]
     ///
-    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
-    /// it is read.
+    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
+    /// file while it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
@@ -293,10 +322,10 @@ pub(super) struct CollectionsArguments {
     /// Chroma's persist directory (the one with chroma.sqlite3).
     pub(super) persist_dir: PathBuf,
 
-    /// How the files of the segments are read: read, or mmap.
+    /// Set the I/O mode for segments [read, mmap]
     ///
-    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
-    /// it is read.
+    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
+    /// file while it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
@@ -310,70 +339,78 @@ pub(super) struct ExportArguments {
     /// Chroma's persist directory (the one with chroma.sqlite3).
     pub(super) persist_dir: PathBuf,
 
-    /// The directory to write, which must not exist or be empty; or, with the extension .parquet,
-    /// .arrow, .ipc or .feather, the file for one collection. With -, one collection goes to
-    /// standard output, as an Arrow IPC stream.
+    /// Write to this directory or file, or with - to standard output.
     ///
-    /// A stream is complete when the exit status is 0, which a shell gives of a pipeline's last
-    /// command only, unless `set -o pipefail` is on.
+    /// A directory must not exist, or be empty. A path with the extension .parquet, .arrow, .ipc or
+    /// .feather is the file for a single collection.
+    ///
+    /// Standard output gets an Arrow IPC stream of a single collection. The stream is complete if
+    /// the exit status is 0. In a pipeline, a shell reports that only with `set -o pipefail`.
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: PathBuf,
 
-    /// The name of a collection to write. May be given several times; all are written without it.
+    /// Export this collection; repeatable [default: all]
     #[arg(long = "collection", value_name = "NAME")]
     pub(super) collections: Vec<String>,
 
-    /// Write the collections of this database only.
+    /// Export only collections of this database.
     #[arg(long, value_name = "NAME")]
     pub(super) database: Option<String>,
 
-    /// Write the collections of this tenant only.
+    /// Export only collections of this tenant.
     #[arg(long, value_name = "NAME")]
     pub(super) tenant: Option<String>,
 
-    /// parquet or arrow_ipc. Without it the extension of OUT says; parquet for a directory.
+    /// Set the format [parquet, arrow_ipc] [default: by extension, else parquet]
     #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// original: as they were given to Chroma; stored: those of cosine collections divided by
-    /// their norm, as the index holds them.
+    /// Select the form of vectors [original, stored]
+    ///
+    /// original: as given to Chroma. stored: as in the index, where the vectors of cosine
+    /// collections are divided by their norm.
     #[arg(long, default_value_t = VectorForm::Original, value_parser = named::<VectorForm>())]
     pub(super) vectors: VectorForm,
 
-    /// json: one column with a JSON object for each record; columns: a typed column for each key.
+    /// Select the form of metadata [json, columns]
+    ///
+    /// json: one column with a JSON object for each record. columns: a typed column for each key.
     #[arg(long, default_value_t, value_parser = named::<MetadataForm>())]
     pub(super) metadata: MetadataForm,
 
-    /// Write the columns internal_id, label and seq_id, too.
+    /// Also write the columns internal_id, label and seq_id.
     #[arg(long)]
     pub(super) index_columns: bool,
 
-    /// With --m, the layout of the records if header.bin is lost.
+    /// Replace a lost header.bin, together with --m.
     ///
-    /// Needed only where neither the database nor the other files say it.
+    /// This is the number of components of each vector. It is needed only if neither the database
+    /// nor another file states it.
     #[arg(long, value_name = "N", requires = "m")]
     pub(super) dimension: Option<usize>,
 
-    /// The parameter M of the index if header.bin is lost.
+    /// Replace a lost header.bin, together with --dimension.
+    ///
+    /// This is the parameter M of the index.
     #[arg(long, value_name = "N", requires = "dimension")]
     pub(super) m: Option<usize>,
 
-    /// The metric where the database does not say it: l2, cosine or ip.
+    /// Set the metric if the database states none [l2, cosine, ip]
     #[arg(long, value_parser = named::<Space>())]
     pub(super) metric: Option<Space>,
 
-    /// Most rows in a Parquet page or an Arrow record batch.
+    /// Limit the rows in a Parquet page or Arrow record batch.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(super) batch_size: usize,
 
-    /// Compression of Parquet pages: none, snappy or zstd.
+    /// Compress Parquet pages [none, snappy, zstd]
     #[arg(long, default_value_t, value_parser = named::<Compression>())]
     pub(super) compression: Compression,
 
-    /// How the files of the segments are read: read, or mmap.
+    /// Set the I/O mode for segments [read, mmap]
     ///
-    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
-    /// it is read.
+    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
+    /// file while it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
@@ -383,57 +420,67 @@ pub(super) struct ExportArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct RepairArguments {
-    /// Chroma's vector segment directory (the one with header.bin); with --collection, the persist
-    /// directory (the one with chroma.sqlite3).
+    /// Chroma's vector segment directory, or with --collection the persist directory.
+    ///
+    /// A segment directory has a header.bin, a persist directory a chroma.sqlite3.
     #[arg(value_name = "SEGMENT_DIR|PERSIST_DIR")]
     pub(super) index_dir: PathBuf,
 
-    /// The directory to write, where nothing may be yet.
+    /// Write to this new directory.
     #[arg(short, long, value_name = "NEW_DIR")]
     pub(super) output: PathBuf,
 
-    /// The name of the collection: its records are those of the index and of the log, as export
-    /// merges them, so that an index that is lost comes back as far as the log has it.
+    /// Repair this collection of a persist directory.
+    ///
+    /// The records of the index and of Chroma's queue are merged, as in an export. A lost index is
+    /// recovered as far back as the queue goes.
     #[arg(long, value_name = "NAME")]
     pub(super) collection: Option<String>,
 
-    /// The database of the collection, where several have one of that name.
+    /// Select the collection's database, if its name is ambiguous.
     #[arg(long, requires = "collection")]
     pub(super) database: Option<String>,
 
-    /// The tenant of the database.
+    /// Select the tenant of the database.
     #[arg(long, requires = "collection")]
     pub(super) tenant: Option<String>,
 
-    /// keep: the index's own links, without the records that go; build: those of a new graph.
-    /// Without it, keep where the links are sound, else build.
+    /// Keep or build links [keep, build] [default: keep if intact]
+    ///
+    /// keep: reuse the links of the index, without dropped records. build: build a new graph.
     #[arg(long, value_parser = named::<RepairLinks>())]
     pub(super) links: Option<RepairLinks>,
 
-    /// The collection's metric, where no database says it: l2, cosine or ip. A new graph needs it.
+    /// Set the metric if no database states it [l2, cosine, ip]
+    ///
+    /// Required for a new graph.
     #[arg(long, value_parser = named::<Space>())]
     pub(super) metric: Option<Space>,
 
-    /// Implied, and there because extract needs it: what is damaged is left out.
+    /// Accept the flag of extract; repair always skips damaged records.
     #[arg(long = "salvage")]
     pub(super) _salvage: bool,
 
-    /// With --m, the layout of the records if header.bin is lost.
+    /// Replace a lost header.bin, together with --m.
+    ///
+    /// This is the number of components of each vector.
     #[arg(long, value_name = "N", requires = "m")]
     pub(super) dimension: Option<usize>,
 
-    /// The parameter M of the index if header.bin is lost.
+    /// Replace a lost header.bin, together with --dimension.
+    ///
+    /// This is the parameter M of the index.
     #[arg(long, value_name = "N", requires = "dimension")]
     pub(super) m: Option<usize>,
 
-    /// Threads to use. All cores, at most 8, when not given.
+    /// Use N threads, at most 8 [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// How to read the segment: read, or mmap.
+    /// Set the I/O mode [read, mmap]
     ///
-    /// mmap is killed by the operating system (SIGBUS) where another process truncates a file while
-    /// it is read.
+    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
+    /// file while it is read.
     #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
@@ -447,48 +494,49 @@ pub(super) struct SearchArguments {
     #[arg(value_name = "INDEX.hnsw")]
     pub(super) index: PathBuf,
 
-    /// A Parquet or Arrow IPC file with a column of queries.
+    /// Read queries from this Parquet or Arrow IPC file.
     #[arg(long, value_name = "FILE")]
     pub(super) queries: PathBuf,
 
-    /// The column of the queries [default: vector].
+    /// Read queries from this column [default: vector]
     #[arg(long, value_name = "NAME")]
     pub(super) vector_column: Option<String>,
 
-    /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
+    /// Set the format of queries [parquet, arrow_ipc] [default: by extension]
     #[arg(long, value_name = "FORMAT", value_parser = named::<ColumnarFormat>())]
     pub(super) queries_format: Option<ColumnarFormat>,
 
-    /// Nearest vectors for each query.
+    /// Set the number of neighbours per query.
     #[arg(long, value_name = "N", default_value_t = SearchOptions::default().k)]
     pub(super) k: usize,
 
-    /// Candidates that a search keeps: the more, the surer and the slower.
+    /// Set the number of candidates: more raise recall and cost time.
     #[arg(long, value_name = "N", default_value_t = SearchOptions::default().ef)]
     pub(super) ef: usize,
 
-    /// The metric that the index was built for. Needed when the file does not state it.
+    /// Set the metric of the index, if the file states none.
     #[arg(long, value_parser = named::<Metric>())]
     pub(super) metric: Option<Metric>,
 
-    /// The file to write, with the columns query, labels and distances.
+    /// Write to this file, with the columns query, labels and distances.
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: Option<PathBuf>,
 
-    /// Format of OUT: parquet or arrow_ipc. Without it the extension says.
+    /// Set the output format [parquet, arrow_ipc] [default: by extension]
     #[arg(long, requires = "output", value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// Threads that search. All cores when not given.
+    /// Search with N threads [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// How the index and the queries are read: mmap, or read, which is slower but survives files
-    /// that shrink while they are read.
+    /// Set the I/O mode for index and queries [mmap, read]
+    ///
+    /// read is slower, but reports an error if a file is truncated while it is read.
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
-    /// Read the whole index into memory first: faster searches, for as much memory as it has bytes.
+    /// Load the whole index into memory before searching.
     #[arg(long)]
     pub(super) load: bool,
 
@@ -502,43 +550,45 @@ pub(super) struct RecallArguments {
     #[arg(value_name = "INDEX.hnsw")]
     pub(super) index: PathBuf,
 
-    /// Take this many vectors of the index as queries. None is counted as an answer to itself.
+    /// Use N vectors of the index as queries.
+    ///
+    /// A vector is not counted as its own neighbour.
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub(super) sample: usize,
 
-    /// Take the vectors of a Parquet or Arrow IPC file as queries.
+    /// Read queries from this Parquet or Arrow IPC file.
     #[arg(long, value_name = "FILE", conflicts_with = "sample")]
     pub(super) queries: Option<PathBuf>,
 
-    /// The column of the queries [default: vector].
+    /// Read queries from this column [default: vector]
     #[arg(long, value_name = "NAME", requires = "queries")]
     pub(super) vector_column: Option<String>,
 
-    /// Format of the queries: parquet or arrow_ipc. Without it the extension says.
+    /// Set the format of queries [parquet, arrow_ipc] [default: by extension]
     #[arg(long, value_name = "FORMAT", requires = "queries", value_parser = named::<ColumnarFormat>())]
     pub(super) queries_format: Option<ColumnarFormat>,
 
-    /// Nearest vectors that are looked for.
+    /// Set the number of neighbours per query.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(super) k: usize,
 
-    /// Candidates that a search keeps, one measurement for each number.
+    /// Measure with each of these numbers of candidates.
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [50, 100, 200])]
     pub(super) ef: Vec<usize>,
 
-    /// The metric that the index was built for. Needed when the file does not state it.
+    /// Set the metric of the index, if the file states none.
     #[arg(long, value_parser = named::<Metric>())]
     pub(super) metric: Option<Metric>,
 
-    /// Threads that share the queries. All cores when not given.
+    /// Search with N threads [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// How the index is read: mmap or read.
+    /// Set the I/O mode [mmap, read]
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
-    /// Read the whole index into memory first: faster searches, for as much memory as it has bytes.
+    /// Load the whole index into memory before searching.
     #[arg(long)]
     pub(super) load: bool,
 
@@ -551,14 +601,14 @@ pub(super) struct WorkArguments {
     #[command(flatten)]
     pub(super) answer: AnswerArguments,
 
-    /// Show no progress.
+    /// Hide the progress bar.
     #[arg(long)]
     pub(super) quiet: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct AnswerArguments {
-    /// Print the answer as JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -35,6 +35,7 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
     let response = work("building", &arguments.work, cancel, |monitor| {
         wire::build(input, output, &options, monitor)
     })?;
+    // To standard error, so that the result on standard output stays parsable.
     response.summary.warnings.iter().for_each(warn);
     answer(&arguments.work.answer, &response, print)
 }
@@ -43,7 +44,7 @@ fn print(response: &BuildResponse) -> io::Result<()> {
     let summary = &response.summary;
     writeln!(
         io::stdout(),
-        "{}: {} vectors of dimension {}, metric {} ({} rows, {} deleted left out)",
+        "{}: {} vectors of dimension {}, metric {} ({} rows, {} deleted skipped)",
         display_path(&response.output_path),
         summary.inserted,
         summary.dimension,

@@ -38,14 +38,14 @@ fn print(list: &CollectionList) -> io::Result<()> {
     }
     for directory in &list.orphan_directories {
         let directory = one_line(directory);
-        writeln!(out, "{directory}: a directory that belongs to no segment")?;
+        writeln!(out, "{directory}: a directory without a segment")?;
     }
     print_findings(&mut out, "", &list.findings)
 }
 
-/// Prints a line for each collection, and below it what was found.
+/// Prints a line for each collection, followed by its findings.
 fn print_table(out: &mut impl Write, collections: &[CollectionReport]) -> io::Result<()> {
-    // Most persist directories have one database only, the one that Chroma creates.
+    // Most persist directories only have the database that Chroma creates by default.
     let databases = collections.iter().any(|collection| {
         collection.database != "default_database" || collection.tenant != "default_tenant"
     });
@@ -71,7 +71,7 @@ fn heading(databases: bool) -> Vec<Cell> {
         cells.extend(["database", "tenant"].map(left));
     }
     cells.push(left("state"));
-    cells.extend(["records", "in index", "in log", "no vector", "dimension"].map(right));
+    cells.extend(["records", "in index", "in queue", "no vector", "dimension"].map(right));
     cells.extend(["metric", "segment directory"].map(left));
     cells
 }
@@ -83,7 +83,7 @@ fn row(collection: &CollectionReport, databases: bool) -> Vec<Cell> {
         CollectionState::Damaged | CollectionState::Incomplete => BAD,
         _ => Style::new(),
     };
-    // In quotes, as a name may hold spaces, and characters that act on a terminal.
+    // Quoted and escaped: a name may have spaces and control characters.
     let name = |name: &String| left(format!("{name:?}"));
     let mut cells = vec![name(&collection.name)];
     if databases {

@@ -1,7 +1,7 @@
-//! Colours of what is printed.
+//! Colours of the output.
 //!
-//! Words are written with the escapes of their colours. anstream, with which clap prints too, takes
-//! these out where there are to be none: outside of a terminal, with `NO_COLOR`, or by `--color`.
+//! Text is written with escape sequences for colours. anstream, which clap also uses, strips them
+//! outside of a terminal, with `NO_COLOR`, or as `--color` says.
 
 use clap::builder::styling::{AnsiColor, Style};
 use clap::ColorChoice;
@@ -10,8 +10,8 @@ pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const GOOD: Style = AnsiColor::Green.on_default().bold();
 
-/// Does what `--color` asks for. Arguments need not be right: what clap has to say of those that are
-/// wrong has colours as well.
+/// Applies `--color` before clap parses the arguments, so that its errors respect the choice.
+/// Invalid arguments are ignored here.
 pub(super) fn choose(arguments: impl Iterator<Item = std::ffi::OsString>) {
     let mut choice = ColorChoice::Auto;
     let mut is_next = false;
@@ -25,6 +25,7 @@ pub(super) fn choose(arguments: impl Iterator<Item = std::ffi::OsString>) {
         if let Some(Ok(asked)) = value.map(str::parse) {
             choice = asked;
         }
+        // `--color WHEN` as two arguments.
         is_next = argument == "--color";
     }
     match choice {

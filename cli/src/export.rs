@@ -20,6 +20,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         stdout::check(arguments.format, &arguments.work)?;
         ColumnarFormat::ArrowIpc
     } else {
+        // A directory has no extension, and gets the default format.
         arguments
             .format
             .or_else(|| ColumnarFormat::from_extension(&output))
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         let summary = work("exporting", &arguments.work, cancel, |monitor| {
             wire::export_to_stream(&persist_dir, stdout::writer(), &options, monitor)
         })?;
-        // Where nobody listens, the records are written all the same.
+        // The records are complete even if standard error is closed.
         let _ = print_stream(&summary, arguments.work.quiet);
         return Ok(done(summary.is_complete()));
     }
@@ -90,12 +91,12 @@ fn print_file(out: &mut impl Write, name: &str, file: &ExportedFile) -> io::Resu
     }
     writeln!(
         out,
-        " ({} vectors from the index, {} from the log, {} missing)",
+        " ({} vectors from the index, {} from the queue, {} missing)",
         file.vectors_from_index, file.vectors_from_log, file.without_vector
     )
 }
 
-/// What is wrong with the records is printed to standard error even if it is to be quiet.
+/// Prints the summary of a stream to standard error. Findings are printed even with `--quiet`.
 fn print_stream(summary: &ExportSummary, quiet: bool) -> io::Result<()> {
     let mut out = io::stderr().lock();
     for file in &summary.files {

@@ -48,9 +48,9 @@ pub(super) fn run(arguments: ExtractArguments, cancel: &CancelToken) -> Result<E
         let summary = work("extracting", &arguments.work, cancel, |monitor| {
             wire::extract_to_stream(&index_dir, stdout::writer(), &options, monitor)
         })?;
-        // A loss is reported in spite of --quiet.
+        // A loss is reported even with --quiet.
         if !arguments.work.quiet || !summary.is_complete() {
-            // Where nobody listens, the records are written all the same.
+            // The records are complete even if standard error is closed.
             let _ = print(&mut io::stderr(), "standard output", &summary, is_whole);
         }
         return Ok(done(summary.is_complete()));
@@ -73,12 +73,12 @@ fn print(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "{output}: {} rows of dimension {} ({} records, {} deleted left out)",
+        "{output}: {} rows of dimension {} ({} records, {} deleted skipped)",
         summary.emitted, summary.dimension, summary.scanned, summary.deleted_skipped,
     )?;
     if let Some(join) = summary.metadata {
         write!(out, "{} of the rows have a user id", join.rows_with_user_id)?;
-        // The other labels may well belong to records of another part.
+        // With --rows or --part, the other labels may belong to records outside the range.
         if is_whole {
             let lost = join.labels_without_record;
             write!(out, "; {lost} labels of the metadata have no live record")?;
@@ -95,7 +95,7 @@ fn print(
             )?,
             None => writeln!(
                 out,
-                "without the header, what follows the last record may be among the rows",
+                "without the header, rows may include junk after the last record",
             )?,
         }
         if let Some(error) = &salvage.metadata_error {
@@ -109,8 +109,8 @@ fn print(
 pub(super) fn print_salvage(out: &mut impl Write, salvage: &SalvageSummary) -> io::Result<()> {
     writeln!(
         out,
-        "left out: {} records with label 0, {} with the label of a later one, {} with a vector \
-         that is not finite, {} with a damaged one, {} that the disk cannot read",
+        "skipped: {} records with label 0, {} with the label of a later record, {} with a vector \
+         that is not finite, {} with a damaged vector, {} in unreadable sectors",
         salvage.label_zero,
         salvage.label_duplicate,
         salvage.vector_not_finite,
@@ -120,11 +120,11 @@ pub(super) fn print_salvage(out: &mut impl Write, salvage: &SalvageSummary) -> i
     for (count, what) in [
         (
             salvage.norm_missing,
-            "vectors have no norm in length.bin, and are written with norm 1",
+            "vectors have no norm in length.bin and are written with norm 1",
         ),
         (
             salvage.vector_zeroed_sector,
-            "vectors have a sector of zeros, and are likely damaged",
+            "vectors have a sector of zeros and are likely damaged",
         ),
     ] {
         if count > 0 {
@@ -134,7 +134,7 @@ pub(super) fn print_salvage(out: &mut impl Write, salvage: &SalvageSummary) -> i
     Ok(())
 }
 
-/// The format that was asked for, or else the one that the file's name stands for.
+/// Returns the requested format, or else the format of the file's extension.
 pub(super) fn format(
     asked: Option<ColumnarFormat>,
     path: &Path,

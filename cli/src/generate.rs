@@ -1,4 +1,4 @@
-//! `hnsw-toolbox completions` and `man`: what a package installs besides the command.
+//! `hnsw-toolbox completions` and `man`: files that a package installs besides the program.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use super::Failure;
 
 pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    // To standard output itself, a write that fails would be a panic.
+    // Into memory: clap panics if a write fails.
     clap_complete::generate(shell, &mut Arguments::command(), NAME, &mut script);
     let mut script = String::from_utf8(script).map_err(io::Error::other)?;
     if shell == Shell::Bash {
-        // The arms of the script take the hyphen of the name for the one before a subcommand, and are
-        // never reached: https://github.com/clap-rs/clap/issues/6421.
+        // In names of subcommands, the script escapes the hyphen of the program name in its `case`
+        // arms only, which are then never reached: https://github.com/clap-rs/clap/issues/6421.
         let [arm, name] = ["__subcmd__", "__"].map(|hyphen| NAME.replace('-', hyphen));
         script = script.replace(&arm, &name);
     }

@@ -1,5 +1,5 @@
-//! What to do after an error: Chroma has two kinds of directory and this crate a file, which are easily
-//! taken for each other.
+//! Hints after an error that looks like a mix-up of Chroma's two kinds of directory and `.hnsw`
+//! files.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
 const LABELS: [&str; 2] = ["column label", "column internal_id"];
 
-/// What a command was given, and what it wants.
+/// The input of a command, and the kind of input that the command expects.
 pub(super) struct Input {
     path: PathBuf,
     wanted: Wanted,
@@ -21,7 +21,7 @@ pub(super) struct Input {
 enum Wanted {
     /// A vector segment directory.
     Segment,
-    /// The same, or a `.hnsw` file.
+    /// A vector segment directory or a `.hnsw` file.
     SegmentOrGraph,
     /// A `.hnsw` file.
     Graph,
@@ -33,7 +33,7 @@ enum Wanted {
 }
 
 impl Input {
-    /// The input of a command that has one.
+    /// Returns the input of a command, if it has one.
     pub(super) fn of(command: &Command) -> Option<Self> {
         let (path, wanted) = match command {
             Command::Extract(arguments) => (&arguments.index_dir, Wanted::Segment),
@@ -57,18 +57,19 @@ impl Input {
         Some(Self { path, wanted })
     }
 
-    /// What may help after an error, on one line.
+    /// Returns a hint of one line for an error.
     pub(super) fn hint(&self, error: &Error) -> Option<String> {
         let path = &*self.path;
         let shown = quoted(path);
         match self.wanted {
             Wanted::Segment | Wanted::SegmentOrGraph if is_persist_dir(path) => {
-                let hint = "shows which directory is that of which collection";
+                let hint = "shows the directory of each collection";
+                // Without the feature there is no such command.
                 cfg!(feature = "database")
                     .then(|| format!("`hnsw-toolbox collections {shown}` {hint}"))
             }
             Wanted::Segment if is_graph(path) => Some(format!(
-                "{shown} is a .hnsw file, which inspect, verify, search and recall take"
+                "{shown} is a .hnsw file; use inspect, verify, search or recall"
             )),
             Wanted::Segment | Wanted::SegmentOrGraph if path.is_file() => {
                 let dir = parent(path).filter(|dir| is_segment(dir))?;
@@ -93,7 +94,7 @@ impl Input {
                     _ => "",
                 };
                 Some(format!(
-                    "{shown} is {what} directory of Chroma; to take vectors out of it: \
+                    "{shown} is {what} directory of Chroma; to extract its vectors: \
                      `hnsw-toolbox {command} -o vectors.parquet`{then}"
                 ))
             }
@@ -105,7 +106,7 @@ impl Input {
         }
     }
 
-    /// After a repair that found no ids.
+    /// Returns the hint after a repair that found no ids.
     fn without_ids(&self, error: &Error) -> Option<String> {
         if !matches!(error, Error::NoIds { .. }) {
             return None;
@@ -126,7 +127,7 @@ impl Input {
     }
 }
 
-/// Whether a column that is taken for labels cannot be.
+/// Returns true if a column of labels is invalid.
 fn is_about_labels(error: &Error) -> bool {
     let is_label = |field: &str| LABELS.iter().any(|name| field.ends_with(name));
     matches!(error, Error::InvalidInput { field, .. } if is_label(field))
@@ -141,19 +142,21 @@ fn is_segment(path: &Path) -> bool {
 }
 
 fn is_graph(path: &Path) -> bool {
+    // By content. An unreadable file gives no hint instead of a second error.
     path.is_file() && is_hnsw(path).unwrap_or(false)
 }
 
-/// The directory that a path is in.
+/// Returns the directory that contains a path.
 fn parent(path: &Path) -> Option<&Path> {
     let parent = path.parent()?;
     Some(match parent.as_os_str().is_empty() {
+        // The parent of a relative path of one component.
         true => Path::new("."),
         false => parent,
     })
 }
 
-/// A path as the shell takes it.
+/// Quotes a path for the shell.
 fn quoted(path: &Path) -> String {
     Shell::of_system().quote_path(path)
 }

@@ -1,4 +1,4 @@
-//! `hnsw-toolbox inspect` and `verify` of a `.hnsw` file.
+//! `hnsw-toolbox inspect` and `verify` for `.hnsw` files.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 use hnsw_toolbox::{is_hnsw, Error, HnswReport, Result};
 use indicatif::HumanBytes;
 
-/// Whether a path is that of a `.hnsw` file rather than of a directory.
+/// Returns true for a `.hnsw` file, and false for a directory. Fails for any other file.
 pub(super) fn is_hnsw_file(path: &Path) -> Result<bool> {
-    // What is not there, or no regular file, is for whoever opens directories to explain.
+    // Missing and special files are reported when the path is opened as a directory.
     if !path.is_file() {
         return Ok(false);
     }
@@ -22,7 +22,7 @@ pub(super) fn is_hnsw_file(path: &Path) -> Result<bool> {
     })
 }
 
-/// A number of bytes, in a larger unit as well if there are many.
+/// Formats a number of bytes, from 1 KiB on with a larger unit as well.
 fn size(bytes: u64) -> String {
     if bytes < 1024 {
         bytes.to_string()
@@ -31,7 +31,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Prints what a `.hnsw` file holds.
+/// Prints the contents of a `.hnsw` file.
 pub(super) fn print(report: &HnswReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut field = |name: &str, value: &dyn std::fmt::Display| writeln!(out, "{name:<24}{value}");

@@ -16,6 +16,7 @@ use super::{answer, work, Failure};
 pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let options = InspectOptions::default().with_io(arguments.io);
     let index = &arguments.index;
+    // Decided by the content of the file, not by its extension.
     if is_hnsw_file(index)? {
         let report = work("inspecting", &arguments.work, cancel, |monitor| {
             inspect_hnsw(index, &options, monitor)

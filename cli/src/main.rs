@@ -1,12 +1,12 @@
-//! Arguments in, library calls, answers out.
+//! The command line: parses arguments, calls the library, and prints results.
 //!
 //! | exit status | |
 //! |---|---|
 //! | 0 | done, and complete |
 //! | 1 | failed: nothing was written; `verify`: damage was found |
-//! | 2 | wrong usage; `verify`: could not look |
+//! | 2 | wrong usage; `verify`: could not check |
 //! | 3 | done, but records, vectors or texts are missing or damaged |
-//! | 128 + n | ended by signal n, as a shell gives it: 130 after SIGINT, 143 after SIGTERM |
+//! | 128 + n | ended by signal n, as in shells: 130 after SIGINT, 143 after SIGTERM |
 
 // As in the library.
 #![cfg_attr(
@@ -68,12 +68,13 @@ const WRONG_USAGE: u8 = 2;
 const NOT_VERIFIED: u8 = 2;
 const INCOMPLETE: u8 = 3;
 
-const CLOSED: &str = "standard output: found it closed, expected a file, a pipe or a terminal";
+const CLOSED: &str =
+    "standard output: found a closed descriptor, expected a file, a pipe or a terminal";
 
-/// How long a command that is interrupted may wait for whoever reads its standard output.
+/// Time that an interrupted command may wait for the reader of its standard output.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Runs the command that the process was given.
+/// Runs the command of the arguments.
 fn main() -> ExitCode {
     color::choose(std::env::args_os().skip(1));
     let arguments = match Arguments::try_parse() {
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
         Command::Verify(_) => NOT_VERIFIED,
         _ => FAILED,
     };
-    // Before the threads that watch for signals: none can be started without memory.
+    // Before the threads that watch for signals, which need memory to start.
     if let Err(error) = wire::check_headroom("start") {
         report(&error.to_string());
         return ExitCode::from(failed);
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
     let handler = move || {
         on_signal.cancel();
         if streams {
-            // Nothing interrupts a write to a pipe that nobody reads.
+            // A blocked write to a full pipe is not interrupted by cancellation.
             std::thread::sleep(LAST_WRITE);
             report(&Error::Cancelled.to_string());
             std::process::exit(i32::from(after_signal(&last)));
@@ -114,7 +115,7 @@ fn main() -> ExitCode {
     signal.watch();
     if let Err(error) = signals::survive_file_size_limit() {
         report(&format!(
-            "cannot install the handler of a limit on file sizes: {error}"
+            "cannot install the handler for the file size limit: {error}"
         ));
     }
     let result = match arguments.command {
@@ -157,12 +158,13 @@ fn main() -> ExitCode {
                 _ => failed,
             })
         }
-        // Ctrl-C reaches all commands of a pipeline, and the reader may be the first to end.
+        // Ctrl-C reaches all commands of a pipeline. If the reader ends first, the broken pipe is a
+        // consequence of the signal.
         Err(Failure::Output(_)) if signal.came() || cancel.is_cancelled() => {
             report(&Error::Cancelled.to_string());
             ExitCode::from(after_signal(&signal))
         }
-        // Whoever read the output has stopped, and needs no more words.
+        // The reader has stopped on purpose, like `head`: no message.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::from(failed)
         }
@@ -192,12 +194,12 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The exit status after a signal.
+/// Returns the exit status after a signal.
 fn after_signal(signal: &LastSignal) -> u8 {
     128 + signal.number()
 }
 
-/// A field as the command line calls it: `batch_size` is `--batch-size` there.
+/// Replaces the names of options in a field by flags: `batch_size` by `--batch-size`.
 fn flags(field: &str) -> String {
     let command = Arguments::command();
     let known = |flag: &str| {
@@ -217,7 +219,7 @@ fn flags(field: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Why a command did not do what it was asked for.
+/// The reason for the failure of a command.
 enum Failure {
     Usage(String),
     Work(Error),
@@ -227,7 +229,7 @@ enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            // All that our callbacks do is to write to standard output.
+            // The callbacks of the command line only write to standard output.
             Error::Callback(cause) => match cause.downcast() {
                 Ok(error) => Self::Output(*error),
                 Err(cause) => Self::Work(Error::Callback(cause)),
@@ -245,18 +247,18 @@ impl From<io::Error> for Failure {
 
 fn report(words: &str) {
     let words = one_line(words);
-    // With standard error gone too, the exit status is all that is left to say.
+    // If standard error is closed, only the exit status remains.
     let _ = writeln!(anstream::stderr(), "{BAD}{NAME}:{BAD:#} {words}");
 }
 
-/// Text that may hold words of a file, without characters that act on a terminal.
+/// Escapes control characters in text that may come from a file, so that none reach the terminal.
 fn one_line(text: &str) -> impl std::fmt::Display + '_ {
     display_path(Path::new(text))
 }
 
-/// Prints what is wrong although the work is done.
+/// Prints a warning about completed work.
 fn warn(words: impl std::fmt::Display) {
-    // With standard error gone, the answer still says it.
+    // If standard error is closed, the result still has the information.
     let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {words}");
 }
 
@@ -273,19 +275,19 @@ fn work<T>(
     Ok(work(&monitor)?)
 }
 
-/// Refuses, before the work, arguments that its answer repeats and cannot carry.
+/// Refuses, before the work, paths that the JSON result cannot represent.
 fn check_answerable(arguments: &AnswerArguments, paths: &[(&str, &Path)]) -> Result<(), Failure> {
     let other = paths.iter().find(|(_, path)| path.to_str().is_none());
     match other {
         Some((argument, path)) if arguments.json => Err(Failure::Usage(format!(
-            "{argument}: found {}, expected a path in UTF-8, as JSON cannot carry another",
+            "{argument}: found {}, expected a path in UTF-8, because the result is JSON",
             display_path(path)
         ))),
         _ => Ok(()),
     }
 }
 
-/// Prints the answer of a command, as one line of JSON or by `print`, and gives the exit status.
+/// Prints the result of a command, as one line of JSON or with `print`. Returns the exit status.
 fn answer<A: Answer>(
     arguments: &AnswerArguments,
     answer: &A,
@@ -301,7 +303,7 @@ fn answer<A: Answer>(
     Ok(done(answer.is_complete()))
 }
 
-/// The exit status of work that was done.
+/// Returns the exit status of completed work.
 fn done(is_complete: bool) -> ExitCode {
     match is_complete {
         true => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Arguments whose values are names, which a shell can complete.
+//! Arguments with a fixed set of values, which a shell can complete.
 
 use std::ffi::OsStr;
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use hnsw_toolbox::{
     ColumnarFormat, Compression, Engine, Error, IoMode, Metric, RepairLinks, Space, VectorForm,
 };
 
-/// A value that has a name.
+/// A value with a name.
 pub(super) trait Named: FromStr<Err = Error> + Copy + Send + Sync + 'static {
     const ALL: &'static [Self];
 
@@ -47,7 +47,7 @@ named! {
     VectorForm,
 }
 
-/// Parses a name. Second names for the same value parse too, and are not completed.
+/// Parses a name. Aliases are also parsed, but not completed.
 pub(super) fn named<T: Named>() -> NameParser<T> {
     NameParser(PhantomData)
 }
@@ -64,6 +64,7 @@ impl<T: Named> TypedValueParser for NameParser<T> {
         argument: Option<&Arg>,
         value: &OsStr,
     ) -> Result<T, clap::Error> {
+        // clap adds the argument's name to the library's error.
         T::from_str.parse_ref(command, argument, value)
     }
 

@@ -3,7 +3,7 @@
 use hnsw_toolbox::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar when standard error is a terminal and it was not asked for silence, else nothing.
+/// A progress bar. It is hidden if standard error is not a terminal, or with `--quiet`.
 pub(super) struct Bar(ProgressBar);
 
 impl Bar {
@@ -19,8 +19,8 @@ impl Bar {
         ) {
             bar.set_style(style.progress_chars("=> "));
         }
-        // The bar moves with the reports, which are frequent. A thread that moved it between
-        // them could not be started where memory is short.
+        // Drawn on reports only, which are frequent. A ticker thread could fail to start if memory
+        // is low.
         bar.tick();
         Self(bar)
     }

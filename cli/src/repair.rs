@@ -39,7 +39,7 @@ fn print(response: &RepairResponse) -> io::Result<()> {
     let summary = &response.summary;
     writeln!(
         out,
-        "{}: {} records of dimension {} (before: {}, {} records, {} deleted left out)",
+        "{}: {} records of dimension {} (before: {}, {} records, {} deleted skipped)",
         display_path(&response.output_path),
         summary.records,
         summary.dimension,
@@ -53,39 +53,39 @@ fn print(response: &RepairResponse) -> io::Result<()> {
     match (summary.metric, summary.metric_source) {
         (Some(metric), MetricSource::Hint) => writeln!(
             out,
-            "links: {}; metric: {metric}, as all vectors have length 1 and there are norms",
+            "links: {}; metric: {metric}, because all vectors have norm 1 and there are norms",
             summary.links,
         )?,
         (Some(metric), MetricSource::Evidence) => writeln!(
             out,
-            "links: {}; metric: {metric}, by the vectors and norms",
+            "links: {}; metric: {metric}, deduced from vectors and norms",
             summary.links,
         )?,
         (Some(metric), _) => writeln!(out, "links: {}; metric: {metric}", summary.links)?,
         (None, _) => writeln!(
             out,
-            "links: {}; metric: not known, neighbours were compared by {}",
+            "links: {}; metric: not known, neighbours compared by {}",
             summary.links, summary.compared_by,
         )?,
     }
     for (count, what) in [
         (
             summary.bridged,
-            "records have other neighbours in the place of some that are gone",
+            "records lost neighbours and were linked to others",
         ),
         (
             summary.links_added,
-            "links were made to records that no search found",
+            "links were added to reach unreachable records",
         ),
         (
             summary.records_without_id,
-            "records had no id and were left out",
+            "records without an id were skipped",
         ),
         (
             summary.ids_without_record,
-            "ids had no record and were left out",
+            "ids without a record were skipped",
         ),
-        (summary.norms_lost, "norms were lost and are 1 now"),
+        (summary.norms_lost, "lost norms were set to 1"),
     ] {
         if count > 0 {
             writeln!(out, "{count} {what}")?;
@@ -98,13 +98,14 @@ fn print(response: &RepairResponse) -> io::Result<()> {
     if let Some(collection) = &summary.collection {
         writeln!(
             out,
-            "{} records from the index, {} from the log, {} without a vector left out",
+            "{} records from the index, {} from the queue, {} without a vector skipped",
             collection.from_index, collection.from_log, collection.without_vector,
         )?;
         for finding in &collection.findings {
             writeln!(out, "{}: {}", finding.code, one_line(&finding.message))?;
         }
     }
+    // The library has quoted the paths in the commands for the system's shell.
     writeln!(out, "next:")?;
     for (number, step) in (1..).zip(&summary.steps) {
         writeln!(out, "{number}. {step}")?;

@@ -67,14 +67,14 @@ fn print(response: &SearchResponse) -> io::Result<()> {
     )
 }
 
-/// The answer to a query, as `--json` without OUT prints it.
+/// The result of a query, as printed by `--json` without OUT.
 #[derive(Serialize)]
 struct Answer<'a> {
     query: u64,
     neighbours: &'a [Neighbour],
 }
 
-/// What comes after the answers.
+/// The fields after the results.
 #[derive(Serialize)]
 struct Rest {
     complete: bool,
@@ -83,7 +83,7 @@ struct Rest {
     summary: SearchSummary,
 }
 
-/// Prints every neighbour on a line of its own, or one JSON object that is written as it grows.
+/// Prints every neighbour on its own line, or streams a single JSON object.
 fn print_answers(
     index: PathBuf,
     queries: PathBuf,
@@ -115,6 +115,7 @@ fn print_answers(
         })
     })?;
     if json {
+        // Without queries, the array is not open yet.
         if first {
             out.write_all(b"{\"answers\":[")?;
         }
@@ -125,7 +126,7 @@ fn print_answers(
             summary,
         };
         let rest = serde_json::to_string(&rest).map_err(io::Error::from)?;
-        // Both are objects: the second goes on where the first has got to.
+        // Merge the two objects: the fields of the second follow the array of the first.
         writeln!(out, "],{}", rest.strip_prefix('{').unwrap_or_default())?;
     }
     out.flush()?;

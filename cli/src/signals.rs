@@ -1,8 +1,8 @@
-//! What is to be known of signals beyond that they cancel the work.
+//! Signal handling: the exit status names the last signal, and a file size limit is an error.
 
 use std::io;
 
-/// What an interrupt, such as Ctrl-C, is on every system.
+/// The number of SIGINT (Ctrl-C) on every system.
 const INTERRUPT: u8 = 2;
 
 pub(super) use system::{survive_file_size_limit, LastSignal};
@@ -17,7 +17,7 @@ mod system {
 
     use super::{io, INTERRUPT};
 
-    /// Which of the signals came last that cancel the work. Clones are of the same signals.
+    /// The last signal that cancelled the work. Clones share it.
     #[derive(Clone)]
     pub(crate) struct LastSignal(Arc<AtomicUsize>);
 
@@ -33,24 +33,24 @@ mod system {
             }
         }
 
-        /// Whether one came, which is known before the work is cancelled.
+        /// Returns true if a signal came. This is recorded before the work is cancelled.
         pub(crate) fn came(&self) -> bool {
             self.0.load(Ordering::SeqCst) != 0
         }
 
-        /// Notes signals from now on. The handler that is there already, which cancels, still runs.
+        /// Starts to record signals. The existing handler, which cancels the work, still runs.
         pub(crate) fn watch(&self) {
             for signal in [SIGINT, SIGTERM, SIGHUP] {
                 if let Ok(number) = usize::try_from(signal) {
-                    // Without it, the exit status is that of an interrupt.
+                    // After a failure, the exit status always names an interrupt.
                     let _ = flag::register_usize(signal, Arc::clone(&self.0), number);
                 }
             }
         }
     }
 
-    /// Lets a write beyond the limit on file sizes (`ulimit -f`) fail, where the system would end
-    /// the process and leave the temporary file.
+    /// Makes a write beyond the file size limit (`ulimit -f`) fail. By default SIGXFSZ would kill
+    /// the process and leave its temporary file.
     pub(crate) fn survive_file_size_limit() -> io::Result<()> {
         let ignored = Arc::new(AtomicBool::new(false));
         flag::register(SIGXFSZ, ignored).map(drop)
@@ -71,7 +71,7 @@ mod system {
 
         pub(crate) fn watch(&self) {}
 
-        /// Not known here.
+        /// Always false: signals are not recorded on this system.
         pub(crate) fn came(&self) -> bool {
             false
         }

@@ -1,4 +1,4 @@
-//! Standard output: whether it is open, and records on it as an Arrow IPC stream (`-o -`).
+//! Standard output: checks that it is open, and streams records to it as Arrow IPC (`-o -`).
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -7,21 +7,22 @@ use hnsw_toolbox::ColumnarFormat;
 use super::args::WorkArguments;
 use super::Failure;
 
-/// Record batches are larger and pass through; this gathers what is between them.
-const BUFFER: usize = 64 << 10;
+/// Bytes of the buffer. It collects the small writes between record batches, which are larger and
+/// bypass it.
+const BUFFER_BYTES: usize = 64 << 10;
 
-/// Checks, before the work, that a stream is what was asked for, and that standard output can take
-/// it.
+/// Checks, before the work, that the arguments allow a stream, and that standard output is no
+/// terminal.
 pub(super) fn check(format: Option<ColumnarFormat>, work: &WorkArguments) -> Result<(), Failure> {
     let wrong = match format {
         Some(format) if format != ColumnarFormat::ArrowIpc => format!(
-            "--format: found {format}, expected arrow_ipc, as -o - writes an Arrow IPC stream"
+            "--format: found {format}, expected arrow_ipc, because -o - writes an Arrow IPC stream"
         ),
-        _ if work.answer.json => "--json: found with -o -, expected without it, as standard \
-                                  output holds the records"
+        _ if work.answer.json => "--json: found with -o -, expected without it, because \
+                                  standard output has the records"
             .into(),
         _ if io::stdout().is_terminal() => "OUT: found standard output, which is a terminal, \
-                                            expected a pipe or a file, as the records are not text"
+                                            expected a pipe or a file, because records are binary"
             .into(),
         _ => return Ok(()),
     };
@@ -30,14 +31,15 @@ pub(super) fn check(format: Option<ColumnarFormat>, work: &WorkArguments) -> Res
 
 /// True if standard output is open for writing.
 ///
-/// The runtime opens `/dev/null` in the place of a closed descriptor before `main`, and takes a
-/// write to one that is open for reading only as done. So the descriptor is looked at before.
+/// Before `main`, Rust's runtime replaces a closed descriptor by `/dev/null`. It also ignores the
+/// error of writing to a descriptor that is read-only. So the descriptor is checked before the
+/// runtime starts.
 #[cfg(unix)]
 pub(super) fn is_open() -> bool {
     at_start::IS_OPEN.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-/// Elsewhere a service without standard output is ordinary, and runs commands for their status.
+/// On other systems, services often have no standard output and run commands for their status.
 #[cfg(not(unix))]
 pub(super) fn is_open() -> bool {
     true
@@ -61,8 +63,8 @@ mod at_start {
         IS_OPEN.store(is_open, Ordering::Relaxed);
     }
 
-    // SAFETY: the system calls the functions of this section before `main`. `look` takes no argument,
-    // needs nothing of the runtime, and cannot unwind.
+    // SAFETY: the system calls the functions of this section before `main`. `look` takes no
+    // argument, needs nothing of the runtime, and cannot unwind.
     #[used]
     #[cfg_attr(target_vendor = "apple", link_section = "__DATA,__mod_init_func")]
     #[cfg_attr(not(target_vendor = "apple"), link_section = ".init_array")]
@@ -70,5 +72,5 @@ mod at_start {
 }
 
 pub(super) fn writer() -> impl Write {
-    BufWriter::with_capacity(BUFFER, io::stdout().lock())
+    BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock())
 }

@@ -1,13 +1,13 @@
-//! Tables for people.
+//! Aligned text tables.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::builder::styling::Style;
 
-/// A longer cell does not widen its column, but moves the rest of its line: one long name is to spoil
-/// one line only.
-const WIDEST: usize = 40;
+/// Maximum width of a column in characters. A longer cell shifts the rest of its own line only, so
+/// that one long name does not widen the whole table.
+const MAX_COLUMN_WIDTH: usize = 40;
 
 /// Spaces between columns.
 const GAP: usize = 2;
@@ -19,7 +19,7 @@ pub(super) struct Cell {
     is_right: bool,
 }
 
-/// A cell that is aligned at its left, as words are.
+/// Returns a left-aligned cell, for text.
 pub(super) fn left(value: impl Display) -> Cell {
     Cell {
         text: value.to_string(),
@@ -28,7 +28,7 @@ pub(super) fn left(value: impl Display) -> Cell {
     }
 }
 
-/// A cell that is aligned at its right, as numbers are.
+/// Returns a right-aligned cell, for numbers.
 pub(super) fn right(value: impl Display) -> Cell {
     Cell {
         is_right: true,
@@ -46,19 +46,21 @@ impl Cell {
     }
 }
 
-/// The lines of a table, whose columns are as wide as their cells need.
+/// Returns the lines of a table. Columns are as wide as their widest cell within the limit.
 pub(super) fn lines(rows: &[Vec<Cell>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            let widths = cells.map(Cell::width).filter(|width| *width <= WIDEST);
+            let widths = cells
+                .map(Cell::width)
+                .filter(|width| *width <= MAX_COLUMN_WIDTH);
             widths.max().unwrap_or(0)
         })
         .collect();
     let line = |row: &Vec<Cell>| {
         let mut line = String::new();
-        // Written before the next cell only, so that no line ends with spaces.
+        // Pending spaces are written before the next cell only, so that no line ends with spaces.
         let mut spaces = 0;
         for (cell, width) in row.iter().zip(&widths) {
             let style = cell.style;
@@ -107,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_long_cell_moves_its_own_line_only() {
+    fn a_long_cell_shifts_only_its_own_line() {
         let long = "x".repeat(41);
         let rows = [vec![left("abc"), left("y")], vec![left(&long), left("y")]];
         assert_eq!(lines(&rows), ["abc  y", &format!("{long}  y")]);
     }
 
     #[test]
-    fn the_escapes_of_a_style_take_no_place() {
+    fn escape_sequences_take_no_width() {
         let style = crate::color::BAD;
         let rows = [
             vec![left("ab").with_style(style), left("x")],

@@ -26,6 +26,7 @@ pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<E
     })?;
     let checked = answer(&arguments.work.answer, &report, print)?;
     Ok(match report.damaged {
+        // 1 means damage here; a check that fails gives 2.
         true => ExitCode::from(FAILED),
         false => checked,
     })

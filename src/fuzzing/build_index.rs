@@ -1,7 +1,7 @@
-//! Property: whatever a Parquet or Arrow IPC file holds, building from it never panics or allocates
-//! without bound, and mapping and reading the file give the same index or the same kind of error.
+//! Property: building from any Parquet or Arrow IPC file never panics or allocates without bound.
+//! Mapping and reading the file give the same index or the same kind of error.
 //!
-//! Input: the format (u8, even for Parquet), and the rest as the file.
+//! Input: the format (u8, even for Parquet), and the file.
 
 use super::Directory;
 use crate::{
@@ -25,7 +25,7 @@ pub fn property(bytes: &[u8]) -> bool {
             graph: GraphOptions {
                 m: 2,
                 ef_construction: 8,
-                // A few bytes may stand for very many rows.
+                // A few bytes can encode a huge number of rows.
                 capacity: Some(256),
                 seed: Some(1),
                 threads: Some(1),

@@ -1,8 +1,8 @@
-//! Property: a document whose chain of overflow pages was changed is the one that was written, or it
-//! is damaged. It is never another one.
+//! Property: after a change to its chain of overflow pages, a document is read unchanged or
+//! reported as damaged. It never reads as another text.
 //!
-//! Input: [`CHAIN`], and two bytes each for the size of a page, the length of the document, the page
-//! of the chain that is changed, and where that leads.
+//! Input: [`CHAIN`], and two bytes each for the page size, the length of the document, the page of
+//! the chain to change, and its new successor.
 
 use std::path::Path;
 
@@ -13,7 +13,8 @@ use crate::store::collection::Plan;
 use crate::verbs::collections::{CollectionFilter, Persist};
 use crate::Monitor;
 
-/// The first byte of the inputs of this property. A database begins with another.
+/// The first byte of inputs for this property. A database starts with another byte, the S of
+/// `SQLite format 3`.
 pub(super) const CHAIN: u8 = b'c';
 
 const PAGE_SIZES: [usize; 3] = [512, 1024, 4096];
@@ -41,12 +42,13 @@ fn write(database: &Path, page_size: usize, text: &str) {
         .unwrap();
 }
 
-/// The pages that hold the text, but for its end, in their order.
+/// Returns the pages that hold the text, in order, except for its last page.
 fn chain(bytes: &[u8], page_size: usize, text: &str) -> Vec<usize> {
     let pages = bytes.chunks(page_size).enumerate();
     let mut places: Vec<_> = pages
         .filter_map(|(page, content)| {
-            // Words of eight bytes, each of which is there once, wherever the first begins.
+            // An overflow page starts with the number of the next page (4 bytes). The 20 bytes
+            // behind it have a whole word of 8 bytes at any offset, and each word is unique.
             let content = std::str::from_utf8(content.get(4..24)?).ok()?;
             Some((text.find(content)?, page))
         })
@@ -55,7 +57,7 @@ fn chain(bytes: &[u8], page_size: usize, text: &str) -> Vec<usize> {
     places.into_iter().map(|(_, page)| page).collect()
 }
 
-/// The document of the only record, and whether it is damaged.
+/// Returns the document of the only record, and true if it is damaged.
 fn read(persist_dir: &Path) -> (Option<String>, bool) {
     let monitor = Monitor::default();
     let persist = Persist::open(persist_dir, &monitor).unwrap();
@@ -92,7 +94,7 @@ pub(super) fn property(input: &[u8]) -> bool {
     let Some(from) = pages.get(number() % pages.len().max(1)) else {
         return true;
     };
-    // To a page of the chain, or to any of the file and some beyond.
+    // The new successor is a page of the chain, any page of the file, or a page past its end.
     let any = bytes.len() / page_size + 2;
     let to = number();
     let to = match pages.get(to) {

@@ -1,9 +1,10 @@
-//! Two more properties of persist directories, for what bytes of a database alone seldom become.
+//! Two more properties of persist directories, for states that mutations of a database rarely
+//! reach.
 //!
-//! A journal: whatever lies beside the database as `chroma.sqlite3-journal`, there is an answer or
-//! an error about a file, and one that names a super-journal is refused. Input: the journal.
+//! Journals: with any `chroma.sqlite3-journal` beside the database, the result is an answer or an
+//! error about a file. A journal that names a super-journal is refused. Input: the journal.
 //!
-//! A schema: a table with one hostile change is refused. Input: bytes that choose the changes.
+//! Schemas: a table with a hostile change is refused. Input: bytes that select the changes.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -22,9 +23,10 @@ pub(super) const JOURNAL: u8 = MAGIC[0];
 /// The first byte of an input that describes a schema.
 pub(super) const SCHEMA: u8 = b'!';
 
+/// The magic bytes of a rollback journal, at its start and after the name of a super-journal.
 const MAGIC: [u8; 8] = [0xD9, 0xD5, 0x05, 0xF9, 0x20, 0xA1, 0x63, 0xD7];
 
-/// Heap for a small store, and for writing an export.
+/// Limit on the bytes of heap for reading a small store and writing an export.
 const HEAP_LIMIT: usize = 64 << 20;
 
 /// Chroma's tables: name and columns.
@@ -110,7 +112,7 @@ const ROWS: &str = "
         (1, 0, 'persistent://default/default/c', 'a', x'0000803F00000040', 'FLOAT32', NULL),
         (2, 0, 'persistent://default/default/c', 'b', x'0000803F00000040', 'FLOAT32', NULL);";
 
-/// Expressions that compute much from nothing.
+/// Expressions that take much memory or time to evaluate, and a cheap one.
 const COMPUTED: [&str; 5] = [
     "zeroblob(400000000)",
     "hex(zeroblob(100000000))",
@@ -134,7 +136,7 @@ fn sound_schema() -> String {
         .collect()
 }
 
-/// A store with one collection of two records, in pages of 512 bytes.
+/// Returns a database with one collection of two records, in pages of 512 bytes.
 fn sound_database() -> &'static [u8] {
     static DATABASE: OnceLock<Vec<u8>> = OnceLock::new();
     DATABASE.get_or_init(|| {
@@ -173,11 +175,12 @@ fn read_store(
     exported.map(|summary| summary.rows)
 }
 
-/// Whether SQLite would look for a super-journal, by its own rules on Unix.
+/// Returns true if SQLite would look for a super-journal, by its own rules on Unix.
 fn names_super_journal(journal: &[u8]) -> bool {
     let Some((rest, trailer)) = journal.split_last_chunk::<16>() else {
         return false;
     };
+    // The trailer: length of the name, sum of its bytes, and the magic.
     let number = |at: usize| u32::from_be_bytes(*trailer[at..].first_chunk().unwrap());
     let length = number(0) as usize;
     if !trailer.ends_with(&MAGIC) || !(1..=512).contains(&length) || length > rest.len() {
@@ -187,7 +190,7 @@ fn names_super_journal(journal: &[u8]) -> bool {
     let sum = name
         .iter()
         .fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
-    // Of a name, C sees what is before the first zero.
+    // For C, the name ends at the first zero byte.
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     let Some((_, end)) = name.split_last_chunk::<12>() else {
         return false;
@@ -197,7 +200,7 @@ fn names_super_journal(journal: &[u8]) -> bool {
     is_name && name.is_ascii() && sum == number(4)
 }
 
-/// The property of journals.
+/// The property for journals.
 pub(super) fn journal(journal: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
     let directory = Directory::new();
     directory.write("persist/chroma.sqlite3", sound_database());
@@ -210,7 +213,7 @@ pub(super) fn journal(journal: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usiz
     true
 }
 
-/// The SQL of the table, its column and the change that the bytes choose.
+/// Returns the SQL for the table, column and change that the bytes select.
 fn hostile_change([change, table, column, computed]: [u8; 4]) -> String {
     let (table, of) = TABLES[usize::from(table) % TABLES.len()];
     let mut columns = columns(of);
@@ -248,7 +251,7 @@ fn hostile_change([change, table, column, computed]: [u8; 4]) -> String {
     create(table, &columns, options) + &more
 }
 
-/// The property of schemas.
+/// The property for schemas.
 pub(super) fn schema(choices: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
     let (changes, _) = choices.as_chunks::<4>();
     let Some(first) = changes.first() else {
@@ -260,7 +263,7 @@ pub(super) fn schema(choices: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize
     connection
         .execute_batch("PRAGMA page_size = 512; BEGIN;")
         .unwrap();
-    // Of several changes to a table, the first counts; a change that is no SQL is none.
+    // Only the first change to a table takes effect, and invalid SQL is no change.
     let mut is_hostile = false;
     for change in changes.iter().take(TABLES.len()) {
         is_hostile |= connection.execute_batch(&hostile_change(*change)).is_ok();
@@ -279,7 +282,8 @@ pub(super) fn schema(choices: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize
     true
 }
 
-/// So that it is opened at once: see [`Directory::write`].
+/// Sets an old modification time, so that the database opens without delay: see
+/// [`Directory::write`].
 fn make_old(path: &Path) {
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -306,7 +310,7 @@ mod tests {
     fn every_hostile_change_is_refused() {
         for change in 0..12 {
             for table in 0..u8::try_from(TABLES.len()).unwrap() {
-                // The last column, which no key makes a part of an index.
+                // The last column, because it is not part of a primary key.
                 let last = u8::try_from(TABLES[usize::from(table)].1.len() - 1).unwrap();
                 let choices = [change, table, last, table % 5];
                 assert!(schema(&choices, uncounted), "{}", hostile_change(choices));

@@ -1,9 +1,9 @@
-//! Property: mapping, reading, and windows of a few bytes give the same rows or the same error, in
-//! an extraction, in a salvage with the header and without it, and in a verification.
+//! Property: mapping, reading, and windows of a few bytes give the same rows or the same error.
+//! This holds for extraction, salvage with and without the header, verification and inspection.
 //!
-//! Input: options (u8: window − 1 in the low 6 bits, deleted rows, original vectors), the lengths of
-//! the header (u8), of the pickle (u16, 0 for none), of `length.bin` (u16) and of `link_lists.bin`
-//! (u16); these files in this order, and the rest as `data_level0.bin`.
+//! Input: options (u8: window − 1 in the low 6 bits, deleted rows, original vectors), the lengths
+//! of the header (u8), of the pickle (u16, 0 for none), of `length.bin` (u16) and of
+//! `link_lists.bin` (u16); these files in this order, and `data_level0.bin`.
 
 use std::fmt::Debug;
 
@@ -14,7 +14,7 @@ use crate::verbs::inspect::inspect_segment;
 use crate::verbs::verify::verify_segment;
 use crate::{ExtractOptions, IoMode, MetadataFrom, Monitor, Result, Salvage, VectorForm};
 
-/// The result of `run` in every way of reading, which must be one.
+/// Asserts that `run` has the same result with every kind of access.
 fn same<T: Debug + PartialEq>(window: usize, run: impl Fn(Access) -> Result<T>) {
     let run = |access| run(access).map_err(|error| (error.code(), error.to_string()));
     let [mapped, read] = [IoMode::Mmap, IoMode::Read].map(Access::from);
@@ -37,6 +37,7 @@ pub fn property(mut bytes: &[u8]) -> bool {
     let &[flags, header, lengths @ ..] = lengths;
     let [pickle, norms, links] =
         [0, 2, 4].map(|at| u16::from_le_bytes([lengths[at], lengths[at + 1]]));
+    // Windows of 1 to 64 bytes.
     let window = usize::from(flags & 63) + 1;
 
     let directory = Directory::new();

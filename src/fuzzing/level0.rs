@@ -1,7 +1,7 @@
-//! Property: an index is extracted exactly when its header holds in every relation that the format
-//! states and its records are there; then each row is what a plain reading of the raw bytes gives.
+//! Property: an index is extracted if and only if its header satisfies every constraint of the
+//! format and all of its records exist. Each row then equals a naive decoding of the raw bytes.
 //!
-//! Input: the length of the header (u8), the header, and the rest as `data_level0.bin`.
+//! Input: the length of the header (u8), the header, and `data_level0.bin`.
 
 use zerocopy::IntoBytes;
 
@@ -11,7 +11,7 @@ use crate::segment::record::{Record as Level0Record, RecordLayout, Records as Le
 use crate::segment::IndexHeader;
 use crate::Monitor;
 
-/// A `header.bin` that holds in every relation.
+/// A `header.bin` that satisfies every constraint.
 struct Header {
     word: usize,
     count: u64,
@@ -27,12 +27,14 @@ fn number(bytes: &[u8], at: usize, size: usize) -> u64 {
 }
 
 fn header(bytes: &[u8]) -> Option<Header> {
+    // The length tells the size of hnswlib's `size_t`: a header has ten of them, three 32-bit
+    // fields and a double.
     let word = match bytes.len() {
         100 => 8,
         60 => 4,
         _ => return None,
     };
-    // Words before the two 32-bit fields, and after them.
+    // Words before max_level and enterpoint_node, which have 32 bits, and after them.
     let early = |at: usize| number(bytes, 4 + at * word, word);
     let late = |at: usize| number(bytes, 12 + (6 + at) * word, word);
     let [offset_level0, max_elements, count, record_size, label_offset, offset_data] =
@@ -71,21 +73,21 @@ fn header(bytes: &[u8]) -> Option<Header> {
     })
 }
 
-/// The header of an index that is to be read: valid, and with all of its records there.
+/// Returns the header of a readable index: it is valid, and all of its records exist.
 fn readable(header_bytes: &[u8], level0: &[u8]) -> Option<Header> {
     let header = header(header_bytes)?;
     let needed = u128::from(header.count) * u128::from(header.record_size);
     (needed <= level0.len() as u128).then_some(header)
 }
 
-/// The header and the records of an input.
+/// Splits an input into the header and the records.
 fn split(mut bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&header_len, rest) = bytes.split_first()?;
     bytes = rest;
     Some((take(&mut bytes, header_len), bytes))
 }
 
-/// The layout and the number of records, as the parsers find them.
+/// Returns the layout and the number of records according to the library's parsers.
 fn parse(header: &[u8], level0: &[u8]) -> Decoded<(RecordLayout, u64)> {
     let header = IndexHeader::read(header)?;
     let layout = header.record_layout()?;
@@ -108,7 +110,7 @@ pub fn property(bytes: &[u8]) -> bool {
     };
     match (parse(header_bytes, level0), readable(header_bytes, level0)) {
         (Ok((layout, count)), Some(header)) => {
-            // Records are cast in place, so they must be as well aligned as in a file.
+            // Records are cast in place, so they need the same alignment as in a file.
             let mut words = vec![0_u64; level0.len().div_ceil(8)];
             let aligned = &mut words.as_mut_bytes()[..level0.len()];
             aligned.copy_from_slice(level0);
@@ -142,7 +144,7 @@ mod tests {
         replay("level0", super::property);
     }
 
-    /// What an extraction gives: a row for each record.
+    /// Returns the expected result of an extraction: a row for each record.
     fn expected(header_bytes: &[u8], level0: &[u8]) -> Option<Vec<Row>> {
         let header = readable(header_bytes, level0)?;
         let row = |internal_id| {

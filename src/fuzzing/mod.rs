@@ -1,8 +1,9 @@
-//! Properties that must hold for any bytes. `fuzz/` looks for inputs that break them. The tests
-//! here run them over the seeds in that folder, and over every input that once broke one.
+//! Properties that must hold for any bytes. The targets in `fuzz/` search for inputs that break
+//! them. The tests here replay the seeds in that folder, and every input that has ever broken a
+//! property.
 //!
-//! Each property returns whether it has run: bytes that it can make no case of are not worth
-//! keeping, and a seed that is refused would test nothing.
+//! Each property returns true if it has run. Otherwise the input does not describe a case: the
+//! fuzzer drops it, and a seed must never be one.
 
 pub mod build_index;
 #[cfg(feature = "database")]
@@ -33,7 +34,7 @@ use crate::{ExtractOptions, ExtractSummary, Monitor, Result};
 use export::{assert_same_rows, Export, Row};
 use support::Directory;
 
-/// The records that an extraction hands out.
+/// Returns the records that an extraction passes to its callback.
 fn rows(
     directory: &Path,
     options: &ExtractOptions,
@@ -57,7 +58,7 @@ fn rows(
     Ok((summary, rows))
 }
 
-/// Takes `len` bytes, or as many as there are, off the front.
+/// Splits at most `len` bytes off the front.
 fn take<'a>(bytes: &mut &'a [u8], len: impl Into<usize>) -> &'a [u8] {
     let (front, rest) = bytes.split_at(len.into().min(bytes.len()));
     *bytes = rest;

@@ -1,11 +1,9 @@
-//! Property: whatever chroma.sqlite3 holds, its collections are listed and exported, or there is an
-//! error that says what is wrong with a file; in bounded heap; and the persist directory is left as
-//! it is.
+//! Property: for any chroma.sqlite3, its collections are listed and exported, or an error describes
+//! the damage to a file. Heap is bounded, and the persist directory stays unchanged.
 //!
-//! Input: the database. Beside it are two segment directories with the names that the seeds use:
-//! one whose records and ids are good, and one without its pickle. Inputs that begin otherwise than
-//! a database have properties of their own, in `hostile.rs` and
-//! `chains.rs`.
+//! Input: the database. Beside it are two segment directories with the names that the seeds use,
+//! one with valid records and ids, and one without its pickle. Inputs with another first byte than
+//! a database are for the properties in `hostile.rs` and `chains.rs`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,10 +22,11 @@ const SEGMENTS: [&str; 2] = [
     "00000000-0000-4000-8000-00000000000b",
 ];
 
-/// Pages of a database that are damaged in turn.
+/// Limit on the pages of a database that are damaged in turn.
 const MAX_DAMAGED_PAGES: usize = 24;
 
-/// What writing a table takes, whatever is in it, and what is read of a database of `len` bytes.
+/// Limit on the bytes of heap: a constant for writing a table, and a part for a database of `len`
+/// bytes.
 fn heap_limit(len: usize) -> usize {
     (64 << 20) + 256 * len
 }
@@ -46,7 +45,7 @@ fn write(directory: &Directory, database: &[u8]) {
     directory.write(&name, &pickle());
 }
 
-/// Two ids, as Chroma 1.x writes them.
+/// Returns a pickle of two ids in the format of Chroma 1.x.
 fn pickle() -> Vec<u8> {
     let text = |text: &str| {
         let length = u32::try_from(text.len()).unwrap().to_le_bytes();
@@ -80,7 +79,7 @@ fn pickle() -> Vec<u8> {
     [&b"\x80\x03"[..], &pairs(&fields), b"."].concat()
 }
 
-/// Names and lengths of all files.
+/// Collects the names and lengths of all files.
 fn files(directory: &Path, found: &mut Vec<(String, u64)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
@@ -95,11 +94,11 @@ fn files(directory: &Path, found: &mut Vec<(String, u64)>) {
 }
 
 pub(super) fn assert_about_a_file(error: &Error) {
-    // 101: more metadata keys than there can be columns.
+    // 101: more metadata keys than the limit on columns.
     assert!(matches!(error.code(), 101 | 200..=299), "{error}");
 }
 
-/// `peak_of` runs a closure, and returns the most heap that was in use while it ran.
+/// `peak_of` runs a closure, and returns the peak of its heap use.
 pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
     match database {
         [hostile::JOURNAL, ..] => return hostile::journal(database, peak_of),
@@ -149,7 +148,7 @@ pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) ->
                 for (file, report) in summary.files.iter().zip(&list.collections) {
                     let vectors = file.vectors_from_index + file.vectors_from_log;
                     assert_eq!(vectors + file.without_vector, file.rows);
-                    // A vector or an id of the log may turn out to be damaged when it is read.
+                    // Damage to a queued vector or id may only be found when it is read.
                     let mut codes = file.findings.iter().map(|finding| finding.code);
                     let is_incomplete =
                         file.without_vector > 0 || codes.any(|code| code == "record-damaged");
@@ -165,7 +164,7 @@ pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) ->
                 assert_about_a_file(error);
                 assert!(!output.exists());
             }
-            (Ok(_), Err(error)) => panic!("exported, though it cannot be listed: {error}"),
+            (Ok(_), Err(error)) => panic!("exported, but not listed: {error}"),
         }
     }
     if let Err(error) = &listed {
@@ -180,8 +179,9 @@ pub fn property(database: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) ->
     true
 }
 
-/// Takes half of its cells from one page after another: an export that differs says so.
+/// Removes half of the cells of one page after another. An export that differs must have a finding.
 fn check_loss_of_cells(directory: &Directory, database: &[u8], sound: &ExportSummary) {
+    // The page size is at offset 16 of a database; 1 stands for 65,536.
     let size = database.get(16..18).map_or(0, |size| {
         let size = usize::from(size[0]) << 8 | usize::from(size[1]);
         if size == 1 {
@@ -200,8 +200,10 @@ fn check_loss_of_cells(directory: &Directory, database: &[u8], sound: &ExportSum
         .enumerate()
         .take(MAX_DAMAGED_PAGES)
     {
+        // The first page starts with the file header of 100 bytes.
         let header = if number == 0 { 100 } else { 0 };
         let cells = u16::from_be_bytes([page[header + 3], page[header + 4]]);
+        // The types of b-tree pages: interior and leaf, of indexes (2, 10) and tables (5, 13).
         if !matches!(page[header], 2 | 5 | 10 | 13) || cells == 0 {
             continue;
         }

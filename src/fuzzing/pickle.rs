@@ -1,5 +1,5 @@
-//! Property: the metadata reader never panics, takes heap in proportion to the file, and where both
-//! it and serde-pickle accept a pickle, they agree on every id, label and sequence number.
+//! Property: the metadata reader never panics, and its heap is proportional to the file. If both it
+//! and serde-pickle accept a pickle, they agree on every id, label and sequence number.
 //!
 //! Input: the pickle.
 
@@ -7,13 +7,13 @@ use crate::segment::pickle::oracle::{contents, serde_pickle_contents};
 use crate::segment::pickle::Pickle as Metadata;
 use crate::Monitor;
 
-/// Heap that reading a pickle of `len` bytes may take. A file of one id and one label each needs
-/// 8 bytes for it; what takes most are one-byte opcodes that put a value on the stack.
+/// Limit on the bytes of heap for reading a pickle of `len` bytes. The worst case is a file of
+/// one-byte opcodes that each push a value onto the stack.
 fn heap_limit(len: usize) -> usize {
     (64 << 10) + 128 * len
 }
 
-/// `peak_of` runs a closure, and returns the most heap that was in use while it ran.
+/// `peak_of` runs a closure, and returns the peak of its heap use.
 pub fn property(pickle: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
     let mut read = None;
     let peak = peak_of(&mut || read = Some(Metadata::read(pickle, &Monitor::default())));
@@ -41,7 +41,7 @@ pub fn property(pickle: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> b
 mod tests {
     #[test]
     fn holds_for_seeds_and_regressions() {
-        // `tests/metadata_memory.rs` counts; other tests allocate at the same time as this one.
+        // `tests/metadata_memory.rs` measures the heap. Here, other tests allocate concurrently.
         super::super::replay("pickle", |pickle| {
             super::property(pickle, |read| {
                 read();

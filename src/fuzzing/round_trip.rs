@@ -1,7 +1,7 @@
-//! Property: what is extracted from an index to a Parquet or Arrow IPC file, with any options, is
-//! bit for bit what was written to the index.
+//! Property: an extraction to a Parquet or Arrow IPC file, with any options, has bit for bit the
+//! records of the index.
 //!
-//! Input: a [`Case`], by `arbitrary`.
+//! Input: the bytes from which `arbitrary` makes a [`Case`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,11 +18,11 @@ use crate::{
     IoMode, MetadataFrom, Monitor,
 };
 
-/// An index, its ids, and how it is extracted.
+/// An index, its ids, and the options of the extraction.
 #[derive(Debug)]
 struct Case {
     index: Synthetic,
-    /// The user id and the sequence number of a label.
+    /// The user id and the sequence number of each label.
     ids: Option<BTreeMap<u64, (String, Option<u64>)>>,
     options: ColumnarOptions,
 }
@@ -50,7 +50,7 @@ impl<'a> Arbitrary<'a> for Case {
             if let Some(ids) = &mut ids {
                 let id: Option<String> = u.arbitrary()?;
                 let seq_id = u.arbitrary()?;
-                // Ids are unique; so is a label's.
+                // Every id has one label, and every label one id.
                 if let Some(id) = id.filter(|id| ids.values().all(|(other, _)| other != id)) {
                     ids.entry(label).or_insert((id, seq_id));
                 }
@@ -94,7 +94,7 @@ fn options(u: &mut Unstructured<'_>) -> Result<ColumnarOptions> {
     })
 }
 
-/// As Chroma 1.x writes it.
+/// The metadata in the format of Chroma 1.x.
 #[derive(Default, Serialize)]
 struct Pickle<'a> {
     dimensionality: Option<u64>,

@@ -1,10 +1,13 @@
-//! Property: whatever bytes stand for a `.hnsw` file, a search of them ends with an answer or an
-//! error that is no fault of this crate; it is the same when each range is served from a copy, as
-//! positioned reads do, as when all of them are at hand, as in a map; answers are sorted nodes of
-//! the file, each once, none with a damaged vector and each at a distance that is a number; nodes
-//! that are reported as damaged are; and heap does not grow beyond the file.
+//! Property: a search of any bytes as a `.hnsw` file ends with results or an error about the file.
 //!
-//! Input: k (u8), ef (u8), how many bytes of the file serve as the query (u8), and the file.
+//! - The result is the same with copies of each range, like positioned reads, and with the whole
+//!   file in memory, like a map.
+//! - Results are sorted, distinct nodes of the file with intact vectors and numeric distances.
+//! - Nodes reported as damaged are damaged.
+//! - Heap is bounded by the size of the file.
+//!
+//! Input: k (u8), ef (u8), the number of bytes of the file that serve as the query (u8), and the
+//! file.
 
 use std::path::Path;
 
@@ -17,13 +20,13 @@ use crate::graph::file::read::{Layout, View};
 use crate::graph::search::{Ahead, Scratch, Search};
 use crate::io::source::Source;
 
-/// Heap that a search of a file of `len` bytes may take: at most 8 bytes for each node twice over,
-/// one more to mark it, and what errors and the ids of a list need.
+/// Limit on the bytes of heap for a search of a file of `len` bytes. The search takes up to 17
+/// bytes for each node, and a constant for errors and the ids of a list.
 fn heap_limit(len: usize) -> usize {
     (64 << 10) + 8 * len
 }
 
-/// Serves every range from a copy.
+/// A source that serves every range from a copy.
 struct Copies<'b> {
     bytes: &'b [u8],
     held: Vec<u64>,
@@ -37,7 +40,7 @@ impl Source for Copies<'_> {
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
         let mut all = self.bytes;
         let bytes = Source::bytes(&mut all, offset, len)?;
-        // As well aligned as in the file, and next to nothing of other ranges.
+        // With the same alignment as in the file, and surrounded by bytes of no other range.
         let skipped = (offset % 8) as usize;
         self.held = vec![u64::MAX; (skipped + len).div_ceil(8)];
         let held = self.held.as_mut_slice().as_mut_bytes();
@@ -69,7 +72,7 @@ fn try_search<S: Ahead>(
 ) -> Result<Vec<(u64, u32)>> {
     let path = Path::new("index.hnsw");
     let layout = Layout::read(&mut source, path)?;
-    // Without a vector, nothing bounds the dimension.
+    // Without vectors, the length of the file does not bound the dimension.
     if layout.nodes == 0 {
         return Ok(Vec::new());
     }
@@ -94,14 +97,14 @@ fn try_search<S: Ahead>(
     let mut nodes: Vec<u32> = found.iter().map(|candidate| candidate.node()).collect();
     nodes.sort_unstable();
     nodes.dedup();
-    assert_eq!(nodes.len(), found.len(), "a node comes twice");
+    assert_eq!(nodes.len(), found.len(), "duplicate nodes");
     assert!(nodes.iter().all(|node| *node < layout.nodes));
     assert!(found.iter().all(|candidate| !candidate.key().is_nan()));
     for node in nodes {
         assert!(is_finite(view.vector(node)?), "node {node} is damaged");
     }
     for node in scratch.damaged() {
-        assert!(!is_finite(view.vector(*node)?), "node {node} is sound");
+        assert!(!is_finite(view.vector(*node)?), "node {node} is intact");
     }
     found
         .iter()
@@ -109,13 +112,13 @@ fn try_search<S: Ahead>(
         .collect()
 }
 
-/// `peak_of` runs a closure, and returns the most heap that was in use while it ran.
+/// `peak_of` runs a closure, and returns the peak of its heap use.
 pub fn property(mut bytes: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
     let Some(([k, ef, query], file)) = bytes.split_first_chunk::<3>() else {
         return false;
     };
     bytes = file;
-    // Where maps start.
+    // Aligned like a map.
     let mut aligned = vec![0u64; bytes.len().div_ceil(8)];
     aligned.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
     let mapped = &aligned.as_bytes()[..bytes.len()];
@@ -149,7 +152,8 @@ mod tests {
         super::super::replay("search", property);
     }
 
-    /// Heap is counted by the fuzz target: here, other tests allocate at the same time.
+    /// Runs the property without its heap limit, which the fuzz target checks. Here, other tests
+    /// allocate concurrently.
     fn property(bytes: &[u8]) -> bool {
         super::property(bytes, |search| {
             search();
@@ -159,14 +163,14 @@ mod tests {
 
     #[test]
     fn holds_for_seeds_whose_vectors_are_damaged() {
-        // Before the file in an input, and before the vectors in a file.
+        // The vectors follow 3 bytes before the file and its header of 256 bytes.
         const VECTORS: usize = 3 + 256;
         let values = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38];
         super::super::replay("search", |seed| {
             let n = usize::from(seed[3 + 12]) * usize::from(seed[3 + 20]);
             for round in 0..n.min(40) {
                 let mut bytes = seed.to_vec();
-                // From one component to all of them.
+                // A single component, some of them, or all of them.
                 for at in (round..n).step_by(1 + round * 5 % 17) {
                     let value = values[(round + at) % values.len()];
                     bytes[VECTORS + 4 * at..][..4].copy_from_slice(&value.to_le_bytes());

@@ -1,4 +1,5 @@
-//! Bad sectors in each file of a segment: what they cost, and that they stop nothing.
+//! Bad sectors in each file of a segment: every verb continues, and only the affected records are
+//! lost.
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ mod support;
 
 use support::PersistFixture;
 
-/// A store, and a collection of it.
+/// A store, and the segment of one of its collections.
 struct Store {
     fixture: PersistFixture,
     segment: PathBuf,
@@ -58,7 +59,7 @@ fn a_bad_sector_costs_the_records_in_it() {
     let extracted = extract_index_to_columnar(&store.segment, &output, &all, &monitor).unwrap();
 
     injected::add(&store.segment.join("data_level0.bin"), 20_000..20_600);
-    // Two sectors of records of 4 + 128 + 48 + 8 bytes.
+    // Two sectors of 512 bytes. A record has 188: list header 4, links 128, vector 48, label 8.
     let lost = 1024_u64.div_ceil(188)..=1024 / 188 + 2;
 
     let error = extract_index_to_columnar(&store.segment, &output, &all, &monitor).unwrap_err();

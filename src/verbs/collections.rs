@@ -1,4 +1,4 @@
-//! Which collections a persist directory holds, and how each is.
+//! The collections of a persist directory, and their states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,17 +20,17 @@ use crate::store::Database;
 
 pub use crate::store::collection::CollectionFinding;
 
-/// Which collections are meant, where a persist directory has several.
+/// Selects collections of a persist directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CollectionFilter {
-    /// Their names; all when there are none. A name is that of one collection in each database.
+    /// Their names; empty for all. A name is unique within a database.
     pub names: Vec<String>,
-    /// The database that they are in.
+    /// Their database in Chroma's sense.
     pub database: Option<String>,
-    /// The tenant that their database belongs to.
+    /// The tenant of their database.
     pub tenant: Option<String>,
-    /// How the files of their segments are read: [`IoMode::Read`] by default, because Chroma may
+    /// The I/O mode for their segments: [`IoMode::Read`] by default, because Chroma may
     /// be writing them.
     pub io: IoMode,
 }
@@ -53,7 +53,7 @@ setters!(CollectionFilter {
     with_io(io: IoMode),
 });
 
-/// What [`list_collections`] finds.
+/// The result of [`list_collections`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CollectionList {
@@ -61,19 +61,20 @@ pub struct CollectionList {
     pub persist_dir: PathBuf,
     /// The version of each part of the schema of `chroma.sqlite3`.
     pub chroma_schema: BTreeMap<String, i64>,
-    /// The journal or log of SQLite that was replayed, in a copy, to read the database.
+    /// The SQLite rollback journal or write-ahead log that was replayed, in a copy, to read the
+    /// database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replayed: Option<&'static str>,
     /// The collections, by tenant, database and name.
     pub collections: Vec<CollectionReport>,
-    /// Directories that belong to no segment, such as those of deleted collections.
+    /// Directories that belong to no segment, such as the directories of deleted collections.
     pub orphan_directories: Vec<String>,
-    /// What is wrong with the database as a whole.
+    /// Findings about the database as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<CollectionFinding>,
 }
 
-/// A collection, by numbers.
+/// A summary of a collection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct CollectionReport {
@@ -85,11 +86,11 @@ pub struct CollectionReport {
     pub name: String,
     /// The id of the collection, which is not the name of its directory.
     pub id: String,
-    /// The directory of its index in the persist directory; absent when there is none.
+    /// The directory of its index in the persist directory; absent if it does not exist.
     pub segment_dir: Option<String>,
-    /// The distance that its index uses: `l2`, `cosine` or `ip`.
+    /// The metric of its index: `l2`, `cosine` or `ip`.
     pub metric: &'static str,
-    /// Where that is written.
+    /// The source of the metric.
     pub metric_source: &'static str,
     /// Components of each vector; absent until the first write.
     pub dimension: Option<usize>,
@@ -97,20 +98,21 @@ pub struct CollectionReport {
     pub records: u64,
     /// Records that the index holds.
     pub in_index: u64,
-    /// Rows of the log that the index has not seen.
+    /// Rows of the queue that the index has not seen.
     pub queued: u64,
-    /// Records without a vector, neither in the index nor in the log.
+    /// Records without a vector in the index or in the queue.
     pub without_vector: u64,
-    /// How it is, in one word.
+    /// Its state.
     pub state: CollectionState,
-    /// What the user has noted about the collection.
+    /// The collection's own metadata, set by the user.
     pub metadata: CollectionMetadata,
-    /// What is worth knowing.
+    /// The findings reported with the collection.
     pub findings: Vec<CollectionFinding>,
 }
 
 impl CollectionList {
-    /// True if no collection and no part of the database is damaged, and no record lacks a vector.
+    /// Returns true if no collection and no part of the database is damaged, and no record lacks a
+    /// vector.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let is_whole = |collection: &CollectionReport| {
@@ -124,30 +126,30 @@ impl CollectionList {
     }
 }
 
-/// True if one of these findings is a loss.
+/// Returns true if any of the findings is a loss.
 pub(crate) fn has_loss(findings: &[CollectionFinding]) -> bool {
     findings.iter().any(|finding| finding.loss)
 }
 
 named_enum! {
-    /// How a collection is.
+    /// The state of a collection.
     pub enum CollectionState for "state" {
         /// It has no records.
         Empty = "empty",
         /// Every vector is in the index.
         Flushed = "flushed",
-        /// Every record has a vector, of which the newest are only in the log.
+        /// Every record has a vector. The newest vectors are only in the queue.
         Queued = "queued",
-        /// Every record has a vector, though files are damaged or missing.
+        /// Every record has a vector, but files are damaged or missing.
         Damaged = "damaged",
-        /// Records are without a vector, or have an id that cannot be read.
+        /// Some records have no vector, or an unreadable id.
         Incomplete = "incomplete",
-        /// Its index is of a kind that is not in the persist directory.
+        /// Its index is of a kind that is stored elsewhere.
         Unsupported = "unsupported",
     }
 }
 
-/// What a user has noted about a collection: values by key.
+/// The metadata of a collection, set by the user: values by key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct CollectionMetadata(Map);
@@ -157,7 +159,7 @@ impl CollectionMetadata {
         Self(collection.metadata.clone())
     }
 
-    /// The values as a JSON object with sorted keys.
+    /// Returns the values as a JSON object with sorted keys.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut json = String::new();
@@ -166,17 +168,19 @@ impl CollectionMetadata {
     }
 }
 
-/// Lists the collections of a persist directory, the one with `chroma.sqlite3`.
+/// Lists the collections of a persist directory (with `chroma.sqlite3`).
 ///
-/// The directory is only read. When Chroma died in the middle of a write, or keeps a write-ahead
-/// log, a copy of the database is made in the system's temporary directory and brought up to date
-/// there. Memory: 16 bytes for each record of the largest collection, and up to 48 bytes for each
-/// id while its metadata is read.
+/// The directory is never written to. If Chroma crashed during a write, or SQLite keeps a
+/// write-ahead log, the database is copied to the system's temporary directory, and the log is
+/// replayed there.
+///
+/// Memory: 16 bytes for each record of the largest collection, and up to 48 bytes for each id while
+/// its metadata is read.
 ///
 /// # Errors
 ///
-/// [`Error::UnusablePath`] when there is no database, [`Error::CorruptDatabase`] when it is not one
-/// of Chroma's or cannot be read, [`Error::InputChanged`] when Chroma wrote to it meanwhile, and
+/// [`Error::UnusablePath`] if there is no database, [`Error::CorruptDatabase`] if it is unreadable
+/// or not Chroma's, [`Error::InputChanged`] if Chroma writes to it while it is read, and
 /// [`Error::Cancelled`].
 pub fn list_collections(
     persist_dir: impl AsRef<Path>,
@@ -215,6 +219,7 @@ pub fn list_collections(
         findings: persist.findings(),
         collections,
     };
+    // Last, so that it covers every read.
     persist.database.check_unchanged()?;
     Ok(list)
 }
@@ -223,6 +228,7 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<Str
     let Some(segment) = &collection.vector_segment else {
         return Ok(None);
     };
+    // The id is text from the database. `directory_of` gives none for an unsafe name.
     let directory = directory_of(persist_dir, &segment.id);
     Ok(match directory {
         Some(directory) if is_directory(&directory)? => Some(segment.id.clone()),
@@ -230,8 +236,10 @@ fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<Str
     })
 }
 
+/// Returns the state of a collection: the worst that applies.
 pub(crate) fn state(collection: &Collection, plan: &Plan, is_incomplete: bool) -> CollectionState {
     let is_local = |segment: &crate::store::catalog::Segment| segment.type_ == LOCAL_INDEX;
+    // Only a segment of another type is unsupported, not a missing one.
     if !collection.vector_segment.as_ref().is_none_or(is_local) {
         return CollectionState::Unsupported;
     }
@@ -254,7 +262,7 @@ pub(crate) struct Persist<'d> {
     pub(crate) dir: &'d Path,
     pub(crate) database: Database,
     pub(crate) catalog: Catalog,
-    /// Absent when there is one collection, to which every row belongs.
+    /// `None` for a single collection, to which every row of the queue belongs.
     topics: Option<Topics>,
 }
 
@@ -275,7 +283,7 @@ impl<'d> Persist<'d> {
         })
     }
 
-    /// The collections that a filter means. Each of its names must be that of one at least.
+    /// Returns the collections that a filter selects. Fails if no collection has one of its names.
     pub(crate) fn choose(&self, filter: &CollectionFilter) -> Result<Vec<Origin<'_>>> {
         let within = |collection: &&Collection| {
             let is = |wanted: &Option<String>, name: &str| {
@@ -284,17 +292,19 @@ impl<'d> Persist<'d> {
             is(&filter.database, &collection.database) && is(&filter.tenant, &collection.tenant)
         };
         let candidates: Vec<_> = self.catalog.collections.iter().filter(within).collect();
+        // After the database and the tenant, so that an error only lists names that can be chosen.
         let names: BTreeSet<_> = candidates.iter().map(|known| &known.name).collect();
         let wanted: BTreeSet<_> = filter.names.iter().collect();
         for name in &wanted {
             if !names.contains(name) {
                 let known: Vec<_> = candidates
                     .iter()
+                    // Enough to spot a typing error in a message that stays readable.
                     .take(20)
                     .map(|candidate| candidate.name.as_str())
                     .collect();
                 let expected = match known.as_slice() {
-                    [] => "a collection, of which there are none".to_string(),
+                    [] => "the name of a collection (the database has none)".to_string(),
                     known => format!("one of {}", known.join(", ")),
                 };
                 return Err(Error::argument("collection", name, expected));
@@ -314,7 +324,8 @@ impl<'d> Persist<'d> {
             .collect())
     }
 
-    /// Permissions of the group and of others for an output made of these collections.
+    /// Returns the permissions of group and others for an output made from these collections. It is
+    /// no more accessible than any of its inputs.
     pub(crate) fn sharing(&self, origins: &[Origin<'_>]) -> Sharing {
         let of_database = file_name::PROTECTED
             .iter()
@@ -354,7 +365,7 @@ impl<'d> Persist<'d> {
         Ok(orphans)
     }
 
-    /// What is wrong with the tables that list the collections.
+    /// Returns findings about the database and the tables that list the collections.
     pub(crate) fn findings(&self) -> Vec<CollectionFinding> {
         let damage = self.catalog.damage;
         let mut findings = crate::store::collection::Findings::default();
@@ -363,8 +374,7 @@ impl<'d> Persist<'d> {
             findings.add(
                 "database-cut",
                 missing,
-                "pages at the end of chroma.sqlite3 that are missing: what was in them is lost"
-                    .into(),
+                "pages missing at the end of chroma.sqlite3; their contents are lost".into(),
             );
         }
         for damage in self.database.damaged_tables() {
@@ -372,7 +382,7 @@ impl<'d> Persist<'d> {
                 "database-damaged",
                 damage.pages.max(damage.lost_rows),
                 format!(
-                    "pages of the table {} that are damaged, of another table, or short of rows: \
+                    "damaged pages of the table {}, or pages with rows missing or of another table: \
                      {}",
                     damage.table, damage.first
                 ),
@@ -387,7 +397,7 @@ impl<'d> Persist<'d> {
                 "column-missing",
                 self.catalog.missing.len() as u64,
                 format!(
-                    "columns that the migrations of chroma.sqlite3 have made are absent: {}",
+                    "columns missing although the migrations of chroma.sqlite3 create them: {}",
                     columns.collect::<Vec<_>>().join(", ")
                 ),
             );
@@ -397,7 +407,7 @@ impl<'d> Persist<'d> {
                 "collection-metadata-limit",
                 self.catalog.left_out,
                 format!(
-                    "rows of collection_metadata and segment_metadata left out: expected at most \
+                    "rows of collection_metadata and segment_metadata (skipped): expected at most \
                      {} MiB for a collection and {} MiB for all",
                     MAX_OWNER_METADATA_BYTES >> 20,
                     MAX_METADATA_BYTES >> 20
@@ -408,8 +418,8 @@ impl<'d> Persist<'d> {
             findings.add(
                 "catalog-damaged",
                 damage.rows + damage.ranges,
-                "rows or pages of the tables that list collections and segments that cannot be \
-                 read: collections may be missing"
+                "unreadable rows or pages of the tables that list collections and segments; \
+                 collections may be missing"
                     .into(),
             );
         }

@@ -1,4 +1,4 @@
-//! Describes an index directory without judging it.
+//! Describes an index directory, without checking for damage.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::segment::directory::Segment;
 use crate::segment::labels::{LabelRange, Labels};
 use crate::segment::{file_name, IndexHeader};
 
-/// How [`inspect_index`] reads an index.
+/// Options of [`inspect_index`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectOptions {
-    /// How the index files are read: [`IoMode::Read`] by default.
+    /// The I/O mode for the files: [`IoMode::Read`] by default.
     pub io: IoMode,
 }
 
@@ -29,7 +29,7 @@ setters!(InspectOptions {
     with_io(io: IoMode),
 });
 
-/// What [`inspect_index`] finds.
+/// The result of [`inspect_index`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct IndexReport {
@@ -41,25 +41,25 @@ pub struct IndexReport {
     pub live: u64,
     /// Records that are marked as deleted.
     pub deleted: u64,
-    /// The labels of the live records; absent when there are none.
+    /// The range of the labels of live records; absent if there are none.
     pub labels: Option<LabelRange>,
-    /// Live records whose label a live record with a higher internal id also has. A healthy index has
-    /// none.
+    /// Live records whose label a live record with a higher internal id also has. A healthy index
+    /// has none.
     pub duplicate_labels: u64,
     /// The files of the directory, in the order in which Chroma writes them.
     pub files: Vec<FileSize>,
 }
 
-/// How large a file is.
+/// The size of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FileSize {
     /// The file's name in the directory.
     pub name: &'static str,
-    /// Length in bytes; absent when there is no such file.
+    /// Length in bytes; absent if the file is missing.
     pub apparent_bytes: Option<u64>,
-    /// Bytes allocated on disk, which are fewer in a sparse file; absent where the system does
-    /// not tell.
+    /// Bytes allocated on disk, fewer than the length for a sparse file. Absent if the system does
+    /// not report them.
     pub allocated_bytes: Option<u64>,
 }
 
@@ -93,6 +93,7 @@ pub(crate) fn inspect_segment(segment: &Segment, monitor: &Monitor<'_>) -> Resul
     Ok(IndexReport {
         dimension: segment.layout().dimension(),
         live: labels.records,
+        // `labels` counts live records only.
         deleted: segment.count() - labels.records,
         labels: labels.range,
         duplicate_labels: labels.duplicates,
@@ -123,7 +124,7 @@ fn file_size(directory: &Path, name: &'static str) -> Result<FileSize> {
 
 #[cfg(unix)]
 fn allocated_bytes(metadata: &std::fs::Metadata) -> Option<u64> {
-    // POSIX leaves the unit to the system; it is 512 bytes on all that are in use.
+    // POSIX leaves the unit of st_blocks unspecified; it is 512 bytes on all systems in use.
     std::os::unix::fs::MetadataExt::blocks(metadata).checked_mul(512)
 }
 

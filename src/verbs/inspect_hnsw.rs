@@ -1,4 +1,4 @@
-//! What a `.hnsw` file holds.
+//! Describes the contents of a `.hnsw` graph file.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::verbs::inspect::InspectOptions;
 use crate::verbs::verify::hnsw::take;
 use crate::verbs::verify::Findings;
 
-/// Whether a file starts as a `.hnsw` file does.
+/// Returns true if a file starts with the magic bytes of a `.hnsw` file.
 ///
 /// # Errors
 ///
@@ -24,64 +24,64 @@ pub fn is_hnsw(path: impl AsRef<Path>) -> Result<bool> {
     has_magic(&mut file.window_for_lookups())
 }
 
-/// What [`inspect_hnsw`] finds.
+/// The result of [`inspect_hnsw`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct HnswReport {
-    /// The metric that the file states; absent when it states none.
+    /// The metric that the file states; absent if it states none.
     pub metric: Option<Metric>,
     /// Vectors in the index.
     pub vectors: u64,
-    /// Elements of each.
+    /// Components of each vector.
     pub dimension: usize,
-    /// Most neighbours on the layers above 0.
+    /// Maximum number of neighbours on upper levels.
     pub m: u64,
-    /// Most neighbours on layer 0.
+    /// Maximum number of neighbours on level 0.
     pub m0: u64,
-    /// Candidates that the builder kept.
+    /// Number of candidates that the builder kept.
     pub ef_construction: u64,
-    /// Where searches start; absent when there are no vectors.
+    /// The node at which searches start; absent if there are no vectors.
     pub entry_point: Option<u32>,
-    /// For each layer from 0 up, how many nodes are on it and on none above.
+    /// For each level from 0 up, the number of nodes that have it as their highest.
     pub levels: Vec<u64>,
-    /// How many nodes have how many neighbours on layer 0; without the numbers that no node has.
+    /// The distribution of the number of neighbours on level 0, without empty entries.
     pub degrees: Vec<Degree>,
-    /// The mean number of neighbours on layer 0.
+    /// The mean number of neighbours on level 0.
     pub mean_degree: f64,
-    /// Nodes that no walk over layer 0 from the entry point finds.
+    /// Nodes that are unreachable from the entry point over level 0.
     pub unreachable: u64,
-    /// The lowest and the highest label; absent when there are no labels.
+    /// The lowest and the highest label; absent if there are no labels.
     pub labels: Option<LabelRange>,
-    /// Nodes whose label another one has, too, but for one node of each label.
+    /// Number of nodes whose label repeats an earlier node's.
     pub duplicate_labels: u64,
-    /// Vectors with elements that are infinite or not a number.
+    /// Vectors with components that are infinite or NaN.
     pub vectors_not_finite: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
     /// Bytes after the last label.
     pub trailing_bytes: u64,
-    /// Whether [`verify_hnsw`](crate::verify_hnsw) calls the file damaged.
+    /// True if [`verify_hnsw`](crate::verify_hnsw) reports the file as damaged.
     pub damaged: bool,
 }
 
-/// How many nodes have a number of neighbours.
+/// The number of nodes with a given number of neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Degree {
-    /// Neighbours on layer 0.
+    /// Number of neighbours on level 0.
     pub neighbours: u64,
-    /// Nodes that have this many.
+    /// Number of nodes with this many neighbours.
     pub nodes: u64,
 }
 
-/// Goes over a whole `.hnsw` file.
+/// Reads a whole `.hnsw` file and describes its contents.
 ///
-/// Memory: as for [`verify_hnsw`](crate::verify_hnsw).
+/// Memory: the same as for [`verify_hnsw`](crate::verify_hnsw).
 ///
 /// # Errors
 ///
-/// When the file cannot be read, is not a `.hnsw` file, or its header makes no sense, and
-/// [`Error::Cancelled`].
+/// When the file cannot be read, is not a `.hnsw` file, or has an invalid header, and when the work
+/// is cancelled ([`Error::Cancelled`]).
 pub fn inspect_hnsw(
     path: impl AsRef<Path>,
     options: &InspectOptions,
@@ -92,7 +92,7 @@ pub fn inspect_hnsw(
     let census = take(&file, &mut findings, monitor)?;
     file.check_unchanged()?;
     let Some(layout) = census.layout else {
-        // The census has found why.
+        // Parse the header again, for the error that the census has turned into a finding.
         let mut source = file.window_for_lookups();
         return match Layout::read_header(&mut source, file.path()) {
             Err(error) => Err(error),
@@ -110,6 +110,7 @@ pub fn inspect_hnsw(
     let links: u64 = degrees
         .iter()
         .map(|degree| degree.neighbours.saturating_mul(degree.nodes))
+        // Saturating, because the counts are from an untrusted file.
         .fold(0, u64::saturating_add);
     let (_, state) = findings.finish();
     Ok(HnswReport {

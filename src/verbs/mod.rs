@@ -1,4 +1,4 @@
-//! One file or folder for each verb: its options, a flow, and a summary.
+//! The verbs of the library. Each has one file or folder with its options, flow and summary.
 
 #[cfg(all(test, feature = "database"))]
 mod bad_sector_tests;

@@ -1,7 +1,8 @@
-//! Records as Arrow record batches, without a file. What the C ABI hands out as an Arrow C stream.
+//! Records as a stream of Arrow record batches, without a file. The C ABI exports it as an Arrow C
+//! stream.
 //!
-//! A thread makes the next batch while the caller uses the one before, and waits with it until it is
-//! asked for: so there are two in memory.
+//! A worker thread makes the next batch while the caller uses the current one. It then waits until
+//! the caller asks for the batch, so at most two batches are in memory.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -18,14 +19,14 @@ use crate::error::{Error, Result};
 use crate::verbs::export::{export_collection_to_batches, ExportOptions};
 use crate::verbs::extract::{extract_index_to_batches, ColumnarOptions};
 
-/// What a stream is of.
+/// The source of a stream.
 #[derive(Clone, Debug)]
 pub enum StreamSource {
-    /// The records of an index; of the options, what is about files does not matter.
+    /// The records of an index. Options about files are ignored.
     Index {
         /// The directory of the index.
         index_dir: PathBuf,
-        /// What is extracted, and how.
+        /// Options of the extraction.
         options: ColumnarOptions,
     },
     /// The records of a collection.
@@ -33,7 +34,7 @@ pub enum StreamSource {
     Collection {
         /// The persist directory.
         persist_dir: PathBuf,
-        /// One collection; what is about files does not matter.
+        /// Options of the export of one collection. Options about files are ignored.
         options: ExportOptions,
     },
 }
@@ -53,17 +54,17 @@ impl StreamSource {
     }
 }
 
-/// Record batches, one after the other. After an error there are no more. That a file has changed
-/// meanwhile is an error at the end.
+/// An iterator over record batches. An error ends it. If a file changes while it is read, the error
+/// comes at the end.
 ///
-/// Dropping it ends the work, and waits for that.
+/// Dropping the stream cancels the work, and waits for the worker thread to end.
 #[derive(Debug)]
 pub struct BatchStream {
     schema: Schema,
-    /// Taken at the end.
+    /// `None` after the end.
     messages: Option<Receiver<Message>>,
     stop: CancelToken,
-    maker: Option<JoinHandle<()>>,
+    worker: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -74,26 +75,26 @@ enum Message {
 }
 
 impl BatchStream {
-    /// Begins the work, and waits for its first result. `token` stops it; `report` is told, on the
-    /// thread that does it, how far it is.
+    /// Starts the work, and waits for the schema. `token` cancels the work. `report` is called with
+    /// progress from the worker thread.
     ///
     /// # Errors
     ///
-    /// Those of an extraction or an export that has not come to its first record, and
-    /// [`Error::OutOfMemory`] when there is no thread to be had.
+    /// Errors of the extraction or export before its first record, and [`Error::OutOfMemory`] if no
+    /// thread can be spawned.
     pub fn open(
         source: StreamSource,
         token: Option<&CancelToken>,
         report: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Self> {
         let stop = token.map_or_else(CancelToken::new, CancelToken::child);
-        // No batch waits in the channel: the maker waits with it.
+        // A rendezvous channel: it buffers no batch; the worker waits with one instead.
         let (sender, messages) = sync_channel(0);
         let work = {
             let stop = stop.clone();
             move || make(&source, &stop, &report, sender)
         };
-        let maker = std::thread::Builder::new()
+        let worker = std::thread::Builder::new()
             .name("hnsw-toolbox stream".into())
             .spawn(work)
             .map_err(|error| match error.kind() {
@@ -106,7 +107,7 @@ impl BatchStream {
             schema: Schema::default(),
             messages: Some(messages),
             stop,
-            maker: Some(maker),
+            worker: Some(worker),
         };
         match stream.receive() {
             Message::Schema(schema) => stream.schema = schema,
@@ -119,7 +120,7 @@ impl BatchStream {
         Ok(stream)
     }
 
-    /// The columns of every batch, and the metadata that a file of them would have.
+    /// Returns the columns of every batch, with the metadata of a file.
     #[must_use]
     pub fn schema(&self) -> &Schema {
         &self.schema
@@ -129,8 +130,8 @@ impl BatchStream {
         let received = self.messages.as_ref().map(Receiver::recv);
         match received {
             Some(Ok(message)) => message,
-            // The maker's last message is its end.
-            Some(Err(_)) => Message::End(Err(Error::internal("a stream broke off"))),
+            // The worker always sends `End` before it closes the channel.
+            Some(Err(_)) => Message::End(Err(Error::internal("a stream without an end"))),
             None => Message::End(Ok(())),
         }
     }
@@ -154,16 +155,16 @@ impl Iterator for BatchStream {
 impl Drop for BatchStream {
     fn drop(&mut self) {
         self.stop.cancel();
-        // The maker may wait for someone to take its batch.
+        // Closes the channel, because the worker may be waiting to pass on a batch.
         self.messages = None;
-        if let Some(maker) = self.maker.take() {
-            // It catches its panics.
-            maker.join().unwrap_or_default();
+        if let Some(worker) = self.worker.take() {
+            // Never an error: the worker catches its panics.
+            worker.join().unwrap_or_default();
         }
     }
 }
 
-/// The maker's work.
+/// Runs on the worker thread.
 fn make(
     source: &StreamSource,
     stop: &CancelToken,
@@ -174,11 +175,11 @@ fn make(
     let monitor = Monitor::default().with_cancel(stop).on_progress(&report);
     let work = AssertUnwindSafe(|| source.give(&monitor, &mut sink));
     let end = catch_unwind(work).unwrap_or_else(|panic| {
-        // Dropping what a panic carries may panic in its turn.
+        // Dropping the payload of a panic may panic again.
         std::mem::forget(panic);
         Err(Error::internal("a panic while a batch was made"))
     });
-    // When nobody waits for it, it is of no interest.
+    // An error means that the stream was dropped.
     sink.send(Message::End(end)).unwrap_or_default();
 }
 

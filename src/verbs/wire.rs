@@ -1,4 +1,4 @@
-//! What the C ABI and `--json` answer. No part of the public interface of this crate.
+//! Responses of the C ABI and of `--json`. Not part of the public interface of this crate.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -30,25 +30,25 @@ use crate::verbs::verify::VerifyReport;
 pub use crate::base::path::Shell;
 pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
 
-/// Fails when 16 MiB more could not be allocated. `action` says in the error what they are for.
+/// Checks that 16 MiB can be allocated. `action` describes their purpose in the error.
 ///
 /// # Errors
 ///
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if they cannot.
 pub fn check_headroom(action: &'static str) -> Result<()> {
     crate::io::mmap::check_headroom(action)
 }
 
-/// A response of the C ABI, and what `--json` prints.
+/// A response of the C ABI and of `--json`.
 pub trait Answer: Serialize {
-    /// False if records, vectors or texts are missing or damaged. The command line then ends with
-    /// status 3.
+    /// Returns false if records, vectors or texts are missing or damaged. The command line then
+    /// exits with status 3.
     fn is_complete(&self) -> bool {
         true
     }
 }
 
-/// A response with the field that all have.
+/// A response with the field `complete`, which all responses have.
 #[derive(Serialize)]
 struct Completed<'a, A> {
     complete: bool,
@@ -60,7 +60,7 @@ struct Completed<'a, A> {
 ///
 /// # Errors
 ///
-/// Those of `output`, and of a path that is not UTF-8.
+/// Errors of `output`, and an error for a path that is not UTF-8.
 pub fn write_json(output: impl Write, answer: &impl Answer) -> io::Result<()> {
     let complete = answer.is_complete();
     serde_json::to_writer(output, &Completed { complete, answer }).map_err(io::Error::from)
@@ -72,7 +72,7 @@ impl Answer for IndexReport {}
 impl Answer for HnswReport {}
 impl Answer for RecallReport {}
 
-/// Damage that a check finds is its result: the check itself is complete.
+/// Always complete: the damage that a verification finds is its result.
 impl Answer for VerifyReport {}
 
 impl Answer for ExtractResponse {
@@ -101,18 +101,18 @@ impl Answer for ExportResponse {
     }
 }
 
-/// The answer to a request to extract.
+/// The response of an extraction.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractResponse {
-    /// Where the output is, as it was asked for.
+    /// The path of the output, as given.
     pub output_path: PathBuf,
     /// Format of the output.
     pub output_format: ColumnarFormat,
-    /// What was done.
+    /// The summary of the work.
     pub summary: ExtractSummary,
 }
 
-/// As [`extract_index_to_columnar`].
+/// Extracts an index like [`extract_index_to_columnar`].
 pub fn extract(
     index_dir: PathBuf,
     output_path: PathBuf,
@@ -127,14 +127,15 @@ pub fn extract(
     })
 }
 
-/// As [`extract`], but writes an Arrow IPC stream to `output`. Memory is that of a file.
+/// Extracts an index like [`extract`], but writes an Arrow IPC stream to `output`. It takes the
+/// same memory as a file.
 ///
-/// After an error the stream has no mark of its end, but many readers do without one: that an index
-/// changed while it was read is known from the error only.
+/// After an error the stream lacks its end-of-stream marker. Many readers accept such a stream, so
+/// only the error shows that an index changed while it was read.
 ///
 /// # Errors
 ///
-/// Those of an extraction. Errors of `output` are in [`Error::Callback`](crate::Error::Callback).
+/// Errors of an extraction. Errors of `output` are in [`Error::Callback`](crate::Error::Callback).
 pub fn extract_to_stream(
     index_dir: &Path,
     output: impl Write,
@@ -143,26 +144,27 @@ pub fn extract_to_stream(
 ) -> Result<ExtractSummary> {
     let mut stream = IpcStream::new(output);
     let summary = extract_index_to_batches(index_dir, options, monitor, &mut stream)?;
+    // The end-of-stream marker, only after success.
     stream.finish()?;
     Ok(summary)
 }
 
-/// The answer to a request to build.
+/// The response of a build.
 #[derive(Clone, Debug, Serialize)]
 pub struct BuildResponse {
-    /// The input, as it was asked for.
+    /// The path of the input, as given.
     pub input_path: PathBuf,
-    /// Where the output is, as it was asked for.
+    /// The path of the output, as given.
     pub output_path: PathBuf,
     /// Format of the input.
     pub input_format: ColumnarFormat,
     /// The metric that the index was built for.
     pub metric: Metric,
-    /// What was done.
+    /// The summary of the work.
     pub summary: BuildSummary,
 }
 
-/// As [`build_index_from_columnar`].
+/// Builds a graph like [`build_index_from_columnar`].
 pub fn build(
     input_path: PathBuf,
     output_path: PathBuf,
@@ -179,19 +181,19 @@ pub fn build(
     })
 }
 
-/// The answer to a request to export.
+/// The response of an export.
 #[cfg(feature = "database")]
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportResponse {
-    /// Where the output is, as it was asked for.
+    /// The path of the output, as given.
     pub output_path: PathBuf,
     /// Format of the files.
     pub output_format: ColumnarFormat,
-    /// What was done.
+    /// The summary of the work.
     pub summary: ExportSummary,
 }
 
-/// As [`export_collections`].
+/// Exports collections like [`export_collections`].
 #[cfg(feature = "database")]
 pub fn export(
     persist_dir: PathBuf,
@@ -207,11 +209,13 @@ pub fn export(
     })
 }
 
-/// As [`extract_to_stream`], of one collection. What the summary says of its file is empty.
+/// Exports one collection to an Arrow IPC stream; see [`extract_to_stream`]. The file name, length
+/// and hash in the summary are empty.
 ///
 /// # Errors
 ///
-/// Those of an export of one collection, and those of `output` as there.
+/// Errors of an export of one collection. Errors of `output` are in
+/// [`Error::Callback`](crate::Error::Callback).
 #[cfg(feature = "database")]
 pub fn export_to_stream(
     persist_dir: &Path,
@@ -221,26 +225,27 @@ pub fn export_to_stream(
 ) -> Result<ExportSummary> {
     let mut stream = IpcStream::new(output);
     let summary = export_collection_to_batches(persist_dir, options, monitor, &mut stream)?;
+    // The end-of-stream marker, only after success.
     stream.finish()?;
     Ok(summary)
 }
 
-/// The answer to a request to search.
+/// The response of a search.
 #[derive(Clone, Debug, Serialize)]
 pub struct SearchResponse {
-    /// The index, as it was asked for.
+    /// The path of the index, as given.
     pub index_path: PathBuf,
-    /// The queries, as they were asked for.
+    /// The path of the queries, as given.
     pub queries_path: PathBuf,
-    /// Where the output is, as it was asked for.
+    /// The path of the output, as given.
     pub output_path: PathBuf,
     /// Format of the output.
     pub output_format: ColumnarFormat,
-    /// What was done.
+    /// The summary of the work.
     pub summary: SearchSummary,
 }
 
-/// As [`search_index_to_columnar`].
+/// Searches an index like [`search_index_to_columnar`].
 pub fn search(
     index_path: PathBuf,
     queries_path: PathBuf,
@@ -259,16 +264,16 @@ pub fn search(
     })
 }
 
-/// The answer to a request to repair.
+/// The response of a repair.
 #[derive(Clone, Debug, Serialize)]
 pub struct RepairResponse {
-    /// The new directory, as it was asked for.
+    /// The path of the new directory, as given.
     pub output_path: PathBuf,
-    /// What was done.
+    /// The summary of the work.
     pub summary: RepairSummary,
 }
 
-/// As [`repair_index`].
+/// Repairs an index like [`repair_index`].
 pub fn repair(
     index_dir: PathBuf,
     output_path: PathBuf,

@@ -101,7 +101,7 @@ fn a_graph_is_not_extracted_or_repaired() {
     let new = scratch.path().join("new.parquet");
     for verb in ["extract", "repair"] {
         let hint = hint(&[&verb, &index, &"-o", &new]).unwrap();
-        assert!(hint.contains("is a .hnsw file, which inspect"), "{hint}");
+        assert!(hint.contains("is a .hnsw file; use inspect"), "{hint}");
         assert_eq!(hint_of_file(verb, &vectors, &new), None);
     }
     assert!(!new.exists());
@@ -182,7 +182,7 @@ mod persist {
             &[&"verify", &dir],
         ] {
             let hint = hint(arguments).unwrap();
-            assert!(hint.contains("which directory"), "{hint}");
+            assert!(hint.contains("the directory of each collection"), "{hint}");
             run_commands(&hint, scratch.path(), &[]);
         }
         for (arguments, made) in [

@@ -259,7 +259,7 @@ fn links_of_level_0_that_lead_nowhere_are_told_and_odd_ones_are_no_damage() {
     assert_eq!(report.state, IndexState::TornLinks);
     assert_eq!(
         finding(&report, "links.too_many", file),
-        (1, "record 5, level 0: 65535 neighbours in 8 places")
+        (1, "record 5, level 0: 65535 neighbours in 8 slots")
     );
     assert_eq!(
         finding(&report, "links.neighbour_out_of_range", file),

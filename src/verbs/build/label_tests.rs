@@ -1,4 +1,4 @@
-//! Which columns of a file are the labels of an index and the vectors of queries.
+//! Selection of the columns for labels and vectors.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::{
 const ROWS: usize = 60;
 const FORMATS: [ColumnarFormat; 2] = [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc];
 
-/// The labels of a file.
+/// The contents of a column of labels.
 #[derive(Clone, Copy)]
 enum Labels {
     Classes,
@@ -88,7 +88,7 @@ fn search(
 }
 
 #[test]
-fn queries_are_of_any_column_and_their_labels_are_not_read() {
+fn queries_use_any_vector_column_and_ignore_labels() {
     let directory = tempfile::tempdir().unwrap();
     let (file, index) = (directory.path().join("in"), directory.path().join("x.hnsw"));
     let rows: Vec<u64> = (0..ROWS as u64).collect();
@@ -132,7 +132,7 @@ fn queries_are_of_any_column_and_their_labels_are_not_read() {
 }
 
 #[test]
-fn repeated_labels_are_a_warning_and_row_numbers_ignore_them() {
+fn repeated_labels_warn_unless_row_numbers_are_used() {
     let directory = tempfile::tempdir().unwrap();
     let (file, index) = (directory.path().join("in"), directory.path().join("x.hnsw"));
     for format in FORMATS {
@@ -142,8 +142,8 @@ fn repeated_labels_are_a_warning_and_row_numbers_ignore_them() {
         assert_eq!(
             summary.warnings,
             [
-                "column label: 57 of 60 labels repeat another, so an answer does not tell which \
-              vector it means; --row-numbers (row_numbers) takes the row numbers instead"
+                "column label: 57 of 60 labels repeat another label, so results do not identify \
+              a vector; --row-numbers (row_numbers) uses the row numbers instead"
             ]
         );
         let numbered = options.clone().with_row_numbers(true);

@@ -1,8 +1,8 @@
-//! From rows of a columnar file to a graph, and from there to a `.hnsw` file.
+//! Builds a graph from the rows of a columnar file, and writes a `.hnsw` graph file.
 //!
-//! The vectors are copied once, from the input into their place in the output. The graph is built
-//! over a map of that part of the output, so that memory is taken for links only, and an index may
-//! be larger than memory.
+//! The vectors are written straight to their place in the output. The graph is built over a memory
+//! map of that part of the output. Memory is needed for links only, so the vectors may be larger
+//! than memory.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -41,26 +41,26 @@ use crate::segment::file_name;
 #[cfg(target_endian = "big")]
 compile_error!("vectors are mapped from little-endian files");
 
-/// How a columnar file is read, and how a graph is built of its vectors.
+/// Options for reading a columnar file and building a graph of its vectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BuildOptions {
-    /// How the graph is built.
+    /// Options of the graph.
     pub graph: GraphOptions,
     /// The input's format.
     pub format: ColumnarFormat,
     /// Also insert the rows that are marked as deleted.
     pub include_deleted: bool,
-    /// Input rows held at once: 1 to 1,048,576.
+    /// Input rows held in memory: 1 to 1,048,576.
     pub batch_size: usize,
-    /// The column of the vectors: `vector` when not given.
+    /// The column of the vectors; `vector` by default.
     pub vector_column: Option<String>,
-    /// The column of the labels, which must then exist. When not given, it is `label`, or else
-    /// `internal_id`, or else the labels are the row numbers.
+    /// The column of the labels; it must exist. By default it is `label`, or else `internal_id`, or
+    /// else the labels are the row numbers.
     pub label_column: Option<String>,
-    /// Take the row numbers as labels, whatever columns there are. Excludes `label_column`.
+    /// Use the row numbers as labels, even if there is a column of labels. Excludes `label_column`.
     pub row_numbers: bool,
-    /// How the input is read.
+    /// The I/O mode for the input.
     pub io: IoMode,
 }
 
@@ -90,7 +90,7 @@ setters!(BuildOptions {
     with_io(io: IoMode),
 });
 
-/// What was built.
+/// The result of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BuildSummary {
@@ -100,12 +100,13 @@ pub struct BuildSummary {
     pub inserted: u64,
     /// Rows left out because they are marked as deleted.
     pub deleted_skipped: u64,
-    /// Rows left out because they have no vector, which only the export of a collection may have.
+    /// Rows left out because they have no vector. Only the export of a collection may have such
+    /// rows.
     #[serde(skip_serializing_if = "is_zero")]
     pub without_vector: u64,
-    /// Elements of each vector.
+    /// Components of each vector.
     pub dimension: usize,
-    /// What makes the index less useful than it looks, a sentence each. Empty for ordinary vectors.
+    /// Sentences about problems that affect searches of the graph. Empty for ordinary vectors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -125,22 +126,22 @@ impl BuildOptions {
     }
 }
 
-/// Builds a `.hnsw` index of the vectors of a Parquet or Arrow IPC file.
+/// Builds a `.hnsw` graph of the vectors of a Parquet or Arrow IPC file.
 ///
-/// The column `vector`, or [the one asked for](BuildOptions::vector_column), is a list, large list or
-/// fixed-size list of float16, float32 or float64. Labels are the integers of the column `label`, or
-/// else `internal_id`, or else the row numbers from 0. Rows whose `deleted` is true, or a number
-/// other than 0, are left out unless they are asked for.
+/// The column `vector`, or [the selected one](BuildOptions::vector_column), is a list, large list
+/// or fixed-size list of float16, float32 or float64. Labels are the integers of the column
+/// `label`, or else `internal_id`, or else the row numbers from 0. Rows whose `deleted` is true, or
+/// a number other than 0, are skipped unless [included](BuildOptions::include_deleted).
 ///
-/// The output appears whole or not at all; a file of that name stays as it was until then. The
-/// vectors go from the input straight to their place in it, so that memory is taken for the links
-/// of the graph and `batch_size` rows, not for the vectors.
+/// The output is written atomically: an existing file is replaced only when the new one is
+/// complete. The vectors are written straight to their place in it, so that memory is needed for
+/// the links of the graph and `batch_size` rows, not for the vectors.
 ///
 /// # Errors
 ///
-/// When an option makes no sense, when the input is not such a file or a row of it cannot be used
-/// (the error names row, column and element), when there is no row to insert, when the output
-/// cannot be written, and [`Error::Cancelled`].
+/// When an option is invalid, when the input is not such a file or has an invalid row (the error
+/// names row, column and component), when there is no row to insert, when the output cannot be
+/// written, and when the work is cancelled ([`Error::Cancelled`]).
 pub fn build_index_from_columnar(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -150,6 +151,7 @@ pub fn build_index_from_columnar(
     let (input, output) = (input.as_ref(), output.as_ref());
     options.check()?;
     let protected = Protected::names(file_name::PROTECTED).and_input(input);
+    // Before the input is read, which may take long.
     protected.check(output)?;
     let mut rows = ColumnarInput::open(
         input,
@@ -175,6 +177,7 @@ pub fn build_index_from_columnar(
 impl RowSource for ColumnarInput {
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
         let more = ColumnarInput::next(self, batch)?;
+        // At the end of the rows: a change must be detected before the graph is built.
         if !more {
             self.check_unchanged()?;
         }
@@ -186,17 +189,16 @@ impl RowSource for ColumnarInput {
     }
 }
 
-/// Builds a `.hnsw` index of vectors in memory, as
-/// [`build_index_from_columnar`] does of a file's.
+/// Builds a `.hnsw` graph of vectors in memory; see [`build_index_from_columnar`] for files.
 ///
-/// `vectors` holds rows of `dimension` finite elements each. The labels are the row numbers where
-/// none are given.
+/// `vectors` holds rows of `dimension` finite components each. Without `labels`, the row numbers
+/// are used.
 ///
 /// # Errors
 ///
-/// When an option, the dimension or the number of labels makes no sense, when an element is not
-/// finite (the error names the row), when the output cannot be written, or when the work is
-/// cancelled. The output then stays as it was.
+/// When an option, the dimension or the number of labels is invalid, when a component is not finite
+/// (the error names the row), when the output cannot be written, or when the work is cancelled. An
+/// existing output then stays unchanged.
 pub fn build_index_from_vectors(
     vectors: &[f32],
     dimension: usize,
@@ -211,7 +213,7 @@ pub fn build_index_from_vectors(
         return Err(Error::argument(
             "dimension",
             dimension,
-            format!("a divisor of the number of elements, {}", vectors.len()),
+            format!("a divisor of the number of components, {}", vectors.len()),
         ));
     };
     if let Some(labels) = labels.filter(|labels| labels.len() != rows) {
@@ -242,6 +244,7 @@ struct Slices<'a> {
 
 impl RowSource for Slices<'_> {
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
+        // Rows checked and copied between two checks for cancellation.
         const ROWS_AT_ONCE: usize = 1024;
         let rows: Vec<&[f32]> = self
             .vectors
@@ -266,11 +269,11 @@ impl RowSource for Slices<'_> {
         }
         batch.vectors.clear();
         for (row, vector) in numbers.zip(&rows) {
-            if let Some(at) = vector.iter().position(|element| !element.is_finite()) {
+            if let Some(at) = vector.iter().position(|component| !component.is_finite()) {
                 return Err(Error::argument(
                     "vectors",
                     format!(
-                        "{} in row {row}, element {at}",
+                        "{} in row {row}, component {at}",
                         vector.get(at).copied().unwrap_or_default()
                     ),
                     "finite numbers",
@@ -286,21 +289,22 @@ impl RowSource for Slices<'_> {
     }
 }
 
-/// Where rows come from, batch by batch.
+/// A source of rows in batches.
 trait RowSource {
-    /// Replaces what is in `batch`. False, and nothing in it, after the last row.
+    /// Replaces the contents of `batch` by the next rows. Returns false, with an empty batch, after
+    /// the last row.
     fn next(&mut self, batch: &mut RowBatch) -> Result<bool>;
 
-    /// The name of the labels in a warning; `None` where they are the row numbers.
+    /// Returns the name of the labels for a warning, or `None` if they are the row numbers.
     fn label_name(&self) -> Option<String> {
         None
     }
 }
 
-/// The stack of a thread, and its part of the allocator.
-const THREAD_BYTES: usize = 4 << 20;
+/// Memory of a thread: its stack, and its share of the allocator.
+const BYTES_PER_THREAD: usize = 4 << 20;
 
-/// Builds an index of the rows, whose errors name `input`.
+/// Builds a graph file of the rows. Errors about rows name `input`.
 fn build_to<R: RowSource>(
     rows: &mut R,
     input: &Path,
@@ -313,8 +317,9 @@ fn build_to<R: RowSource>(
     let bytes = labels
         .len()
         .checked_mul(summary.dimension)
-        .and_then(|elements| elements.checked_mul(size_of::<f32>()))
+        .and_then(|components| components.checked_mul(size_of::<f32>()))
         .ok_or_else(|| Error::out_of_memory("map the vectors", None).in_file(output))?;
+    // By now the output holds the vectors; its header, lists and labels are written below.
     let map = Map::new(target.file()?, VECTORS_OFFSET, bytes)
         .map_err(Error::io(output, "map into memory"))?;
     let data = <[f32]>::ref_from_bytes(&map)
@@ -326,14 +331,14 @@ fn build_to<R: RowSource>(
         monitor,
     };
     let threads = options.threads()?.get();
-    check_headroom_and(threads.saturating_mul(THREAD_BYTES), "build the graph")?;
+    check_headroom_and(threads.saturating_mul(BYTES_PER_THREAD), "build the graph")?;
     with_space(options.metric, Vectors::new(data, summary.dimension)?, work)??;
     drop(map);
     target.commit()?;
     Ok(summary)
 }
 
-/// Writes the vectors of all rows to their place in the output, and returns their labels.
+/// Writes the vectors of all rows to their place in the output. Returns their labels.
 fn write_vectors<R: RowSource>(
     rows: &mut R,
     input: &Path,
@@ -352,6 +357,7 @@ fn write_vectors<R: RowSource>(
     };
     let mut out_of_range = OutOfRange::default();
     let mut batch = RowBatch::default();
+    // `write_graph` fills in the header when the graph is known.
     reserve_header(target).map_err(|error| target.write_error(error))?;
     while rows.next(&mut batch)? {
         monitor.check()?;
@@ -363,11 +369,13 @@ fn write_vectors<R: RowSource>(
         if batch.labels.is_empty() {
             continue;
         }
+        // The first batch with rows sets the dimension. The others must agree.
         if labels.is_empty() {
             summary.dimension = batch.dimension;
         }
         check_batch(&batch, summary.dimension)?;
         check_capacity(&batch, labels.len(), options.capacity)?;
+        // Decoders make small allocations that abort on failure.
         check_headroom("read the next rows").map_err(|error| error.in_file(input))?;
         memory::reserve(&mut labels, batch.labels.len(), "hold the labels")?;
         labels.extend_from_slice(&batch.labels);
@@ -401,30 +409,31 @@ fn write_vectors<R: RowSource>(
         return invalid(
             "rows",
             format!("{} vectors", labels.len()),
-            "at most 2147483647, for node numbers are 31 bits wide",
+            "at most 2147483647, because node numbers have 31 bits",
         );
     }
     if out_of_range.unusable(options.metric) == summary.inserted {
         return invalid(
             "vectors",
             summary.warnings.join("; "),
-            "at least one whose length f32 can hold",
+            "at least one vector whose norm is representable as f32",
         );
     }
     Ok((summary, labels))
 }
 
-/// A sentence about labels that do not tell vectors apart, as the classes of a data set do not.
+/// Returns a warning if labels are not unique. The classes of a data set are a typical mistake.
 fn repeated_labels(name: &str, labels: &[u64]) -> Result<Option<String>> {
     let mut sorted = memory::with_capacity(labels.len(), "compare the labels")?;
     sorted.extend_from_slice(labels);
+    // Sorted, equal labels are adjacent. The first one of each is not a repetition.
     sorted.sort_unstable();
     let repeated = sorted.windows(2).filter(|pair| pair.first() == pair.last());
     let (repeated, all) = (repeated.count(), labels.len());
     Ok((repeated > 0).then(|| {
         format!(
-            "{name}: {repeated} of {all} labels repeat another, so an answer does not tell which \
-             vector it means; --row-numbers (row_numbers) takes the row numbers instead"
+            "{name}: {repeated} of {all} labels repeat another label, so results do not identify \
+             a vector; --row-numbers (row_numbers) uses the row numbers instead"
         )
     }))
 }
@@ -470,6 +479,7 @@ impl WithSpace for BuildGraph<'_> {
                     metric: self.options.metric,
                     m: self.options.m,
                     ef_construction: self.options.ef_construction,
+                    // A seed only makes this engine use one thread.
                     repeatable: self.options.seed.is_some(),
                     threads: self.options.threads()?,
                     monitor: self.monitor,
@@ -478,6 +488,7 @@ impl WithSpace for BuildGraph<'_> {
                 self.write(space, &graph, false)
             }
             #[cfg(not(feature = "hnsw_rs"))]
+            // Always an error: `check` refuses the engine without the feature.
             Engine::HnswRs => self.options.check(),
         }
     }
@@ -495,7 +506,8 @@ impl<'a> BuildGraph<'a> {
         })
     }
 
-    /// `ours` tells this crate's ways of choosing neighbours from those of hnsw_rs.
+    /// Writes the graph. `ours` is true for an engine of this crate, which prunes by the heuristic
+    /// of the HNSW paper and keeps pruned candidates; the header of the file records both.
     fn write<G: Graph, M: Measure>(
         self,
         space: &Space<'_, M>,
@@ -523,6 +535,6 @@ fn check_batch(batch: &RowBatch, dimension: usize) -> Result<()> {
     if consistent {
         Ok(())
     } else {
-        Err(Error::internal("a batch of rows of different lengths"))
+        Err(Error::internal("a batch with inconsistent lengths"))
     }
 }

@@ -9,33 +9,37 @@ use crate::error::{Error, Result};
 use crate::store::collection::{Origin, Plan};
 use crate::store::metadata::{self, Kind, Map};
 
-/// Most columns: each has a builder of its own, and readers plan by column.
+/// Limit on the number of columns. Each has its own builder here, and costs readers memory and
+/// time.
 const MAX_COLUMNS: usize = 1000;
 
-/// The keys of a collection's metadata, and what column each has.
+/// The keys of a collection's metadata, and the type of each one's column.
 #[derive(Debug)]
 pub(super) struct MetadataColumns {
-    /// By key, in order: what all its values are, or `None` when they differ.
+    /// By key, in order: the kind of all its values, or `None` if they differ. A column without a
+    /// kind holds JSON.
     keys: BTreeMap<String, Option<Kind>>,
 }
 
 impl MetadataColumns {
-    /// Goes over the metadata of every record.
+    /// Reads the metadata of every record, and collects keys and kinds.
     pub(super) fn survey(plan: &Plan, origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<Self> {
         let mut keys = BTreeMap::<String, Option<Kind>>::new();
         plan.for_each(origin, None, monitor, |row| {
             for (key, value) in row.texts.metadata.iter() {
+                // Nulls, and lists of several kinds, have no column type.
                 let kind = Some(value.kind()).filter(|kind| *kind != Kind::Other);
                 let is_full = keys.len() == MAX_COLUMNS;
                 match keys.get_mut(key) {
                     Some(known) if *known == kind => {}
+                    // Kinds differ: the column holds JSON from here on.
                     Some(known) => *known = None,
                     None if is_full => {
                         return Err(Error::argument(
                             "metadata",
                             format!(
-                                "columns for the collection {}, whose records have more than \
-                                 {MAX_COLUMNS} keys",
+                                "columns for the collection {}, with more than {MAX_COLUMNS} \
+                                 metadata keys",
                                 origin.collection.name
                             ),
                             "json",
@@ -71,7 +75,7 @@ impl MetadataColumns {
         })
     }
 
-    /// The columns that hold JSON.
+    /// Returns the names of the columns that hold JSON.
     pub(super) fn json_columns(&self) -> Vec<String> {
         self.keys
             .iter()
@@ -80,7 +84,7 @@ impl MetadataColumns {
             .collect()
     }
 
-    /// Pushes the values of a record. The first of the columns has number `first`.
+    /// Pushes the values of a record. `first` is the number of the first metadata column.
     pub(super) fn push(
         &self,
         values: &Map,
@@ -93,6 +97,7 @@ impl MetadataColumns {
                 continue;
             };
             match (value, kind) {
+                // All values of such a column are JSON, so that strings are quoted.
                 (_, None) => {
                     json.clear();
                     value.write_json(json);
@@ -116,6 +121,7 @@ fn name(key: &str) -> String {
     format!("metadata.{key}")
 }
 
+/// Pushes a list of one kind. The survey has made sure that all lists of the column have this kind.
 fn push_list(
     values: &[metadata::Value],
     kind: Kind,

@@ -1,4 +1,4 @@
-//! Persist directory → a file for each collection, and a manifest.
+//! Export of a persist directory: a file for each collection, and a manifest.
 
 mod metadata_columns;
 mod names;
@@ -38,13 +38,13 @@ use crate::verbs::repair::Space;
 /// Name of the manifest in an output directory.
 const MANIFEST: &str = "manifest.json";
 
-/// Rows written between two reports of progress.
+/// Rows between two progress reports.
 const ROWS_PER_REPORT: u64 = 512;
 
-/// More files than this are synced together rather than each by itself.
+/// Up to this many files are synced individually. More are synced together at the end.
 const MAX_SYNCED_FILES: usize = 64;
 
-/// What is exported, and how.
+/// Options of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportOptions {
@@ -52,21 +52,21 @@ pub struct ExportOptions {
     pub filter: CollectionFilter,
     /// Format of the files.
     pub format: ColumnarFormat,
-    /// Which form vectors have, those of the index and those of the log alike. By default what
-    /// was given to Chroma, which holds the vectors of cosine collections divided by their norm.
+    /// The form of the vectors, both from the index and from the queue. By default as given to
+    /// Chroma, which stores the vectors of cosine collections divided by their norm.
     pub vectors: VectorForm,
-    /// How metadata is written.
+    /// The form of metadata.
     pub metadata: MetadataForm,
-    /// Write the columns `internal_id`, `label` and `seq_id`, too.
+    /// Also write the columns `internal_id`, `label` and `seq_id`.
     pub index_columns: bool,
-    /// Most rows in a Parquet page or an Arrow record batch: 1 to 1,048,576.
+    /// Maximum number of rows in a Parquet page or an Arrow record batch: 1 to 1,048,576.
     pub batch_size: usize,
     /// Compression of Parquet pages.
     pub compression: Compression,
-    /// Dimension and m of the collections whose `header.bin` is lost, where the database and the
-    /// other files do not say them.
+    /// Dimension and m for collections whose `header.bin` is lost, if neither the database nor
+    /// another file states them.
     pub salvage: Salvage,
-    /// The metric of the collections whose metric the database does not say.
+    /// The metric for collections whose metric the database does not state.
     pub metric: Option<Space>,
 }
 
@@ -106,7 +106,7 @@ impl ExportOptions {
             return Err(Error::argument(
                 "compression",
                 self.compression,
-                "none, as only Parquet is compressed",
+                "none, because only Parquet is compressed",
             ));
         }
         Ok(())
@@ -114,19 +114,19 @@ impl ExportOptions {
 }
 
 named_enum! {
-    /// How the metadata of records is written.
+    /// The form in which the metadata of records is written.
     #[derive(Default)]
     pub enum MetadataForm for "metadata" {
         /// One column `metadata` with a JSON object for each record that has any.
         #[default]
         Json = "json",
-        /// A column `metadata.<key>` for each key, of the type of its values, or of JSON where
-        /// they have several.
+        /// A column `metadata.<key>` for each key. Its type is the type of the values, or JSON if
+        /// their types differ.
         Columns = "columns",
     }
 }
 
-/// What an export wrote.
+/// The result of an export.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ExportSummary {
@@ -137,21 +137,23 @@ pub struct ExportSummary {
     pub persist_dir: PathBuf,
     /// The version of each part of the schema of `chroma.sqlite3`.
     pub chroma_schema: BTreeMap<String, i64>,
-    /// The journal or log of SQLite that was replayed, in a copy, to read the database.
+    /// The SQLite rollback journal or write-ahead log that was replayed, in a copy, to read the
+    /// database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replayed: Option<&'static str>,
-    /// How metadata is written.
+    /// The form of metadata.
     pub metadata: MetadataForm,
     /// Rows of all files.
     pub rows: u64,
     /// The files, by tenant, database and name of the collection.
     pub files: Vec<ExportedFile>,
-    /// What is wrong with the database as a whole.
+    /// Findings about the database as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<CollectionFinding>,
 }
 
-/// A path as JSON can carry it: the manifest is written after the work, and must not fail then.
+/// Serialises a path, with bytes that are not UTF-8 escaped. The manifest is written last, and must
+/// not fail because of a path when all else is done.
 fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(path) => serializer.serialize_str(path),
@@ -160,9 +162,9 @@ fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::O
 }
 
 impl ExportSummary {
-    /// True if no record, vector or text of the collections is missing or damaged.
+    /// Returns true if no record, vector or text of the collections is missing or damaged.
     ///
-    /// A damaged index whose vectors are all in the log is no loss.
+    /// A damaged index whose vectors are all in the queue is no loss.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let is_whole = |file: &ExportedFile| file.without_vector == 0 && !has_loss(&file.findings);
@@ -170,7 +172,7 @@ impl ExportSummary {
     }
 }
 
-/// A file that an export wrote, and the collection that is in it.
+/// An exported file, and its collection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ExportedFile {
@@ -190,46 +192,46 @@ pub struct ExportedFile {
     pub collection_id: String,
     /// The directory of its index in the persist directory.
     pub segment_id: Option<String>,
-    /// The distance that its index uses: `l2`, `cosine` or `ip`.
+    /// The metric of its index: `l2`, `cosine` or `ip`.
     pub metric: &'static str,
-    /// Where that is written.
+    /// The source of the metric.
     pub metric_source: &'static str,
-    /// Components of each vector; absent when there is none.
+    /// Components of each vector; absent if there are no vectors.
     pub dimension: Option<usize>,
-    /// Which form the vectors have.
+    /// The form of the vectors.
     pub vectors: VectorForm,
     /// Rows: the records of the collection.
     pub rows: u64,
-    /// Rows whose vector is that of the index.
+    /// Rows whose vector is from the index.
     pub vectors_from_index: u64,
-    /// Rows whose vector is that of the log.
+    /// Rows whose vector is from the queue.
     pub vectors_from_log: u64,
     /// Rows without a vector.
     pub without_vector: u64,
-    /// The ids of the first hundred of those.
+    /// The ids of the first hundred rows without a vector.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub first_ids_without_vector: Vec<String>,
     /// The sequence number of the last write that the index holds.
     pub watermark: Option<u64>,
-    /// Metadata columns that hold JSON, as the values of their keys have different types.
+    /// Metadata columns that hold JSON, because the values of their keys have different types.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub json_columns: Vec<String>,
-    /// How the collection is, in one word.
+    /// The state of the collection.
     pub state: CollectionState,
-    /// What the user has noted about the collection.
+    /// The collection's own metadata, set by the user.
     pub collection_metadata: CollectionMetadata,
-    /// What is worth knowing.
+    /// The findings reported with the collection.
     pub findings: Vec<CollectionFinding>,
 }
 
 /// Writes one collection of a persist directory to the file `output`.
 ///
-/// As [`export_collections`], but that exactly one collection may have the name, in the database
-/// and the tenant that `options` may say.
+/// Like [`export_collections`], but exactly one collection must have the name. If several do,
+/// `options` selects its database and tenant.
 ///
 /// # Errors
 ///
-/// Those of [`export_collections`].
+/// The same as for [`export_collections`].
 pub fn export_collection(
     persist_dir: impl AsRef<Path>,
     name: &str,
@@ -244,31 +246,32 @@ pub fn export_collection(
     Exporter::new(&persist, &options, monitor)?.export_file(output.as_ref())
 }
 
-/// Writes the collections of a persist directory, the one with `chroma.sqlite3`, each to a file.
+/// Writes each collection of a persist directory (with `chroma.sqlite3`) to a file.
 ///
-/// `output` is a directory that appears whole or not at all. It must not exist, or be empty. It
-/// gets a file `<name>.parquet` or `<name>.arrow` for each collection, and `manifest.json`, which
-/// is the summary. A name that is not safe as that of a file, or that collections of several
-/// databases have, is followed by the id of the collection. When `output` has the extension of a
-/// file format and is no directory it is the one file, for one collection, and there is no
-/// manifest.
+/// `output` is a directory that is created atomically. It must not exist, or be empty. It gets a
+/// file `<name>.parquet` or `<name>.arrow` for each collection, and `manifest.json`, which is the
+/// summary. If a name is unsafe as a file name, or used in several databases, the collection's id
+/// is appended.
+///
+/// If `output` has the extension of a file format and is not a directory, it is a single file for a
+/// single collection, without a manifest.
 ///
 /// | column | Arrow type | |
 /// |---|---|---|
 /// | `id` | Utf8 | never null |
-/// | `vector` | FixedSizeList of Float32 | null where no vector survives; a list of any length when no dimension is known |
+/// | `vector` | FixedSizeList of Float32 | null if the vector is lost; a variable-size list if no dimension is known |
 /// | `document`, `uri` | Utf8 | |
 /// | `metadata` | Utf8 | a JSON object: keys sorted, integers exact, infinities as strings; null for no metadata |
-/// | `metadata.<key>` | Int64, Float64, Boolean, Utf8, or a list of one of them | instead of that, with [`MetadataForm::Columns`]; JSON in a Utf8 where types differ |
-/// | `internal_id`, `label`, `seq_id` | UInt64 | with [`index_columns`](ExportOptions::index_columns); the first two are null when the vector is that of the log |
+/// | `metadata.<key>` | Int64, Float64, Boolean, Utf8, or a list of one of them | replaces `metadata` with [`MetadataForm::Columns`]; JSON in a Utf8 if types differ |
+/// | `internal_id`, `label`, `seq_id` | UInt64 | with [`index_columns`](ExportOptions::index_columns); the first two are null if the vector is from the queue |
 ///
-/// Rows come in the order in which records were first added. The persist directory is only read;
-/// see [`list_collections`](crate::list_collections) for that, and for memory.
+/// Rows are in the order in which records were first added. The persist directory is never written
+/// to; see [`list_collections`](crate::list_collections) for details, and for memory.
 ///
 /// # Errors
 ///
-/// Those of [`list_collections`](crate::list_collections), [`Error::InvalidArgument`] for a name
-/// that no collection has, and those of an output that cannot be written.
+/// The same as for [`list_collections`](crate::list_collections), [`Error::InvalidArgument`] for a
+/// name that no collection has, and errors for an output that cannot be written.
 pub fn export_collections(
     persist_dir: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -279,6 +282,7 @@ pub fn export_collections(
     let output = output.as_ref();
     let persist = Persist::open(persist_dir.as_ref(), monitor)?;
     let exporter = Exporter::new(&persist, options, monitor)?;
+    // An existing directory may have such an extension in its name.
     if ColumnarFormat::from_extension(output).is_some() && !output.is_dir() {
         exporter.export_file(output)
     } else {
@@ -286,8 +290,8 @@ pub fn export_collections(
     }
 }
 
-/// Gives the rows of one collection to `sink`, in the record batches that an Arrow IPC file of them
-/// would have. What the summary says of a file is empty.
+/// Passes the rows of one collection to `sink`, in the same record batches as an Arrow IPC file.
+/// The file name, length and hash in the summary are empty.
 #[cfg(feature = "wire")]
 pub(crate) fn export_collection_to_batches(
     persist_dir: &Path,
@@ -307,7 +311,7 @@ struct Exporter<'e> {
     monitor: &'e Monitor<'e>,
     /// Permissions of the group and of others for all outputs.
     sharing: Sharing,
-    /// Rows of the files that are written, and of all, by what the tables say.
+    /// Progress: rows of the files written so far, and of all files according to the database.
     done: u64,
     total: u64,
 }
@@ -328,6 +332,7 @@ impl<'e> Exporter<'e> {
             .into_iter()
             .map(|origin| origin.with_given(given))
             .collect();
+        // For progress only: without records that only the queue has.
         let mut total = 0;
         for origin in &chosen {
             if let Some(segment) = &origin.collection.metadata_segment {
@@ -345,11 +350,12 @@ impl<'e> Exporter<'e> {
         })
     }
 
-    /// The collection that was chosen, when it is one.
+    /// Returns the chosen collection. Fails unless there is exactly one.
     fn only(&self) -> Result<Origin<'e>> {
         match self.chosen.as_slice() {
             [origin] => Ok(*origin),
             several => {
+                // Bounds the length of the message.
                 let places = several.iter().take(20).map(|origin| {
                     let collection = origin.collection;
                     format!(
@@ -366,7 +372,7 @@ impl<'e> Exporter<'e> {
                             places.collect::<Vec<_>>().join(", ")
                         ),
                     },
-                    "one collection, as there is one output",
+                    "one collection, because there is one output",
                 ))
             }
         }
@@ -384,14 +390,16 @@ impl<'e> Exporter<'e> {
     fn export_directory(mut self, output: &Path) -> Result<ExportSummary> {
         let output = usable_directory(output)?;
         refuse_inside(&output.join(MANIFEST), self.persist.dir)?;
+        // A relative path of one component has the parent "".
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create the directory"))?;
+        // Next to the output, so that renaming it is atomic.
         let directory = TemporaryDirectory::create(parent, self.sharing)?;
         let chosen = self.chosen.clone();
-        // A sync takes the disk milliseconds, so that many files are synced at once.
+        // Each sync takes the disk milliseconds.
         let syncs_each = chosen.len() <= MAX_SYNCED_FILES;
         let collections: Vec<_> = chosen.iter().map(|origin| origin.collection).collect();
         let mut files = Vec::new();
@@ -412,6 +420,7 @@ impl<'e> Exporter<'e> {
         if !syncs_each {
             directory.sync_all()?;
         }
+        // After the files, because it has their lengths and hashes.
         let summary = self.summary(files);
         let manifest_path = directory.path().join(MANIFEST);
         let mut manifest = AtomicFile::create(&manifest_path, self.protected())?;
@@ -425,7 +434,7 @@ impl<'e> Exporter<'e> {
         Ok(summary)
     }
 
-    /// What no output may replace.
+    /// Returns the paths that no output may replace.
     fn protected(&self) -> Protected {
         Protected::names(file_name::PROTECTED)
             .and_input(self.persist.database.path())
@@ -455,7 +464,7 @@ impl<'e> Exporter<'e> {
         Ok(self.summary(vec![exported]))
     }
 
-    /// Looks at a collection.
+    /// Plans the export of a collection.
     fn table(&self, origin: Origin<'e>) -> Result<CollectionTable<'e>> {
         let plan = Plan::new(origin, self.monitor)?;
         let (findings, vectors) = (plan.findings.clone(), self.options.vectors);
@@ -506,7 +515,7 @@ impl<'e> Exporter<'e> {
         Ok(outcome)
     }
 
-    /// Writes a collection to a file that has not its name yet.
+    /// Writes a collection to an atomic file that is not yet committed.
     fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
         let file = AtomicFile::create(path, self.protected())?;
         self.write_file(origin, file)
@@ -596,18 +605,18 @@ impl<'e> Exporter<'e> {
     }
 }
 
-/// A collection, and how its rows are written.
+/// A collection with its plan and the schema of its file.
 struct CollectionTable<'e> {
     origin: Origin<'e>,
     plan: Plan,
     findings: Findings,
-    /// What the vectors are in fact.
+    /// The form of the vectors in the output.
     vectors: VectorForm,
     metadata: Option<MetadataColumns>,
     schema: Schema,
 }
 
-/// What is known of a file when it is complete.
+/// Properties of a completed file.
 #[derive(Default)]
 struct FileWritten {
     name: String,
@@ -616,7 +625,7 @@ struct FileWritten {
 }
 
 impl CollectionTable<'_> {
-    /// Describes what was written.
+    /// Describes the written file.
     fn exported(self, outcome: Outcome, file: FileWritten) -> ExportedFile {
         let collection = self.origin.collection;
         let Self {
@@ -630,22 +639,22 @@ impl CollectionTable<'_> {
             (
                 "record-damaged",
                 outcome.damaged_ids,
-                "records whose id cannot be read are left out",
+                "records with an unreadable id (skipped)",
             ),
             (
                 "metadata-damaged",
                 outcome.damaged_texts,
-                "records whose document and metadata cannot be read, or not all of them",
+                "records whose document or metadata is unreadable, at least in part",
             ),
             (
                 "queue-metadata",
                 outcome.damaged_logged_texts,
-                "rows of the log whose metadata cannot be read",
+                "queued rows with unreadable metadata",
             ),
             (
                 "vector-damaged",
                 outcome.damaged_vectors,
-                "records whose vector is in the log, and cannot be read",
+                "records with an unreadable vector in the queue",
             ),
         ] {
             if count > 0 {
@@ -656,7 +665,7 @@ impl CollectionTable<'_> {
             findings.note(
                 "document-copied",
                 outcome.copied_documents,
-                "documents that are lost in embedding_metadata, taken from the full-text table"
+                "documents missing from embedding_metadata, recovered from the full-text table"
                     .into(),
             );
         }
@@ -703,11 +712,13 @@ struct RowWriter<'o, 't> {
 
 impl RowWriter<'_, '_> {
     fn push(&mut self, row: &mut Row<'_>) -> Result<()> {
+        // Number of the first metadata column; see `schema` for the order.
         const METADATA: usize = 4;
         let Self { table, json, .. } = self;
         json.clear();
         if self.metadata.is_none() && !row.texts.metadata.is_empty() {
             row.texts.metadata.write_json(json);
+            // Frees the parsed values of large metadata before the text is passed on.
             if json.len() >= LARGE_TEXT_BYTES {
                 row.texts.metadata.clear();
             }
@@ -720,6 +731,8 @@ impl RowWriter<'_, '_> {
             .flatten()
             .any(|text| text.len() >= LARGE_TEXT_BYTES)
         {
+            // Ends the current record batch of the Arrow formats, so that large texts do not
+            // accumulate in it.
             table.begin_large_row()?;
         }
         table.push(0, Value::Utf8(row.id))?;
@@ -746,6 +759,7 @@ impl RowWriter<'_, '_> {
                 next += metadata.len();
             }
         }
+        // The last columns of the schema, in the order of `schema`.
         if self.index_columns {
             for (column, value) in (next..).zip([row.internal_id, row.label, row.seq_id]) {
                 table.push(column, value.into())?;
@@ -755,7 +769,8 @@ impl RowWriter<'_, '_> {
     }
 }
 
-/// The path of an output directory, symbolic links followed. It must not exist, or be empty.
+/// Returns the path of an output directory with symbolic links resolved. The directory must not
+/// exist, or be empty.
 fn usable_directory(output: &Path) -> Result<PathBuf> {
     let unusable = |found: &'static str| Error::UnusablePath {
         path: output.to_path_buf(),
@@ -764,6 +779,7 @@ fn usable_directory(output: &Path) -> Result<PathBuf> {
                    .parquet, .arrow, .ipc or .feather"
             .into(),
     };
+    // The link itself: a dangling one is an error below, not a directory to create.
     match std::fs::symlink_metadata(output) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if output.file_name().is_none() {

@@ -1,22 +1,25 @@
-//! Names of files for collections of any name.
+//! File names for collections of any name.
 //!
-//! A name is taken as it is when it is safe on every system and nobody else's: letters, digits,
-//! dots, hyphens and underscores, not too long, not one that Windows reserves, not that of another
-//! collection, whatever the case of the letters. Others are made safe, and followed by the id of
-//! the collection.
+//! A collection's name is used unchanged if it is unique, ignoring case, and safe on every system:
+//! short, of letters, digits, dots, hyphens and underscores, and not reserved by Windows. Other
+//! names have unsafe characters replaced, and the collection's id appended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::store::catalog::Collection;
 
-/// Longest name, in bytes; what is added to it must still fit into 255.
+/// Limit on the bytes of a name. File systems allow 255, which the id, a number and the extension
+/// must fit into as well.
 const MAX_NAME: usize = 150;
+
+/// Limit on the bytes of an id in a name. Chroma's ids are UUIDs of 36 characters.
 const MAX_ID: usize = 64;
 
-/// Names that Windows keeps for devices, whatever extension follows.
+/// Names that Windows reserves for devices, with any extension. COM and LPT are reserved with a
+/// digit.
 const RESERVED: [&str; 6] = ["con", "prn", "aux", "nul", "com", "lpt"];
 
-/// A name without extension for the file of each collection, in their order.
+/// Returns a file name without extension for each collection, in order.
 pub(super) fn of_files(collections: &[&Collection]) -> Vec<String> {
     let mut holders = BTreeMap::<String, usize>::new();
     for collection in collections {
@@ -24,7 +27,7 @@ pub(super) fn of_files(collections: &[&Collection]) -> Vec<String> {
     }
     let mut taken = BTreeSet::new();
     let is_plain = |name: &str| is_safe(name) && holders.get(&name.to_lowercase()) == Some(&1);
-    // Nobody else may take the name of one that keeps its own.
+    // Names that are used unchanged have precedence over generated ones.
     for collection in collections {
         if is_plain(&collection.name) {
             taken.insert(collection.name.to_lowercase());
@@ -41,7 +44,8 @@ pub(super) fn of_files(collections: &[&Collection]) -> Vec<String> {
             let id = safe(&collection.id, MAX_ID);
             let base = format!("{name}-{id}");
             let mut unique = base.clone();
-            // Collections that share all of it count on from each other.
+            // Collections that share both name and id are numbered. The counter is kept, so that
+            // many of them do not take quadratic time.
             let number = numbers.entry(base.to_lowercase()).or_insert(1_u64);
             while !taken.insert(unique.to_lowercase()) {
                 *number += 1;
@@ -56,6 +60,8 @@ fn is_safe(name: &str) -> bool {
     !name.is_empty() && safe(name, MAX_NAME) == name
 }
 
+/// Replaces unsafe characters, and keeps at most `max` characters. All of them are ASCII
+/// afterwards, so that characters are bytes.
 fn safe(name: &str, max: usize) -> String {
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let mut safe: String = name
@@ -65,6 +71,7 @@ fn safe(name: &str, max: usize) -> String {
         .collect();
     let device = safe.split('.').next().unwrap_or_default().to_lowercase();
     let device = device.trim_end_matches(|c: char| c.is_ascii_digit());
+    // A leading dot would hide the file, and `..` would leave the directory.
     if safe.starts_with('.') || RESERVED.contains(&device) {
         safe.insert(0, '_');
     }
@@ -112,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_several_collections_have_are_told_apart_by_id() {
+    fn shared_names_get_the_id_appended() {
         assert_eq!(
             names(&[("a", "1"), ("A", "2"), ("a", "3"), ("b", "4")]),
             ["a-1", "A-2", "a-3", "b"]
@@ -120,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_leads_out_of_the_directory_or_is_a_device() {
+    fn names_never_leave_the_directory_or_name_a_device() {
         assert_eq!(
             names(&[
                 ("../../etc/passwd", "1"),
@@ -146,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_off_and_stay_apart() {
+    fn long_names_are_truncated_and_stay_unique() {
         let (long, longer) = ("n".repeat(400), "n".repeat(401));
         let names = names(&[
             (&long, "1"),

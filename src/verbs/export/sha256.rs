@@ -1,10 +1,10 @@
-//! The hash by which a manifest knows its files again, computed while they are written.
+//! SHA-256 of an output file, computed while it is written, for the manifest.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-/// A hash of bytes that another thread shows it.
+/// The hash and length of the bytes that the writing thread passes to an observer.
 #[derive(Debug, Default)]
 pub(super) struct Hash(Arc<Mutex<Hashed>>);
 
@@ -15,7 +15,7 @@ struct Hashed {
 }
 
 impl Hash {
-    /// Takes the next bytes.
+    /// Returns a function that takes the next bytes, for the writing thread.
     pub(super) fn observer(&self) -> impl FnMut(&[u8]) + Send + 'static {
         let hashed = Arc::clone(&self.0);
         move |bytes| {
@@ -25,7 +25,7 @@ impl Hash {
         }
     }
 
-    /// The number of bytes so far, and their hash in hexadecimal digits.
+    /// Returns the number of bytes so far, and their hash in hexadecimal digits.
     pub(super) fn finish(&self) -> (u64, String) {
         let hashed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = hashed.hasher.clone().finalize();
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_that_of_the_standard() {
+    fn hash_matches_the_example_of_fips_180() {
         let hash = Hash::default();
         let mut observe = hash.observer();
         observe(b"ab");

@@ -1,4 +1,4 @@
-//! Metadata joined to records by label.
+//! Join of metadata and records by label.
 
 use super::JoinSummary;
 use crate::base::bits::Bits;
@@ -6,13 +6,13 @@ use crate::error::{Error, Result};
 use crate::segment::directory::SegmentMetadata;
 use crate::segment::pickle::Entry;
 
-/// The slot of a record that the metadata does not know.
+/// The slot of a record without metadata.
 pub(crate) const NO_ENTRY: u32 = u32::MAX;
 
-/// The metadata of an index, and which of it was used.
+/// The metadata of an index, and the entries that were used.
 pub(crate) struct Join<'s> {
     metadata: SegmentMetadata<'s>,
-    /// By slot, whether a live record has the label.
+    /// The slots whose label a live record has.
     seen: Bits,
     rows_with_user_id: u64,
 }
@@ -26,27 +26,29 @@ impl<'s> Join<'s> {
         })
     }
 
-    /// Gives the slot of a record that is emitted, and the length in bytes of its user id.
+    /// Returns the slot of an emitted record, and the length of its user id in bytes.
     pub(crate) fn choose(&mut self, label: u64, deleted: bool) -> Result<(u32, usize)> {
         let Some(entry) = self.metadata.table().find(label) else {
             return Ok((NO_ENTRY, 0));
         };
+        // `labels_without_record` is about live records.
         if !deleted {
             self.seen.insert(entry.slot as u64);
         }
         self.rows_with_user_id += 1;
         match u32::try_from(entry.slot) {
+            // `u32::MAX` is taken by `NO_ENTRY`.
             Ok(slot) if slot != NO_ENTRY => Ok((slot, entry.length)),
             _ => Err(Error::internal("the metadata has more than 2³² ids")),
         }
     }
 
-    /// The sequence number of a slot.
+    /// Returns the sequence number of a slot.
     pub(crate) fn seq_id(&self, slot: u32) -> Option<u64> {
         self.entry(slot)?.seq_id
     }
 
-    /// The user id of a slot, from the file.
+    /// Reads the user id of a slot from the file.
     pub(crate) fn user_id(&mut self, slot: u32) -> Result<Option<&str>> {
         match self.entry(slot) {
             None => Ok(None),

@@ -1,4 +1,4 @@
-//! Index directory → callback, Parquet, Arrow IPC.
+//! Extraction: from an index directory to a callback, a Parquet file or an Arrow IPC file.
 
 mod join;
 mod range;
@@ -28,22 +28,22 @@ use rows::{RowGroups, RowReader};
 pub use range::RecordRange;
 pub use salvage::{Salvage, SalvageSummary};
 
-/// What is extracted, and how the index is read.
+/// Options of an extraction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExtractOptions {
-    /// Which records are looked at.
+    /// The records to scan.
     pub records: RecordRange,
-    /// Emit records that are marked as deleted, too.
+    /// Also emit records that are marked as deleted.
     pub include_deleted: bool,
-    /// The metadata to join, for the user id and the sequence number of each record. Records that
-    /// it does not know have neither.
+    /// The metadata to join, which gives each record its user id and sequence number. Records that
+    /// are missing from it have neither.
     pub metadata: MetadataFrom,
-    /// Which vectors are emitted.
+    /// The form of the vectors.
     pub vectors: VectorForm,
-    /// How the index files are read.
+    /// The I/O mode for the index files.
     pub io: IoMode,
-    /// Save what can be saved of a damaged index, rather than fail.
+    /// Skip the damaged records of an index instead of failing.
     pub salvage: Option<Salvage>,
 }
 
@@ -56,7 +56,7 @@ setters!(ExtractOptions {
     with_salvage(salvage: impl Into<Option<Salvage>>),
 });
 
-/// Where the metadata comes from that an extraction joins.
+/// The source of the metadata that an extraction joins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataFrom {
@@ -67,39 +67,42 @@ pub enum MetadataFrom {
     /// reports that the file is missing.
     #[default]
     IndexDir,
-    /// A file of that format anywhere. It must exist.
+    /// Another file of that format. It must exist.
     Path(PathBuf),
-    /// Nowhere: no record has a user id or a sequence number. The default of the C ABI and of Go.
+    /// No metadata: no record has a user id or a sequence number. The default of the C ABI and of
+    /// Go.
     None,
 }
 
 named_enum! {
-    /// Which vectors an extraction emits.
+    /// The form in which an extraction emits vectors.
     #[derive(Default)]
     pub enum VectorForm for "vectors" {
-        /// As the index holds them, bit for bit. Chroma holds vectors of a cosine collection
+        /// As stored in the index, bit for bit. Chroma stores the vectors of a cosine collection
         /// divided by their norm.
         #[default]
         Stored = "stored",
-        /// Multiplied by their norm from `length.bin`: what the user gave, up to rounding, if the
-        /// collection has the cosine metric. No file of an index says which metric it has, and
-        /// with another one `length.bin` holds junk. A missing norm is an error, and so is a vector
-        /// that does not have norm 1, if a database next to the index says cosine. A [`Salvage`]
-        /// leaves out the second and writes the first as it is stored.
+        /// Multiplied by their norm from `length.bin`. For the cosine metric this restores the
+        /// vectors that the user gave, up to rounding.
+        ///
+        /// Use it for cosine only: no file of an index states the metric, and with another metric
+        /// `length.bin` holds junk. A missing norm is an error; a [`Salvage`] emits such a vector
+        /// as stored. A vector without norm 1 is an error if a database next to the index states
+        /// cosine; a salvage skips it.
         Original = "original",
     }
 }
 
-/// How a columnar file is written.
+/// Options for writing a columnar file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ColumnarOptions {
-    /// What is extracted.
+    /// The extraction.
     pub extract: ExtractOptions,
     /// Format of the output.
     pub format: ColumnarFormat,
-    /// Most rows in a Parquet page or an Arrow record batch: 1 to 1,048,576. Memory is
-    /// proportional to it.
+    /// Maximum number of rows in a Parquet page or an Arrow record batch: 1 to 1,048,576. Memory
+    /// grows with it.
     pub batch_size: usize,
     /// Compression of Parquet pages.
     pub compression: Compression,
@@ -114,6 +117,7 @@ impl Default for ColumnarOptions {
             format: ColumnarFormat::default(),
             batch_size: DEFAULT_BATCH_SIZE,
             compression: Compression::default(),
+            // 64 MiB.
             row_group_bytes: 64 << 20,
         }
     }
@@ -137,42 +141,41 @@ impl ColumnarOptions {
             return Err(Error::argument(
                 "compression",
                 self.compression,
-                "none, as only Parquet is compressed",
+                "none, because only Parquet is compressed",
             ));
         }
         Ok(())
     }
 }
 
-/// One element of an index, borrowed from the mapped file.
+/// One record of an index, borrowed from the mapped file.
 ///
-/// Not `#[non_exhaustive]`, so that callers can make records to test their callbacks with. Its
+/// Not `#[non_exhaustive]`, so that callers can construct records to test their callbacks. The
 /// fields are the six columns, which are fixed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record<'a> {
-    /// Position of the element in the index.
+    /// Position of the record in the index.
     pub internal_id: u64,
     /// hnswlib's label.
     pub label: u64,
-    /// Whether it is marked as deleted.
+    /// True if the record is marked as deleted.
     pub deleted: bool,
-    /// The id that users know, when metadata is joined and has one. A copy: the file that it is
-    /// from may change at any time, and a `str` must not.
+    /// Chroma's id of the record, if metadata is joined and has one. It is copied from the file,
+    /// which may change at any time, because a `str` must not change.
     pub user_id: Option<&'a str>,
-    /// The sequence number of the last write, when metadata is joined and has one.
+    /// The sequence number of the last write, if metadata is joined and has one.
     pub seq_id: Option<u64>,
-    /// The vector's components: bit for bit as the index holds them, or scaled back, as
-    /// [`ExtractOptions::vectors`] asks.
+    /// The components of the vector, in the form that [`ExtractOptions::vectors`] selects.
     pub vector: &'a [f32],
 }
 
-/// What an extraction did.
+/// The result of an extraction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ExtractSummary {
-    /// Records looked at.
+    /// Records scanned.
     pub scanned: u64,
-    /// Rows written, or records handed to the callback.
+    /// Rows written, or records passed to the callback.
     pub emitted: u64,
     /// Records left out because they are deleted.
     pub deleted_skipped: u64,
@@ -180,42 +183,44 @@ pub struct ExtractSummary {
     pub dimension: usize,
     /// Properties of the index.
     pub index_properties: IndexProperties,
-    /// How the metadata and the records fit; absent when no metadata was joined.
+    /// The agreement of metadata and records; absent if no metadata was joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<JoinSummary>,
-    /// What was left out of a damaged index; absent when it was not to be salvaged.
+    /// The records skipped by a salvage; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salvage: Option<SalvageSummary>,
 }
 
 impl ExtractSummary {
-    /// False if a salvage missed something. An extraction without one fails at damage instead.
+    /// Returns false if a salvage skipped damaged data. Without a salvage, damage is an error
+    /// instead.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let Some(salvage) = &self.salvage else {
             return true;
         };
-        // The labels that a part lacks belong to the others.
+        // Labels without a record only count as lost if all records were scanned: otherwise another
+        // part may have them.
         let is_whole = salvage.counted_records == Some(self.scanned);
         let lost_labels = self.metadata.map_or(0, |join| join.labels_without_record);
         salvage.is_complete() && !(is_whole && lost_labels > 0)
     }
 }
 
-/// How an index's metadata and its records fit together.
+/// The agreement of an index's metadata with its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct JoinSummary {
     /// Emitted rows whose label has a user id.
     pub rows_with_user_id: u64,
-    /// Labels of the metadata that no live record scanned has.
+    /// Labels of the metadata that no scanned live record has.
     pub labels_without_record: u64,
-    /// The last sequence number that the index has seen: later writes are in Chroma's write-ahead
-    /// log only. Absent where the metadata does not say.
+    /// The last sequence number that the index has seen. Later writes are only in Chroma's queue.
+    /// Absent if the metadata does not state it.
     pub max_seq_id: Option<u64>,
 }
 
-/// The properties of an index that a summary reports.
+/// Properties of an index, as reported by a summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IndexProperties {
@@ -223,9 +228,9 @@ pub struct IndexProperties {
     pub m: u64,
     /// The parameter ef_construction.
     pub ef_construction: u64,
-    /// Elements stored, deleted ones included.
+    /// Records stored, including deleted ones.
     pub cur_element_count: u64,
-    /// Capacity, in elements.
+    /// Capacity, in records.
     pub max_elements: u64,
     /// Version of the persisted format.
     pub persisted_version: i32,
@@ -250,7 +255,7 @@ impl IndexProperties {
     fn of(segment: &Segment) -> Self {
         match segment.header() {
             Some(header) => header.into(),
-            // What is known of an index that is salvaged without its header.
+            // Without a header only the given shape is known.
             None => Self {
                 m: (segment.layout().max_m0() / 2) as u64,
                 ef_construction: 0,
@@ -263,8 +268,8 @@ impl IndexProperties {
     }
 }
 
-/// Opens the files that an extraction reads, before any of them is read, so that they are of one
-/// state of the index.
+/// Opens all files of an extraction before reading any, so that they show the same state of the
+/// index.
 pub(crate) fn open_segment(
     index_dir: &Path,
     options: &ExtractOptions,
@@ -286,12 +291,13 @@ pub(crate) fn open_segment(
     let metadata = match options.metadata {
         MetadataFrom::None => None,
         MetadataFrom::Path(_) => Some(&files.metadata),
-        // A dangling link is no reason to leave the ids out in silence.
+        // `is_listed` is also true for a dangling link, which is an error: ids must not be left out
+        // silently.
         MetadataFrom::IndexDir => Some(&files.metadata).filter(|file| file.is_listed()),
     };
     match metadata.map(SegmentFile::require) {
         Some(Err(error)) if options.salvage.is_none() => return Err(error),
-        // Damage is reported when the file is to be read.
+        // The salvage reports the damage when it reads the file.
         Some(Err(error)) => recoverable(error).map(drop)?,
         _ => {}
     }
@@ -333,18 +339,20 @@ fn metadata(segment: &Segment) -> Vec<(String, String)> {
 /// Streams the records of an index, in internal-id order, to `on_record`.
 ///
 /// Memory does not depend on the size of the index: records are borrowed from a window of the
-/// mapped file. What grows with it: a [`Salvage`] keeps a bit for each label when labels are dense,
-/// as Chroma's are, else 12 bytes for each record, and with duplicate labels a bit for each record;
-/// with metadata, 24 bytes for each of its ids are kept, and up to 48 while it is read.
+/// mapped file. There are two exceptions:
 ///
-/// The callback stops early with [`ControlFlow::Break`]; the summary then counts what was handed
-/// out so far, the last record included.
+/// - A [`Salvage`] keeps a bit for each label if labels are dense, as Chroma's are, or else 12
+///   bytes for each record. With duplicate labels it also keeps a bit for each record.
+/// - Metadata takes 24 bytes for each of its ids, and up to 48 while it is read.
+///
+/// The callback stops early with [`ControlFlow::Break`]. The summary then counts the records passed
+/// to it so far, including the last one.
 ///
 /// # Errors
 ///
-/// [`Error::Callback`] with the callback's own error, [`Error::Cancelled`], and those of an index
-/// that cannot be read. When the index changed in the meantime the error comes at the end, after
-/// records were handed out.
+/// [`Error::Callback`] with the callback's own error, [`Error::Cancelled`], and errors for an index
+/// that cannot be read. If the index changes while it is read, the error comes at the end, after
+/// records were passed on.
 pub fn extract_index<F>(
     index_dir: impl AsRef<Path>,
     options: &ExtractOptions,
@@ -376,14 +384,14 @@ where
 
 /// Writes the records of an index, in internal-id order, to a Parquet or Arrow IPC file.
 ///
-/// The output appears at `output` whole, or not at all, and then what was there before is
-/// untouched. Memory is that of [`extract_index`], and what a page or record batch and the labels
-/// of a row group take.
+/// The output is written atomically: an existing file is replaced only when the new one is
+/// complete. Memory is the same as for [`extract_index`], plus a page or record batch and the
+/// labels of a row group.
 ///
 /// # Errors
 ///
-/// Those of an index that cannot be read or changed while it was read, of an output that cannot be
-/// written, of options out of range, and [`Error::Cancelled`].
+/// When the index cannot be read or changes while it is read, when the output cannot be written,
+/// when an option is out of range, and when the work is cancelled ([`Error::Cancelled`]).
 pub fn extract_index_to_columnar(
     index_dir: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -407,8 +415,8 @@ pub fn extract_index_to_columnar(
     Ok(summary)
 }
 
-/// Gives the records of an index, in internal-id order, to `sink`, in the record batches that an
-/// Arrow IPC file of them would have.
+/// Passes the records of an index, in internal-id order, to `sink`, in the same record batches as
+/// an Arrow IPC file.
 #[cfg(feature = "wire")]
 pub(crate) fn extract_index_to_batches(
     index_dir: &Path,
@@ -422,7 +430,7 @@ pub(crate) fn extract_index_to_batches(
     transfer(&segment, &mut rows, Output::Batches(sink), options, monitor)
 }
 
-/// Writes all rows, and sums up.
+/// Writes all rows and returns the summary.
 fn transfer(
     segment: &Segment,
     rows: &mut RowReader<'_>,
@@ -443,7 +451,7 @@ fn transfer(
     let mut groups = RowGroups::new(rows, monitor);
     crate::columnar::write::write(output, &schema, &write_options, &mut groups)?;
     segment.files().check_unchanged()?;
-    // Deleted records after the last row, and an empty index, have not been reported.
+    // Progress so far ends at the last row; deleted records may follow it.
     monitor.advance(rows.scanned(), rows.total())?;
     summary(segment, rows)
 }

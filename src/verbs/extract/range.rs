@@ -1,40 +1,40 @@
-//! Which records of an index are looked at.
+//! Ranges of records.
 
 use std::ops::Range;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// Records by internal id, so that several workers can share an index: what they extract, one after
-/// the other, is what one of them would.
+/// A range of records by internal id. Several workers can share an index: concatenated in order,
+/// their parts equal the full output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordRange {
-    /// All of them.
+    /// All records.
     #[default]
     All,
-    /// Those from internal id `first` on.
+    /// The records from internal id `first` on.
     From {
         /// At most the number of records.
         first: u64,
-        /// How many; up to the last one, when there are fewer or no number is given.
+        /// Number of records. By default, and if there are fewer, up to the last one.
         count: Option<u64>,
     },
     /// One of several parts, whose sizes differ by at most one record.
     Part {
-        /// Which: from 1 to `of`.
+        /// Number of the part, from 1 to `of`.
         number: u64,
-        /// How many parts there are.
+        /// Number of parts.
         of: u64,
     },
 }
 
 impl RecordRange {
-    /// A part, which must be one of those that there are.
+    /// Returns part `number` of `of`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`].
+    /// [`Error::InvalidArgument`] unless `number` is from 1 to `of`.
     pub fn part(number: u64, of: u64) -> Result<Self> {
         if (1..=of).contains(&number) {
             Ok(Self::Part { number, of })
@@ -48,7 +48,7 @@ impl RecordRange {
         }
     }
 
-    /// The internal ids, of `records` that there are.
+    /// Returns the internal ids, for an index of `records` records.
     pub(super) fn resolve(self, records: u64) -> Result<Range<u64>> {
         match self {
             Self::All => Ok(0..records),
@@ -62,7 +62,8 @@ impl RecordRange {
             }
             Self::Part { number, of } => {
                 Self::part(number, of)?;
-                // A product of two numbers of 64 bits, divided by one of them.
+                // The product needs 128 bits. Divided by `of` it fits into 64 again, because
+                // part ≤ of.
                 let bound = |part: u64| {
                     let bound = u128::from(records) * u128::from(part) / u128::from(of);
                     u64::try_from(bound).unwrap_or(records)
@@ -76,10 +77,10 @@ impl RecordRange {
 impl FromStr for RecordRange {
     type Err = Error;
 
-    /// `A..B`, without B; either may be left out. Or `I/N`: part I of N.
+    /// Parses a half-open range `A..B` with optional bounds, or `I/N` for part I of N.
     fn from_str(text: &str) -> Result<Self> {
         let refused = || {
-            let expected = "A..B, internal ids from A on and before B, or I/N, part I of N";
+            let expected = "a half-open range of internal ids A..B, or I/N for part I of N";
             Error::argument("rows", text, expected)
         };
         let number = |text: &str| text.parse::<u64>().map_err(|_| refused());
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_follow_each_other_and_differ_by_one_record_at_most() {
+    fn parts_are_contiguous_and_differ_by_at_most_one_record() {
         for records in [0, 1, 7, 1000, u64::MAX] {
             for of in [1, 2, 3, 16, 1001] {
                 let mut next = 0;
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_meant() {
+    fn ranges_and_parts_are_parsed() {
         let resolve = |text: &str| text.parse::<RecordRange>()?.resolve(10);
         for (text, expected) in [
             ("..", 0..10),
@@ -166,7 +167,7 @@ mod tests {
         ] {
             let error = resolve(text).unwrap_err().to_string();
             assert!(
-                error.contains("expected A..B, internal ids"),
+                error.contains("expected a half-open range of internal ids A..B"),
                 "{text}: {error}"
             );
         }

@@ -1,8 +1,8 @@
-//! The rows of an extraction: which records they are, and what each column of them holds.
+//! The rows of an extraction, and the contents of their columns.
 //!
-//! A columnar file wants one column after the other. So the rows of a group are chosen once, and
-//! each column goes over them again: choosing again could choose others, if the index is being
-//! written to, and a file whose columns disagree is corrupt.
+//! A columnar file is written column by column. The rows of a group are selected once, and every
+//! column uses that selection: if the index is being written to, a second selection could differ,
+//! and a file whose columns disagree is corrupt.
 
 use std::ops::{ControlFlow, Range};
 
@@ -21,7 +21,7 @@ use crate::segment::record::Records as Level0;
 use crate::segment::vectors::{judge, scale, squares, Verdict};
 use crate::verbs::repair::{space_beside, Space};
 
-/// What the memory of chosen rows is for.
+/// Purpose of the allocations, for error messages.
 const CHOOSE: &str = "choose the rows of a group";
 
 /// Rows chosen from the index, in internal-id order.
@@ -30,7 +30,7 @@ struct RowSet {
     internal_ids: Vec<u32>,
     labels: Vec<u64>,
     deleted: Vec<bool>,
-    /// Where the metadata of each is; all [`NO_ENTRY`] when none is joined.
+    /// The metadata slot of each row; [`NO_ENTRY`] for a row without metadata.
     slots: Vec<u32>,
 }
 
@@ -61,24 +61,24 @@ impl RowSet {
     }
 }
 
-/// Chooses rows from the first record to the last, and reads what belongs to them.
+/// Selects rows in file order, and reads their contents.
 pub(crate) struct RowReader<'i> {
     level0: Level0<FileWindow<'i>>,
     join: Option<Join<'i>>,
     scaling: Option<Scaling<'i>>,
     selection: Selection,
-    /// Why the metadata of a damaged index is not joined.
+    /// The reason why the metadata of a damaged index is not joined.
     metadata_error: Option<String>,
-    /// Internal ids of the records to look at.
+    /// Internal ids of the records to scan.
     records: Range<u64>,
-    /// The next of them.
+    /// The next record to scan.
     next: u64,
-    /// Rows chosen.
+    /// Number of rows selected.
     emitted: u64,
 }
 
 impl<'i> RowReader<'i> {
-    /// Reads the metadata, if any is to be joined.
+    /// Creates a reader. Reads the metadata if it is to be joined.
     pub(crate) fn new(
         segment: &'i Segment,
         options: &ExtractOptions,
@@ -86,6 +86,7 @@ impl<'i> RowReader<'i> {
     ) -> Result<Self> {
         let level0 = segment.level0()?;
         let is_original = options.vectors == VectorForm::Original;
+        // The lookup opens the database, which other extractions do not need.
         let space = match is_original || options.salvage.is_some() {
             true => space_beside(segment.files().dir(), None, &monitor.without_progress())?,
             false => None,
@@ -116,12 +117,12 @@ impl<'i> RowReader<'i> {
         })
     }
 
-    /// Number of records to look at.
+    /// Number of records to scan.
     pub(crate) fn total(&self) -> u64 {
         self.records.end - self.records.start
     }
 
-    /// Number of records looked at.
+    /// Number of records scanned.
     pub(crate) fn scanned(&self) -> u64 {
         self.next - self.records.start
     }
@@ -143,8 +144,8 @@ impl<'i> RowReader<'i> {
         self.join.as_ref().map(Join::summary)
     }
 
-    /// Replaces `rows` by the next `limit` rows, or as many as there are, or fewer when their user
-    /// ids hold `id_bytes`.
+    /// Replaces `rows` by the next rows: at most `limit`, and fewer if their user ids reach
+    /// `id_bytes`.
     fn choose(
         &mut self,
         rows: &mut RowSet,
@@ -156,7 +157,7 @@ impl<'i> RowReader<'i> {
         let mut full = false;
         let mut held_id_bytes: usize = 0;
         while !full && self.next < self.records.end {
-            // The records to leave out may be many.
+            // Skipping many records takes time without a row to report.
             monitor.check()?;
             let left = self.records.end - self.next;
             let block = self.level0.block(self.next, left)?;
@@ -174,6 +175,7 @@ impl<'i> RowReader<'i> {
                 rows.push(internal_id, record.label, deleted, slot)?;
                 self.emitted += 1;
                 held_id_bytes = held_id_bytes.saturating_add(id_length);
+                // Ids vary in length, so the number of rows alone does not bound memory.
                 full = rows.len() == limit || held_id_bytes >= id_bytes;
                 if full {
                     break;
@@ -183,7 +185,7 @@ impl<'i> RowReader<'i> {
         Ok(())
     }
 
-    /// Hands each row to `on_record` until it breaks off.
+    /// Passes each row to `on_record` until that breaks.
     pub(crate) fn for_each<F>(&mut self, monitor: &Monitor<'_>, mut on_record: F) -> Result<()>
     where
         F: FnMut(Record<'_>) -> Result<ControlFlow<()>, BoxError>,
@@ -230,7 +232,7 @@ impl<'i> RowReader<'i> {
         }
     }
 
-    /// Calls `push` with the vector of each of `internal_ids`, which were chosen, in their order.
+    /// Calls `push` with the vector of each of the selected `internal_ids`, in order.
     fn vectors(
         &mut self,
         internal_ids: impl Iterator<Item = u32> + Clone,
@@ -248,7 +250,7 @@ impl<'i> RowReader<'i> {
     }
 }
 
-/// The rows as the columns of a file.
+/// Serves the rows as the columns of a file.
 pub(crate) struct RowGroups<'r, 'i, 'm> {
     rows: &'r mut RowReader<'i>,
     group: RowSet,
@@ -273,7 +275,7 @@ impl ColumnSource for RowGroups<'_, '_, '_> {
     }
 
     fn fill(&mut self, column: usize, from: usize, builder: &mut Builder) -> Result<()> {
-        // For each page of each column, as small pages take long.
+        // For each page of each column, because a row group has many small pages.
         self.monitor.check()?;
         let Self { rows, group, .. } = self;
         let column = Extracted::ALL.get(column);
@@ -306,7 +308,7 @@ impl ColumnSource for RowGroups<'_, '_, '_> {
             Extracted::Vector => {
                 let ids = page(&group.internal_ids, from, builder);
                 rows.vectors(ids.iter().copied(), |vector| builder.push_vector(vector))?;
-                // The vectors are most of a file, and its last column.
+                // The vectors are most of a file and its last column, so they measure progress.
                 let done = ids
                     .last()
                     .map_or(0, |&id| u64::from(id) + 1 - rows.records.start);
@@ -316,13 +318,14 @@ impl ColumnSource for RowGroups<'_, '_, '_> {
     }
 }
 
-/// What belongs to the rows from number `from` on, as many as `builder` has room for.
+/// Returns the values from row `from` on, as many as `builder` has room for.
 fn page<'r, T>(rows: &'r [T], from: usize, builder: &Builder) -> &'r [T] {
     let rows = rows.get(from..).unwrap_or_default();
     rows.get(..builder.room()).unwrap_or(rows)
 }
 
-/// Whether metadata is joined. A salvage that does without it says why.
+/// Returns true if metadata is joined. A salvage also tries if the file is missing, and reports why
+/// it fails.
 fn wants_metadata(segment: &Segment, options: &ExtractOptions) -> bool {
     match options.salvage {
         Some(_) => options.metadata != MetadataFrom::None,
@@ -330,7 +333,8 @@ fn wants_metadata(segment: &Segment, options: &ExtractOptions) -> bool {
     }
 }
 
-/// The metadata of a segment, or, in a salvage, why there is none.
+/// Returns the metadata of a segment. In a salvage, an inner error gives the reason why it is
+/// unreadable.
 fn read_metadata<'i>(
     segment: &'i Segment,
     salvage: bool,
@@ -342,13 +346,13 @@ fn read_metadata<'i>(
     }
 }
 
-/// Gives vectors their norm back.
+/// Multiplies vectors by their norms.
 struct Scaling<'i> {
     segment: &'i Segment,
     norms: Option<Norms<FileWindow<'i>>>,
-    /// Damage was looked for before.
+    /// True in a salvage, which has judged all vectors before.
     is_salvage: bool,
-    /// A database says that the metric is cosine.
+    /// True if a database states the cosine metric.
     is_cosine: bool,
     scaled: Vec<f32>,
 }
@@ -375,6 +379,7 @@ impl<'i> Scaling<'i> {
         if !self.is_salvage {
             self.check(internal_id, stored, norm)?;
         }
+        // Not missing here: `lacks_norm` in a salvage, or `check` otherwise, comes first.
         let scale = scale(norm.unwrap_or(1.0));
         self.scaled.clear();
         self.scaled
@@ -382,8 +387,8 @@ impl<'i> Scaling<'i> {
         Ok(&self.scaled)
     }
 
-    /// Fails when the norm is missing, or when hnswlib cannot have written this vector for the cosine
-    /// metric, where that is known.
+    /// Fails if the norm is missing, or if the metric is known to be cosine and Chroma cannot have
+    /// written this vector for it.
     fn check(&self, internal_id: u64, stored: &[f32], norm: Option<f32>) -> Result<()> {
         let files = self.segment.files();
         let missing = || {
@@ -391,20 +396,21 @@ impl<'i> Scaling<'i> {
                 files.norms.path(),
                 format!("norm of record {internal_id}"),
                 norm.unwrap_or(f32::NAN),
-                "the norm of a vector of the cosine metric; --salvage writes the vector without it",
+                "the norm of a cosine vector; --salvage writes the vector as stored",
             )
         };
         let is_norm = |norm: f32| norm.is_finite() && norm >= 0.0;
         match judge(stored, norm) {
             Verdict::Sound => Ok(()),
             Verdict::NormMissing | Verdict::Overflow => Err(missing()),
+            // The metric is unknown or not cosine, so the norm of the stored vector proves nothing.
             Verdict::Damaged if !self.is_cosine && norm.is_some_and(is_norm) => Ok(()),
             Verdict::Damaged if !self.is_cosine => Err(missing()),
             Verdict::Damaged => Err(Error::corrupt(
                 files.level0.path(),
                 format!("vector of record {internal_id}"),
                 format!("norm {}", squares(stored).sqrt()),
-                "norm 1, as with the cosine metric; --salvage leaves the record out",
+                "norm 1, because the metric is cosine; --salvage skips the record",
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! Which records of an index are extracted, and which of a damaged one are left out.
+//! The selection of records, and the salvage of damaged segments.
 
 use serde::Serialize;
 
@@ -11,21 +11,25 @@ use crate::segment::record::Record as Level0Record;
 use crate::segment::vectors::Flaws;
 use crate::verbs::repair::Space;
 
-/// How a damaged index directory is read: what can be saved is, and the rest is counted.
+/// Reads a damaged index directory: skips the damaged records, and counts them.
 ///
-/// As many records are read as `header.bin` counts and `data_level0.bin` holds whole. Records whose
-/// label is 0 or that of a later record are left out, and so are those whose vector is not finite,
-/// or in a cosine segment not of norm 1. The metric is known from a database next to the segment,
-/// or if the vectors and norms prove it. In the header, only the layout of a record has to be valid.
+/// All complete records of `data_level0.bin` are read, up to the count in `header.bin`. In the
+/// header, only the layout of a record has to be valid. A record is skipped if
+///
+/// - its label is 0, or a later record has the same label,
+/// - its vector is not finite, or
+/// - its vector does not have norm 1 in a cosine segment, according to a database next to the
+///   segment or to the proof in vectors and norms.
+///
 /// Without readable metadata, user ids and sequence numbers are null. `link_lists.bin` is not read.
 /// With [`VectorForm::Original`](super::VectorForm::Original), a vector whose norm is missing is
-/// written as it is stored, and counted.
+/// written as stored, and counted.
 ///
 /// If `dimension` and `m` are given, `header.bin` is ignored, except that a 60-byte header implies
-/// 32-bit labels. Every complete record of `data_level0.bin` is read. Chroma makes that file as long
-/// as the first capacity of the index, so that uninitialised memory may follow the last record. It
-/// is only told from a record by a label of 0, a label that comes again, or a vector that is not
-/// finite. Junk that repeats a real label comes later, and takes the place of that label.
+/// 32-bit labels. Every complete record of `data_level0.bin` is read. Chroma makes that file as
+/// long as the first capacity of the index, so that uninitialised memory may follow the last
+/// record. Such junk is recognised only by a label of 0, a repeated label, or a vector that is not
+/// finite. Junk that repeats a real label replaces the real record, because it comes later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Salvage {
@@ -41,7 +45,7 @@ setters!(Salvage {
 });
 
 impl Salvage {
-    /// Dimension and m, when the header is not to be used.
+    /// Returns dimension and m if they replace the header. Fails if only one of them is given.
     pub(crate) fn shape(&self) -> Result<Option<(usize, usize)>> {
         match (self.dimension, self.m) {
             (None, None) => Ok(None),
@@ -49,47 +53,48 @@ impl Salvage {
             (None, Some(_)) => Err(Error::argument(
                 "dimension",
                 "none",
-                "a number, as m is given",
+                "a number, because m is given",
             )),
             (Some(_), None) => Err(Error::argument(
                 "m",
                 "none",
-                "a number, as dimension is given",
+                "a number, because dimension is given",
             )),
         }
     }
 }
 
-/// What was saved of a damaged index, and what was not.
+/// The result of a salvage: counts of skipped and of damaged records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SalvageSummary {
-    /// Records that `header.bin` counts; absent when it was not read.
+    /// Records that `header.bin` counts; absent if it was not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counted_records: Option<u64>,
-    /// Whole records that `data_level0.bin` has room for, of whatever content.
+    /// Complete records that fit into `data_level0.bin`, whether valid or not.
     pub whole_records: u64,
     /// Records left out because their label is 0.
     pub label_zero: u64,
-    /// Records left out because a later record that can be used has their label.
+    /// Records left out because a later usable record has their label.
     pub label_duplicate: u64,
-    /// Records left out because their vector has a component that is infinite or not a number.
+    /// Records left out because their vector has a component that is infinite or NaN.
     pub vector_not_finite: u64,
     /// Records left out because the disk cannot read them.
     pub unreadable: u64,
     /// Records of a cosine segment left out because their vector does not have norm 1.
     pub vector_damaged: u64,
-    /// Rows in which zeros fill a 512-byte sector of the vector, with another metric than cosine.
+    /// Rows in which zeros fill a 512-byte sector of the vector. Only for metrics other than
+    /// cosine.
     pub vector_zeroed_sector: u64,
-    /// Rows whose norm is missing, so that their vector is written divided by it.
+    /// Rows whose norm is missing, so that their vector is written as stored, divided by it.
     pub norm_missing: u64,
-    /// Why there are no user ids and sequence numbers, when they were asked for.
+    /// The reason why user ids and sequence numbers are missing, if they were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_error: Option<String>,
 }
 
 impl SalvageSummary {
-    /// True if no record that the header counts and no metadata is missing, and no vector is damaged.
+    /// Returns true if no counted record and no metadata is missing, and no vector is damaged.
     pub(crate) fn is_complete(&self) -> bool {
         let counted = self.counted_records.unwrap_or(0);
         let left_out = [
@@ -107,7 +112,7 @@ impl SalvageSummary {
     }
 }
 
-/// Decides, record by record, what is extracted.
+/// Decides for each record whether it is extracted, and counts the others.
 pub(crate) struct Selection {
     include_deleted: bool,
     deleted_skipped: u64,
@@ -117,7 +122,7 @@ pub(crate) struct Selection {
 struct Salvaged {
     live: Labels,
     flaws: Flaws,
-    /// Vectors are multiplied by their norms.
+    /// True if vectors are multiplied by their norms.
     needs_norms: bool,
     label_zero: u64,
     label_duplicate: u64,
@@ -129,7 +134,7 @@ struct Salvaged {
 }
 
 impl Selection {
-    /// In a salvage, goes over all records. `space` is the metric, if it is known.
+    /// Creates a selection. For a salvage, this reads all records. `space` is the metric, if known.
     pub(crate) fn new(
         segment: &Segment,
         space: Option<Space>,
@@ -139,7 +144,7 @@ impl Selection {
         let salvage = match options.salvage {
             None => None,
             Some(_) => {
-                // Only what reading the metadata and the rows reports is progress.
+                // Progress counts the reading of metadata and rows only, not this pass.
                 let silent = monitor.without_progress();
                 let mut level0 = segment.level0()?;
                 let mut needs_norms = options.vectors == VectorForm::Original;
@@ -149,10 +154,11 @@ impl Selection {
                 };
                 let norms = segment.files().read_norms()?;
                 let mut flaws = Flaws::read(&mut level0, norms, is_cosine, &silent)?;
-                // With another metric there are no norms to mend: what length.bin has is taken.
+                // With another metric length.bin holds no norms, and nothing can be missing.
                 if needs_norms && space != Some(Space::Cosine) && flaws.refute_cosine() {
                     (flaws, needs_norms) = (Flaws::default(), false);
                 }
+                // Only usable records take a label: a damaged one must not supersede an intact one.
                 let live = Labels::read(&mut level0, &silent, |internal_id, record| {
                     !record.unreadable
                         && !record.links.is_deleted()
@@ -181,23 +187,23 @@ impl Selection {
         })
     }
 
-    /// True if vectors without a norm are written as they are stored.
+    /// Returns true if vectors without a norm are written as stored.
     pub(crate) fn mends_norms(&self) -> bool {
         let salvage = self.salvage.as_ref();
         salvage.is_some_and(|salvage| salvage.needs_norms)
     }
 
-    /// True if there is no norm to multiply the vector of a record by.
+    /// Returns true if the norm of a record is missing.
     pub(crate) fn lacks_norm(&self, internal_id: u64) -> bool {
         let salvage = self.salvage.as_ref();
         salvage.is_some_and(|salvage| salvage.flaws.lacks_norm(internal_id))
     }
 
-    /// Whether a record is extracted; it is counted if not.
+    /// Returns true if a record is to be extracted; otherwise counts it.
     #[inline]
     pub(crate) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
         if let (true, Some(salvage)) = (record.unreadable, &mut self.salvage) {
-            // Its delete mark is unknown as well.
+            // Counted before the check for deletion: the delete mark is unreadable as well.
             salvage.unreadable += 1;
             return false;
         }
@@ -232,7 +238,7 @@ impl Selection {
         self.deleted_skipped
     }
 
-    /// What a salvage left out; `metadata_error` says why there is no metadata.
+    /// Returns the counts of a salvage. `metadata_error` is the reason why metadata is missing.
     pub(crate) fn summary(
         &self,
         segment: &Segment,

@@ -1,8 +1,8 @@
-//! What an index is worth: how many of the true nearest vectors its searches find, and how fast.
+//! Recall and latency of a `.hnsw` graph, measured against an exhaustive search.
 //!
-//! The truth is found by comparing each query with every vector, so this takes the time of reading
-//! the whole file once for each group of queries. Memory is bounded by a group of queries and a
-//! window of the file, whatever the size of the index.
+//! The exhaustive search compares each query with every vector, and reads the whole file once for
+//! each group of queries. Memory is bounded by a group of queries and a window of the file, for an
+//! index of any size.
 
 #[cfg(test)]
 mod tests;
@@ -26,22 +26,23 @@ use crate::graph::exact::Exact;
 use crate::verbs::build::is_zero;
 use crate::verbs::search::HnswIndex;
 
-/// Bytes of queries that are compared with the index at a time.
-const GROUP: usize = 8 << 20;
+/// Bytes of queries per group; the whole index is read once for each group.
+const BYTES_PER_GROUP: usize = 8 << 20;
 
-/// Rows of a file of queries that are read at a time.
+/// Maximum number of rows per read of a file of queries.
 const ROWS_AT_ONCE: usize = 1024;
 
-/// Where the queries come from.
+/// The source of the queries.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RecallQueries<'q> {
-    /// So many vectors of the index itself, spread over it: the same ones each time. A vector does
-    /// not count as a neighbour of its own. Damaged ones are skipped.
+    /// This many vectors of the index itself, spread over it. The sample is always the same. A
+    /// vector does not count as its own neighbour. Damaged vectors are skipped.
     Sample(usize),
-    /// Vectors of the index's dimension, one after the other.
+    /// Contiguous vectors of the index's dimension.
     Vectors(&'q [f32]),
-    /// The column `vector` of a Parquet or Arrow IPC file, or [another](RecallOptions::vector_column).
+    /// The column `vector` of a Parquet or Arrow IPC file, or
+    /// [another](RecallOptions::vector_column).
     File {
         /// The file.
         path: PathBuf,
@@ -50,17 +51,17 @@ pub enum RecallQueries<'q> {
     },
 }
 
-/// What is measured.
+/// Options of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecallOptions {
-    /// Nearest vectors that a search asks for: at least 1.
+    /// Number of neighbours per search: at least 1.
     pub k: usize,
-    /// The values of `ef` that are tried, in this order. Fewer than `k` count as `k`.
+    /// The values of `ef` to measure, in order. Values below `k` count as `k`.
     pub efs: Vec<usize>,
-    /// Threads that share the queries: 1 to 1024; one for each core when not given.
+    /// Number of threads that share the queries: 1 to 1024; by default one per core.
     pub threads: Option<usize>,
-    /// The column of [queries from a file](RecallQueries::File): `vector` when not given. No other
+    /// The column of [queries from a file](RecallQueries::File); `vector` by default. No other
     /// column is read.
     pub vector_column: Option<String>,
 }
@@ -83,7 +84,7 @@ setters!(RecallOptions {
     with_vector_column(vector_column: impl Into<Option<String>>),
 });
 
-/// What [`measure_recall`] measures.
+/// The result of [`measure_recall`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RecallReport {
@@ -91,33 +92,34 @@ pub struct RecallReport {
     pub metric: Metric,
     /// Vectors in the index.
     pub vectors: u64,
-    /// Those with a component that is not finite: they are no answers, and no queries either.
+    /// Vectors with a component that is not finite. They are used neither as results nor as
+    /// queries.
     #[serde(skip_serializing_if = "is_zero")]
     pub damaged_skipped: u64,
-    /// Elements of each.
+    /// Components of each vector.
     pub dimension: usize,
-    /// Queries that were searched for.
+    /// Number of queries.
     pub queries: u64,
-    /// Nearest vectors that a search asked for.
+    /// Number of neighbours per search.
     pub k: usize,
     /// Threads that shared the queries.
     pub threads: usize,
-    /// Seconds that finding the true nearest vectors took.
+    /// Seconds of the exhaustive search.
     pub exact_seconds: f64,
-    /// One for each value of `ef`.
+    /// The results for each value of `ef`.
     pub rows: Vec<RecallRow>,
 }
 
-/// What one value of `ef` gives.
+/// The results for one value of `ef`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RecallRow {
-    /// Candidates that a search kept.
+    /// Number of candidates that a search kept.
     pub ef: usize,
-    /// The share of the `k` true nearest vectors that were found. Vectors at the same distance are
-    /// as good as each other.
+    /// The fraction of the `k` true nearest neighbours that were found. Vectors at the same
+    /// distance are equivalent.
     pub recall: f64,
-    /// Queries answered in a second, by all threads together.
+    /// Queries per second, by all threads together.
     pub queries_per_second: f64,
 }
 
@@ -125,8 +127,8 @@ pub struct RecallRow {
 ///
 /// # Errors
 ///
-/// When an option makes no sense, the queries have another dimension or cannot be read, the index
-/// is damaged where it was read, and [`Error::Cancelled`].
+/// When an option is invalid, when the queries cannot be read or have another dimension, when the
+/// search meets damage, and when the work is cancelled ([`Error::Cancelled`]).
 pub fn measure_recall(
     index: &HnswIndex,
     queries: &RecallQueries<'_>,
@@ -155,7 +157,7 @@ pub fn measure_recall(
         exact: Duration::ZERO,
         found: vec![(0, Duration::ZERO); options.efs.len()],
     };
-    let most = (GROUP / size_of::<f32>() / index.dimension().max(1)).max(1);
+    let most = (BYTES_PER_GROUP / size_of::<f32>() / index.dimension().max(1)).max(1);
     match queries {
         RecallQueries::Sample(count) => measurement.sample(*count, most)?,
         RecallQueries::Vectors(vectors) => {
@@ -202,25 +204,25 @@ struct Measurement<'m> {
     options: &'m RecallOptions,
     threads: usize,
     monitor: &'m Monitor<'m>,
-    /// Groups of queries in all, and those that were measured.
+    /// Number of groups of queries in total, and of groups measured.
     groups: u64,
     groups_done: u64,
     queries: u64,
     /// Damaged vectors in the index.
     damaged: AtomicU64,
-    /// True nearest vectors of all queries.
+    /// Number of true nearest vectors of all queries.
     wanted: u64,
     exact: Duration,
-    /// For each ef, how many of them were found, and the time of the searches.
+    /// For each ef, the number of true nearest vectors found, and the time of the searches.
     found: Vec<(u64, Duration)>,
 }
 
-/// What is known of a query, and what was found.
+/// A query's true neighbours, and its results.
 #[derive(Clone, Debug, Default)]
 struct Case {
-    /// The node that the query is the vector of.
+    /// The query's own node, if it is a vector of the index.
     own: Option<u32>,
-    /// How many vectors there are to be found, and the key of the farthest.
+    /// Number of true nearest vectors, and the key of the farthest.
     wanted: usize,
     farthest: u32,
     found: Vec<Candidate>,
@@ -239,17 +241,19 @@ impl Measurement<'_> {
         self.groups = count.div_ceil(most) as u64;
         let mut random = 0u64;
         for number in 0..count {
-            // One from each of as many parts of equal size, at a place that looks random: rows
-            // that come in some rhythm would be all of one kind.
+            // One from each of `count` equal parts, at a pseudorandom position: a fixed stride
+            // could match a period of the rows and sample only one kind.
             let part = |number: usize| {
                 let position = number as u128 * vectors as u128 / count as u128;
                 u32::try_from(position).unwrap_or(u32::MAX)
             };
             let (start, end) = (part(number), part(number.saturating_add(1)));
+            // A linear congruential generator, with the constants of Knuth's MMIX.
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             let size = u64::from(end.saturating_sub(start).max(1));
+            // The upper bits: the lower ones have short periods.
             let offset = u32::try_from((random >> 33) % size).unwrap_or_default();
             let node = start.saturating_add(offset);
             if self.index.append_vector(node, &mut queries)? {
@@ -264,7 +268,7 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    /// Measures with a group of queries, which are the vectors of `nodes` if there are some.
+    /// Measures with a group of queries. `nodes` are their own nodes, if they are from the index.
     fn measure(&mut self, queries: &[f32], nodes: Option<&[u32]>) -> Result<()> {
         if queries.is_empty() {
             return Ok(());
@@ -273,7 +277,7 @@ impl Measurement<'_> {
         let mut cases = memory::filled(
             queries.len() / dimension,
             Case::default(),
-            "hold what is known of each query",
+            "hold the true neighbours of each query",
         )?;
         for (case, node) in cases.iter_mut().zip(nodes.unwrap_or_default()) {
             case.own = Some(*node);
@@ -285,10 +289,10 @@ impl Measurement<'_> {
         self.queries = self.queries.saturating_add(cases.len() as u64);
         let wanted: u64 = cases.iter().map(|case| case.wanted as u64).sum();
         self.wanted = self.wanted.saturating_add(wanted);
-        // The sampled vector itself comes on top.
+        // A sampled vector also finds itself, which is not counted.
         let k = self.options.k.saturating_add(usize::from(nodes.is_some()));
         if self.groups_done == 0 {
-            // The first searches wait for pages and memory: their time says nothing.
+            // Warm up: the first searches wait for page faults and allocations, and are not timed.
             let ef = self.options.efs.first().copied().unwrap_or(k);
             self.search(queries, &mut cases, k, ef)?;
         }
@@ -312,7 +316,7 @@ impl Measurement<'_> {
         self.index
             .for_each_query(queries, cases, self.threads, |query, case| {
                 self.index.search_nodes(query, k, ef, &mut case.found)?;
-                // As part of an answer, though nothing is done with it here.
+                // Looking up labels is part of a search, and must not be optimised away.
                 for candidate in &case.found {
                     std::hint::black_box(self.index.label(candidate.node())?);
                 }
@@ -320,7 +324,7 @@ impl Measurement<'_> {
             })
     }
 
-    /// Finds the true nearest vectors of each query.
+    /// Finds the true nearest vectors of each query by an exhaustive search.
     fn find_truth(&self, queries: &[f32], cases: &mut [Case]) -> Result<()> {
         let dimension = self.index.dimension().max(1);
         let rows = cases.len().div_ceil(self.threads).max(1);
@@ -330,6 +334,7 @@ impl Measurement<'_> {
         let parts = parts.enumerate();
         share(self.threads, "hnsw-toolbox-recall", parts, |part| {
             let (number, (queries, cases)) = part;
+            // One more than k, because a sampled query finds itself.
             let count = self.options.k.saturating_add(1);
             let metric = self.index.metric();
             let mut exact = Exact::new(queries, dimension, count)?;
@@ -341,7 +346,7 @@ impl Measurement<'_> {
                         .fetch_add(damaged.count() as u64, Ordering::Relaxed);
                 }
                 let done = u64::from(first).saturating_add((vectors.len() / dimension) as u64);
-                // One of the threads speaks for all.
+                // All threads read the same vectors, so the first one reports the progress of all.
                 if number > 0 {
                     return self.monitor.check();
                 }
@@ -388,7 +393,7 @@ impl Measurement<'_> {
 }
 
 impl Case {
-    /// How many of the true nearest vectors were found.
+    /// Returns the number of true nearest vectors found.
     fn hits(&self) -> usize {
         self.found
             .iter()
@@ -399,7 +404,7 @@ impl Case {
     }
 }
 
-/// 1 where there was nothing to be found.
+/// Returns found / wanted, or 1 if nothing was wanted.
 fn ratio(found: u64, wanted: u64) -> f64 {
     if wanted == 0 {
         return 1.0;
@@ -407,7 +412,7 @@ fn ratio(found: u64, wanted: u64) -> f64 {
     as_f64(found) / as_f64(wanted)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no one counts as far as 2^53")]
+#[expect(clippy::cast_precision_loss, reason = "counts stay below 2^53")]
 fn as_f64(count: u64) -> f64 {
     count as f64
 }

@@ -53,7 +53,7 @@ fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     }
 }
 
-/// The share of the true nearest that a search finds, by a loop over everything.
+/// Computes recall from its definition, by a loop over all vectors.
 fn recall_by_definition(
     index: &HnswIndex,
     data: &[f32],
@@ -85,7 +85,7 @@ fn recall_by_definition(
 }
 
 #[test]
-fn recall_is_what_its_definition_says() {
+fn recall_matches_its_definition() {
     for dimension in [3, 7, 32, 50] {
         let data = structured(901, dimension, 1);
         let queries = structured(37, dimension, 2);
@@ -109,7 +109,8 @@ fn recall_is_what_its_definition_says() {
                 for (row, (ef, expected)) in report.rows.iter().zip(efs.iter().zip(expected)) {
                     assert_eq!(row.ef, *ef);
                     assert!(row.queries_per_second > 0.0);
-                    // Of 370 true neighbours, one may be as far as another but for rounding.
+                    // Rounding may swap one of 370 true neighbours for another at the same
+                    // distance.
                     assert!(
                         (row.recall - expected).abs() < 0.003,
                         "{metric} × {dimension}: {}, not {expected}",
@@ -122,8 +123,8 @@ fn recall_is_what_its_definition_says() {
 }
 
 #[test]
-fn a_sampled_vector_is_no_neighbour_of_its_own() {
-    // Pairs, far from each other: the nearest of each vector is the other one of its pair.
+fn a_sampled_vector_is_not_its_own_neighbour() {
+    // Distant pairs: the nearest neighbour of each vector is its partner.
     let mut data = Vec::new();
     for pair in 0..200 {
         let at = pair as f32 * 10.0;
@@ -146,13 +147,13 @@ fn a_sampled_vector_is_no_neighbour_of_its_own() {
 }
 
 #[test]
-fn an_index_whose_graph_leads_nowhere_has_little_recall() {
+fn a_disconnected_graph_has_low_recall() {
     let data = structured(600, 8, 1);
     let (directory, index) = open(&data, 8, Metric::Euclidean, IoMode::Read);
     drop(index);
     let path = directory.path().join("index.hnsw");
     let mut bytes = std::fs::read(&path).unwrap();
-    // Every link on layer 0 leads to the node that it comes from.
+    // Every link on level 0 leads back to its own node.
     let offsets = 256 + 600 * 32 + 600 * 4;
     for node in 0..600u32 {
         let offset: [u8; 8] = bytes[offsets + 8 * node as usize..][..8]
@@ -167,12 +168,12 @@ fn an_index_whose_graph_leads_nowhere_has_little_recall() {
     let index = HnswIndex::open(&path, &OpenOptions::default()).unwrap();
     let sample = RecallQueries::Sample(600);
     let report = measure_recall(&index, &sample, &options(10, &[50], 1), &Monitor::default());
-    // At most the one that the layers above lead to.
+    // At most the node that the upper levels lead to.
     assert!(report.unwrap().rows[0].recall <= 0.1);
 }
 
 #[test]
-fn equal_vectors_are_as_good_as_each_other() {
+fn vectors_at_equal_distance_are_equivalent() {
     let mut random = Random(3);
     let data: Vec<f32> = (0..500 * 2).map(|_| random.unit().round()).collect();
     let (_directory, index) = open(&data, 2, Metric::Euclidean, IoMode::Mmap);
@@ -188,7 +189,7 @@ fn equal_vectors_are_as_good_as_each_other() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn invalid_options_are_refused() {
     let data = structured(50, 4, 1);
     let (directory, index) = open(&data, 4, Metric::Euclidean, IoMode::Mmap);
     let refused = |queries: RecallQueries<'_>, options: RecallOptions| {

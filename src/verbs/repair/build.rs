@@ -1,4 +1,4 @@
-//! A new graph of the records that stay.
+//! `links: build`: a new graph of the kept records.
 
 use std::num::NonZeroUsize;
 
@@ -17,13 +17,13 @@ use crate::io::mmap::Map;
 use crate::segment::directory::Segment;
 use crate::segment::write::{EntryPoint, Shape};
 
-/// Bytes of records that are written at a time.
-const BLOCK: usize = 1 << 20;
+/// Bytes of records per write.
+const WRITE_BYTES: usize = 1 << 20;
 
-/// Nodes between two looks at whether the work was cancelled.
+/// Nodes between two checks for cancellation.
 const CHECK_INTERVAL: u32 = 1024;
 
-/// Writes the records that stay to `out`, without links.
+/// Writes the kept records to `out`, without links.
 pub(super) fn write_records(
     segment: &Segment,
     chosen: &Chosen,
@@ -37,7 +37,7 @@ pub(super) fn write_records(
         if chosen.contains(id) {
             let label = u32::try_from(record.label).map_err(Error::internal)?;
             shape.push_record(&mut bytes, &[], record.vector, label)?;
-            if bytes.len() >= BLOCK {
+            if bytes.len() >= WRITE_BYTES {
                 out.write_at(&bytes, offset)?;
                 offset += bytes.len() as u64;
                 bytes.clear();
@@ -48,9 +48,9 @@ pub(super) fn write_records(
     out.write_at(&bytes, offset)
 }
 
-/// Builds a graph of the records that were written, and writes their links.
+/// Builds a graph of the written records, and writes their links.
 ///
-/// The vectors are compared where they lie in the file, which is mapped.
+/// The vectors are not copied: the file is mapped, and they are compared in place.
 pub(super) fn build(
     level0: &mut WrittenLevel0<'_>,
     metric: Metric,
@@ -64,6 +64,8 @@ pub(super) fn build(
         .ok_or_else(|| Error::out_of_memory("map the new records", None))?;
     let map =
         Map::new(level0.file.file(), 0, bytes).map_err(level0.file.error("map into memory"))?;
+    // Links, labels and flags are read as f32 here, but never used as such: `Vectors` strides over
+    // them.
     let elements = <[f32]>::ref_from_bytes(&map)
         .map_err(|_| Error::internal("the map of the records is not aligned"))?;
     let (element, start) = (size_of::<f32>(), shape.list_size(0));
@@ -76,11 +78,13 @@ pub(super) fn build(
             m: shape.m(),
             m0: shape.slots(0),
             ef_construction: usize::try_from(shape.ef_construction()).map_err(Error::internal)?,
+            // Fixed, so that a repair is reproducible.
             seed: 0,
             threads,
             monitor,
         },
     )??;
+    // Unmapped before the links are written to the same file.
     drop(map);
     let nodes = 0..level0.count;
     let on_upper = nodes.clone().map(|node| (node, graph.level(node)));
@@ -90,7 +94,7 @@ pub(super) fn build(
     let (owners, lists) = upper.lists_mut();
     for (number, slots) in (0..).zip(lists) {
         let owner = owners.of(number);
-        let (node, level) = owner.ok_or_else(|| Error::internal("a list of nobody"))?;
+        let (node, level) = owner.ok_or_else(|| Error::internal("a list without a node"))?;
         graph.neighbours(node, level, &mut list);
         for (slot, neighbour) in slots.iter_mut().zip(&list) {
             *slot = *neighbour;

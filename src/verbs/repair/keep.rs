@@ -1,9 +1,9 @@
-//! The graph that the index has, without the records that go.
+//! `links: keep`: the existing graph without the dropped records.
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-use super::old::{existing, Held, OldGraph};
+use super::old::{existing, GraphCache, OldGraph};
 use super::records::Chosen;
 use super::threads::{self, Blocks};
 use super::written::{UpperLevels, WrittenLevel0};
@@ -19,19 +19,19 @@ use crate::segment::link_lists::UpperNodes;
 use crate::segment::record::{RecordLayout, Records as Level0};
 use crate::segment::write::{EntryPoint, Shape};
 
-/// Bytes of records that a thread has in hand.
-const BLOCK: usize = 512 << 10;
+/// Bytes of records that a thread processes at a time.
+const BLOCK_BYTES: usize = 512 << 10;
 
-/// Lists of upper levels that a thread has in hand.
-const LISTS: usize = 256;
+/// Lists of upper levels that a thread processes at a time.
+const LISTS_PER_BLOCK: usize = 256;
 
-/// What is kept of an index.
+/// The inputs of the kept graph.
 pub(super) struct Keep<'k> {
     pub(super) segment: &'k Segment,
     pub(super) chosen: &'k Chosen,
     pub(super) shape: Shape,
-    /// What distances are computed with. Vectors of the cosine metric are stored with length 1, so
-    /// that this need not be one of three.
+    /// The metric for computing distances. Cosine vectors are stored with norm 1, so that the inner
+    /// product serves for them.
     pub(super) metric: Metric,
     pub(super) threads: NonZeroUsize,
 }
@@ -45,11 +45,12 @@ pub(super) struct Kept {
 }
 
 impl Keep<'_> {
-    /// Writes the records that stay to `out`, with their links, and gives their links on the upper
-    /// levels.
+    /// Writes the kept records to `out` with their links on level 0. Returns their links on the
+    /// upper levels.
     pub(super) fn run(&self, out: &DirectoryFile, monitor: &Monitor<'_>) -> Result<Kept> {
         let files = self.segment.files();
         let header = self.segment.header();
+        // `choose_links` does not allow this without a header.
         let header = header.ok_or_else(|| Error::internal("links without a header"))?;
         let mut lists = files.read_link_lists(header)?;
         let old_upper = match &mut lists {
@@ -66,7 +67,7 @@ impl Keep<'_> {
             });
         let mut upper = UpperLevels::new(self.shape.m(), stay)?;
         let silent = monitor.without_progress();
-        let held = Held::read(self.segment, live, BLOCK, self.threads, &silent)?;
+        let cache = GraphCache::read(self.segment, live, BLOCK_BYTES, self.threads, &silent)?;
         let file = files.level0.require()?;
         let graph = || -> Result<OldGraph<'_>> {
             Ok(OldGraph {
@@ -74,8 +75,8 @@ impl Keep<'_> {
                 layout: self.segment.layout(),
                 count: self.segment.count(),
                 live,
-                held: &held,
-                sketches: held.sketches()?,
+                cache: &cache,
+                sketches: cache.sketches()?,
                 upper: &old_upper,
                 lists: files.read_link_lists_for_lookups(header)?,
                 bytes: Vec::new(),
@@ -84,7 +85,7 @@ impl Keep<'_> {
         let bridged = self.write_level0(out, file, &graph, monitor)?;
         self.fill_upper(&mut upper, &graph, &silent)?;
         let mut entry_point = upper.top().unwrap_or(EntryPoint { id: 0, level: 0 });
-        // The index's own, where it stays and is on the highest level.
+        // Keep the old entry point if it still exists and is on the highest level.
         let old = header.enterpoint_node;
         if live.contains(old) && old_upper.level_of(old) == u32::from(entry_point.level) {
             entry_point.id = live.rank(old);
@@ -98,11 +99,12 @@ impl Keep<'_> {
 
     fn level0_of<'f>(&self, file: &'f InputFile) -> Level0<FileWindow<'f>> {
         let layout = self.segment.layout();
-        Level0::of_checked(file.window(BLOCK), layout, self.segment.count()).with_blocks_of(BLOCK)
+        Level0::of_checked(file.window(BLOCK_BYTES), layout, self.segment.count())
+            .with_blocks_of(BLOCK_BYTES)
     }
 
-    /// Makes the lists of neighbours. The fewer records stay, the farther it looks for each, so that
-    /// the work as a whole is the same.
+    /// Returns the maker of neighbour lists. The fewer records are kept, the more effort is spent
+    /// on each, so that the total work stays the same.
     fn bridge(&self) -> Bridge {
         let stay = u64::from(self.chosen.ranks().count()).max(1);
         let effort = self.segment.count().div_ceil(stay);
@@ -111,10 +113,10 @@ impl Keep<'_> {
     }
 
     fn records_at_once(&self, layout: RecordLayout) -> usize {
-        (BLOCK / layout.size().max(1)).max(1)
+        (BLOCK_BYTES / layout.size().max(1)).max(1)
     }
 
-    /// The new ids of so many old records.
+    /// Returns the range of new internal ids for `records` old ones from `first` on.
     fn run_of(&self, first: u64, records: usize) -> (u32, u32) {
         let live = self.chosen.ranks();
         let rank = |id: u64| live.rank(u32::try_from(id).unwrap_or(u32::MAX));
@@ -159,8 +161,8 @@ impl Keep<'_> {
                 let used = record.links.count.get();
                 let own = existing(used, record.neighbours, self.segment.count());
                 state.old.extend(own);
-                let goes = state.old.iter().any(|id| !live.contains(*id));
-                state.bridged += u64::from(goes);
+                let lost = state.old.iter().any(|id| !live.contains(*id));
+                state.bridged += u64::from(lost);
                 state.bridge.neighbours(
                     &mut state.graph,
                     (node, 0),
@@ -176,6 +178,7 @@ impl Keep<'_> {
                 self.shape
                     .push_record(&mut state.out, &state.list, record.vector, label)?;
             }
+            // Blocks end in any order, but each has its own range of the file.
             let (start, _) = self.run_of(first, block);
             let offset = u64::from(start).saturating_mul(self.shape.record_size() as u64);
             out.write_at(&state.out, offset)
@@ -204,7 +207,7 @@ impl Keep<'_> {
         let (owners, lists) = upper.lists_mut();
         let blocks = Blocks {
             total: lists.len() as u64,
-            size: LISTS as u64,
+            size: LISTS_PER_BLOCK as u64,
         };
         let lists = Mutex::new(lists.enumerate());
         let slots = self.shape.slots(1);
@@ -212,12 +215,12 @@ impl Keep<'_> {
             let taken: Vec<_> = {
                 let lists = lists.lock();
                 let mut lists = lists.map_err(|_| Error::internal("a thread panicked"))?;
-                lists.by_ref().take(LISTS).collect()
+                lists.by_ref().take(LISTS_PER_BLOCK).collect()
             };
             for (number, slice) in taken {
                 let number = u32::try_from(number).map_err(Error::internal)?;
                 let owner = owners.of(number);
-                let (id, level) = owner.ok_or_else(|| Error::internal("a list of nobody"))?;
+                let (id, level) = owner.ok_or_else(|| Error::internal("a list without a node"))?;
                 let node = self.chosen.old_id(id)?;
                 state.old.clear();
                 state.graph.add_neighbours(node, level, &mut state.old)?;
@@ -257,8 +260,8 @@ struct UpperState<'f> {
     list: Vec<u32>,
 }
 
-/// Makes every record of the new graph reachable, on level 0 and, from the entry point, on those
-/// above. Returns how many links that took.
+/// Makes every record of the new graph reachable from the entry point on each of its levels.
+/// Returns the number of links added.
 pub(super) fn connect(
     level0: &mut WrittenLevel0<'_>,
     upper: &mut UpperLevels,
@@ -268,7 +271,8 @@ pub(super) fn connect(
     monitor: &Monitor<'_>,
 ) -> Result<u64> {
     let space = (metric, level0.shape.dimension());
-    // A list of one slot cannot hold a tree and a link that is not part of it.
+    // Connecting replaces links that are not part of a spanning tree. With m = 1 there is no slot
+    // to spare for that.
     if level0.shape.slots(1) > 1 {
         for level in 1..=entry_point.level {
             let mut level = upper.level(level, level0)?;

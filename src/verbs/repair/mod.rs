@@ -1,7 +1,7 @@
-//! A damaged, bloated or wiped index → a healthy one that every Chroma loads.
+//! Rewrites a damaged, bloated or wiped index as a healthy one that every Chroma loads.
 //!
-//! The input is never written to. The new directory is written next to its final place, checked as
-//! [`verify_index`](crate::verify_index) checks, and renamed:
+//! The input is never written to. The new directory is written next to its final place, checked
+//! like [`verify_index`](crate::verify_index) does, and renamed:
 //!
 //! ```text
 //! verify the old ─ choose records ─ write header, records, norms, links, ids ─ verify ─ rename
@@ -12,9 +12,9 @@
 //!
 //! Labels keep their values, so that Chroma's database and queue still agree with the index.
 //!
-//! From a persist directory the records are those that an export would write: of the index, and of
-//! the log that the index has not seen. So an index that is lost, or that Chroma has wiped, comes
-//! back as far as the log has it.
+//! A repair from a persist directory writes the records that an export would write: the records of
+//! the index, merged with the queue entries that the index has not seen. So a missing or wiped
+//! index is recovered as far back as the queue goes.
 
 mod build;
 mod keep;
@@ -61,32 +61,32 @@ use crate::verbs::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSum
 use crate::verbs::verify::IndexState;
 use crate::verbs::verify::{self, Severity, VerifyReport};
 
-/// What Chroma takes where nobody says anything.
+/// Chroma's default.
 const DEFAULT_EF_CONSTRUCTION: u64 = 100;
 
-/// What an engine accepts.
-const EF_CONSTRUCTION_MAX: u64 = 65536;
+/// The largest value that the graph engines accept.
+const MAX_EF_CONSTRUCTION: u64 = 65536;
 
-/// The stack of a thread, its part of the allocator, and the records that it has in hand.
-const THREAD_BYTES: usize = 4 << 20;
+/// Memory of a thread: its stack, its share of the allocator, and the records it is working on.
+const BYTES_PER_THREAD: usize = 4 << 20;
 
 named_enum! {
-    /// What the links of the new index are.
+    /// The source of the links of the new index.
     pub enum RepairLinks for "links" {
-        /// The index's own, without the records that go: their neighbours get others in their
-        /// place.
+        /// Keeps the links of the index. Neighbours of dropped records are linked to others
+        /// instead.
         Keep = "keep",
-        /// Those of a new graph.
+        /// Builds a new graph.
         Build = "build",
     }
 }
 
 named_enum! {
-    /// What Chroma calls the space of a collection, which no file of its index says.
+    /// The metric of a collection, which Chroma calls its space. No file of an index states it.
     pub enum Space for "metric" {
         /// The squared Euclidean distance.
         L2 = "l2",
-        /// 1 − cos(a, b). Vectors are stored with length 1.
+        /// 1 − cos(a, b). Vectors are stored with norm 1.
         Cosine = "cosine",
         /// 1 − a·b.
         Ip = "ip",
@@ -94,16 +94,17 @@ named_enum! {
 }
 
 impl Space {
-    /// What orders the vectors of an index as its distance does.
+    /// Returns a metric that orders the stored vectors as this one does.
     fn metric(self) -> Metric {
         match self {
             Self::L2 => Metric::SquaredEuclidean,
+            // Chroma stores unit vectors for cosine, so that 1 − a·b is the cosine distance.
             Self::Cosine | Self::Ip => Metric::DotProduct,
         }
     }
 }
 
-/// Where the metric of a repair comes from.
+/// The source of the metric of a repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -112,37 +113,38 @@ pub enum MetricSource {
     Database,
     /// The options.
     Option,
-    /// The vectors and norms of the index, which prove that it is cosine or that it is not.
+    /// The vectors and norms of the index, which prove or refute cosine.
     Evidence,
-    /// Norms of 1 beside vectors of length 1, as of a cosine index whose vectors were given so.
+    /// Norms of 1 beside unit vectors, as in a cosine index that was given unit vectors.
     Hint,
-    /// Nowhere: the database cannot be read where it says it, and the vectors do not tell.
+    /// None: the database is unreadable where it states the metric, and the vectors are
+    /// inconclusive.
     Undecided,
-    /// Nowhere: it is not known.
+    /// None: the metric is unknown.
     Unknown,
 }
 
-/// What is repaired, and how.
+/// Options of [`repair_index`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairOptions {
-    /// What the links of the new index are: when not given, the index's own where they are sound,
-    /// else those of a new graph.
+    /// The source of the links of the new index. By default they are kept if they are intact;
+    /// otherwise a new graph is built.
     pub links: Option<RepairLinks>,
-    /// The metric of the collection, where no database says it: that of the persist directory, or
-    /// one next to the index. Without both, what the vectors and norms of the index hint at is
-    /// taken.
+    /// The metric of the collection, for indexes without a `chroma.sqlite3` in the persist
+    /// directory or next to the index; the database takes precedence. With neither, the vectors and
+    /// norms are checked for cosine.
     pub metric: Option<Space>,
-    /// Dimension and m of an index whose `header.bin` is not to be used.
+    /// Dimension and m, to be used instead of a damaged `header.bin`.
     pub salvage: Salvage,
-    /// Threads: one for each core when not given, and at most 8.
+    /// Number of threads: by default one per core, and never more than 8.
     pub threads: Option<usize>,
     /// How the segment is read: [`IoMode::Read`] by default.
     pub io: IoMode,
-    /// The name of the collection, if the directory is a persist directory, the one with
-    /// `chroma.sqlite3`.
+    /// The name of the collection, if the directory is a persist directory (with
+    /// `chroma.sqlite3`).
     pub collection: Option<String>,
-    /// The database that it is in, where several have one of that name.
+    /// Its database in Chroma's sense, if several databases have a collection of that name.
     pub database: Option<String>,
     /// The tenant that the database belongs to.
     pub tenant: Option<String>,
@@ -181,55 +183,56 @@ impl RepairOptions {
     }
 }
 
-/// What a repair did.
+/// The result of a repair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RepairSummary {
-    /// What was wrong with the index, in one word; absent when there was none.
+    /// The state of the index before the repair; absent if the index did not exist.
     pub state_before: Option<IndexState>,
-    /// Records looked at.
+    /// Records of the old index.
     pub scanned: u64,
     /// Records of the new index.
     pub records: u64,
-    /// Records left out because they are deleted; of a collection, all records of the index that
-    /// are not in the new one, because the log has deleted or changed them.
+    /// Records left out because they are marked as deleted. For a collection: all records of the
+    /// index that are not in the new one, because the queue has deleted or changed them.
     pub deleted_removed: u64,
     /// Records left out because the metadata has no id for them: Chroma cannot return them.
     pub records_without_id: u64,
-    /// Ids left out because no record that can be used has their label.
+    /// Ids left out because no usable record has their label.
     pub ids_without_record: u64,
-    /// What else was left out of a damaged index; absent when the records are not damaged.
+    /// Other records left out of a damaged index; absent if the records are not damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub salvage: Option<SalvageSummary>,
     /// Components of each vector.
     pub dimension: usize,
-    /// The metric of the collection; absent when it is not known.
+    /// The metric of the collection; absent if unknown.
     pub metric: Option<Space>,
-    /// Where the metric comes from.
+    /// The source of the metric.
     pub metric_source: MetricSource,
-    /// What the links of the new index are.
+    /// The source of the links of the new index.
     pub links: RepairLinks,
-    /// The distance that neighbours were compared with. Vectors of length 1 are in the same order
-    /// by each, so that it need not be the collection's.
+    /// The metric that neighbours were compared with. It can differ from the collection's, because
+    /// all metrics order unit vectors alike.
     pub compared_by: Metric,
-    /// Records that had a neighbour that went, and have others now.
+    /// Records that lost a neighbour and were linked to others.
     pub bridged: u64,
-    /// Links made to records that no search found.
+    /// Links added to make unreachable records reachable.
     pub links_added: u64,
-    /// Norms of a cosine collection that were missing or could not be norms, and are 1 now.
+    /// Norms of a cosine collection that were missing or impossible, and were set to 1.
     pub norms_lost: u64,
     /// Properties of the new index.
     pub index_properties: IndexProperties,
-    /// What the collection is; absent when the directory of an index was repaired by itself.
+    /// The collection; absent if an index directory was repaired without its database.
     #[cfg(feature = "database")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collection: Option<RepairedCollection>,
-    /// What to do next, step by step, to have Chroma use the new directory.
+    /// The steps that make Chroma use the new directory, in order.
     pub steps: Vec<String>,
 }
 
 impl RepairSummary {
-    /// True if every record that is not deleted is in the new segment, with its id and its norm.
+    /// Returns true if every record that is not deleted is in the new segment, with its id and
+    /// norm.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         #[cfg(feature = "database")]
@@ -251,7 +254,7 @@ impl RepairSummary {
     }
 }
 
-/// The collection that an index was put together for.
+/// The collection whose index was repaired.
 #[cfg(feature = "database")]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -262,40 +265,48 @@ pub struct RepairedCollection {
     pub database: String,
     /// The name.
     pub name: String,
-    /// The directory of its index in the persist directory, which need not be there.
+    /// The directory of its index in the persist directory; it may be missing.
     pub segment_dir: String,
     /// Records whose vector was in the index.
     pub from_index: u64,
-    /// Records whose vector was in the log.
+    /// Records whose vector was in the queue.
     pub from_log: u64,
-    /// Records that are left out, as neither has a vector for them whose components are finite.
+    /// Records left out because neither the index nor the queue has a finite vector for them.
     pub without_vector: u64,
-    /// What is worth knowing.
+    /// The findings reported with the collection.
     pub findings: Vec<CollectionFinding>,
-    /// The SQL that mends a watermark that a migration of Chroma has spoilt, and because of which
-    /// Chroma applies no later write. The database is never written to here.
+    /// SQL statements that restore a watermark that a migration of Chroma has corrupted. With such
+    /// a watermark Chroma applies no later write. The repair itself never writes to the database.
     pub statements: Vec<String>,
 }
 
-/// Writes a healthy index in the place of a damaged or bloated one.
+/// Writes a healthy replacement for a damaged or bloated index.
 ///
-/// `new_dir`, where nothing may be, gets the five files that Chroma persists for a vector segment:
-/// the records of the vector segment directory `dir` that are not deleted and that a [`Salvage`]
-/// would extract, each with its label and its id. With [`collection`](RepairOptions::collection),
-/// `dir` is a persist directory, and the records are those that an export of the collection would
-/// write; what only the log knows gets new labels. The new directory appears whole or not at all,
-/// and only once it is found to be healthy. `dir` is only read.
+/// `new_dir`, which must not exist, gets the five files that Chroma persists for a vector segment.
+/// They hold the records of the vector segment directory `dir` that are not deleted and that a
+/// [`Salvage`] would extract, each with its label and its id.
 ///
-/// Memory: beside what the metadata take (24 bytes for each id, and up to 48 while they, or those that
-/// were written, are read), 25 bytes for each record of the index and, for each list of upper levels
-/// (one for m records), 16 and 4·m. A new graph takes what building one takes, and its vectors are
-/// mapped. A collection takes what exporting it does, and 12 bytes for each record.
+/// With [`collection`](RepairOptions::collection), `dir` is a persist directory. The records are
+/// the ones that an export of the collection would write; records that only the queue has get new
+/// labels.
+///
+/// The new directory is created atomically, and only after it was found to be healthy. `dir` is
+/// never written to.
+///
+/// Memory:
+///
+/// - for each id of the metadata: 24 bytes, and up to 48 while the pickle is read
+/// - for each record of the index: 25 bytes
+/// - for each list of upper levels (one for m records): 16 + 4·m bytes
+/// - for a new graph: the same as for
+///   [`build_index_from_columnar`](crate::build_index_from_columnar), with mapped vectors
+/// - for a collection: the same as for an export, and 12 bytes for each record
 ///
 /// # Errors
 ///
-/// Those of an index that cannot be read or changed meanwhile; an index that holds nothing to
-/// repair, or no metadata: without it no record has an id. A metric that a new graph needs and
-/// nobody says. An output that cannot be written. [`Error::Cancelled`].
+/// When the index cannot be read or changes during the repair. When it has no usable record, or no
+/// metadata and thus no ids. When a new graph needs the metric and it is unknown. When the output
+/// cannot be written. When the work is cancelled ([`Error::Cancelled`]).
 pub fn repair_index(
     dir: impl AsRef<Path>,
     new_dir: impl AsRef<Path>,
@@ -310,7 +321,7 @@ pub fn repair_index(
         Some(name) => Err(Error::argument(
             "collection",
             name,
-            "none, as this was built without the feature `database`",
+            "none: this build lacks the feature `database`",
         )),
         None => repair_segment(dir, new_dir, options, monitor),
     }
@@ -334,7 +345,7 @@ fn repair_segment(
     refuse_inside(new_dir, index_dir)?;
     let output = AtomicDirectory::create(new_dir, files.protected().sharing())?;
     let silent = monitor.without_progress();
-    // Read in windows whatever the mode: ids are looked up in the order of the file.
+    // Always read in windows: ids are looked up in file order, so a map has no advantage.
     let access = Access::from(IoMode::Read).past_bad_sectors();
     let metadata_files = SegmentFiles::new(index_dir, access)?;
     let mut metadata = match metadata_files.read_metadata(&silent) {
@@ -345,6 +356,7 @@ fn repair_segment(
     let report = verify::examine(&files, known, Some(metadata.table()), threads, &silent)?;
     let segment = open(files, &report, shape)?;
     let (space, metric_source) = find_space(&segment, options.metric, &report, &silent)?;
+    // States before `RunawayLinks` concern the records; the later ones concern links and metadata.
     let is_damaged = report.state < IndexState::RunawayLinks
         || report
             .findings
@@ -357,7 +369,7 @@ fn repair_segment(
     let chosen = Chosen::read(&segment, &mut selection, metadata.table(), &silent)?;
     let count = chosen.ranks().count();
     if count == 0 {
-        return Err(nothing(&segment));
+        return Err(nothing_to_repair(&segment));
     }
     let work = Work {
         segment: Some(&segment),
@@ -365,7 +377,9 @@ fn repair_segment(
         logged: 0,
         shape: written_shape(&segment)?,
         space,
+        // The metric may be cosine, which needs its norms.
         keeps_norms: metric_source == MetricSource::Undecided,
+        // No records are inserted, so keeping the links is always worth it.
         links: choose_links(options.links, space, &flaw_of_links(Some(&report)), true)?,
         threads,
     };
@@ -381,7 +395,7 @@ fn repair_segment(
     let ids_without_record = (table.len() as u64).saturating_sub(count.into());
     let metadata_of = |output: &AtomicDirectory| {
         write_metadata(output, totals, &mut chosen.ids(&mut metadata)?, &silent)?;
-        // Before those that were written are read.
+        // Free the old ids before the written ones are read back for the check.
         drop(metadata);
         metadata_files.check_unchanged()
     };
@@ -404,22 +418,22 @@ fn repair_segment(
     Ok(summary)
 }
 
-/// The records of a new index, and how they are linked.
+/// The inputs of a new index: its records, and the way to link them.
 struct Work<'w> {
-    /// Absent when no record comes from an index.
+    /// `None` if no record comes from an index.
     segment: Option<&'w Segment>,
     chosen: &'w Chosen,
-    /// Records that come after those of the index.
+    /// Number of queued records; they follow the records of the index.
     logged: u32,
     shape: Shape,
     space: Option<Space>,
-    /// Whether norms are written though the metric is not known to be cosine.
+    /// If true, norms are kept although the metric is not known to be cosine.
     keeps_norms: bool,
     links: RepairLinks,
     threads: NonZeroUsize,
 }
 
-/// What a summary says of the links and norms.
+/// Counts of changed links and norms, for the summary.
 struct Written {
     bridged: u64,
     links_added: u64,
@@ -435,9 +449,10 @@ impl Work<'_> {
         self.space.map_or(Metric::SquaredEuclidean, Space::metric)
     }
 
-    /// Writes every file, and fails unless they are a healthy index. `append` writes the records
-    /// that do not come from the index, after the others and without links, and gives their norms.
-    /// `metadata_of` writes the metadata, at the same time.
+    /// Writes every file, and fails unless the result is a healthy index.
+    ///
+    /// `append` writes the queued records behind the others, without links, and returns their
+    /// norms. `metadata_of` writes the metadata on a second thread.
     fn write(
         &self,
         output: &AtomicDirectory,
@@ -469,12 +484,14 @@ impl Work<'_> {
         let silent = monitor.without_progress();
         let (shape, count, metric) = (self.shape, self.count(), self.compared_by());
         check_headroom_and(
-            self.threads.get().saturating_mul(THREAD_BYTES),
+            self.threads.get().saturating_mul(BYTES_PER_THREAD),
             "link the records",
         )?;
         let level0 = output.create_file(file_name::LEVEL0)?;
         let mut written = WrittenLevel0::new(&level0, shape, count);
         let first_logged = self.chosen.ranks().count();
+        // Either way, queued records are appended before the links are made, so that records of the
+        // index keep the lower internal ids.
         let (mut upper, entry_point, bridged, norms) = match (self.links, self.segment) {
             (RepairLinks::Keep, Some(segment)) => {
                 let keep = Keep {
@@ -526,7 +543,7 @@ impl Work<'_> {
         })
     }
 
-    /// Writes the norms, which only the cosine metric uses. Returns how many of those were lost.
+    /// Writes the norms, which only the cosine metric uses. Returns the number of missing ones.
     fn write_norms(
         &self,
         output: &AtomicDirectory,
@@ -545,8 +562,8 @@ impl Work<'_> {
             }
             let (norm, was_missing) = match &mut old {
                 Some(old) => old.read(id.into())?,
-                // Nobody reads it. Zeros are the norms of no vectors, so that no one takes the
-                // metric for cosine.
+                // Other metrics never read the norm. With zeros, no later check of the norms
+                // mistakes the metric for cosine.
                 None => (0.0, false),
             };
             lost += u64::from(was_missing);
@@ -566,7 +583,8 @@ impl Work<'_> {
     /// Fails unless the new directory is healthy.
     fn check_written(&self, dir: &Path, metadata: &Metadata, monitor: &Monitor<'_>) -> Result<()> {
         let files = SegmentFiles::new(dir, IoMode::Read)?;
-        // By the rule that the records were chosen by. Without a metric, no vector is damaged.
+        // Judge vectors by the rule that chose the records. If the metric is unknown, use a metric
+        // without norms, by which no vector is damaged.
         let space = Some(self.space.unwrap_or(Space::L2));
         let report = verify::examine(&files, space, Some(metadata), self.threads, monitor)?;
         let count = self.count();
@@ -582,7 +600,7 @@ impl Work<'_> {
         )))
     }
 
-    /// The parts of a summary that are known here.
+    /// Fills in the fields of a summary that both kinds of repair share.
     fn summary(&self, written: &Written) -> RepairSummary {
         let count = self.count();
         RepairSummary {
@@ -616,10 +634,10 @@ impl Work<'_> {
     }
 }
 
-/// The norms of the segment, mended.
+/// The norms of the segment, with missing ones recomputed.
 struct OldNorms<'s> {
     norms: Option<Norms<FileWindow<'s>>>,
-    /// For the vectors whose norm is not positive.
+    /// Looks up the vectors whose norm is not positive.
     level0: Level0<FileWindow<'s>>,
 }
 
@@ -635,7 +653,7 @@ impl<'s> OldNorms<'s> {
         }))
     }
 
-    /// A norm, and whether it was missing.
+    /// Returns a norm, and true if it was missing.
     fn read(&mut self, internal_id: u64) -> Result<(f32, bool)> {
         let norm = match &mut self.norms {
             Some(norms) => norms.find(internal_id)?,
@@ -664,7 +682,8 @@ fn write_metadata(
     file.finish()
 }
 
-/// Opens the segment as far as its state allows.
+/// Opens the segment. If its records are damaged, or a shape is given, `header.bin` is not required
+/// to be consistent.
 fn open(
     files: SegmentFiles,
     report: &VerifyReport,
@@ -677,7 +696,7 @@ fn open(
     }
 }
 
-/// The error of metadata that cannot be read.
+/// Returns the error for metadata that is unreadable.
 fn no_ids(error: Error, files: &SegmentFiles) -> Error {
     let found = match &error {
         Error::CorruptMetadata { .. } => error.to_string(),
@@ -687,7 +706,7 @@ fn no_ids(error: Error, files: &SegmentFiles) -> Error {
     Error::NoIds {
         path: files.metadata.path().to_path_buf(),
         found,
-        expected: "ids, without which Chroma cannot use a record: repair the persist directory \
+        expected: "ids, which Chroma requires for every record: repair the persist directory \
                    instead (PERSIST_DIR --collection NAME), which takes them from Chroma's queue; \
                    or save the vectors with extract --salvage, and documents and metadata with \
                    export"
@@ -695,23 +714,23 @@ fn no_ids(error: Error, files: &SegmentFiles) -> Error {
     }
 }
 
-/// The error of an index without a record that can be used.
-fn nothing(segment: &Segment) -> Error {
+/// Returns the error for an index without a usable record.
+fn nothing_to_repair(segment: &Segment) -> Error {
     Error::NothingToRepair {
         path: segment.files().dir().to_path_buf(),
         field: "records".into(),
         found: format!(
-            "{}, none of which is live, has an id and can be used",
+            "{} records, none both live and usable with an id",
             segment.count()
         ),
-        expected: "at least one: there is nothing to repair. What Chroma has not yet written to \
-                   the index is in its queue: repair the persist directory instead (PERSIST_DIR \
-                   --collection NAME), or save it with export"
+        expected: "at least one usable record: there is nothing to repair. Writes that Chroma has \
+                   not yet applied to the index are in its queue: repair the persist directory \
+                   instead (PERSIST_DIR --collection NAME), or save them with export"
             .into(),
     }
 }
 
-/// The metric, and where it comes from. Fails if the given one contradicts the database or the
+/// Returns the metric and its source. Fails if the given one contradicts the database or the
 /// vectors.
 fn find_space(
     segment: &Segment,
@@ -751,11 +770,11 @@ fn find_space(
     Err(Error::argument(
         "metric",
         given,
-        format!("{expected}, as {reason}"),
+        format!("{expected}, because {reason}"),
     ))
 }
 
-/// The metric of the collection whose segment a directory is, if a database next to it says it, or
+/// Returns the metric that a database next to the index directory states for its collection, or
 /// else `given`.
 pub(crate) fn space_beside(
     index_dir: &Path,
@@ -774,14 +793,15 @@ pub(crate) fn space_beside(
     Ok(given)
 }
 
-/// Why the links of an index cannot be kept, by its report, if there is an index.
+/// Returns the reason why the links of an index cannot be kept, or `None` if they can. `report` is
+/// `None` if there is no index.
 fn flaw_of_links(report: Option<&VerifyReport>) -> Option<String> {
     let is_about_links = |code: &str| {
         let kinds = ["header.", "links.", "link_lists."];
         kinds.iter().any(|kind| code.starts_with(kind))
     };
     let Some(report) = report else {
-        return Some("there is no index to keep the links of".into());
+        return Some("there is no index whose links could be kept".into());
     };
     report
         .findings
@@ -790,8 +810,8 @@ fn flaw_of_links(report: Option<&VerifyReport>) -> Option<String> {
         .map(|finding| format!("its links are damaged ({}: {})", finding.file, finding.code))
 }
 
-/// What the links will be. `unsound` says why those of the index cannot be kept, and `worth_it`
-/// whether they are most of those of the new index.
+/// Decides where the links come from. `unsound` is the reason why the links of the index cannot be
+/// kept; `worth_it` is true if keeping them leaves few records to insert.
 fn choose_links(
     asked: Option<RepairLinks>,
     space: Option<Space>,
@@ -800,7 +820,11 @@ fn choose_links(
 ) -> Result<RepairLinks> {
     let links = match (asked, unsound) {
         (Some(RepairLinks::Keep), Some(why)) => {
-            return Err(Error::argument("links", "keep", format!("build, as {why}")));
+            return Err(Error::argument(
+                "links",
+                "keep",
+                format!("build, because {why}"),
+            ));
         }
         (Some(asked), _) => asked,
         (None, None) if worth_it => RepairLinks::Keep,
@@ -811,31 +835,33 @@ fn choose_links(
             "metric",
             "none",
             "l2, cosine or ip: a new graph needs the metric of the collection, which the files of \
-             an index do not say",
+             an index do not state",
         ));
     }
     Ok(links)
 }
 
-/// What the records of the new index have in common.
+/// Returns the shape of the new records, with the ef_construction of the old header if valid.
 fn written_shape(segment: &Segment) -> Result<Shape> {
     let header = segment.header();
     let ef_construction = header
         .map(|header| header.ef_construction)
-        .filter(|ef_construction| (1..=EF_CONSTRUCTION_MAX).contains(ef_construction))
+        .filter(|ef_construction| (1..=MAX_EF_CONSTRUCTION).contains(ef_construction))
         .unwrap_or(DEFAULT_EF_CONSTRUCTION);
     written_shape_with(segment, ef_construction)
 }
 
-/// The same with another ef_construction.
+/// Returns the shape of the new records, with another ef_construction.
 fn written_shape_with(segment: &Segment, ef_construction: u64) -> Result<Shape> {
     let layout = segment.layout();
+    // hnswlib fixes max_m0 at 2·m.
     let m = layout.max_m0() / 2;
     Shape::new(layout.dimension(), m, ef_construction).ok_or_else(|| {
         Error::corrupt(
             segment.files().header.path(),
             "max_m0",
             layout.max_m0(),
+            // The count of a list has 16 bits.
             "an even number from 2 to 65534",
         )
     })
@@ -859,7 +885,7 @@ fn write_link_lists(
     count: u32,
     monitor: &Monitor<'_>,
 ) -> Result<()> {
-    /// Records between two looks at whether the work was cancelled.
+    /// Records between two checks for cancellation.
     const CHECK_INTERVAL: u32 = 1 << 14;
     let file = output.create_file(file_name::LINK_LISTS)?;
     let failed = file.error("write");

@@ -1,4 +1,4 @@
-//! The graph that the index has, read in no order.
+//! The old graph, for random access.
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::threads::{self, Blocks};
-use super::written::NONE;
+use super::written::NO_NEIGHBOUR;
 use crate::base::bits::Ranks;
 use crate::base::memory;
 use crate::base::progress::Monitor;
@@ -21,31 +21,32 @@ use crate::segment::layout::LinksHeader;
 use crate::segment::link_lists::{LinkLists, UpperNodes};
 use crate::segment::record::{RecordLayout, Records as Level0};
 
-/// Bytes of vectors that the directions of sketches are found with.
-const SAMPLE: usize = 2 << 20;
+/// Limit on the bytes of vectors that the directions of sketches are computed from.
+const MAX_SAMPLE_BYTES: usize = 2 << 20;
 
-/// Vectors that they are found with, at most.
-const SAMPLE_VECTORS: u32 = 1024;
+/// Limit on their number.
+const MAX_SAMPLE_VECTORS: u32 = 1024;
 
-/// Bytes of lists that are held, at most. What goes is asked for by all that it was a neighbour of,
-/// and each time would be a read.
-const LISTS_BYTES: usize = 16 << 20;
+/// Limit on the bytes of cached lists. The list of a dropped record is needed once for each record
+/// that linked to it, and without a cache each time would be a read.
+const MAX_LIST_BYTES: usize = 16 << 20;
 
-/// What is held in memory of the old graph. Nothing where no record goes.
+/// The parts of the old graph that are held in memory. Empty if no record is dropped.
 ///
 /// Memory: 24 bytes for each record, and at most 16 MiB.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    /// Sketches of all records, those that go included. They are read in no order, for which large
-    /// pages serve.
+pub(super) struct GraphCache {
+    /// Sketches of all records, including dropped ones. They are read at random, for which large
+    /// pages are faster.
     sketches: Option<Map>,
-    /// The neighbours on level 0 of the first of the records that go.
+    /// The neighbours on level 0 of the first dropped records, as many as the limit admits.
     lists: Vec<u32>,
+    /// Neighbours per list.
     slots: usize,
 }
 
-impl Held {
-    /// Reads all records, `block` bytes of them at a time on each thread.
+impl GraphCache {
+    /// Reads all records. Each thread reads `block` bytes of them at a time.
     pub(super) fn read(
         segment: &Segment,
         live: &Ranks,
@@ -54,6 +55,7 @@ impl Held {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let count = segment.count();
+        // Without dropped records no list changes, and nothing is looked up.
         if u64::from(live.count()) == count {
             return Ok(Self::default());
         }
@@ -61,10 +63,10 @@ impl Held {
         let all = usize::try_from(count).map_err(Error::internal)?;
         let layout = segment.layout();
         let slots = layout.max_m0();
-        let most = LISTS_BYTES / slots.saturating_mul(size_of::<u32>()).max(1);
-        let gone = all.saturating_sub(live.count() as usize);
-        let size = gone.min(most).saturating_mul(slots);
-        let mut lists = memory::filled(size, NONE, "hold the links of records that go")?;
+        let most = MAX_LIST_BYTES / slots.saturating_mul(size_of::<u32>()).max(1);
+        let dropped = all.saturating_sub(live.count() as usize);
+        let size = dropped.min(most).saturating_mul(slots);
+        let mut lists = memory::filled(size, NO_NEIGHBOUR, "hold the links of dropped records")?;
         let file = segment.files().level0.require()?;
         let mut states: Vec<_> = (0..threads.get())
             .map(|_| Level0::of_checked(file.window(block), layout, count).with_blocks_of(block))
@@ -77,16 +79,17 @@ impl Held {
         let size = all.saturating_mul(size_of::<Sketch>());
         let sketches = Map::filled(size, "hold a sketch of each record", |bytes| {
             let sketches = <[Sketch]>::mut_from_bytes(bytes).map_err(Error::internal)?;
+            // Split both arrays into one disjoint part for each block.
             let mut runs = Vec::new();
             let mut rest = lists.as_mut_slice();
             let mut first = 0;
             for sketches in sketches.chunks_mut(stride) {
                 let end = first + sketches.len();
-                let before = |id| gone_before(live, id).min(most);
+                let before = |id| dropped_before(live, id).min(most);
                 let own = before(end).saturating_sub(before(first));
                 let (own, others) = rest
                     .split_at_mut_checked(own.saturating_mul(slots))
-                    .ok_or_else(|| Error::internal("more records go than were counted"))?;
+                    .ok_or_else(|| Error::internal("more dropped records than were counted"))?;
                 rest = others;
                 first = end;
                 runs.push(Mutex::new((sketches, own)));
@@ -108,6 +111,7 @@ impl Held {
                     }
                     let neighbours = existing(record.links.count.get(), record.neighbours, count);
                     let list = lists.next().into_iter().flatten();
+                    // The rest of the slots stays NO_NEIGHBOUR.
                     list.zip(neighbours).for_each(|(slot, id)| *slot = id);
                 }
                 Ok(())
@@ -128,35 +132,35 @@ impl Held {
         }
     }
 
-    /// The neighbours on level 0 of a record that goes, if they are held.
+    /// Returns the neighbours on level 0 of a dropped record, if they are cached.
     fn list(&self, live: &Ranks, node: u32) -> Option<&[u32]> {
-        let start = gone_before(live, node as usize).checked_mul(self.slots)?;
+        let start = dropped_before(live, node as usize).checked_mul(self.slots)?;
         self.lists.get(start..start.checked_add(self.slots)?)
     }
 }
 
-/// How many of the records before `id` go.
-fn gone_before(live: &Ranks, id: usize) -> usize {
+/// Returns the number of dropped records before `id`.
+fn dropped_before(live: &Ranks, id: usize) -> usize {
     let rank = live.rank(u32::try_from(id).unwrap_or(u32::MAX));
     id.saturating_sub(rank as usize)
 }
 
-/// The ids in the first `used` slots of a list, except those that an index of `count` records does
-/// not have.
+/// Returns the ids in the first `used` slots of a list. Ids of `count` or more are skipped.
 pub(super) fn existing(used: u16, slots: &[U32], count: u64) -> impl Iterator<Item = u32> + '_ {
     let used = slots.iter().take(used.into());
     used.map(|id| id.get())
         .filter(move |id| u64::from(*id) < count)
 }
 
-/// What a sample of the records that stay varies in most.
+/// Returns the directions in which a sample of the kept records varies most.
 fn directions(segment: &Segment, live: &Ranks) -> Result<Directions> {
     let layout = segment.layout();
     let dimension = layout.dimension();
-    let most = SAMPLE / dimension.max(1).saturating_mul(size_of::<f32>());
+    let most = MAX_SAMPLE_BYTES / dimension.max(1).saturating_mul(size_of::<f32>());
     let most = u32::try_from(most)
         .unwrap_or(u32::MAX)
-        .clamp(1, SAMPLE_VECTORS);
+        .clamp(1, MAX_SAMPLE_VECTORS);
+    // Evenly spaced, over all kept records.
     let step = live.count().div_ceil(most).max(1);
     let mut sample = Vec::new();
     let files = segment.files();
@@ -168,14 +172,14 @@ fn directions(segment: &Segment, live: &Ranks) -> Result<Directions> {
     Directions::of_sample(&sample, dimension)
 }
 
-/// The graph as one thread reads it.
+/// The graph, as read by one thread.
 pub(super) struct OldGraph<'f> {
     pub(super) file: &'f InputFile,
     pub(super) layout: RecordLayout,
     pub(super) count: u64,
     pub(super) live: &'f Ranks,
-    pub(super) held: &'f Held,
-    /// Those that are held.
+    pub(super) cache: &'f GraphCache,
+    /// The cached sketches, by id.
     pub(super) sketches: &'f [Sketch],
     pub(super) upper: &'f UpperNodes,
     pub(super) lists: Option<LinkLists<FileWindow<'f>>>,
@@ -187,7 +191,7 @@ impl OldGraph<'_> {
         (self.layout.size() as u64).saturating_mul(node.into())
     }
 
-    /// Bytes of a record before the vector.
+    /// Bytes of a record before its vector: the list of level 0.
     fn list_size(&self) -> usize {
         size_of::<LinksHeader>().saturating_add(self.layout.max_m0().saturating_mul(4))
     }
@@ -205,11 +209,12 @@ impl Holed for OldGraph<'_> {
         }
         if layer == 0 {
             if !self.is_live(node) {
-                if let Some(list) = self.held.list(self.live, node) {
-                    neighbours.extend(list.iter().copied().take_while(|id| *id != NONE));
+                if let Some(list) = self.cache.list(self.live, node) {
+                    neighbours.extend(list.iter().copied().take_while(|id| *id != NO_NEIGHBOUR));
                     return Ok(());
                 }
             }
+            // Reads the list alone, without the vector.
             let (size, offset) = (self.list_size(), self.offset(node));
             self.bytes.resize(size, 0);
             self.file.read_at(&mut self.bytes, offset)?;

@@ -1,5 +1,5 @@
-//! An index put together from what a persist directory still holds: the records of the index and
-//! of the log, merged as an export merges them.
+//! Repair from a persist directory: the records of the segment and of the queue, merged as an
+//! export merges them.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -10,7 +10,7 @@ use super::steps::{run_sql, steps};
 use super::{
     choose_links, flaw_of_links, threads, write_metadata, written_shape, written_shape_with,
     MetricSource, RepairOptions, RepairSummary, RepairedCollection, Space, Work,
-    DEFAULT_EF_CONSTRUCTION, EF_CONSTRUCTION_MAX,
+    DEFAULT_EF_CONSTRUCTION, MAX_EF_CONSTRUCTION,
 };
 use crate::base::bits::Bits;
 use crate::base::memory;
@@ -34,16 +34,20 @@ use crate::verbs::verify::{self, VerifyReport};
 /// The name of the file in the new directory that holds the ids until the metadata is written.
 const SPOOL: &str = "ids.tmp";
 
-/// What memory is needed for.
+/// Purpose of the allocations, for error messages.
 const LABELS: &str = "hold the labels of a collection";
 
-/// Records of the log are inserted into a graph that is kept when they are one for so many of the
-/// index, or no more than so many; else a new graph is built, which takes less time then.
-const INSERTED_PART: u32 = 20;
-const INSERTED_LEAST: u32 = 1000;
+/// Queued records are inserted into the existing graph if they number at most one per this many
+/// records of the index. Beyond that, building a new graph takes less time.
+const RECORDS_PER_INSERT: u32 = 20;
 
-/// What Chroma takes where nobody says anything, and what is taken for a number at all.
+/// Up to this many queued records are inserted into a graph of any size.
+const MIN_INSERT_LIMIT: u32 = 1000;
+
+/// Chroma's default.
 const DEFAULT_M: u64 = 16;
+
+/// Values of m outside this range are ignored as mistakes.
 const M_RANGE: std::ops::RangeInclusive<u64> = 2..=256;
 
 impl From<catalog::Space> for Space {
@@ -66,8 +70,8 @@ impl From<Space> for catalog::Space {
     }
 }
 
-/// The metric of the collection whose index a directory is, if there is a database next to it that
-/// knows the collection. One that cannot be read does not keep the index from being repaired.
+/// Returns the metric of the collection that `index_dir` belongs to, if a database next to the
+/// directory lists it. An unreadable database does not prevent a repair.
 pub(super) fn space_of(
     index_dir: &Path,
     given: Option<Space>,
@@ -87,7 +91,7 @@ pub(super) fn space_of(
         Database::open(persist_dir, monitor).and_then(|database| Catalog::read(&database, monitor));
     let catalog = match read {
         Ok(catalog) => catalog,
-        // Chroma may be writing.
+        // Chroma may be writing, which must not fail the repair of an index.
         Err(Error::InputChanged { .. }) => return Ok(None),
         Err(error) => return recoverable(error).map(|_| None),
     };
@@ -111,7 +115,7 @@ impl From<SpaceSource> for MetricSource {
     }
 }
 
-/// Puts the index of a collection together.
+/// Writes a new index for a collection, from its segment and the queue.
 pub(super) fn repair(
     persist_dir: &Path,
     name: &str,
@@ -132,8 +136,8 @@ pub(super) fn repair(
     let [origin] = origins.as_slice() else {
         return Err(Error::argument(
             "collection",
-            format!("{name}, which {} databases have", origins.len()),
-            "the name of one collection, with the database and the tenant that it is in",
+            format!("{name}, a name in {} databases", origins.len()),
+            "the name of one collection, with its database and tenant",
         ));
     };
     let origin = origin.with_given(Given {
@@ -146,8 +150,8 @@ pub(super) fn repair(
     let index_dir = directory_of(persist_dir, &own_segment.id).ok_or_else(|| {
         Error::argument(
             "collection",
-            format!("{name}, whose segment is {:?}", own_segment.id),
-            "a segment whose id can be the name of a directory",
+            format!("{name}, whose segment id is {:?}", own_segment.id),
+            "a segment id that is a valid directory name",
         )
     })?;
     require_vacant(new_dir)?;
@@ -172,9 +176,9 @@ pub(super) fn repair(
                 threads,
                 &silent,
             )?),
-            Known::read(&index_dir, &silent)?,
+            KnownLabels::read(&index_dir, &silent)?,
         ),
-        false => (None, Known::default()),
+        false => (None, KnownLabels::default()),
     };
     let segment = match plan.counts.in_index {
         0 => None,
@@ -189,7 +193,7 @@ pub(super) fn repair(
             path: persist_dir.to_path_buf(),
             field: format!("collection {name}").into(),
             found: format!(
-                "{} records, none of which has a vector, in the index or in the log",
+                "{} records without a vector in the index or in the queue",
                 plan.counts.records
             ),
             expected:
@@ -204,12 +208,13 @@ pub(super) fn repair(
             "none",
             format!(
                 "l2, cosine or ip: neither the database nor the vectors of the collection {name} \
-                 say how the {} vectors of the queue are stored",
+                 determine how to store the {} queued vectors",
                 merged.logged
             ),
         ));
     }
-    let few_are_new = base > 0 && merged.logged <= (base / INSERTED_PART).max(INSERTED_LEAST);
+    let few_are_new =
+        base > 0 && merged.logged <= (base / RECORDS_PER_INSERT).max(MIN_INSERT_LIMIT);
     let work = Work {
         segment: segment.as_ref(),
         chosen: &merged.chosen,
@@ -228,7 +233,8 @@ pub(super) fn repair(
     let totals = Totals {
         dimensionality: work.shape.dimension() as u64,
         total_elements_added: merged.total_elements_added,
-        // Python's Chroma needs a number where the database has none; Rust's never looks at it.
+        // Chroma's Python implementation needs a number if the database has none; the Rust one
+        // never reads it.
         max_seq_id: known.max_seq_id.or(match own_segment.watermark {
             None if !collection.configured_by_rust => merged.last_seq_id,
             _ => None,
@@ -236,7 +242,7 @@ pub(super) fn repair(
     };
     let append = |out: &DirectoryFile| {
         let norms = append_logged(origin, &plan, &merged, work.shape, out, &silent)?;
-        // The graph needs the memory.
+        // Frees memory for the graph.
         plan.forget_rows();
         Ok(norms)
     };
@@ -260,6 +266,7 @@ pub(super) fn repair(
     let mend = statements
         .iter()
         .map(|statement| run_sql(shell, &database, statement));
+    // Before the last step, which starts Chroma.
     let at = next.len().saturating_sub(1);
     next.splice(at..at, mend);
     let summary = RepairSummary {
@@ -286,7 +293,7 @@ pub(super) fn repair(
     Ok(summary)
 }
 
-/// Why the links of the index cannot be kept.
+/// Returns the reason why the links of the index cannot be kept, or `None` if they can.
 fn links_flaw(report: Option<&VerifyReport>, segment: Option<&Segment>) -> Option<String> {
     match (report, segment.map(Segment::header)) {
         (Some(_), Some(None)) => Some("its header.bin is damaged".into()),
@@ -294,9 +301,9 @@ fn links_flaw(report: Option<&VerifyReport>, segment: Option<&Segment>) -> Optio
     }
 }
 
-/// The shape of the new index: dimension and m of the records that are there, else as the database
-/// says or Chroma assumes. The database also says ef_construction, which nothing else in the segment
-/// would contradict.
+/// Returns the shape of the new index. Dimension and m come from the existing records, or else from
+/// the database or Chroma's defaults. The database has precedence for ef_construction, which does
+/// not affect the layout of the segment.
 fn shape_of(
     plan: &Plan,
     segment: Option<&Segment>,
@@ -304,7 +311,7 @@ fn shape_of(
 ) -> Result<Shape> {
     let ef_construction = collection
         .ef_construction
-        .filter(|ef| (1..=EF_CONSTRUCTION_MAX).contains(ef));
+        .filter(|ef| (1..=MAX_EF_CONSTRUCTION).contains(ef));
     if let Some(segment) = segment {
         return match ef_construction {
             None if collection.space.in_doubt => written_shape(segment),
@@ -322,7 +329,7 @@ fn shape_of(
         Error::argument(
             "collection",
             format!(
-                "{}, whose vectors have {dimension} components",
+                "{}, with vectors of {dimension} components",
                 collection.name
             ),
             "vectors of at least one component and less than 2 GiB",
@@ -330,18 +337,18 @@ fn shape_of(
     })
 }
 
-/// What the metadata of the index says besides ids, where it can be read.
+/// Counters that the segment's metadata gives besides the ids, if it is readable.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownLabels {
     pub(super) total_elements_added: u64,
     pub(super) max_seq_id: Option<u64>,
-    /// Whether it gives a sequence number for any id.
+    /// True if any id has a sequence number.
     has_seq_ids: bool,
-    /// Whether it can be read at all.
+    /// True if the metadata is readable.
     is_known: bool,
 }
 
-impl Known {
+impl KnownLabels {
     pub(super) fn read(dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
         let access = Access::from(IoMode::Read).past_bad_sectors();
         let files = SegmentFiles::new(dir, access)?;
@@ -360,26 +367,25 @@ impl Known {
     }
 }
 
-/// The records of a collection: those whose vector is in the index, and those whose vector is in
-/// the log.
+/// The records of a collection, split by the place of their vectors: segment or queue.
 pub(super) struct Merged {
     pub(super) chosen: Chosen,
-    /// Records whose vector is in the log: they follow the others, in the order of the collection.
+    /// Records whose vector is in the queue. They follow the others, in the collection's order.
     pub(super) logged: u32,
-    /// Records without a vector that can be used.
+    /// Records without a usable vector.
     pub(super) without_vector: u64,
-    /// The highest label.
+    /// The highest label, which Chroma calls by this name.
     pub(super) total_elements_added: u64,
-    /// The last write of a record.
+    /// The highest sequence number of a record.
     pub(super) last_seq_id: Option<u64>,
 }
 
-/// Goes over the collection once: which records are in the index, and their ids.
+/// Reads the collection once: finds the records that are in the segment, and spools all ids.
 pub(super) fn merge<'d>(
     origin: Origin<'_>,
     plan: &Plan,
     segment: Option<&Segment>,
-    known: Known,
+    known: KnownLabels,
     output: &'d AtomicDirectory,
     monitor: &Monitor<'_>,
 ) -> Result<(Merged, SpooledIds<'d>)> {
@@ -387,7 +393,8 @@ pub(super) fn merge<'d>(
         known.has_seq_ids || (!known.is_known && !origin.collection.configured_by_rust);
     let mut spool = Spool::create(output)?;
     let mut live = Bits::with_len(segment.map_or(0, Segment::count))?;
-    let mut of_log = Bits::default();
+    // By position in the spool.
+    let mut from_queue = Bits::default();
     let mut highest = 0;
     let (mut without_vector, mut number) = (0, 0_u64);
     let mut last_seq_id = None;
@@ -397,9 +404,11 @@ pub(super) fn merge<'d>(
             .filter(|vector| vector.iter().all(|component| component.is_finite()));
         let label = match (usable, row.internal_id, row.label) {
             (None, _, _) => None,
+            // In the queue. 0 is never a label, so it stands for one that is assigned below.
             (Some(_), None, _) => Some(0),
             (Some(_), Some(id), Some(label)) => {
                 let label = u32::try_from(label).ok().filter(|label| *label > 0);
+                // A record that two ids claim belongs to the first.
                 label.filter(|_| !live.insert(id))
             }
             _ => None,
@@ -409,8 +418,8 @@ pub(super) fn merge<'d>(
             return Ok(());
         };
         if label == 0 {
-            of_log.grow(number.saturating_add(1))?;
-            of_log.insert(number);
+            from_queue.grow(number.saturating_add(1))?;
+            from_queue.insert(number);
         }
         highest = label.max(highest);
         last_seq_id = last_seq_id.max(row.seq_id);
@@ -419,17 +428,17 @@ pub(super) fn merge<'d>(
         number = number.saturating_add(1);
         Ok(())
     })?;
-    // Records of the log get the labels that follow.
+    // Queued records get the labels that follow the highest ever assigned, as in Chroma.
     let mut next = known.total_elements_added.max(highest.into());
     let mut logged = 0_u32;
     for (number, label) in (0_u64..).zip(&mut spool.labels) {
-        if of_log.contains(number) {
+        if from_queue.contains(number) {
             next = next.saturating_add(1);
             *label = u32::try_from(next).map_err(|_| {
                 Error::argument(
                     "collection",
                     format!("labels up to {next}"),
-                    "labels of 32 bits, as Chroma's are",
+                    "labels of 32 bits, the limit of Chroma",
                 )
             })?;
             logged = logged.saturating_add(1);
@@ -445,8 +454,7 @@ pub(super) fn merge<'d>(
     Ok((merged, spool.finish()?))
 }
 
-/// Appends the records whose vector is in the log to those that were written, without links, and
-/// gives their norms.
+/// Appends the queued records to the written ones, without links. Returns their norms.
 pub(super) fn append_logged(
     origin: Origin<'_>,
     plan: &Plan,
@@ -482,9 +490,10 @@ pub(super) fn append_logged(
         }
         let number = norms.len() as u64;
         if number >= u64::from(merged.logged) {
-            return Err(Error::internal("more records in the log than before"));
+            return Err(Error::internal("more queued records than before"));
         }
         let label = u32::try_from(first_label.saturating_add(number)).map_err(Error::internal)?;
+        // An empty list; `insert` or `build` links the record.
         bytes.clear();
         shape.push_record(&mut bytes, &[], &vector, label)?;
         let offset = first
@@ -497,11 +506,12 @@ pub(super) fn append_logged(
     if norms.len() == merged.logged as usize {
         Ok(norms)
     } else {
-        Err(Error::internal("fewer records in the log than before"))
+        Err(Error::internal("fewer queued records than before"))
     }
 }
 
-/// Ids on their way through a file.
+/// Writes ids to a temporary file until the metadata is written, so that memory stays at 12 bytes
+/// per id: a label and a sequence number.
 struct Spool<'d> {
     output: &'d AtomicDirectory,
     out: BufWriter<DirectoryFile>,
@@ -509,8 +519,8 @@ struct Spool<'d> {
     seq_ids: Vec<u64>,
 }
 
-/// The sequence number of an id that has none.
-const NONE: u64 = u64::MAX;
+/// Stands for an id without a sequence number.
+const NO_SEQ_ID: u64 = u64::MAX;
 
 impl<'d> Spool<'d> {
     fn create(output: &'d AtomicDirectory) -> Result<Self> {
@@ -523,6 +533,7 @@ impl<'d> Spool<'d> {
     }
 
     fn push(&mut self, id: &str, label: u32, seq_id: Option<u64>) -> Result<()> {
+        // Length-prefixed: ids may contain any character.
         let length = u32::try_from(id.len()).map_err(Error::internal)?;
         let written = self
             .out
@@ -532,7 +543,7 @@ impl<'d> Spool<'d> {
         memory::reserve(&mut self.labels, 1, LABELS)?;
         memory::reserve(&mut self.seq_ids, 1, LABELS)?;
         self.labels.push(label);
-        self.seq_ids.push(seq_id.unwrap_or(NONE));
+        self.seq_ids.push(seq_id.unwrap_or(NO_SEQ_ID));
         Ok(())
     }
 
@@ -551,7 +562,7 @@ impl<'d> Spool<'d> {
     }
 }
 
-/// Ids from the file that they were put in.
+/// Reads the spooled ids back in order.
 pub(super) struct SpooledIds<'d> {
     output: &'d AtomicDirectory,
     file: BufReader<File>,
@@ -583,7 +594,7 @@ impl Ids for SpooledIds<'_> {
 
     fn seq_id(&self, number: u32) -> Option<u64> {
         let seq_id = self.seq_ids.get(number as usize).copied();
-        seq_id.filter(|seq_id| *seq_id != NONE)
+        seq_id.filter(|seq_id| *seq_id != NO_SEQ_ID)
     }
 
     fn user_id(&mut self, _: u32) -> Result<&str> {
@@ -599,7 +610,7 @@ impl Ids for SpooledIds<'_> {
     }
 }
 
-/// What mends a watermark that a migration of Chroma has spoilt, for each segment that has one.
+/// Returns SQL statements that restore the watermarks that a migration of Chroma has corrupted.
 pub(super) fn statements(collection: &catalog::Collection) -> Vec<String> {
     let segments = [&collection.vector_segment, &collection.metadata_segment];
     let spoilt = segments.into_iter().flatten().filter_map(|segment| {
@@ -609,25 +620,26 @@ pub(super) fn statements(collection: &catalog::Collection) -> Vec<String> {
         Some(format!(
             "UPDATE max_seq_id SET seq_id = {} WHERE segment_id = '{}';",
             watermark.value,
+            // SQL escapes a quote by doubling it.
             segment.id.replace('\'', "''")
         ))
     });
     spoilt.collect()
 }
 
-/// Fails when the collection's vectors are not in an index of the persist directory.
+/// Returns the vector segment. Fails unless it is a local HNSW index of the persist directory.
 pub(super) fn vector_segment(collection: &catalog::Collection) -> Result<&catalog::Segment> {
     let unsupported = |found: &str| {
         Error::argument(
             "collection",
             format!("{}, {found}", collection.name),
-            "one whose vector segment is a local HNSW index",
+            "a collection with a local HNSW index as its vector segment",
         )
     };
     match &collection.vector_segment {
-        None => Err(unsupported("which has no vector segment")),
+        None => Err(unsupported("without a vector segment")),
         Some(segment) if segment.type_ != LOCAL_INDEX => Err(unsupported(&format!(
-            "whose vector segment is of type {}",
+            "with a vector segment of type {}",
             segment.type_
         ))),
         Some(segment) => Ok(segment),

@@ -1,4 +1,4 @@
-//! Which records of an index stay, and their ids.
+//! The kept records of an index, and their ids.
 
 use crate::base::bits::{Bits, Ranks};
 use crate::base::memory;
@@ -9,25 +9,27 @@ use crate::segment::pickle::write::Ids;
 use crate::segment::pickle::{Entry, Pickle as Metadata};
 use crate::verbs::extract::salvage::Selection;
 
-/// New ids between two whose old ones are known.
-const STRIDE: usize = 64;
+/// New ids per anchor. Finding the old id of a new one takes a walk of fewer than this many records
+/// that are kept.
+const IDS_PER_ANCHOR: usize = 64;
 
-/// The records that stay, and those that were left out.
+/// The kept records, and counts of others.
 #[derive(Debug)]
 pub(super) struct Chosen {
     ranks: Ranks,
-    /// The old id of each [`STRIDE`]th.
+    /// The old id of each [`IDS_PER_ANCHOR`]th kept record.
     anchors: Vec<u32>,
-    /// The slots of the metadata whose label a record has that stays.
+    /// The slots of the metadata whose label a kept record has.
     slots: Bits,
-    /// Records without the delete mark that have no id.
+    /// Records that are not marked as deleted and have no id.
     pub(super) without_id: u64,
-    /// The highest label of a record that stays.
+    /// The highest label of a kept record.
     pub(super) highest_label: u32,
 }
 
 impl Chosen {
-    /// Goes over the records. Those that `selection` admits and `metadata` has an id for stay.
+    /// Reads all records. A record is kept if `selection` admits it and `metadata` has an id for
+    /// it.
     pub(super) fn read(
         segment: &Segment,
         selection: &mut Selection,
@@ -42,6 +44,7 @@ impl Chosen {
             if !selection.admits(id, &record) {
                 return Ok(());
             }
+            // Chroma cannot return a record without an id.
             let Some(entry) = metadata.find(record.label) else {
                 without_id += 1;
                 return Ok(());
@@ -51,7 +54,7 @@ impl Chosen {
                     segment.files().level0.path(),
                     format!("label of record {id}"),
                     record.label,
-                    format!("at most {}, as Chroma's labels are 32-bit", u32::MAX),
+                    format!("at most {}, because Chroma's labels are 32-bit", u32::MAX),
                 )
             })?;
             highest_label = label.max(highest_label);
@@ -67,12 +70,12 @@ impl Chosen {
         })
     }
 
-    /// The records with these internal ids.
+    /// Keeps the records with these internal ids.
     pub(super) fn of(live: Bits) -> Result<Self> {
         let ranks = Ranks::of(live)?;
         let mut anchors = Vec::new();
-        for id in ranks.iter().step_by(STRIDE) {
-            memory::reserve(&mut anchors, 1, "number the records that stay")?;
+        for id in ranks.iter().step_by(IDS_PER_ANCHOR) {
+            memory::reserve(&mut anchors, 1, "number the kept records")?;
             anchors.push(id);
         }
         Ok(Self {
@@ -92,16 +95,20 @@ impl Chosen {
         u32::try_from(id).is_ok_and(|id| self.ranks.contains(id))
     }
 
-    /// The old id of a new one.
+    /// Returns the old id of a new one.
     pub(super) fn old_id(&self, id: u32) -> Result<u32> {
-        let missing = || Error::internal("a record that does not stay");
-        let anchor = self.anchors.get(id as usize / STRIDE).ok_or_else(missing)?;
-        let after = id as usize % STRIDE;
+        let missing = || Error::internal("a record that is not kept");
+        let anchor = self
+            .anchors
+            .get(id as usize / IDS_PER_ANCHOR)
+            .ok_or_else(missing)?;
+        let after = id as usize % IDS_PER_ANCHOR;
+        // The anchor itself is the first of its ids.
         let mut ids = (*anchor..).filter(|old| self.ranks.contains(*old));
         ids.nth(after).ok_or_else(missing)
     }
 
-    /// The ids that are written to the new metadata.
+    /// Returns the ids to write to the new metadata.
     pub(super) fn ids<'m, 'f>(
         &self,
         metadata: &'m mut SegmentMetadata<'f>,
@@ -121,14 +128,14 @@ impl Chosen {
                 order.push(u32::try_from(entry.slot).map_err(Error::internal)?);
             }
         }
-        // So that the file is read from its beginning to its end.
+        // In file order, so that the old pickle is read sequentially.
         let position = |slot: &u32| table.at(*slot as usize).map(|entry| entry.position);
         order.sort_unstable_by_key(position);
         Ok(WrittenIds { metadata, order })
     }
 }
 
-/// The ids of the records that stay, in the order of the file that they are read from.
+/// The ids of the kept records, in the order of the old pickle.
 #[derive(Debug)]
 pub(super) struct WrittenIds<'m, 'f> {
     metadata: &'m mut SegmentMetadata<'f>,

@@ -1,10 +1,11 @@
-//! The steps that are left to the user once the new directory is there.
+//! Instructions for swapping in the repaired directory.
 
 use std::path::{Path, PathBuf};
 
 use crate::base::path::Shell;
 
-/// How Chroma gets to use the new directory, in the place of the old one if there is one.
+/// Returns the steps that replace `index_dir` with `new_dir`. `exists` is true if there is an old
+/// directory.
 pub(super) fn steps(shell: Shell, index_dir: &Path, new_dir: &Path, exists: bool) -> Vec<String> {
     let rename = shell.rename();
     let aside = aside(index_dir);
@@ -22,14 +23,15 @@ pub(super) fn steps(shell: Shell, index_dir: &Path, new_dir: &Path, exists: bool
     steps
 }
 
-/// The command that runs an SQL statement on a database.
+/// Returns the command that runs an SQL statement on a database.
 #[cfg(feature = "database")]
 pub(super) fn run_sql(shell: Shell, database: &Path, statement: &str) -> String {
     let database = shell.quote_path(database);
     format!("sqlite3 {database} {}", shell.quote(statement))
 }
 
-/// Where the old directory is kept: Chroma ignores directories that no segment has the name of.
+/// Returns the path for the old directory. Chroma ignores directories that are not named for a
+/// segment.
 fn aside(index_dir: &Path) -> PathBuf {
     let mut name = index_dir.as_os_str().to_owned();
     name.push(".before-repair");

@@ -1,4 +1,4 @@
-//! The same work on several threads.
+//! Blockwise parallel work.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,26 +8,26 @@ use crate::base::threads::thread_count;
 use crate::error::Result;
 use crate::graph::workers;
 
-/// Each thread has buffers of its own; more would take more memory than a repair may.
-const MOST: usize = 8;
+/// Bounds memory: each thread has its own buffers.
+const MAX_REPAIR_THREADS: usize = 8;
 
-/// How many threads to use when asked for `threads`.
+/// Returns the number of threads to use: `threads` or one per core, within the limit.
 pub(super) fn count(threads: Option<usize>) -> Result<NonZeroUsize> {
-    let threads = thread_count(threads)?.get().min(MOST);
+    let threads = thread_count(threads)?.get().min(MAX_REPAIR_THREADS);
     Ok(NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN))
 }
 
-/// Things that are done in blocks.
+/// The division of a range into blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
-    /// How many things there are.
+    /// Length of the range.
     pub(super) total: u64,
-    /// How many are in a block.
+    /// Length of a block.
     pub(super) size: u64,
 }
 
 /// Calls `work` with the number of each block, in any order, on one thread for each of `states`,
-/// and reports progress. The first error stops all.
+/// and reports progress. The first error stops all threads.
 pub(super) fn for_each_block<S: Send>(
     states: &mut [S],
     blocks: Blocks,
@@ -39,6 +39,7 @@ pub(super) fn for_each_block<S: Send>(
     let done = AtomicU64::new(0);
     workers::for_each(states, 0..count, |state, block| {
         work(state, block)?;
+        // Relaxed, because it only counts: no other memory depends on it.
         let done = done.fetch_add(1, Relaxed).saturating_add(1);
         monitor.advance(done.saturating_mul(size).min(total), total)
     })

@@ -12,10 +12,10 @@ use crate::io::file::read_exact_at;
 use crate::segment::layout::LinksHeader;
 use crate::segment::write::{EntryPoint, Shape};
 
-/// Ends a list that is not full.
-pub(super) const NONE: u32 = u32::MAX;
+/// Marks the end of a list that is not full. No internal id reaches it.
+pub(super) const NO_NEIGHBOUR: u32 = u32::MAX;
 
-/// The records of the new `data_level0.bin`, of which the links can be changed.
+/// The records of the new `data_level0.bin`; their links can be changed.
 #[derive(Debug)]
 pub(super) struct WrittenLevel0<'f> {
     pub(super) file: &'f DirectoryFile,
@@ -55,7 +55,7 @@ impl Layer for WrittenLevel0<'_> {
 
     fn read(&self, node: u32, list: &mut Vec<u32>) -> Result<()> {
         let offset = self.offset(node)?;
-        // Read to where it stays: what comes first is as large as one of the slots.
+        // Read in place: the list's header takes 4 bytes, the size of a slot, and is removed below.
         list.clear();
         list.resize(self.slots().saturating_add(1), 0);
         read_exact_at(self.file.file(), list.as_mut_bytes(), offset)
@@ -85,26 +85,26 @@ impl Layer for WrittenLevel0<'_> {
     }
 }
 
-/// The levels above level 0 of the new graph.
+/// The upper levels of the new graph.
 ///
-/// Memory: 9 bytes for each element on them (one in m), and 4·m for each list.
+/// Memory: 9 bytes for each of their nodes (one in m), and 4·m for each list.
 #[derive(Debug)]
 pub(super) struct UpperLevels {
     m: usize,
     /// Ascending.
     ids: Vec<u32>,
     levels: Vec<u8>,
-    /// For each element, how many lists come before its own.
+    /// For each node, the number of lists before its own.
     starts: Vec<u32>,
-    /// m neighbours a list; an element's lists follow each other from level 1 up.
+    /// m neighbours per list; the lists of a node are contiguous, from level 1 up.
     neighbours: Vec<u32>,
 }
 
-/// What the memory is for.
+/// Purpose of the allocations, for error messages.
 const ACTION: &str = "hold the upper levels of the graph";
 
 impl UpperLevels {
-    /// Elements with ascending ids and their levels, and no links.
+    /// Creates the levels without links. The ids of `elements` are ascending.
     pub(super) fn new(m: usize, elements: impl Iterator<Item = (u32, u8)>) -> Result<Self> {
         let mut upper = Self {
             m,
@@ -128,11 +128,11 @@ impl UpperLevels {
         let size = (lists as usize)
             .checked_mul(m)
             .ok_or_else(|| Error::out_of_memory(ACTION, None))?;
-        upper.neighbours = memory::filled(size, NONE, ACTION)?;
+        upper.neighbours = memory::filled(size, NO_NEIGHBOUR, ACTION)?;
         Ok(upper)
     }
 
-    /// All lists, and the element and level of each.
+    /// Returns all lists, and a lookup of the node and level of each.
     pub(super) fn lists_mut(&mut self) -> (Owners<'_>, std::slice::ChunksExactMut<'_, u32>) {
         let owners = Owners {
             ids: &self.ids,
@@ -141,10 +141,10 @@ impl UpperLevels {
         (owners, self.neighbours.chunks_exact_mut(self.m.max(1)))
     }
 
-    /// An element of the highest level.
+    /// Returns a node of the highest level.
     pub(super) fn top(&self) -> Option<EntryPoint> {
         let elements = self.ids.iter().zip(&self.levels);
-        // The first of them, for the order must not decide.
+        // Of several the lowest id, so that the result is deterministic.
         let top = elements.max_by_key(|(id, level)| (**level, std::cmp::Reverse(**id)));
         top.map(|(id, level)| EntryPoint {
             id: *id,
@@ -152,7 +152,7 @@ impl UpperLevels {
         })
     }
 
-    /// Where the neighbours of an element on a level are.
+    /// Returns the range of `neighbours` for the node at position `at`.
     fn slots_of(&self, at: usize, level: u8) -> Option<Range<usize>> {
         let list = (*self.starts.get(at)? as usize)
             .checked_add(level.into())?
@@ -161,7 +161,7 @@ impl UpperLevels {
         Some(start..start.checked_add(self.m)?)
     }
 
-    /// One of the levels, as a graph by itself.
+    /// Returns one of the levels as a graph of its own.
     pub(super) fn level<'u, 'f>(
         &'u mut self,
         level: u8,
@@ -182,8 +182,8 @@ impl UpperLevels {
         })
     }
 
-    /// Appends what `link_lists.bin` holds for the elements `ids`, of which `at` is the first that
-    /// is on upper levels, by number. Returns the next one.
+    /// Appends the entry of `link_lists.bin` for the record `id`: the size of its lists, and the
+    /// lists. `at` is the position of the first node that is not yet written; returns the next one.
     pub(super) fn push_element(
         &self,
         out: &mut Vec<u8>,
@@ -191,6 +191,7 @@ impl UpperLevels {
         id: u32,
         at: usize,
     ) -> Result<usize> {
+        // A record on level 0 only: a size of 0, and no lists.
         if self.ids.get(at) != Some(&id) {
             out.extend_from_slice(&0_u32.to_le_bytes());
             return Ok(at);
@@ -203,14 +204,14 @@ impl UpperLevels {
             let slots = self.slots_of(at, level);
             let slots = slots.and_then(|slots| self.neighbours.get(slots));
             let slots = slots.unwrap_or_default();
-            let used = slots.iter().take_while(|id| **id != NONE).count();
+            let used = slots.iter().take_while(|id| **id != NO_NEIGHBOUR).count();
             shape.push_list(out, level, slots.get(..used).unwrap_or_default())?;
         }
         Ok(at.saturating_add(1))
     }
 }
 
-/// Which element and level lists belong to.
+/// The node and level of each list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owners<'u> {
     ids: &'u [u32],
@@ -219,10 +220,12 @@ pub(super) struct Owners<'u> {
 
 impl Owners<'_> {
     pub(super) fn of(&self, list: u32) -> Option<(u32, u8)> {
+        // The last node whose lists start at or before this one.
         let at = self
             .starts
             .partition_point(|start| *start <= list)
             .checked_sub(1)?;
+        // The first list of a node is the one on level 1.
         let before = list.checked_sub(*self.starts.get(at)?)?;
         Some((
             *self.ids.get(at)?,
@@ -236,7 +239,7 @@ impl Owners<'_> {
 pub(super) struct UpperLevel<'u, 'f> {
     upper: &'u mut UpperLevels,
     level: u8,
-    /// Numbers of the elements on the level, which are the nodes.
+    /// Positions in `ids` of the nodes on the level.
     members: Vec<u32>,
     level0: &'u mut WrittenLevel0<'f>,
 }
@@ -249,7 +252,7 @@ impl UpperLevel<'_, '_> {
             .ok_or_else(|| Error::internal("a node off the level"))
     }
 
-    /// The node that an element is.
+    /// Returns the number of a node within the level, by its internal id.
     pub(super) fn node(&self, id: u32) -> Result<u32> {
         let ids = &self.upper.ids;
         let node = self
@@ -280,7 +283,7 @@ impl Layer for UpperLevel<'_, '_> {
         list.clear();
         let slots = self.upper.neighbours.get(self.slots_of(node)?);
         let slots = slots.unwrap_or_default();
-        list.extend(slots.iter().copied().take_while(|id| *id != NONE));
+        list.extend(slots.iter().copied().take_while(|id| *id != NO_NEIGHBOUR));
         for neighbour in list {
             *neighbour = self.node(*neighbour)?;
         }
@@ -294,7 +297,7 @@ impl Layer for UpperLevel<'_, '_> {
             .collect::<Result<_>>()?;
         let slots = self.slots_of(node)?;
         let slots = self.upper.neighbours.get_mut(slots).into_iter().flatten();
-        let ids = ids.into_iter().chain(std::iter::repeat(NONE));
+        let ids = ids.into_iter().chain(std::iter::repeat(NO_NEIGHBOUR));
         for (slot, id) in slots.zip(ids) {
             *slot = id;
         }

@@ -1,4 +1,4 @@
-//! Searches of vectors that are extremely long, extremely short or damaged.
+//! Searches of vectors with extreme norms, and of damaged vectors.
 
 use std::path::Path;
 
@@ -80,7 +80,7 @@ fn cosine_answers_are_right_at_extreme_norms() {
                 );
             }
             if engine == Engine::HnswRs {
-                // It does not make every node reachable.
+                // This engine does not make every node reachable.
                 continue;
             }
             expected.sort_by(f64::total_cmp);
@@ -95,7 +95,7 @@ fn cosine_answers_are_right_at_extreme_norms() {
     }
 }
 
-/// Puts a component that is not finite into the vectors of some nodes.
+/// Sets a component of the vectors of some nodes to NaN or infinity.
 fn damage(path: &Path, nodes: &[usize]) {
     let values = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     let mut bytes = std::fs::read(path).unwrap();
@@ -107,7 +107,7 @@ fn damage(path: &Path, nodes: &[usize]) {
 }
 
 #[test]
-fn damaged_vectors_are_passed_through_left_out_and_counted() {
+fn damaged_vectors_are_traversed_skipped_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index.hnsw");
     let data = structured(VECTORS, DIMENSION, 4);
@@ -125,7 +125,7 @@ fn damaged_vectors_are_passed_through_left_out_and_counted() {
             for options in modes() {
                 let index = HnswIndex::open(&path, &options).unwrap();
                 for query in queries.chunks(DIMENSION) {
-                    // As many candidates as there are vectors: each that links lead to is found.
+                    // With a candidate per vector, every reachable vector is found.
                     let found = index.search(query, VECTORS, VECTORS).unwrap();
                     assert_eq!(found.len(), sound, "{engine} {metric}");
                     assert!(found.is_sorted_by_key(|hit| hit.distance));

@@ -1,9 +1,9 @@
-//! Searching a `.hnsw` index.
+//! Searches a `.hnsw` graph file.
 //!
-//! An index is opened in a time that does not depend on its size, and nothing of it is copied unless
-//! that is asked for: a search reads the pages that it walks over, from a map or with positioned
-//! reads. What it needs in addition, a byte a node and a few candidates, is kept for the next search.
-//! Any number of threads may search one index at once.
+//! Opening takes the same time for a file of any size. The file is not copied unless it is loaded:
+//! a search touches only the pages it visits, in a memory map or with positioned reads. Its scratch
+//! space, a byte per node and a few candidates, is reused by the next search. Any number of threads
+//! may search an index at the same time.
 
 #[cfg(test)]
 mod tests;
@@ -29,21 +29,21 @@ use crate::graph::search::{Scratch, Search};
 use crate::io::file::{InputFile, IoMode, WINDOW};
 use crate::io::mmap::Map;
 
-/// Bytes of vectors that are read at a time when all of them are.
-const BLOCK: usize = 1 << 20;
+/// Bytes of vectors per read in a scan of all vectors.
+const BLOCK_BYTES: usize = 1 << 20;
 
-/// How an index is opened.
+/// Options for opening an index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// The metric that the index was built for. Needed where the file does not state it, which is
-    /// so in files that were not written by this crate, or by its version 0.1.0.
+    /// The metric that the index was built for. Required if the file does not state it, like files
+    /// written by other programs or by version 0.1.0 of this crate.
     pub metric: Option<Metric>,
-    /// How the file is read. A map is several times as fast.
+    /// The I/O mode. A memory map is several times as fast.
     pub io: IoMode,
-    /// Read the whole file into memory when it is opened, however it would be read otherwise. That
-    /// takes as much memory as the file has bytes, and a moment for each gigabyte. Searches are
-    /// faster then, by an eighth on Linux, and whatever happens to the file does not matter.
+    /// Load the whole file into memory on opening, in either I/O mode. That takes as much memory as
+    /// the file has bytes. Searches are then faster, by an eighth on Linux, and changes to the file
+    /// do not affect them.
     pub load: bool,
 }
 
@@ -53,31 +53,31 @@ setters!(OpenOptions {
     with_load(load: bool),
 });
 
-/// A vector of the index, and how far it is from a query.
+/// A vector of the index, and its distance from a query.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Neighbour {
-    /// The vector's label: what the input of the build gave it, or its number in an index without
-    /// labels.
+    /// The label from the input of the build, or the node number in an index without labels.
     pub label: u64,
-    /// By the index's metric.
+    /// The distance under the metric of the index.
     pub distance: f32,
 }
 
 /// An open `.hnsw` index.
 ///
-/// The file may be renamed, replaced or deleted while it is open, but not written to or, when it is
-/// mapped, truncated: the operating system then kills the process (see [`IoMode`]). What was
-/// [loaded](OpenOptions::load) needs the file no more.
+/// The file may be renamed, replaced or deleted while it is open, but must not be written to. If a
+/// mapped file is truncated, the operating system kills the process (see [`IoMode`]). A
+/// [loaded](OpenOptions::load) index does not need the file any more.
 #[derive(Debug)]
 pub struct HnswIndex {
     file: InputFile,
     map: Option<Map>,
     layout: Layout,
     metric: Metric,
-    /// Those that no search is using.
+    /// Scratch space that is currently unused, for the next searches.
     scratches: Mutex<Vec<Scratch>>,
-    /// Nodes that searches left out because their vectors are damaged. Empty before the first.
+    /// Nodes skipped by searches because their vectors are damaged. Has no bits until the first
+    /// one.
     damaged: Mutex<Bits>,
 }
 
@@ -89,13 +89,14 @@ impl HnswIndex {
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened or is not such a file ([`Error::CorruptIndex`],
-    /// [`Error::Unsupported`]), and [`Error::InvalidArgument`] when the metric is not known or is
-    /// not the one that the file states.
+    /// When the file cannot be opened or is not a graph file ([`Error::CorruptIndex`],
+    /// [`Error::Unsupported`]). [`Error::InvalidArgument`] if the metric is unknown, or contradicts
+    /// the file.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         let file = InputFile::open(path, options.io)?;
         let map = match options.io {
+            // An empty file cannot be mapped; reading its header gives the right error.
             _ if file.len() == 0 => None,
             _ if options.load => Some(file.load()?),
             IoMode::Mmap => Some(file.map()?),
@@ -116,48 +117,49 @@ impl HnswIndex {
         })
     }
 
-    /// Vectors in the index.
+    /// Returns the number of vectors in the index.
     #[must_use]
     pub fn len(&self) -> usize {
         self.layout.nodes as usize
     }
 
-    /// Whether there are no vectors.
+    /// Returns true if the index has no vectors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.layout.nodes == 0
     }
 
-    /// Elements of each vector.
+    /// Returns the number of components of each vector.
     #[must_use]
     pub fn dimension(&self) -> usize {
         self.layout.dimension
     }
 
-    /// The metric that searches use.
+    /// Returns the metric that searches use.
     #[must_use]
     pub fn metric(&self) -> Metric {
         self.metric
     }
 
-    /// Number of damaged vectors that searches have met so far: those with a component that is not
-    /// finite. They are in no result. [`verify_hnsw`](crate::verify_hnsw) finds all of the file.
+    /// Returns the number of damaged vectors that searches have met so far. A vector is damaged if
+    /// a component is not finite; it is in no result. [`verify_hnsw`](crate::verify_hnsw) finds all
+    /// damaged vectors of a file.
     #[must_use]
     pub fn damaged_vectors(&self) -> u64 {
         lock(&self.damaged).count()
     }
 
-    /// Finds the `k` vectors that are likely the nearest to `query`, nearest first: fewer when the
-    /// index has fewer, its graph does not lead to more, or [vectors are
+    /// Finds the approximate `k` nearest neighbours of `query`, nearest first. There are fewer if
+    /// the index has fewer vectors, more are unreachable, or [vectors are
     /// damaged](Self::damaged_vectors).
     ///
-    /// `ef` is how many candidates the search keeps: the more, the surer and the slower. Fewer than
-    /// `k` count as `k`.
+    /// `ef` is the number of candidates that the search keeps. Larger values raise recall and cost
+    /// time. Values below `k` count as `k`.
     ///
     /// # Errors
     ///
-    /// When `k` is 0, when the query has another dimension than the index or an element that is not
-    /// finite, and [`Error::CorruptIndex`] when the walk meets what cannot be.
+    /// When `k` is 0, when the dimension of the query differs from the index, or when a component
+    /// is not finite. [`Error::CorruptIndex`] if the search meets invalid data.
     pub fn search(&self, query: &[f32], k: usize, ef: usize) -> Result<Vec<Neighbour>> {
         check_k(k)?;
         self.check_query(query, || "query".into())?;
@@ -166,15 +168,15 @@ impl HnswIndex {
         Ok(found)
     }
 
-    /// Searches for each of some queries, which follow each other in `queries`.
+    /// Searches for several queries, which are contiguous in `queries`.
     ///
-    /// `threads`, all cores when not given, share the work. The results are those of
-    /// [`search`](Self::search).
+    /// The work is divided among `threads`, by default one per core. The results are the same as
+    /// with [`search`](Self::search).
     ///
     /// # Errors
     ///
-    /// As for [`search`](Self::search), when `queries` has a part of a query, and when `threads` is
-    /// 0 or above 1024.
+    /// The same as for [`search`](Self::search). Also when `queries` ends with an incomplete query,
+    /// and when `threads` is 0 or above 1024.
     pub fn search_batch(
         &self,
         queries: &[f32],
@@ -192,7 +194,7 @@ impl HnswIndex {
         Ok(results)
     }
 
-    /// Does the work for each of some queries, which were checked, and its result.
+    /// Calls `work` for each of the checked `queries` and its result, on several threads.
     pub(crate) fn for_each_query<T: Send>(
         &self,
         queries: &[f32],
@@ -208,8 +210,8 @@ impl HnswIndex {
         })
     }
 
-    /// Puts what [`search`](Self::search) gives for a query that was checked into `found`, in place
-    /// of what was there.
+    /// Replaces the contents of `found` by the results of [`search`](Self::search) for a checked
+    /// query.
     fn search_into(
         &self,
         query: &[f32],
@@ -230,7 +232,7 @@ impl HnswIndex {
         Ok(())
     }
 
-    /// Puts the nearest nodes for a query that was checked into `found`, in place of what was there.
+    /// Replaces the contents of `found` by the nearest nodes for a checked query.
     pub(crate) fn search_nodes(
         &self,
         query: &[f32],
@@ -239,6 +241,7 @@ impl HnswIndex {
         found: &mut Vec<Candidate>,
     ) -> Result<()> {
         let in_file = |error: Error| error.in_file(self.file.path());
+        // Each concurrent search has its own scratch space; later ones reuse it.
         let mut scratch = match lock(&self.scratches).pop() {
             Some(scratch) => scratch,
             None => Scratch::new(self.layout.nodes).map_err(in_file)?,
@@ -261,6 +264,7 @@ impl HnswIndex {
             Ok(())
         });
         let result = result.and_then(|()| self.note_damaged(scratch.damaged()));
+        // Returned after an error as well.
         lock(&self.scratches).push(scratch);
         result.map_err(in_file)
     }
@@ -271,6 +275,7 @@ impl HnswIndex {
             return Ok(());
         }
         let mut damaged = lock(&self.damaged);
+        // A bit per node, so that a vector met by several searches counts once.
         damaged.grow(self.layout.nodes.into())?;
         for node in nodes {
             damaged.insert((*node).into());
@@ -282,7 +287,7 @@ impl HnswIndex {
         View::new(source, &self.layout, self.file.path())
     }
 
-    /// The label of a node.
+    /// Returns the label of a node.
     pub(crate) fn label(&self, node: u32) -> Result<u64> {
         match &self.map {
             Some(map) => self.view(&**map).label(node),
@@ -290,7 +295,7 @@ impl HnswIndex {
         }
     }
 
-    /// Appends the vector of a node, and returns true, unless the vector is damaged.
+    /// Appends the vector of a node and returns true. Returns false for a damaged vector.
     pub(crate) fn append_vector(&self, node: u32, vectors: &mut Vec<f32>) -> Result<bool> {
         memory::reserve(vectors, self.dimension(), "hold vectors of the index")?;
         let mut view = self.view(self.file.window_for_lookups());
@@ -302,7 +307,7 @@ impl HnswIndex {
         Ok(usable)
     }
 
-    /// Sorts some nodes by their distance from a query, as searches compare them.
+    /// Sorts nodes by their distance from a query, with the same arithmetic as searches.
     pub(crate) fn rank(&self, query: &[f32], nodes: &mut [Candidate]) -> Result<()> {
         match &self.map {
             Some(map) => rank(&mut self.view(&**map), self.metric, query, nodes),
@@ -313,13 +318,14 @@ impl HnswIndex {
         }
     }
 
-    /// Reads all vectors in blocks, each with the number of its first node.
+    /// Calls `work` with blocks of all vectors, each with the number of its first node.
     pub(crate) fn for_each_block(
         &self,
         mut work: impl FnMut(u32, &[f32]) -> Result<()>,
     ) -> Result<()> {
         let mut view = self.view(self.file.window(WINDOW));
-        let rows = (BLOCK / self.layout.vector_size().max(1)).max(1);
+        // At least one row, for vectors larger than a block.
+        let rows = (BLOCK_BYTES / self.layout.vector_size().max(1)).max(1);
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut first = 0;
         while first < self.layout.nodes {
@@ -337,12 +343,12 @@ impl HnswIndex {
         }
     }
 
-    /// Fails when the file is not what it was when it was opened.
+    /// Fails if the file has changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.file.check_unchanged()
     }
 
-    /// The number of queries, each of which can be searched for.
+    /// Checks that all queries are valid. Returns their number.
     pub(crate) fn check_queries(&self, queries: &[f32]) -> Result<usize> {
         let dimension = self.dimension().max(1);
         if !queries.len().is_multiple_of(dimension) {
@@ -387,19 +393,19 @@ fn check_k(k: usize) -> Result<()> {
     Ok(())
 }
 
-/// The metric that the file states or the caller gives, who may not contradict each other.
+/// Returns the metric stated by the file or given by the caller. Fails if they differ.
 fn metric_of(stated: Option<Metric>, given: Option<Metric>, path: &Path) -> Result<Metric> {
     match (stated, given) {
         (Some(stated), Some(given)) if stated != given => Err(Error::argument(
             "metric",
             given,
-            format!("{stated}, as {} states, or none", display_path(path)),
+            format!("{stated}, as stated in {}, or none", display_path(path)),
         )),
         (Some(metric), _) | (None, Some(metric)) => Ok(metric),
         (None, None) => Err(Error::argument(
             "metric",
             "none",
-            format!("one, as {} does not state its own", display_path(path)),
+            format!("a metric, because {} states none", display_path(path)),
         )),
     }
 }

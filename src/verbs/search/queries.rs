@@ -1,4 +1,4 @@
-//! Searching for the vectors of a file.
+//! Searches for the vectors of a file.
 
 use std::path::Path;
 
@@ -21,35 +21,35 @@ use crate::io::protected::Protected;
 use crate::segment::file_name;
 use crate::verbs::build::is_zero;
 
-/// The columns of an output.
+// The columns of an output.
 const QUERY: &str = "query";
 const LABELS: &str = "labels";
 const DISTANCES: &str = "distances";
 
-/// What is searched for and how.
+/// Options of a search for the vectors of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SearchOptions {
-    /// Nearest vectors for each query: at least 1.
+    /// Number of neighbours per query: at least 1.
     pub k: usize,
-    /// Candidates that a search keeps: the more, the surer and the slower. Fewer than `k` count as
-    /// `k`.
+    /// Number of candidates that a search keeps. Larger values raise recall and cost time. Values
+    /// below `k` count as `k`.
     pub ef: usize,
     /// The metric of an index whose file does not state it.
     pub metric: Option<Metric>,
     /// Format of the file of queries.
     pub queries_format: ColumnarFormat,
-    /// The column of the queries: `vector` when not given. No other column is read.
+    /// The column of the queries; `vector` by default. No other column is read.
     pub vector_column: Option<String>,
     /// Format of the output.
     pub output_format: ColumnarFormat,
-    /// Queries held at once: 1 to 1,048,576.
+    /// Queries held in memory: 1 to 1,048,576.
     pub batch_size: usize,
-    /// Threads that search: 1 to 1024; one for each core when not given.
+    /// Number of search threads: 1 to 1024; by default one per core.
     pub threads: Option<usize>,
-    /// How the index and the queries are read.
+    /// The I/O mode for the index and the queries.
     pub io: IoMode,
-    /// Read the whole index into memory first: see [`OpenOptions::load`].
+    /// Load the whole index into memory first: see [`OpenOptions::load`].
     pub load: bool,
 }
 
@@ -83,7 +83,7 @@ setters!(SearchOptions {
     with_load(load: bool),
 });
 
-/// What was searched for, and how much was found.
+/// The result of a search for the vectors of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SearchSummary {
@@ -91,28 +91,29 @@ pub struct SearchSummary {
     pub metric: Metric,
     /// Vectors in the index.
     pub vectors: u64,
-    /// Elements of each.
+    /// Components of each vector.
     pub dimension: usize,
     /// Rows of the file of queries.
     pub queries: u64,
-    /// Neighbours that were found, in all.
+    /// Total number of neighbours found.
     pub found: u64,
-    /// Damaged vectors of the index that searches met and left out: see
+    /// Damaged vectors of the index that searches met and skipped: see
     /// [`HnswIndex::damaged_vectors`].
     #[serde(skip_serializing_if = "is_zero")]
     pub damaged_skipped: u64,
 }
 
-/// Searches an index for each row of a Parquet or Arrow IPC file with a column `vector`, or [the one
-/// asked for](SearchOptions::vector_column).
+/// Searches an index for each row of a Parquet or Arrow IPC file. The queries are in the column
+/// `vector`, or in [the selected one](SearchOptions::vector_column).
 ///
-/// `answer` gets the number of the row and its neighbours, nearest first, in the order of the rows.
-/// `batch_size` rows and their neighbours are held at once.
+/// `answer` gets the number of each row, in order, and its neighbours, nearest first. `batch_size`
+/// rows and their neighbours are held in memory.
 ///
 /// # Errors
 ///
-/// When an option makes no sense, the index or the queries cannot be read, a query has another
-/// dimension than the index, `answer` fails ([`Error::Callback`]), and [`Error::Cancelled`].
+/// When an option is invalid, when the index or the queries cannot be read, when the dimension of a
+/// query differs from the index, when `answer` fails ([`Error::Callback`]), and when the work is
+/// cancelled ([`Error::Cancelled`]).
 pub fn search_index(
     index: impl AsRef<Path>,
     queries: impl AsRef<Path>,
@@ -129,16 +130,15 @@ pub fn search_index(
     )
 }
 
-/// Searches an index as [`search_index`] does, and writes the answers to a Parquet or Arrow IPC
-/// file.
+/// Searches an index like [`search_index`], and writes the results to a Parquet or Arrow IPC file.
 ///
 /// Its columns are `query` (uint64, the number of the row), `labels` (list of uint64) and
-/// `distances` (list of float32), nearest first, none of them null.
+/// `distances` (list of float32), nearest first. No value is null.
 ///
 /// # Errors
 ///
-/// As for [`search_index`], and when the output cannot be written. A file of its name then stays as
-/// it was.
+/// The same as for [`search_index`], and when the output cannot be written. An existing file then
+/// stays unchanged.
 pub fn search_index_to_columnar(
     index: impl AsRef<Path>,
     queries: impl AsRef<Path>,
@@ -198,6 +198,7 @@ fn search_each(
     let read = ReadOptions {
         format: options.queries_format,
         batch_size: options.batch_size,
+        // Every row is a query, and is identified by its number.
         include_deleted: true,
         vector_column: options.vector_column.clone(),
         row_numbers: true,
@@ -232,6 +233,7 @@ fn search_each(
         }
         monitor.advance(summary.queries, total)?;
     }
+    // At the end, so that they cover every read.
     input.check_unchanged()?;
     index.check_unchanged()?;
     summary.damaged_skipped = index.damaged_vectors();

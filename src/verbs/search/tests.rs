@@ -1,4 +1,4 @@
-//! Searches compared with those of the fast-hnsw crate, and of files that are damaged.
+//! Searches compared with the fast-hnsw crate, and searches of damaged files.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::test_extent::pairs;
 use crate::verbs::build::tests::{structured, Random};
 use crate::{build_index_from_vectors, Engine, GraphOptions, Monitor};
 
-/// This crate's own keys, as a metric of fast-hnsw.
+/// The distance keys of this crate as a metric for fast-hnsw.
 #[derive(Clone, Copy)]
 struct Keys(Metric);
 
@@ -82,7 +82,7 @@ fn modes() -> [OpenOptions; 3] {
     ]
 }
 
-/// Smooth data, noise, and noise of few different vectors.
+/// Returns smooth data, noise, and noise with few distinct vectors.
 fn data_sets(dimension: usize) -> [Vec<f32>; 3] {
     let mut random = Random(5);
     let noise: Vec<f32> = (0..500 * dimension).map(|_| random.unit()).collect();
@@ -93,7 +93,7 @@ fn data_sets(dimension: usize) -> [Vec<f32>; 3] {
 }
 
 #[test]
-fn searches_are_those_of_fast_hnsw_to_the_bit_under_its_own_distances() {
+fn results_equal_those_from_fast_hnsw_bit_for_bit() {
     for dimension in [3, 20] {
         let queries = structured(12, dimension, 2);
         let sets = data_sets(dimension);
@@ -117,8 +117,8 @@ fn searches_are_those_of_fast_hnsw_to_the_bit_under_its_own_distances() {
     }
 }
 
-/// The same distances, and of each distance but the last the same labels: of the vectors at the
-/// last one, any may have been left out.
+/// Asserts the same distances, and the same labels for each distance except the last. Among vectors
+/// at the last distance, the choice is arbitrary.
 fn assert_same(
     found: &[Neighbour],
     hits: &[fast_hnsw::labeled::LabeledResult<'_, u64>],
@@ -145,7 +145,7 @@ fn assert_same(
 }
 
 #[test]
-fn indexes_of_fast_hnsw_itself_are_searched_with_a_metric_given() {
+fn files_written_by_fast_hnsw_need_a_metric() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index.hnsw");
     let data = structured(500, 6, 1);
@@ -160,7 +160,7 @@ fn indexes_of_fast_hnsw_itself_are_searched_with_a_metric_given() {
         assert_eq!(
             error.to_string(),
             format!(
-                "metric: found none, expected one, as {} does not state its own",
+                "metric: found none, expected a metric, because {} states none",
                 path.display()
             )
         );
@@ -208,7 +208,7 @@ fn an_empty_index_gives_nothing() {
 }
 
 #[test]
-fn the_metric_in_the_header_is_read_back_and_ignored_by_fast_hnsw() {
+fn fast_hnsw_ignores_the_metric_in_the_header() {
     let data = structured(300, 6, 1);
     for &metric in Metric::ALL {
         let built = build(&data, 6, Engine::Native, metric);
@@ -224,13 +224,13 @@ fn the_metric_in_the_header_is_read_back_and_ignored_by_fast_hnsw() {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "metric: found {other}, expected {metric}, as {} states, or none",
+                    "metric: found {other}, expected {metric}, as stated in {}, or none",
                     built.path.display()
                 )
             );
         }
 
-        // Without it, as an earlier version wrote the file.
+        // Without the metric, as in files of version 0.1.0.
         let mut bytes = std::fs::read(&built.path).unwrap();
         bytes[72..256].fill(0);
         let earlier = built.path.with_extension("earlier");
@@ -252,7 +252,7 @@ fn the_metric_in_the_header_is_read_back_and_ignored_by_fast_hnsw() {
 }
 
 #[test]
-fn batches_give_what_single_searches_give_on_any_number_of_threads() {
+fn batches_equal_single_searches_for_any_thread_count() {
     let data = structured(700, 9, 1);
     let queries = structured(100, 9, 2);
     let built = build(&data, 9, Engine::Native, Metric::Cosine);
@@ -280,7 +280,7 @@ fn one_index_serves_many_threads() {
             for thread in 0..16 {
                 let (index, data) = (&index, &data);
                 scope.spawn(move || {
-                    // More than 255 searches, after which the stamps start again.
+                    // More than 255 searches, after which the stamps of visited nodes wrap around.
                     for turn in 0..300 {
                         let node = (thread * 41 + turn) % 700;
                         let query = &data[node * 9..][..9];
@@ -297,7 +297,7 @@ fn one_index_serves_many_threads() {
 }
 
 #[test]
-fn queries_that_make_no_sense_are_refused() {
+fn invalid_queries_are_refused() {
     let data = structured(50, 4, 1);
     let built = build(&data, 4, Engine::Native, Metric::Euclidean);
     let index = HnswIndex::open(&built.path, &OpenOptions::default()).unwrap();
@@ -329,12 +329,12 @@ fn queries_that_make_no_sense_are_refused() {
         batch(&bad, Some(1)),
         "query 5: found inf at element 1, expected finite numbers"
     );
-    // As many as there are, and no more memory than for those.
+    // The results, and the memory for them, are limited by the number of vectors.
     assert_eq!(index.search(&data[..4], usize::MAX, 1).unwrap().len(), 50);
     assert_eq!(index.search(&data[..4], 1, usize::MAX).unwrap().len(), 1);
 }
 
-/// Where things are in a file of 200 vectors of dimension 4.
+/// Offsets in a file of 200 vectors of dimension 4: tables of levels and offsets, and the lists.
 const LEVELS: usize = 256 + 200 * 16;
 const OFFSETS: usize = LEVELS + 200 * 4;
 const CONNECTIONS: usize = OFFSETS + 200 * 8;
@@ -404,7 +404,7 @@ fn damage_is_an_error_that_names_it() {
             && error.contains("as the lists end at byte"),
         "{error}"
     );
-    // Cut off anywhere, it is refused when it is opened, or was whole.
+    // A file truncated anywhere is refused on opening.
     for len in (0..good.len()).step_by(61) {
         std::fs::write(&path, &good[..len]).unwrap();
         for options in modes() {
@@ -412,7 +412,7 @@ fn damage_is_an_error_that_names_it() {
             assert_eq!(error.code(), 200, "{len}: {error}");
         }
     }
-    // Trailing bytes are no reason to refuse it.
+    // Trailing bytes are accepted.
     std::fs::write(&path, [&good[..], &[7; 100]].concat()).unwrap();
     let index = HnswIndex::open(&path, &OpenOptions::default()).unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What a verification finds, by code.
+//! Findings of a verification: one constant for each kind, with its code and severity.
 
 use serde::Serialize;
 
@@ -11,9 +11,9 @@ named_enum! {
     pub enum Severity for "severity" {
         /// The index is damaged.
         Error = "error",
-        /// Not as hnswlib writes it, but nothing is lost or fails because of it.
+        /// Differs from hnswlib's output, but loses no data and breaks no search.
         Warning = "warning",
-        /// A guess about something that no file says.
+        /// A guess about something that no file states.
         Hint = "hint",
         /// A fact that is also true of healthy indexes.
         Info = "info",
@@ -27,15 +27,15 @@ pub struct Finding {
     /// Identifies the kind of finding, for example `links.neighbour_out_of_range`. A code never
     /// changes its meaning.
     pub code: &'static str,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
     /// The file, by its name in the directory; or the part of a `.hnsw` file.
     pub file: &'static str,
-    /// How often it was found.
+    /// Number of occurrences.
     pub count: u64,
-    /// Details of the first one.
+    /// Details of the first occurrence.
     pub first: Option<String>,
-    /// What it means.
+    /// Its meaning.
     #[serde(rename = "words")]
     pub message: &'static str,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Kind {
     code: &'static str,
     severity: Severity,
     message: &'static str,
-    /// The state of an index in which it is found.
+    /// The state of an index that has it. Warnings, hints and infos leave the index healthy.
     state: IndexState,
 }
 
@@ -69,6 +69,8 @@ impl Kind {
         }
     }
 }
+
+// Findings about a segment. Codes are a contract: a new kind gets a new code.
 
 pub(crate) const HEADER_MISSING: Kind = Kind::error(
     "header.missing",
@@ -105,6 +107,7 @@ pub(crate) const LEVEL0_FLAGS: Kind = Kind::other(
     Severity::Warning,
     "flags have bits set that have no meaning",
 );
+// Chroma assigns labels from 1 on.
 pub(crate) const LABEL_ZERO: Kind = Kind::error(
     "labels.zero",
     IndexState::TornData,
@@ -170,6 +173,7 @@ pub(crate) const LINK_LISTS_SIZE: Kind = Kind::error(
     IndexState::TornLinks,
     "the size of a record's links is not a multiple of 4 + 4·max_m; what follows was not checked",
 );
+// A known bug of Chroma writes such sizes and lengths.
 pub(crate) const LINK_LISTS_RUNAWAY_SIZE: Kind = Kind::error(
     "link_lists.runaway_size",
     IndexState::RunawayLinks,
@@ -195,6 +199,7 @@ pub(crate) const LINKS_OUT_OF_RANGE: Kind = Kind::error(
     IndexState::TornLinks,
     "neighbours are not internal ids of the index",
 );
+// A search would follow the link to a list that does not exist.
 pub(crate) const LINKS_BELOW_LEVEL: Kind = Kind::error(
     "links.neighbour_below_level",
     IndexState::TornLinks,
@@ -262,15 +267,17 @@ pub(crate) const METRIC_NOT_COSINE: Kind = Kind::other(
     "the metric is likely not cosine",
 );
 
+// Findings about a `.hnsw` file, which have the codes of a segment where they mean the same.
+
 pub(crate) const HNSW_HEADER: Kind = Kind::error(
     "header.invalid",
     IndexState::BadHeader,
-    "its fields are inconsistent, and nothing else was checked",
+    "fields are inconsistent; nothing else was checked",
 );
 pub(crate) const HNSW_UNSUPPORTED: Kind = Kind::error(
     "header.unsupported_version",
     IndexState::UnsupportedVersion,
-    "the file is of a version or kind that is not known, and nothing else was checked",
+    "the version or kind of the file is not supported; nothing else was checked",
 );
 pub(crate) const HNSW_ENTRY_POINT: Kind = Kind::error(
     "links.entry_point_level",
@@ -280,12 +287,12 @@ pub(crate) const HNSW_ENTRY_POINT: Kind = Kind::error(
 pub(crate) const HNSW_ENTRY_POINT_LOW: Kind = Kind::other(
     "links.entry_point_low",
     Severity::Warning,
-    "nodes are on layers above the entry point's, where no search comes",
+    "nodes are on levels above the entry point's; searches never reach those levels",
 );
 pub(crate) const HNSW_LABELS: Kind = Kind::error(
     "labels.unreadable",
     IndexState::TornData,
-    "the labels are not where the last list ends, or not whole: the file is cut off, or the list is damaged",
+    "labels are missing or incomplete after the last list: the file is truncated, or the list is damaged",
 );
 pub(crate) const HNSW_TRAILING: Kind = Kind::other(
     "file.trailing_bytes",
@@ -295,32 +302,32 @@ pub(crate) const HNSW_TRAILING: Kind = Kind::other(
 pub(crate) const HNSW_LEVEL: Kind = Kind::error(
     "levels.out_of_range",
     IndexState::TornLinks,
-    "levels are higher than any can be",
+    "levels exceed the maximum of the format",
 );
 pub(crate) const HNSW_NOT_FINITE: Kind = Kind::error(
     "vectors.not_finite",
     IndexState::TornData,
-    "vectors have elements that are infinite or not a number",
+    "vectors have components that are infinite or NaN",
 );
 pub(crate) const HNSW_OFFSETS: Kind = Kind::error(
     "offsets.not_consecutive",
     IndexState::TornLinks,
-    "lists do not start where the ones before end; fast-hnsw reads them one after the other, and so others than are meant",
+    "neighbour lists are not contiguous; fast-hnsw reads them sequentially and would use the wrong ones",
 );
 pub(crate) const HNSW_LIST: Kind = Kind::error(
     "links.list_unreadable",
     IndexState::TornLinks,
-    "lists are not inside the file, or have more neighbours than m or m0",
+    "lists are outside the file, or have more neighbours than m or m0",
 );
 pub(crate) const HNSW_OUT_OF_RANGE: Kind = Kind::error(
     "links.neighbour_out_of_range",
     IndexState::TornLinks,
-    "neighbours are not nodes of the index",
+    "neighbours are not nodes of the graph",
 );
 pub(crate) const HNSW_BELOW_LEVEL: Kind = Kind::error(
     "links.neighbour_below_level",
     IndexState::TornLinks,
-    "neighbours on a layer are not themselves on that layer",
+    "neighbours on a level are not themselves on that level",
 );
 pub(crate) const HNSW_SELF: Kind = Kind::other(
     "links.self",
@@ -340,12 +347,12 @@ pub(crate) const HNSW_DISTANCES: Kind = Kind::other(
 pub(crate) const HNSW_UNREACHABLE: Kind = Kind::other(
     "links.unreachable",
     Severity::Info,
-    "no links on layer 0 lead from the entry point to these nodes",
+    "no links on level 0 lead from the entry point to these nodes",
 );
 pub(crate) const HNSW_LABEL_DUPLICATE: Kind = Kind::other(
     "labels.duplicate",
     Severity::Warning,
-    "nodes have the label of another one",
+    "nodes have the label of another node",
 );
 pub(crate) const HNSW_METRIC: Kind = Kind::other(
     "metric.not_stated",
@@ -368,12 +375,13 @@ impl Findings {
         }
     }
 
-    /// Notes one more of a kind. `first` says where the first one is.
+    /// Notes one occurrence of a kind. `first` describes it, and is called for the first one only.
     pub(crate) fn note(&mut self, kind: &Kind, file: &'static str, first: impl FnOnce() -> String) {
         self.note_many(kind, file, 1, first);
     }
 
-    /// Notes `count` of a kind, which may be 0.
+    /// Notes `count` occurrences of a kind; none for 0.
+    // Cold: healthy files never get here, and the checks run once for every record.
     #[cold]
     pub(crate) fn note_many(
         &mut self,
@@ -385,6 +393,7 @@ impl Findings {
         if count == 0 {
             return;
         }
+        // `IndexState` is ordered worst first, so the minimum is the state to report.
         self.state = self.state.min(kind.state);
         match self.known(kind.code, file) {
             Some(finding) => finding.count = finding.count.saturating_add(count),
@@ -416,7 +425,7 @@ impl Findings {
             .find(|finding| finding.code == code && finding.file == file)
     }
 
-    /// The findings, worst first and then in the order of the files, and the state.
+    /// Returns the findings, worst first and then in the order of the files, and the state.
     pub(crate) fn finish(mut self) -> (Vec<Finding>, IndexState) {
         self.findings.sort_by_key(|finding| {
             let file = file_name::ALL.iter().position(|name| *name == finding.file);

@@ -1,4 +1,4 @@
-//! `header.bin`: is it there, and valid in every relation between its fields?
+//! `header.bin`: checks that it exists and that its fields are consistent.
 
 use super::finding::{Findings, HEADER_INVALID, HEADER_MISSING, HEADER_VERSION};
 use crate::error::Result;
@@ -23,6 +23,7 @@ pub(crate) fn check(
     let Some(header) = note(header, findings)? else {
         return Ok(None);
     };
+    // Every inconsistency is noted, not only the first.
     let mut valid = true;
     for result in header.checks() {
         valid &= note(result, findings)?.is_some();
@@ -30,7 +31,7 @@ pub(crate) fn check(
     Ok(valid.then_some(header))
 }
 
-/// Notes what is wrong with the header.
+/// Turns a decoding error into a finding.
 fn note<T>(result: Decoded<T>, findings: &mut Findings) -> Result<Option<T>> {
     match result {
         Ok(value) => return Ok(Some(value)),

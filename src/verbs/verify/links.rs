@@ -1,4 +1,4 @@
-//! Lists of neighbours, and `link_lists.bin`, which holds those of the upper levels.
+//! Neighbour lists, and `link_lists.bin`, which holds the lists of the upper levels.
 
 use zerocopy::little_endian::U32;
 
@@ -14,16 +14,17 @@ use crate::segment::file_name::LINK_LISTS;
 use crate::segment::link_lists::{LinkLists, SizeFlaw, SizeFlawKind, UpperNodes};
 use crate::segment::IndexHeader;
 
-/// Checks lists of neighbours of one file.
+/// Checks the neighbour lists of one file.
 #[derive(Debug)]
 pub(crate) struct ListCheck {
     file: &'static str,
     count: u64,
+    /// The neighbours of the current list, ascending; reused for each list.
     sorted: Vec<u32>,
 }
 
 impl ListCheck {
-    /// For an index of `count` elements.
+    /// Checks lists of a segment with `count` records.
     pub(crate) fn new(file: &'static str, count: u64) -> Self {
         Self {
             file,
@@ -44,9 +45,10 @@ impl ListCheck {
         let at = |what: &str| format!("record {id}, level {level}{what}");
         let neighbours = match slots.get(..usize::from(used)) {
             Some(neighbours) => neighbours,
+            // A damaged count. The slots are still checked for ids out of range.
             None => {
                 findings.note(&LINKS_TOO_MANY, self.file, || {
-                    at(&format!(": {used} neighbours in {} places", slots.len()))
+                    at(&format!(": {used} neighbours in {} slots", slots.len()))
                 });
                 slots
             }
@@ -55,6 +57,7 @@ impl ListCheck {
         self.sorted
             .extend(neighbours.iter().map(|neighbour| neighbour.get()));
         self.sorted.sort_unstable();
+        // Sorted, so ids out of range are at the end.
         let inside = self
             .sorted
             .partition_point(|neighbour| u64::from(*neighbour) < self.count);
@@ -64,6 +67,7 @@ impl ListCheck {
                 at(&format!(": neighbour {first} of {} records", self.count))
             });
         }
+        // One finding per list, for its first duplicate.
         let twice = inside.windows(2).find(|pair| match pair {
             [one, other] => one == other,
             _ => false,
@@ -80,7 +84,7 @@ impl ListCheck {
     }
 }
 
-/// Checks the whole file. Returns the elements on upper levels as far as they can be found.
+/// Checks the whole file. Returns the records on upper levels, up to the first invalid size.
 pub(crate) fn check(
     links: Option<&mut LinkLists<impl Source>>,
     header: &IndexHeader,
@@ -90,7 +94,7 @@ pub(crate) fn check(
     let Some(links) = links else {
         if header.cur_element_count > 0 {
             findings.note(&LINK_LISTS_MISSING, LINK_LISTS, || {
-                format!("{} records are counted", header.cur_element_count)
+                format!("header.bin counts {} records", header.cur_element_count)
             });
         }
         return Ok(UpperNodes::default());
@@ -98,6 +102,7 @@ pub(crate) fn check(
     let elements = links.elements(monitor)?;
     note_sizes(links, header, &elements, findings);
     check_lists(links, header, &elements, findings, monitor)?;
+    // After an invalid size the level of the entry point may be unknown.
     if elements.flaw.is_none() && header.cur_element_count > 0 {
         let entry = header.enterpoint_node;
         let level = elements.level_of(entry);
@@ -113,7 +118,7 @@ pub(crate) fn check(
     Ok(elements)
 }
 
-/// Notes what is wrong with the size of the file and of its elements.
+/// Notes an invalid size of the file or of a record's lists.
 fn note_sizes(
     links: &LinkLists<impl Source>,
     header: &IndexHeader,
@@ -158,7 +163,7 @@ fn note_sizes(
     }
 }
 
-/// Checks each list. When not all elements are known, neither are the levels of neighbours.
+/// Checks each list. After an invalid size the levels of neighbours are unknown, and not checked.
 fn check_lists(
     links: &mut LinkLists<impl Source>,
     header: &IndexHeader,

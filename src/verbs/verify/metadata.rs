@@ -1,4 +1,4 @@
-//! `index_metadata.pickle`: can it be read, and does it fit the records?
+//! `index_metadata.pickle`: checks that it is readable and agrees with the records.
 
 use super::finding::{
     Findings, METADATA_DIMENSION, METADATA_MISSING, METADATA_NO_ID, METADATA_NO_RECORD,
@@ -12,7 +12,7 @@ use crate::segment::file_name::METADATA;
 use crate::segment::pickle::Pickle as Metadata;
 use crate::segment::IndexHeader;
 
-/// The metadata, if it can be read.
+/// Reads the metadata. An unreadable file is a finding, and gives `None`.
 pub(crate) fn read<'f>(
     files: &'f SegmentFiles,
     header: &IndexHeader,
@@ -20,9 +20,10 @@ pub(crate) fn read<'f>(
     monitor: &Monitor<'_>,
 ) -> Result<Option<SegmentMetadata<'f>>> {
     if files.metadata.get()?.is_none() {
+        // An empty index needs no ids.
         if header.cur_element_count > 0 {
             findings.note(&METADATA_MISSING, METADATA, || {
-                format!("{} records are counted", header.cur_element_count)
+                format!("header.bin counts {} records", header.cur_element_count)
             });
         }
         return Ok(None);
@@ -44,7 +45,7 @@ pub(crate) fn read<'f>(
     }
 }
 
-/// The metadata, if there is any, and which of its labels were seen.
+/// The metadata, if any, and the entries whose labels were seen on live records.
 #[derive(Debug)]
 pub(crate) struct MetadataCheck<'m>(Option<(&'m Metadata, Bits)>);
 
@@ -64,7 +65,7 @@ impl<'m> MetadataCheck<'m> {
         Self(table.map(|table| (table, Bits::default()))).part()
     }
 
-    /// A check of the same metadata that has not seen any label yet.
+    /// Starts a check of the same metadata for another part of the records.
     pub(crate) fn part(&self) -> Result<Self> {
         Ok(Self(match &self.0 {
             Some((table, _)) => Some((*table, Bits::with_len(table.len() as u64)?)),
@@ -72,14 +73,15 @@ impl<'m> MetadataCheck<'m> {
         }))
     }
 
-    /// Adds what was seen of a part.
+    /// Adds the labels seen in a part.
     pub(crate) fn absorb(&mut self, part: &Self) {
         if let (Some((_, seen)), Some((_, more))) = (&mut self.0, &part.0) {
             seen.unite(more);
         }
     }
 
-    /// Whether so many live records were seen, each with a label that no other one has.
+    /// Returns true if `live` distinct labels were seen, so that no two of that many records share
+    /// one.
     pub(crate) fn has_seen_different(&self, live: u64) -> bool {
         self.0
             .as_ref()
@@ -92,6 +94,7 @@ impl<'m> MetadataCheck<'m> {
             return;
         };
         match table.find(label) {
+            // By slot: slots are dense, while labels may be far apart.
             Some(entry) => {
                 seen.insert(entry.slot as u64);
             }
@@ -101,7 +104,7 @@ impl<'m> MetadataCheck<'m> {
         }
     }
 
-    /// What only shows when all records were seen.
+    /// Reports entries without a record and labels beyond the total, once all records were seen.
     pub(crate) fn finish(self, findings: &mut Findings) {
         let Some((table, seen)) = self.0 else {
             return;

@@ -1,9 +1,9 @@
 //! Checks an index directory for damage.
 //!
 //! One pass over the records checks their links, labels and vectors, and compares them with the
-//! metadata. Unless that shows that all labels differ, another one looks for duplicates. The links of
-//! the upper levels are checked, and a breadth-first walk over the graph finds what cannot be reached
-//! from the entry point.
+//! metadata. Unless that proves all labels distinct, a second pass looks for duplicates. Then the
+//! links of the upper levels are checked, and a breadth-first walk over the graph finds the records
+//! that are unreachable from the entry point.
 
 mod finding;
 mod header;
@@ -38,8 +38,8 @@ use crate::segment::record::RecordLayout;
 use crate::verbs::repair::{self, Space};
 
 named_enum! {
-    /// What is wrong with an index. Of several problems it is the first in this order, because
-    /// findings that come later are less reliable when earlier ones hold.
+    /// The state of an index. Of several problems the first in this order is reported, because an
+    /// earlier one makes the later ones less reliable.
     #[derive(PartialOrd, Ord)]
     pub enum IndexState for "state" {
         /// `header.bin` has a version that this crate does not know.
@@ -48,17 +48,17 @@ named_enum! {
         BadHeader = "bad_header",
         /// Records are missing or have values that no record has, or `length.bin` is too short.
         TornData = "torn_data",
-        /// `link_lists.bin` has impossible sizes, or is longer than it can be. A known bug of Chroma
-        /// writes such files, sparse and terabytes long.
+        /// `link_lists.bin` has impossible sizes, or is longer than it can be. A known bug of
+        /// Chroma writes such files, sparse and terabytes long.
         RunawayLinks = "runaway_links",
         /// Links lead nowhere, or are missing.
         TornLinks = "torn_links",
-        /// There are records, but no metadata, or none that can be read. That is damage: no vector
-        /// has an id, and Chroma starts over with an empty index.
+        /// Records exist, but no readable metadata. That is damage: no vector has an id, and Chroma
+        /// starts over with an empty index.
         NoMetadata = "no_metadata",
         /// The metadata and the records differ in their labels or in the dimension.
         MetadataMismatch = "metadata_mismatch",
-        /// There are no records: the collection was never flushed. That is not damage.
+        /// Holds no records: the collection was never flushed. That is not damage.
         Empty = "empty",
         /// Nothing is wrong.
         Healthy = "healthy",
@@ -66,18 +66,18 @@ named_enum! {
 }
 
 impl IndexState {
-    /// Whether something is lost or would fail.
+    /// Returns true if data is lost or an operation on the index would fail.
     #[must_use]
     pub fn is_damaged(self) -> bool {
         !matches!(self, Self::Empty | Self::Healthy)
     }
 }
 
-/// How [`verify_index`] reads an index.
+/// Options of [`verify_index`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// How the index files are read: [`IoMode::Read`] by default.
+    /// How files are read: [`IoMode::Read`] by default.
     pub io: IoMode,
 }
 
@@ -91,30 +91,34 @@ setters!(VerifyOptions {
     with_io(io: IoMode),
 });
 
-/// What [`verify_index`] finds.
+/// The result of [`verify_index`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
     /// The state of the index.
     pub state: IndexState,
-    /// Whether something is lost or would fail.
+    /// True if data is lost or an operation on the index would fail.
     pub damaged: bool,
-    /// Records that are not marked as deleted, among those that are there.
+    /// Records present in the file that are not marked as deleted.
     pub live: u64,
-    /// Records that are marked as deleted, among those that are there.
+    /// Records present in the file that are marked as deleted.
     pub deleted: u64,
-    /// What was found, worst first.
+    /// The findings, worst first.
     pub findings: Vec<Finding>,
 }
 
 /// Checks everything that the files of an index promise.
 ///
-/// What healthy indexes have is not reported: records beyond the count, a capacity that differs from
-/// the length of a file, labels in any order, deleted records. Damage is a [`Finding`], not an error.
+/// Peculiarities of healthy indexes are not reported: records beyond the count, a capacity that
+/// differs from the length of a file, labels in any order, deleted records. Damage is a
+/// [`Finding`], not an error.
 ///
-/// Memory: a bit for each record and for each label (12 bytes for each live record when labels are
-/// far apart), 24 bytes for each id of the metadata (up to 48 while it is read), 16 for each record
-/// on upper levels (one in m), and at most 8 for each record while the graph is walked.
+/// Memory:
+///
+/// - for each record and each label: a bit (12 bytes for each live record if labels are far apart)
+/// - for each id of the metadata: 24 bytes, and up to 48 while it is read
+/// - for each record on upper levels (one in m): 16 bytes
+/// - for each record while the graph is walked: at most 8 bytes
 ///
 /// # Errors
 ///
@@ -143,8 +147,8 @@ pub(crate) fn verify_segment(
     verify_with(files, space, &Extent::All, monitor)
 }
 
-/// The same checks on several threads, but without walking the graph. `metadata` is the segment's, if
-/// it has already been read.
+/// Makes the same checks on several threads, but does not walk the graph. `metadata` is the
+/// segment's, if it has already been read.
 pub(crate) fn examine(
     files: &SegmentFiles,
     space: Option<Space>,
@@ -156,9 +160,11 @@ pub(crate) fn examine(
     verify_with(files, space, &extent, monitor)
 }
 
-/// What is checked.
+/// The checks to make, and their resources.
 enum Extent<'m> {
+    /// Every check, on one thread.
     All,
+    /// Every check except reachability.
     Examined {
         metadata: Option<&'m Metadata>,
         threads: NonZeroUsize,
@@ -178,6 +184,7 @@ fn verify_with(
         let first = || "input/output error".to_string();
         findings.note_many(&finding::UNREADABLE, file.name(), sectors, first);
     }
+    // After all reads: findings about a changing index would be meaningless.
     files.check_unchanged()?;
     let (findings, found) = findings.finish();
     let state = match found {
@@ -193,7 +200,7 @@ fn verify_with(
     })
 }
 
-/// Returns the numbers of live and deleted records, and whether the header counts none.
+/// Returns the numbers of live and deleted records, and true if the header counts no records.
 fn verify_files(
     files: &SegmentFiles,
     space: Option<Space>,
@@ -213,14 +220,14 @@ fn verify_files(
     let whole = level0_len.map_or(0, |len| layout.whole_records(len));
     match level0_len {
         None => findings.note(&finding::LEVEL0_MISSING, LEVEL0, || {
-            format!("{count} records are counted")
+            format!("header.bin counts {count} records")
         }),
         Some(len) => {
             let missing = count.saturating_sub(whole);
             findings.note_many(&finding::LEVEL0_TOO_SHORT, LEVEL0, missing, || {
                 format!(
-                    "record {whole}: {len} bytes hold {whole} whole records, and {count} are \
-                     counted"
+                    "record {whole}: {len} bytes hold {whole} complete records, header.bin counts \
+                     {count}"
                 )
             });
         }
@@ -238,12 +245,14 @@ fn verify_files(
 
     let mut totals = records::Totals::default();
     let mut level0 = match level0_len {
+        // Complete records only, and none beyond the count.
         Some(_) => Some(files.read_level0(layout, count.min(whole))?),
         None => None,
     };
     if let Some(level0) = &mut level0 {
         let parts = parts_of(files, layout, level0.count(), threads)?;
         totals = records::check(parts, &header, &mut metadata, findings, monitor)?;
+        // As many distinct labels as live records: no duplicates, and no second pass.
         if !metadata.has_seen_different(totals.live) {
             let silent = monitor.without_progress();
             let labels = Labels::read(level0, &silent, |_, record| {
@@ -266,6 +275,7 @@ fn verify_files(
     let mut links = files.read_link_lists(&header)?;
     let upper = links::check(links.as_mut(), &header, findings, monitor)?;
     if let (Extent::All, Some(level0)) = (extent, &mut level0) {
+        // For steps of the walk that visit few records, far apart in the file.
         let mut sparse = files.read_level0_for_lookups(layout, level0.count())?;
         let links = links.as_mut().map(|links| (links, &upper));
         let entry_point = header.enterpoint_node;
@@ -274,7 +284,7 @@ fn verify_files(
     Ok((totals.live, totals.deleted, count == 0))
 }
 
-/// The records in as many parts as there are threads, if they are worth a thread each.
+/// Splits the records into one part per thread, but into no more than one per window of the file.
 fn parts_of(
     files: &SegmentFiles,
     layout: RecordLayout,
@@ -284,6 +294,7 @@ fn parts_of(
     let size = count.saturating_mul(layout.size() as u64);
     let parts = size.div_ceil(WINDOW as u64).min(threads.get() as u64);
     let len = count.div_ceil(parts.max(1)).max(1);
+    // The windows of all parts together take the memory of one.
     let window = WINDOW / usize::try_from(parts.max(1)).map_err(Error::internal)?;
     let mut all = Vec::new();
     let mut start = 0;

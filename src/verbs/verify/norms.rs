@@ -1,4 +1,4 @@
-//! `length.bin`: is there a norm for each record?
+//! `length.bin`: checks that every record has a norm.
 
 use super::finding::{Findings, NORMS_MISSING, NORMS_TOO_SHORT};
 use crate::io::source::Source;
@@ -9,7 +9,7 @@ pub(crate) fn check(norms: Option<Norms<impl Source>>, count: u64, findings: &mu
     let Some(norms) = norms else {
         if count > 0 {
             findings.note(&NORMS_MISSING, NORMS, || {
-                format!("{count} records are counted")
+                format!("header.bin counts {count} records")
             });
         }
         return;

@@ -1,7 +1,7 @@
-//! Which records can be reached from the entry point.
+//! Reachability of records from the entry point.
 //!
-//! The walk over the graph is breadth first. All records at one distance are visited in file order,
-//! so that the file is read in a few sequential passes rather than at random.
+//! The walk over the graph is breadth first. All records at the same distance are visited in file
+//! order, so that the file is read in a few sequential passes rather than at random.
 
 use zerocopy::little_endian::U32;
 
@@ -15,13 +15,13 @@ use crate::segment::file_name::LEVEL0;
 use crate::segment::link_lists::{LinkLists, UpperNodes};
 use crate::segment::record::Records as Level0;
 
-/// When fewer than one record in this many is wanted, each is read by itself.
-const SPARSE: u64 = 4;
+/// If the walk needs fewer than one record in this many, each is read individually.
+const MAX_RECORDS_PER_LOOKUP: u64 = 4;
 
-/// Records between two looks at whether the work was cancelled.
+/// Records between two checks for cancellation.
 const CHECK_INTERVAL: usize = 1024;
 
-/// Counts the records that cannot be reached over the links of any level.
+/// Counts the records that are unreachable over the links of all levels.
 ///
 /// `dense` and `sparse` read the same records, through a large window and through one that holds
 /// little more than a record.
@@ -34,6 +34,7 @@ pub(crate) fn check<S: Source>(
     monitor: &Monitor<'_>,
 ) -> Result<()> {
     let count = dense.count();
+    // The index is empty, or the record of the entry point is missing.
     if u64::from(entry_point) >= count {
         return Ok(());
     }
@@ -47,9 +48,10 @@ pub(crate) fn check<S: Source>(
     let mut frontier = vec![entry_point];
     while !frontier.is_empty() {
         monitor.check()?;
+        // File order.
         frontier.sort_unstable();
         let ids = frontier.iter().map(|&id| u64::from(id));
-        if (frontier.len() as u64).saturating_mul(SPARSE) >= count {
+        if (frontier.len() as u64).saturating_mul(MAX_RECORDS_PER_LOOKUP) >= count {
             dense.visit(ids, |_, record| {
                 next.add(record.links.count.get(), record.neighbours)
             })?;
@@ -82,7 +84,7 @@ pub(crate) fn check<S: Source>(
     Ok(())
 }
 
-/// The records that were found, and those of them that are to be visited.
+/// The records found so far, and the ids to visit in the next step.
 struct Next {
     seen: Bits,
     count: u64,

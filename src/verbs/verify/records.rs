@@ -17,7 +17,7 @@ use crate::segment::record::Records as Level0;
 use crate::segment::vectors::Tally;
 use crate::segment::IndexHeader;
 
-/// What the records have in common.
+/// Sums over the records.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) live: u64,
@@ -25,24 +25,24 @@ pub(crate) struct Totals {
     pub(crate) vectors: Tally,
 }
 
-/// Some of the records, in their order.
+/// A contiguous part of the records.
 #[derive(Debug)]
 pub(crate) struct Part<S> {
     pub(crate) level0: Level0<S>,
-    /// Absent where there is no length.bin.
+    /// `None` if length.bin is missing.
     pub(crate) norms: Option<Norms<S>>,
     /// Internal ids.
     pub(crate) range: Range<u64>,
 }
 
-/// What was found in a part.
+/// The results for one part.
 struct Found<'m> {
     findings: Findings,
     metadata: MetadataCheck<'m>,
     totals: Totals,
 }
 
-/// Checks each record by itself and against the metadata, each of the parts on a thread of its own.
+/// Checks each record by itself and against the metadata, with one thread per part.
 pub(crate) fn check<S: Source + Send>(
     parts: Vec<Part<S>>,
     header: &IndexHeader,
@@ -67,6 +67,7 @@ pub(crate) fn check<S: Source + Send>(
         |(part, found)| found.check(part, header, &progress, monitor),
     )?;
     let mut totals = Totals::default();
+    // In the order of the parts, so that `first` of a finding is the first in the file.
     for (_, found) in works {
         findings.absorb(found.findings);
         metadata.absorb(&found.metadata);
@@ -76,7 +77,7 @@ pub(crate) fn check<S: Source + Send>(
 }
 
 impl Found<'_> {
-    /// `progress` counts the records of all parts that were checked.
+    /// Checks the records of `part`. `progress` counts the checked records of all parts.
     fn check(
         &mut self,
         part: &mut Part<impl Source>,
@@ -98,6 +99,7 @@ impl Found<'_> {
             for record in part.level0.block(start, end - start)?.iter() {
                 let (id, record) = record?;
                 start = id + 1;
+                // A bad sector; counted as `file.unreadable` once all files were read.
                 if record.unreadable {
                     continue;
                 }
@@ -124,7 +126,7 @@ impl Found<'_> {
                     vectors::note_not_finite(id, &record, findings);
                 }
             }
-            // Reported under the lock, so that it never goes back.
+            // Reported under the lock, so that progress never decreases.
             let mut done = lock(progress);
             *done += start - before;
             monitor.advance(*done, count)?;
@@ -134,7 +136,7 @@ impl Found<'_> {
 }
 
 impl Totals {
-    /// Adds those of a later part.
+    /// Adds the totals of a later part.
     fn absorb(&mut self, later: &Self) {
         self.live += later.live;
         self.deleted += later.deleted;

@@ -1,4 +1,4 @@
-//! Vectors and norms together: are they as the metric makes them, and which metric is it?
+//! Vectors and norms: checks them against the metric, or deduces the metric from them.
 
 use super::finding::{
     Findings, Kind, METRIC_COSINE, METRIC_NOT_COSINE, NORM_MISSING, VECTOR_DAMAGED,
@@ -19,13 +19,13 @@ pub(crate) fn note_not_finite(id: u64, record: &Level0Record<'_>, findings: &mut
     findings.note(kind, LEVEL0, || format!("record {id}, component {at}"));
 }
 
-/// Notes damage by the rule for the metric: the one that is known, or the one that the vectors
-/// prove. `held` is the number of norms in length.bin.
+/// Notes damage by the rule for the metric, be it known or proved by the vectors. `held` is the
+/// number of norms in length.bin.
 pub(crate) fn check(tally: &Tally, held: u64, is_cosine: Option<bool>, findings: &mut Findings) {
     if is_cosine.unwrap_or_else(|| tally.proves_cosine()) {
         note(&VECTOR_DAMAGED, &tally.damaged, findings);
         note(&VECTOR_OVERFLOW, &tally.overflow, findings);
-        // Norms past the end of the file are a finding of their own.
+        // `length.too_short` counts the norms past the end of the file.
         if let Some(First {
             internal_id,
             norm: Some(norm),
@@ -60,8 +60,9 @@ fn note(kind: &Kind, flawed: &Flawed, findings: &mut Findings) {
     }
 }
 
-/// Guesses the metric, which no file of a segment says.
+/// Guesses the metric, which no file of a segment states.
 fn hint_metric(tally: &Tally, held: u64, findings: &mut Findings) {
+    // Unit vectors with a norm of 1 beside them.
     let ones = tally.unit - tally.proofs - tally.junk.count - tally.blank;
     if tally.proves_cosine() {
         findings.note(&METRIC_COSINE, NORMS, || {

@@ -1,5 +1,5 @@
-//! What all engines must do alike, proved on the bytes they write and through the fast-hnsw
-//! crate's own loader and search.
+//! Properties of all engines, checked on the bytes they write and with the loader and search of
+//! the fast-hnsw crate.
 
 mod sets;
 
@@ -15,7 +15,7 @@ use crate::base::progress::{CancelToken, Progress};
 use crate::graph::distance::Metric;
 use crate::test_extent::{extent, pairs};
 
-/// SplitMix64, so that the data are the same everywhere.
+/// SplitMix64: the same data on every platform.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// Points of a smooth surface of 12 dimensions in a space of `dimension`, as embeddings are.
+/// Returns points of a smooth 12-dimensional surface in `dimension` dimensions, like embeddings.
 pub(crate) fn structured(count: usize, dimension: usize, seed: u64) -> Vec<f32> {
     const LATENT: usize = 12;
     let mut random = Random(7);
@@ -54,7 +54,7 @@ pub(crate) fn structured(count: usize, dimension: usize, seed: u64) -> Vec<f32> 
     data
 }
 
-/// Rows from memory.
+/// A source of rows in memory.
 struct Rows {
     batches: std::vec::IntoIter<RowBatch>,
 }
@@ -92,7 +92,7 @@ impl RowSource for Rows {
 }
 
 struct Built {
-    /// Removes the file at the end.
+    /// Removes the file when dropped.
     _dir: tempfile::TempDir,
     path: PathBuf,
     summary: BuildSummary,
@@ -138,14 +138,14 @@ fn build_in_batches(
     build_rows(rows, options, &Monitor::default())
 }
 
-/// Those that are compiled in.
+/// All engines that are compiled in.
 pub(crate) const ENGINES: &[Engine] = if cfg!(feature = "hnsw_rs") {
     Engine::ALL
 } else {
     OURS
 };
 
-/// Those that keep every promise of this crate.
+/// The engines of this crate, which keep all of its guarantees.
 pub(crate) const OURS: &[Engine] = &[Engine::Native, Engine::Partition];
 
 fn label_of(node: usize) -> u64 {
@@ -163,7 +163,7 @@ fn options(engine: Engine, metric: Metric) -> GraphOptions {
     }
 }
 
-/// The file, read by its description alone.
+/// A graph file, parsed independently of the crate's reader.
 struct Parsed {
     m: u64,
     m0: u64,
@@ -172,7 +172,7 @@ struct Parsed {
     entry_point_level: u64,
     dimension: usize,
     vectors: Vec<f32>,
-    /// For each node and each of its layers.
+    /// For each node and each of its levels.
     links: Vec<Vec<Vec<(u32, f32)>>>,
     labels: Vec<u64>,
 }
@@ -235,8 +235,7 @@ impl Parsed {
         &self.vectors[start..start + self.dimension]
     }
 
-    /// Panics where the graph is not one; returns the nodes that no walk on layer 0 from the
-    /// entry point finds.
+    /// Panics if the graph is invalid. Returns the number of nodes unreachable over level 0.
     fn check_graph(&self) -> usize {
         let n = self.links.len();
         let entry_point = self.entry_point as usize;
@@ -246,7 +245,10 @@ impl Parsed {
         for (node, layers) in self.links.iter().enumerate() {
             for (layer, links) in layers.iter().enumerate() {
                 let most = if layer == 0 { self.m0 } else { self.m };
-                assert!(links.len() as u64 <= most, "degree of {node} on {layer}");
+                assert!(
+                    links.len() as u64 <= most,
+                    "degree of {node} on level {layer}"
+                );
                 let ids: HashSet<u32> = links.iter().map(|link| link.0).collect();
                 assert_eq!(ids.len(), links.len(), "a neighbour of {node} comes twice");
                 for id in ids {
@@ -254,7 +256,7 @@ impl Parsed {
                     assert_ne!(id as usize, node, "{node} is its own neighbour");
                     assert!(
                         self.links[id as usize].len() > layer,
-                        "{id}, neighbour of {node}, is not on layer {layer}"
+                        "{id}, neighbour of {node}, is not on level {layer}"
                     );
                 }
             }
@@ -284,8 +286,8 @@ fn reference_distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
     }
 }
 
-/// Searches with fast-hnsw, as loaded by `load` and `load_mmap`, and returns the labels found for
-/// each query, after checking that both find the same.
+/// Searches with fast-hnsw, and returns the labels found for each query. Asserts that its loaders
+/// `load` and `load_mmap` give the same results.
 fn search(path: &Path, metric: Metric, queries: &[f32], k: usize, ef: usize) -> Vec<Vec<u64>> {
     fn both<D: reference::Distance + Copy>(
         path: &Path,
@@ -319,7 +321,7 @@ fn search(path: &Path, metric: Metric, queries: &[f32], k: usize, ef: usize) -> 
     }
 }
 
-/// The share of the ten found that are as near as the true ten nearest.
+/// Returns the fraction of the ten results that are as near as the true ten nearest.
 fn recall_by_distance(path: &Path, metric: Metric, data: &[f32], queries: &[f32]) -> f64 {
     const K: usize = 10;
     let dimension = sets::DIMENSION;
@@ -341,7 +343,7 @@ fn recall_by_distance(path: &Path, metric: Metric, data: &[f32], queries: &[f32]
 fn check_sets(sets: Vec<sets::Set>, metrics: &[Metric]) {
     for set in sets {
         let queries = set.queries.concat();
-        // The first is the one that the set is about.
+        // The first order is the characteristic one of the set.
         for order in extent(&sets::ORDERS[..1], &sets::ORDERS) {
             let data = set.arranged(order);
             for (&engine, &metric) in OURS
@@ -364,7 +366,7 @@ fn recall_does_not_depend_on_the_order_of_rows() {
 }
 
 #[test]
-fn clusters_far_from_each_other_are_found_as_well_by_every_engine() {
+fn every_engine_searches_distant_clusters_equally_well() {
     let set = sets::clusters();
     let data = set.arranged("in order");
     let metric = Metric::SquaredEuclidean;
@@ -381,7 +383,7 @@ fn clusters_far_from_each_other_are_found_as_well_by_every_engine() {
 }
 
 #[test]
-fn equal_vectors_do_not_cut_the_graph_apart() {
+fn equal_vectors_do_not_disconnect_the_graph() {
     check_sets(sets::equal(), &[Metric::Euclidean, Metric::Cosine]);
 }
 
@@ -390,7 +392,8 @@ fn equal_vectors_leave_every_node_reachable_under_every_metric() {
     let sets = sets::equal();
     for (set, &metric) in pairs(&sets, Metric::ALL) {
         for &engine in OURS {
-            // Lists so short that links to copies and repairs replace others.
+            // The lists are so short that links to duplicates, and links added for reachability,
+            // displace others.
             let options = options(engine, metric)
                 .with_m(2)
                 .with_m0(2)
@@ -404,14 +407,14 @@ fn equal_vectors_leave_every_node_reachable_under_every_metric() {
 }
 
 #[test]
-fn equal_directions_of_different_lengths_are_copies_under_cosine() {
+fn cosine_treats_vectors_of_one_direction_as_duplicates() {
     let sets = sets::equal();
     for (set, &engine) in pairs(&sets, OURS) {
         let mut random = Random(6);
         let mut data = set.arranged("shuffled");
         for vector in data.chunks_mut(sets::DIMENSION) {
-            let length = 1.5 + random.unit();
-            vector.iter_mut().for_each(|element| *element *= length);
+            let norm = 1.5 + random.unit();
+            vector.iter_mut().for_each(|component| *component *= norm);
         }
         let metric = Metric::Cosine;
         let built = build(&data, sets::DIMENSION, &options(engine, metric)).unwrap();
@@ -422,7 +425,7 @@ fn equal_directions_of_different_lengths_are_copies_under_cosine() {
 }
 
 #[test]
-fn copies_give_the_same_bytes_on_any_number_of_threads() {
+fn duplicates_give_the_same_bytes_for_any_thread_count() {
     let sets = sets::equal();
     for (set, &engine) in pairs(&sets, OURS) {
         let data = set.arranged("shuffled");
@@ -437,7 +440,7 @@ fn copies_give_the_same_bytes_on_any_number_of_threads() {
 }
 
 #[test]
-fn vectors_that_f32_cannot_compare_are_counted() {
+fn vectors_beyond_the_range_of_f32_are_counted() {
     let dimension = 6;
     let ordinary = structured(40, dimension, 8);
     let warnings = |metric: Metric, size: f32| {
@@ -458,7 +461,7 @@ fn vectors_that_f32_cannot_compare_are_counted() {
     let short =
         "10 of 40 vectors are so short that their squares underflow f32: searches take them \
                  for zeros";
-    // `itself` is found by fast-hnsw.
+    // The counts of `itself` are from searches with fast-hnsw.
     let cosine = [
         "10 of 40 vectors are so long that their squares overflow f32: searches with fast-hnsw may \
          not find them",
@@ -491,7 +494,7 @@ fn vectors_that_f32_cannot_compare_are_counted() {
 }
 
 #[test]
-fn an_index_of_vectors_that_f32_cannot_compare_is_refused() {
+fn a_build_without_comparable_vectors_is_refused() {
     let mut data = structured(10, 3, 8);
     data[..15].iter_mut().for_each(|value| *value *= 1e30);
     data[15..].iter_mut().for_each(|value| *value *= 1e-30);
@@ -504,12 +507,12 @@ fn an_index_of_vectors_that_f32_cannot_compare_is_refused() {
         error.to_string(),
         "input.parquet: vectors: found 5 of 10 vectors are too long for f32: distances to them \
          overflow, and searches may not find them; 5 of 10 vectors are so short that their squares \
-         underflow f32: searches take them for zeros, expected at least one whose length f32 can \
-         hold"
+         underflow f32: searches take them for zeros, expected at least one vector whose norm is \
+         representable as f32"
     );
 }
 
-/// The share of the true `k` nearest that are found.
+/// Returns the fraction of the true `k` nearest that are found.
 fn recall(
     built: &Built,
     metric: Metric,
@@ -541,7 +544,7 @@ fn close(found: f32, expected: f32, scale: f32) -> bool {
 }
 
 #[test]
-fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
+fn fast_hnsw_finds_the_nearest_vectors_for_every_metric() {
     let dimension = 20;
     let data = structured(1500, dimension, 1);
     let queries = structured(50, dimension, 2);
@@ -554,12 +557,12 @@ fn searches_of_fast_hnsw_find_the_nearest_vectors_under_every_metric() {
 }
 
 #[test]
-fn every_vector_finds_its_own_label_first() {
+fn every_vector_is_its_own_nearest_neighbour() {
     let dimension = 16;
     let data = structured(600, dimension, 3);
     let metrics = [Metric::Euclidean, Metric::Cosine, Metric::Manhattan];
     for (&engine, &metric) in pairs(ENGINES, &metrics) {
-        // With a seed: hnsw_rs on several threads now and then leaves a node unreachable.
+        // With a seed: without one, hnsw_rs sometimes leaves a node unreachable on several threads.
         let options = GraphOptions {
             seed: Some(1),
             ..options(engine, metric)
@@ -574,7 +577,7 @@ fn every_vector_finds_its_own_label_first() {
 }
 
 #[test]
-fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
+fn the_file_has_the_input_a_valid_graph_and_exact_distances() {
     let dimension = 7;
     let smooth = structured(700, dimension, 4);
     let mut random = Random(5);
@@ -589,7 +592,7 @@ fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
             let labels: Vec<u64> = (0..700).map(label_of).collect();
             assert_eq!(parsed.labels, labels);
             let unreachable = parsed.check_graph();
-            // A short vector is the nearest of none under the dot product.
+            // Under the dot product, a short vector is nobody's nearest neighbour.
             let most = match metric {
                 _ if OURS.contains(&engine) => 0,
                 Metric::DotProduct => 70,
@@ -614,7 +617,7 @@ fn the_file_holds_the_input_and_a_sound_graph_with_true_distances() {
 }
 
 #[test]
-fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
+fn a_seed_gives_the_same_bytes_for_any_thread_count() {
     let dimension = 12;
     let data = structured(800, dimension, 6);
     for &engine in ENGINES {
@@ -631,14 +634,14 @@ fn a_seed_gives_the_same_bytes_on_any_number_of_threads() {
         for (threads, batch_size) in [(1, 7), (2, 100), (3, 100), (8, 100)] {
             assert!(
                 one == bytes(42, threads, batch_size),
-                "{engine} with {threads} threads, {batch_size} rows at once"
+                "{engine} with {threads} threads, batches of {batch_size}"
             );
         }
     }
 }
 
 #[test]
-fn many_threads_on_few_processors_change_nothing() {
+fn more_threads_than_processors_give_the_same_bytes() {
     let (count, dimension) = (3000, 4);
     let data = structured(count, dimension, 11);
     let bytes = |engine: Engine, seed: u64, threads: usize| {
@@ -771,7 +774,7 @@ fn duplicate_vectors_and_labels_are_all_inserted() {
 }
 
 #[test]
-fn vectors_of_zeros_are_at_cosine_distance_one_from_all() {
+fn zero_vectors_have_cosine_distance_one_to_all() {
     let dimension = 4;
     let mut data = structured(200, dimension, 8);
     data[40..44].fill(0.0);
@@ -800,7 +803,7 @@ fn vectors_of_zeros_are_at_cosine_distance_one_from_all() {
 }
 
 #[test]
-fn distances_below_zero_are_written_as_they_are() {
+fn negative_distances_are_written_unchanged() {
     let dimension = 8;
     let data: Vec<f32> = structured(500, dimension, 8)
         .into_iter()
@@ -871,7 +874,7 @@ fn cancelling_stops_the_build() {
 fn a_panic_in_the_progress_function_stops_every_thread() {
     let data = structured(300, 4, 8);
     let labels: Vec<u64> = (0..300).collect();
-    // In the middle, and at the end, which is all that may be reported while a machine is busy.
+    // Panics in the middle, and at the end: a busy machine may report only the end.
     for (&engine, most) in ENGINES
         .iter()
         .flat_map(|engine| [(engine, 100), (engine, 300)])
@@ -914,10 +917,10 @@ fn vectors_in_memory_are_checked_and_built() {
     assert_eq!(
         refused,
         [
-            "dimension: found 0, expected a divisor of the number of elements, 1200",
-            "dimension: found 7, expected a divisor of the number of elements, 1200",
+            "dimension: found 0, expected a divisor of the number of components, 1200",
+            "dimension: found 7, expected a divisor of the number of components, 1200",
             "labels: found 2, expected one for each of 300 vectors",
-            "vectors: found NaN in row 1, element 1, expected finite numbers",
+            "vectors: found NaN in row 1, component 1, expected finite numbers",
         ]
     );
     assert!(!path.exists());
@@ -1033,7 +1036,7 @@ fn options_out_of_range_are_refused_by_name() {
 
 #[test]
 fn the_smallest_and_the_largest_m_work() {
-    // More than a list of 2·256 has room for.
+    // More vectors than a list of 2·256 slots can link to.
     let data = structured(extent(550, 700), 5, 8);
     for &engine in ENGINES {
         for (m, ef_construction) in [(2, 2), (2, 40), (256, 256)] {
@@ -1055,7 +1058,7 @@ fn the_smallest_and_the_largest_m_work() {
 }
 
 #[test]
-fn names_of_metrics_and_engines_are_read_back() {
+fn names_of_metrics_and_engines_are_parsed() {
     for &metric in Metric::ALL {
         assert_eq!(metric.to_string().parse::<Metric>().unwrap(), metric);
         let json = serde_json::to_string(&metric).unwrap();
@@ -1066,7 +1069,7 @@ fn names_of_metrics_and_engines_are_read_back() {
         let json = serde_json::to_string(&engine).unwrap();
         assert_eq!(json, format!("\"{engine}\""));
     }
-    // What Chroma calls them.
+    // Chroma's names.
     assert_eq!("l2".parse::<Metric>().unwrap(), Metric::SquaredEuclidean);
     assert_eq!("ip".parse::<Metric>().unwrap(), Metric::DotProduct);
     assert_eq!(
@@ -1081,7 +1084,7 @@ fn names_of_metrics_and_engines_are_read_back() {
 }
 
 #[test]
-fn a_failing_input_is_reported_as_it_failed() {
+fn errors_of_the_input_are_passed_on() {
     struct Failing;
     impl RowSource for Failing {
         fn next(&mut self, _: &mut RowBatch) -> Result<bool> {

@@ -1,17 +1,17 @@
-//! Data sets that graphs fall apart over: rows in an order, rows that are equal.
+//! Data sets that disconnect careless graphs: sorted rows, and equal rows.
 
 use super::{structured, Random};
 use crate::test_extent::extent;
 
-/// Elements of each vector.
+/// Components of each vector.
 pub(super) const DIMENSION: usize = 12;
 
 const ROWS: usize = 1000;
 
-/// How the rows of a set are arranged before they are inserted.
+/// The orders in which the rows of a set are inserted.
 pub(super) const ORDERS: [&str; 3] = ["in order", "reversed", "shuffled"];
 
-/// Vectors and queries for them.
+/// Vectors, and queries near them.
 pub(super) struct Set {
     pub(super) name: &'static str,
     pub(super) rows: Vec<[f32; DIMENSION]>,
@@ -19,7 +19,7 @@ pub(super) struct Set {
 }
 
 impl Set {
-    /// The elements of the rows in one of [`ORDERS`].
+    /// Returns the components of the rows in one of [`ORDERS`].
     pub(super) fn arranged(&self, order: &str) -> Vec<f32> {
         let mut rows = self.rows.clone();
         match order {
@@ -42,7 +42,7 @@ fn smooth(count: usize, seed: u64) -> Vec<[f32; DIMENSION]> {
     structured(count, DIMENSION, seed).as_chunks().0.to_vec()
 }
 
-/// Every vector with `noise` added to each element, `each` of them.
+/// Returns `each` copies of every vector, with `noise` added to each component.
 fn near(rows: &[[f32; DIMENSION]], each: usize, noise: f32, seed: u64) -> Vec<[f32; DIMENSION]> {
     let mut random = Random(seed);
     let repeated = rows.iter().flat_map(|row| std::iter::repeat_n(*row, each));
@@ -51,13 +51,13 @@ fn near(rows: &[[f32; DIMENSION]], each: usize, noise: f32, seed: u64) -> Vec<[f
         .collect()
 }
 
-/// Some of the rows, nearly.
+/// Returns queries near some of the rows.
 fn queries_near(rows: &[[f32; DIMENSION]], noise: f32) -> Vec<[f32; DIMENSION]> {
     let some: Vec<_> = rows.iter().copied().step_by(rows.len() / 30).collect();
     near(&some, 1, noise, 5)
 }
 
-/// Many tight clusters of more rows than a list has room for: no near neighbour leads out of one.
+/// Returns tight clusters of more rows than a list has slots, so that no near neighbour leads out.
 pub(super) fn clusters() -> Set {
     let mut random = Random(3);
     let centres: Vec<[f32; DIMENSION]> = (0..extent(120, 400))
@@ -73,7 +73,7 @@ pub(super) fn clusters() -> Set {
     }
 }
 
-/// Where rows follow their neighbours.
+/// Returns sets whose rows are sorted, so that near rows are inserted one after the other.
 pub(super) fn ordered() -> Vec<Set> {
     let mut random = Random(3);
     let direction: [f32; DIMENSION] = std::array::from_fn(|_| random.unit());
@@ -116,7 +116,7 @@ pub(super) fn ordered() -> Vec<Set> {
         ("chunks of documents", documents, 0.1),
         ("tight clusters", tight, 0.005),
         ("sines", sines, 0.02),
-        ("sorted by the first element", by_element, 0.1),
+        ("sorted by the first component", by_element, 0.1),
         ("sorted by norm", by_norm, 0.1),
         ("two halves far apart", halves, 0.1),
     ]
@@ -129,7 +129,7 @@ pub(super) fn ordered() -> Vec<Set> {
     .collect()
 }
 
-/// Where rows are equal to others.
+/// Returns sets with equal rows.
 pub(super) fn equal() -> Vec<Set> {
     let replaced = |part: usize, with: Option<[f32; DIMENSION]>| {
         let mut rows = smooth(ROWS, 1);
@@ -151,11 +151,11 @@ pub(super) fn equal() -> Vec<Set> {
         ("a third of copies", replaced(3, None)),
         ("every seventh equal", every_seventh),
         ("every vector twice", twice),
-        ("twenty vectors, fifty times each", few),
+        ("twenty vectors fifty times", few),
         ("all equal", vec![first; ROWS]),
     ];
     let mut queries = smooth(25, 2);
-    // Where the copies are, too.
+    // Also near the duplicates.
     queries.extend(near(&[first], 5, 0.05, 4));
     sets.into_iter()
         .map(|(name, rows)| Set {

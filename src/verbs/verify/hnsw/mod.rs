@@ -1,7 +1,7 @@
-//! Whether a `.hnsw` file holds together.
+//! Checks a `.hnsw` graph file for damage.
 //!
-//! Everything is gone over once in the order of the file: levels, vectors, lists, labels. Distances
-//! of some nodes' links are recomputed, and a walk over layer 0 finds what cannot be reached.
+//! The file is read once in its own order: levels, vectors, lists, labels. The distances of a
+//! sample of links are recomputed, and a walk over level 0 finds the nodes that are unreachable.
 
 #[cfg(test)]
 mod tests;
@@ -34,26 +34,28 @@ mod part {
     pub(super) const END: &str = "end";
 }
 
-/// Nodes whose links' distances are computed, spread over the file.
-const SAMPLE: u32 = 4096;
+/// At most about this many nodes, evenly spaced in the file, have the distances of their links
+/// recomputed.
+const SAMPLE_NODES: u32 = 4096;
 
-/// Nodes between two looks at whether the work was cancelled.
+/// Nodes between two checks for cancellation.
 const CHECK_INTERVAL: u32 = 1024;
 
-/// How far a stored distance may be from the one that is computed here, which sums in another
-/// order, relative to the numbers that are summed.
+/// Accepted difference between a stored and a recomputed distance, relative to the summands: other
+/// programs sum in another order.
 const TOLERANCE: f64 = 1e-4;
 
+/// Links read at a time. A damaged count must not decide how much memory a list takes.
 const CONNECTIONS_AT_ONCE: usize = 1024;
 
-/// What a file holds.
+/// The contents of a graph file in numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    /// `None` when the header makes no sense.
+    /// `None` if the header is invalid.
     pub(crate) layout: Option<Layout>,
-    /// For each layer, how many nodes are on it and on none above.
+    /// For each level, the number of nodes that have it as their highest.
     pub(crate) levels: Vec<u64>,
-    /// The number of nodes for each number of neighbours on layer 0.
+    /// For each number of neighbours on level 0, the number of nodes with this many.
     pub(crate) degrees: Vec<u64>,
     pub(crate) not_finite: u64,
     pub(crate) unreachable: u64,
@@ -64,16 +66,16 @@ pub(crate) struct Census {
 
 /// Checks everything that a `.hnsw` file promises.
 ///
-/// Whatever the file holds is a [`Finding`](super::Finding), not an error. `live` of the report is
-/// the number of vectors; `file` of a finding is the part of the file.
+/// Damage is a [`Finding`](super::Finding), not an error. `live` of the report is the number of
+/// vectors; `file` of a finding names the part of the file.
 ///
-/// Memory: a byte and a bit for each node, at most 4 bytes more while the graph is walked, and a bit
-/// for each label (8 bytes when labels are far apart).
+/// Memory: a byte and a bit for each node, at most 4 bytes more while the graph is walked, and a
+/// bit for each label (8 bytes when labels are far apart).
 ///
 /// # Errors
 ///
-/// A file that cannot be opened or read, or changed while it was read ([`Error::InputChanged`]), and
-/// [`Error::Cancelled`].
+/// When the file cannot be opened or read, when it changes while it is read
+/// ([`Error::InputChanged`]), and when the work is cancelled ([`Error::Cancelled`]).
 pub fn verify_hnsw(
     path: impl AsRef<Path>,
     options: &VerifyOptions,
@@ -98,7 +100,7 @@ pub fn verify_hnsw(
     })
 }
 
-/// Goes over the whole file.
+/// Checks the whole file and counts its contents.
 pub(crate) fn take(
     file: &InputFile,
     findings: &mut Findings,
@@ -150,7 +152,7 @@ pub(crate) fn take(
     Ok(census)
 }
 
-/// Makes a finding of an error that says what the file holds.
+/// Turns an error about the contents of the file into a finding; passes all others on.
 fn note(
     error: Error,
     findings: &mut Findings,
@@ -201,6 +203,7 @@ impl Checker<'_> {
             }
             match view.level(node) {
                 Ok(level) => *place = level,
+                // The node keeps level 0, so that its base list is still checked.
                 Err(error) => note(error, self.findings, &finding::HNSW_LEVEL, part::LEVELS)?,
             }
             let level = usize::from(*place);
@@ -217,7 +220,7 @@ impl Checker<'_> {
                 self.findings
                     .note(&finding::HNSW_ENTRY_POINT_LOW, part::HEADER, || {
                         format!(
-                            "node {} is on layer {}, others on layer {top}",
+                            "node {} is on level {}, others on level {top}",
                             entry_point.node, entry_point.level
                         )
                     });
@@ -238,14 +241,14 @@ impl Checker<'_> {
                 self.census.not_finite = self.census.not_finite.saturating_add(1);
                 self.findings
                     .note(&finding::HNSW_NOT_FINITE, part::VECTORS, || {
-                        format!("node {node}, element {at}: {value}")
+                        format!("node {node}, component {at}: {value}")
                     });
             }
         }
         Ok(())
     }
 
-    /// Checks the neighbour lists, one after the other, and where they start.
+    /// Checks the neighbour lists in file order, and the offsets at which they start.
     fn check_lists(&mut self) -> Result<()> {
         let (file, layout) = (self.file, self.layout);
         let mut offsets = View::new(file.window(WINDOW), layout, file.path());
@@ -263,7 +266,7 @@ impl Checker<'_> {
                     .note(&finding::HNSW_OFFSETS, part::OFFSETS, || {
                         format!("node {node}: found byte {offset}, expected byte {expected}")
                     });
-                // Where else the list may be: that way the others are found, too.
+                // Continue where the previous list ended, so that a wrong offset hides no list.
                 offset = expected;
             }
             expected = None;
@@ -277,7 +280,7 @@ impl Checker<'_> {
                     let end = range.end;
                     Err(Error::corrupt(
                         file.path(),
-                        format!("offset of node {node} on layer {layer}"),
+                        format!("offset of node {node} on level {layer}"),
                         found,
                         format!("one from {} to {end}", range.start),
                     ))
@@ -312,7 +315,7 @@ impl Checker<'_> {
         } = list;
         if layer == 0 {
             if self.census.degrees.len() <= count {
-                // At most one number for each connection in the file.
+                // A list of `count` links was found in the file, so this cannot exceed its size.
                 let more = count
                     .saturating_add(1)
                     .saturating_sub(self.census.degrees.len());
@@ -331,10 +334,11 @@ impl Checker<'_> {
             ids.extend(connections.iter().map(|connection| connection.id.get()));
             first = first.saturating_add(CONNECTIONS_AT_ONCE);
         }
+        // Sorted, duplicates are adjacent.
         ids.sort_unstable();
         let mut before = None;
         for id in ids.iter().copied() {
-            let what = || format!("node {node} on layer {layer}: node {id}");
+            let what = || format!("node {node} on level {layer}: node {id}");
             let kind = if Some(id) == before {
                 &finding::HNSW_DUPLICATE
             } else if id == node {
@@ -355,8 +359,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Recomputes the distances of some nodes' links: under the metric that the file states, or
-    /// under all of them, to tell which it could be.
+    /// Recomputes the distances of a sample of links, with the metric that the file states. If it
+    /// states none, all metrics are tried, and a hint names the ones that fit.
     fn check_distances(&mut self) -> Result<()> {
         let metrics = match self.layout.metric {
             Some(metric) => vec![metric],
@@ -367,7 +371,7 @@ impl Checker<'_> {
         let mut others = self.view(self.file.window_for_lookups());
         let (mut vector, mut links, mut measured) = (Vec::new(), Vec::new(), Vec::new());
         let (mut count, mut first_wrong) = (0u64, None);
-        let stride = self.layout.nodes.div_ceil(SAMPLE).max(1);
+        let stride = self.layout.nodes.div_ceil(SAMPLE_NODES).max(1);
         let mut node = 0;
         while node < self.layout.nodes {
             if (node / stride).is_multiple_of(64) {
@@ -375,7 +379,7 @@ impl Checker<'_> {
             }
             vector.clear();
             vector.extend_from_slice(view.vector(node)?);
-            // What cannot be read was found before.
+            // `check_lists` has already reported unreadable lists.
             if let Ok(list) = view.list(node, 0) {
                 links.clear();
                 measured.clear();
@@ -416,13 +420,15 @@ impl Checker<'_> {
             _ => {
                 let fitting: Vec<_> = wrong
                     .iter()
-                    // A graph that holds together has links; a few may be damaged.
+                    // Below 1 % of wrong distances, the metric fits and some links are damaged.
                     .filter(|(_, wrong)| wrong.saturating_mul(100) < count)
                     .map(|(metric, _)| metric.name())
                     .collect();
                 let metrics = match fitting.as_slice() {
-                    [] if count == 0 => "there are no links to tell it from".to_string(),
-                    [] => "the distances in the lists are of none that is known".to_string(),
+                    [] if count == 0 => {
+                        "no metric can be deduced, because the graph has no links".to_string()
+                    }
+                    [] => "the distances in the lists fit no known metric".to_string(),
                     fitting => format!("the distances in the lists are {}", fitting.join(" or ")),
                 };
                 if self.layout.nodes > 0 {
@@ -434,8 +440,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Counts the nodes that no walk over layer 0 from the entry point finds. All nodes at one
-    /// distance are visited in the order of the file.
+    /// Counts the nodes that are unreachable from the entry point over level 0. The walk is breadth
+    /// first, and visits the nodes of each step in file order.
     fn check_reachability(&mut self) -> Result<()> {
         let Some(entry_point) = self.layout.entry_point else {
             return Ok(());
@@ -453,7 +459,7 @@ impl Checker<'_> {
                 if visited.is_multiple_of(CHECK_INTERVAL) {
                     self.monitor.check()?;
                 }
-                // What cannot be read was found before.
+                // `check_lists` has already reported unreadable lists.
                 let Ok(list) = view.list(*node, 0) else {
                     continue;
                 };
@@ -500,6 +506,7 @@ impl Checker<'_> {
             return Ok(());
         };
         let (mut duplicates, mut first) = (0u64, None);
+        // A bit set over the range takes at most the 8 bytes per node that sorting would take.
         if (max - min) / 64 <= u64::from(nodes) {
             let mut seen = Bits::with_len((max - min).saturating_add(1))?;
             for node in 0..nodes {
@@ -507,7 +514,8 @@ impl Checker<'_> {
                     self.monitor.check()?;
                 }
                 let label = view.label(node)?;
-                // One outside the range appeared since: the check at the end of the reading tells.
+                // A label outside the range appeared after the first pass. `check_unchanged`
+                // reports it.
                 if label.checked_sub(min).is_some_and(|at| seen.insert(at)) {
                     duplicates = duplicates.saturating_add(1);
                     first.get_or_insert(label);
@@ -542,19 +550,19 @@ impl Checker<'_> {
     }
 }
 
-/// The size of the numbers that cancel each other out in a distance.
+/// The magnitude of the terms that can cancel out in a distance: it bounds the rounding error.
 fn scale(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
-    let length = |vector: &[f32]| dot_in_f64(vector, vector).sqrt();
+    let norm = |vector: &[f32]| dot_in_f64(vector, vector).sqrt();
     match metric {
         Metric::Cosine => 1.0,
-        Metric::DotProduct => 1.0 + length(a) * length(b),
+        Metric::DotProduct => 1.0 + norm(a) * norm(b),
         Metric::Euclidean | Metric::SquaredEuclidean | Metric::Manhattan => 0.0,
     }
 }
 
 fn is_close(stored: f32, computed: f32, scale: f64) -> bool {
     let (stored, computed) = (f64::from(stored), f64::from(computed));
-    // Infinities are equal, and what is not a number came from a vector that was found before.
+    // Infinities compare equal. A NaN comes from a vector that `check_vectors` has reported.
     stored == computed
         || computed.is_nan()
         || (stored - computed).abs() <= TOLERANCE * (computed.abs() + scale)

@@ -7,13 +7,15 @@ use crate::io::file::IoMode;
 use crate::verbs::build::tests::structured;
 use crate::{build_index_from_vectors, inspect_hnsw, GraphOptions, InspectOptions, Severity};
 
-/// A file of 200 vectors of dimension 4, and where things are in it.
+/// A graph file of 200 vectors of dimension 4.
 struct Built {
     directory: tempfile::TempDir,
     bytes: Vec<u8>,
 }
 
+/// The levels follow the header of 256 bytes and the vectors.
 const LEVELS: usize = 256 + 200 * 16;
+/// The offsets follow the levels, which are u32.
 const OFFSETS: usize = LEVELS + 200 * 4;
 
 impl Built {
@@ -41,7 +43,7 @@ impl Built {
         self.directory.path().join("changed.hnsw")
     }
 
-    /// Verifies a file in both ways of reading.
+    /// Verifies a file in both I/O modes.
     fn verify(&self, bytes: &[u8]) -> VerifyReport {
         std::fs::write(self.path(), bytes).unwrap();
         let [mapped, read] = [IoMode::Mmap, IoMode::Read].map(|io| {
@@ -57,7 +59,7 @@ impl Built {
         u64::from_le_bytes(offset) as usize
     }
 
-    /// A node that is on layer 0 only, neither the first, the last nor the entry point.
+    /// A node on level 0 only that is neither the first nor the last.
     fn base_node(&self) -> usize {
         (1..199)
             .find(|node| self.bytes[LEVELS + 4 * node] == 0)
@@ -70,7 +72,7 @@ fn labels() -> Vec<u64> {
 }
 
 #[test]
-fn what_is_built_is_healthy_and_its_census_is_right() {
+fn built_graphs_are_healthy_and_counted_correctly() {
     for metric in Metric::ALL.iter().copied() {
         let built = Built::new(metric, &labels());
         let report = built.verify(&built.bytes);
@@ -108,7 +110,7 @@ fn what_is_built_is_healthy_and_its_census_is_right() {
     }
 }
 
-/// The one finding that is worse than a hint.
+/// Returns the only finding that is an error or a warning, and asserts its code.
 #[track_caller]
 fn only(report: &VerifyReport, code: &str) -> crate::Finding {
     let mut serious = report
@@ -208,7 +210,7 @@ fn every_kind_of_damage_is_found() {
     ] {
         let mut report = built.verify(&bytes);
         if code.starts_with("links.") {
-            // Another neighbour is at another distance.
+            // A changed neighbour also has another distance.
             let distances = |code: &str| code == "links.distance";
             if !distances(code) {
                 report.findings.retain(|finding| !distances(finding.code));
@@ -224,7 +226,7 @@ fn every_kind_of_damage_is_found() {
         assert_eq!(report.state, state, "{report:?}");
         assert_eq!(report.damaged, state != IndexState::Healthy);
     }
-    // With more neighbours than m0, what follows the list cannot be found any more.
+    // With a count above m0, the end of the list and the lists behind it cannot be found.
     let report = built.verify(&built.with(list, &[17]));
     assert!(report.damaged);
     assert!(report
@@ -236,14 +238,14 @@ fn every_kind_of_damage_is_found() {
         .findings
         .iter()
         .any(|finding| finding.code == "levels.out_of_range"));
-    // A list without neighbours, written in the place of one with some, leaves it alone there.
+    // A file truncated anywhere is damaged.
     for cut in (0..built.bytes.len()).step_by(97) {
         assert!(built.verify(&built.bytes[..cut]).damaged, "{cut}");
     }
 }
 
 #[test]
-fn labels_that_come_twice_are_counted_near_and_far_from_each_other() {
+fn duplicate_labels_are_counted_in_dense_and_sparse_ranges() {
     let mut near = labels();
     near[10] = near[20];
     near[30] = near[20];
@@ -262,7 +264,7 @@ fn labels_that_come_twice_are_counted_near_and_far_from_each_other() {
 }
 
 #[test]
-fn the_metric_of_a_file_that_does_not_state_it_is_guessed() {
+fn unstated_metrics_are_deduced_from_the_distances() {
     for metric in Metric::ALL.iter().copied() {
         let built = Built::new(metric, &labels());
         let report = built.verify(&built.with(72, &[0; 16]));
@@ -277,10 +279,10 @@ fn the_metric_of_a_file_that_does_not_state_it_is_guessed() {
 }
 
 #[test]
-fn nodes_that_no_link_leads_to_are_counted() {
+fn unreachable_nodes_are_counted() {
     let built = Built::new(Metric::Euclidean, &labels());
     let entry_point = built.bytes[52] as usize;
-    // All links of the entry point lead to itself, so that nothing else is found on layer 0.
+    // All links of the entry point lead to itself, so that level 0 ends there.
     let list = built.list_of(entry_point);
     let mut bytes = built.bytes.clone();
     for link in 0..usize::from(bytes[list]) {
