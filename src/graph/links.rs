@@ -31,7 +31,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 const SPARE: u32 = 1 << 31;
 
 /// Higher levels are clamped to this one. Even with m = 2, only one node in 2⁴⁰ would be higher.
-const LEVEL_MAX: u8 = 40;
+const MAX_LEVEL: u8 = 40;
 
 /// A graph in flat arrays.
 ///
@@ -65,6 +65,7 @@ impl Links {
         let mut entry_point = 0;
         let mut top = 0;
         for (node, (level, start)) in (0..nodes).zip(levels.iter_mut().zip(&mut upper_starts)) {
+            // Copies stay on level 0, chained behind their first node.
             if !equals.is_copy(node) {
                 *level = draw_level(seed, node, scale);
             }
@@ -269,6 +270,6 @@ fn draw_level(seed: u64, node: u32, scale: f64) -> u8 {
         clippy::cast_sign_loss,
         reason = "clamped first"
     )]
-    let level = level.clamp(0.0, f64::from(LEVEL_MAX)) as u8;
+    let level = level.clamp(0.0, f64::from(MAX_LEVEL)) as u8;
     level
 }

@@ -37,7 +37,7 @@ pub(super) struct Scratch {
 pub(super) struct Group<'g, 'r, 'v, M> {
     pub(super) space: &'g Space<'v, M>,
     pub(super) nodes: &'g [u32],
-    /// Most candidates a node.
+    /// Maximum number of candidates per node.
     pub(super) picks: usize,
     pub(super) reservoirs: &'g Reservoirs<'r>,
     pub(super) scratch: &'g mut Scratch,

@@ -22,17 +22,19 @@ use super::super::distance::{to_unit, Space, Term};
 use crate::base::memory;
 use crate::error::Result;
 
-/// Vectors in a panel: a multiple of [`VECTORS`] times the lanes of every instruction set (4 to 16).
+/// Number of vectors in a panel: a multiple of [`VECTORS`] times the lanes of every instruction set
+/// (4 to 16).
 pub(super) const WIDTH: usize = 48;
 
-/// Registers of the second panel that are multiplied at a time.
+/// Number of registers of the second panel that are multiplied at a time.
 const VECTORS: usize = 3;
 
 /// Width of the square tiles that are transposed in registers.
 const TILE: usize = 8;
 
-/// Longer vectors are compared one by one, because their products may overflow.
-const SQUARED_LENGTH_MAX: f32 = f32::MAX / 8.0;
+/// Maximum squared norm. Longer vectors are compared one by one, because their products can
+/// overflow.
+const MAX_SQUARED_NORM: f32 = f32::MAX / 8.0;
 
 /// One component of each vector of a panel, or the keys of one vector to all of them. The alignment
 /// keeps each register load within one cache line.
@@ -97,6 +99,7 @@ impl Rows {
         let centre = centre.map(|node| space.vectors().get(node));
         let panels = self.lines.chunks_exact_mut(self.depth.max(1));
         for ((nodes, panel), squares) in nodes.chunks(WIDTH).zip(panels).zip(&mut self.squares) {
+            // Columns of an incomplete panel keep a scale of 0.
             let mut vectors: [&[f32]; WIDTH] = [&[]; WIDTH];
             let mut scales = [0.0; WIDTH];
             for ((node, vector), scale) in nodes.iter().zip(&mut vectors).zip(&mut scales) {
@@ -130,7 +133,7 @@ impl Rows {
     #[inline(always)]
     pub(super) fn can_multiply(&self) -> bool {
         let mut squares = elements(&self.squares).iter();
-        squares.all(|square| *square <= SQUARED_LENGTH_MAX)
+        squares.all(|square| *square <= MAX_SQUARED_NORM)
     }
 
     /// The squared norm of a packed vector.
@@ -146,7 +149,7 @@ impl Rows {
     }
 }
 
-/// Packs a vector again whose length has no inverse in f32.
+/// Repacks a vector whose norm has no inverse in f32.
 #[cold]
 #[inline(never)]
 fn scale_extreme(vector: &[f32], place: usize, panel: &mut [Line], Line(squares): &mut Line) {
@@ -163,7 +166,8 @@ fn scale_extreme(vector: &[f32], place: usize, panel: &mut [Line], Line(squares)
     }
 }
 
-/// [Packs](Rows::gather) vectors. A type of its own for dispatch: the code is too large to inline.
+/// [Packs](Rows::gather) vectors. A separate type for dispatch, because the code is too large to
+/// inline.
 pub(super) struct Gather<'g, 'v, M> {
     pub(super) rows: &'g mut Rows,
     pub(super) space: &'g Space<'v, M>,
@@ -275,6 +279,7 @@ impl Keys {
                 }
             }
         }
+        // Only the upper triangle was computed; the loop has stored the transposed tiles.
         self.pad_and_close(rows.len());
         Ok(())
     }
@@ -310,7 +315,7 @@ impl Keys {
         elements_mut(lines.unwrap_or_default())
     }
 
-    /// Resizes to whole panels.
+    /// Resizes to complete panels.
     fn resize(&mut self, rows: usize, columns: usize) -> Result<()> {
         self.width = columns.div_ceil(WIDTH);
         let count = rows.next_multiple_of(WIDTH).saturating_mul(self.width);

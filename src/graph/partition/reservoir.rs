@@ -18,8 +18,8 @@ use super::super::workers::lock;
 use crate::base::memory;
 use crate::error::Result;
 
-/// Nodes guarded by one lock. Few enough that threads seldom contend, many enough that the locks take
-/// little memory.
+/// Number of nodes guarded by one lock. Small enough that threads seldom contend, large enough that
+/// the locks take little memory.
 const STRIPE: usize = 64;
 
 /// A candidate in 40 bits, little-endian, ordered by key, then by node.

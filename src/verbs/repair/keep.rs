@@ -10,7 +10,7 @@ use super::written::{UpperLevels, WrittenLevel0};
 use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::graph::compact::{Bridge, Holed};
+use crate::graph::compact::{PartlyDeletedGraph, Reconnector};
 use crate::graph::distance::Metric;
 use crate::io::atomic::DirectoryFile;
 use crate::io::file::{FileWindow, InputFile};
@@ -103,11 +103,11 @@ impl Keep<'_> {
 
     /// Makes the lists of neighbours. The fewer records stay, the farther it looks for each, so that
     /// the work as a whole is the same.
-    fn bridge(&self) -> Bridge {
+    fn bridge(&self) -> Reconnector {
         let stay = u64::from(self.chosen.ranks().count()).max(1);
         let effort = self.segment.count().div_ceil(stay);
         let effort = usize::try_from(effort).unwrap_or(usize::MAX);
-        Bridge::new(self.metric, self.shape.dimension(), effort)
+        Reconnector::new(self.metric, self.shape.dimension(), effort)
     }
 
     fn records_at_once(&self, layout: RecordLayout) -> usize {
@@ -242,7 +242,7 @@ impl Keep<'_> {
 struct Level0State<'f> {
     level0: Level0<FileWindow<'f>>,
     graph: OldGraph<'f>,
-    bridge: Bridge,
+    bridge: Reconnector,
     old: Vec<u32>,
     list: Vec<u32>,
     out: Vec<u8>,
@@ -251,7 +251,7 @@ struct Level0State<'f> {
 
 struct UpperState<'f> {
     graph: OldGraph<'f>,
-    bridge: Bridge,
+    bridge: Reconnector,
     vector: Vec<f32>,
     old: Vec<u32>,
     list: Vec<u32>,
