@@ -1,9 +1,9 @@
-//! How much tests go through.
+//! The extent of the tests.
 //!
-//! Usually a part that has something of every kind in it, so that whoever changes something has an
-//! answer in a few minutes. With `HNSW_TOOLBOX_TESTS=all`, which `make test-all` sets, everything.
+//! By default, a subset with something of every kind runs in a few minutes.
+//! `HNSW_TOOLBOX_TESTS=all`, as set by `make test-all`, runs everything.
 
-/// `all` where tests go through everything, and `usual` otherwise.
+/// Returns `all` if the full tests run, else `usual`.
 pub fn extent<T>(usual: T, all: T) -> T {
     match std::env::var_os("HNSW_TOOLBOX_TESTS") {
         Some(value) if value == "all" => all,
@@ -11,8 +11,8 @@ pub fn extent<T>(usual: T, all: T) -> T {
     }
 }
 
-/// Every pair of two lists; usually as many of them as the longer one has items, so that each item is
-/// in one.
+/// Every pair from two lists. By default only as many as the longer list has items, so that each
+/// item is in a pair.
 pub fn pairs<'a, 'b, A, B>(first: &'a [A], second: &'b [B]) -> Vec<(&'a A, &'b B)> {
     let longer = first.len().max(second.len());
     let each = first.iter().cycle().zip(second.iter().cycle()).take(longer);
