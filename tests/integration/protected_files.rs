@@ -1,4 +1,4 @@
-//! Files of an index stay unchanged, by whatever path an output leads to them.
+//! Files of an index stay unchanged, regardless of the path by which an output leads to them.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
