@@ -126,6 +126,7 @@ impl Input {
         field: impl Fn() -> String,
         decode: impl FnOnce(&[u8]) -> Decoded<T>,
     ) -> Result<T> {
+        // An overflowing end counts as past the end.
         let past_end = offset
             .checked_add(len)
             .is_none_or(|last| last > end.min(self.len()));
@@ -134,7 +135,7 @@ impl Input {
         let Some(size) = size else {
             return Err(self.invalid(
                 field(),
-                format!("{len} bytes from byte {offset} on"),
+                format!("{len} bytes at offset {offset}"),
                 format!("a range that ends by byte {end}"),
             ));
         };
@@ -162,6 +163,7 @@ pub(crate) struct RangeReader {
 
 impl Read for RangeReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        // `left` can exceed the address space on 32-bit targets.
         let len = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(out.len());

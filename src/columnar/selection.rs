@@ -64,17 +64,19 @@ impl Wanted {
                 return Err(Error::argument(
                     "label_column",
                     label,
-                    "another column than that of the vectors",
+                    "a column other than the vector column",
                 ));
             }
             Some(label) => vec![label.as_str().into()],
             None => [LABEL, INTERNAL_ID].map(Name::from).into(),
         };
+        // A column that the caller names for another purpose does not mark deletions.
         let is_taken = |name: &str| {
             let label = options.label_column.as_deref();
             *vector == *name || label == Some(name)
         };
         Ok(Self {
+            // A vector column called `label` is not a candidate for the labels.
             labels: labels.into_iter().filter(|l| *l != vector).collect(),
             label_required: options.label_column.is_some(),
             deleted: (!options.include_deleted && !is_taken(DELETED)).then(|| DELETED.into()),

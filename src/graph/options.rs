@@ -99,9 +99,10 @@ impl GraphOptions {
             let expected = format!("a number from m, which is {m}, to {MAX_M0}");
             return Err(Error::argument("m0", m0, expected));
         }
+        // hnsw_rs derives m0 from m.
         if self.engine == Engine::HnswRs && m0 != 2 * m {
             let expected = format!(
-                "2·m, which is {}: the engine hnsw_rs can do nothing else (the others can)",
+                "2·m, which is {}: the engine hnsw_rs supports no other value (the others do)",
                 2 * m
             );
             return Err(Error::argument("m0", m0, expected));
@@ -114,6 +115,7 @@ impl GraphOptions {
                 expected,
             ));
         }
+        // A capacity of 0 would reject every input.
         if self.capacity == Some(0) {
             return Err(Error::argument(
                 "capacity",
@@ -121,6 +123,7 @@ impl GraphOptions {
                 "at least the number of vectors to insert",
             ));
         }
+        // Checked early, so that a bad value fails before the input is read.
         thread_count(self.threads)?;
         #[cfg(not(feature = "hnsw_rs"))]
         if self.engine == Engine::HnswRs {

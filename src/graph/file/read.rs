@@ -383,6 +383,7 @@ impl<'v, S: Source> View<'v, S> {
     pub(crate) fn level(&mut self, node: u32) -> Result<u8> {
         let offset = u64::from(node).wrapping_mul(LEVEL_SIZE);
         let level = self.number(self.layout.levels.wrapping_add(offset))?;
+        // The file has 32 bits per level; real graphs need far fewer than 8 bits.
         let level = u32::from_le_bytes(level);
         u8::try_from(level)
             .map_err(|_| self.corrupt(|| format!("level of node {node}"), level, "at most 255"))
@@ -407,6 +408,7 @@ impl<'v, S: Source> View<'v, S> {
                 format!("at least {}, after the tables", self.layout.connections),
             ));
         }
+        // Offsets point to the list on level 0; lists of upper levels follow it.
         let list = self.list_at(node, 0, start)?;
         if layer == 0 {
             return Ok(list);
@@ -421,7 +423,7 @@ impl<'v, S: Source> View<'v, S> {
             return Err(self.corrupt(
                 || format!("level of node {}", base.node),
                 level,
-                format!("at least {layer}, as links on layer {layer} lead there"),
+                format!("at least {layer}, as links on level {layer} lead there"),
             ));
         }
         let mut list = base;
@@ -436,7 +438,7 @@ impl<'v, S: Source> View<'v, S> {
     #[inline(always)]
     pub(crate) fn list_at(&mut self, node: u32, layer: u8, offset: u64) -> Result<List> {
         let end = self.layout.connections_end;
-        let field = |what: &str| format!("{what} of node {node} on layer {layer}");
+        let field = |what: &str| format!("{what} of node {node} on level {layer}");
         let start = offset.checked_add(COUNT_SIZE).filter(|start| *start <= end);
         let Some(start) = start else {
             return Err(self.corrupt(
@@ -503,7 +505,7 @@ impl<'v, S: Source> View<'v, S> {
     #[cold]
     pub(crate) fn no_such_node(&self, list: List, id: u32) -> Error {
         self.corrupt(
-            || format!("neighbours of node {} on layer {}", list.node, list.layer),
+            || format!("neighbours of node {} on level {}", list.node, list.layer),
             format!("node {id}"),
             format!("nodes below {}", self.layout.nodes),
         )

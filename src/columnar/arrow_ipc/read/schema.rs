@@ -105,7 +105,7 @@ impl Walk {
             .budget
             .checked_sub(1)
             .filter(|_| depth <= MAX_DEPTH)
-            .ok_or_else(|| DecodeError::new("a schema nested without end", "a tree of columns"))?;
+            .ok_or_else(|| DecodeError::new("a schema nested too deeply", "a tree of columns"))?;
         let code = type_code(field)?;
         // Validity and indices; the values come in dictionary messages.
         let (own, has_children) = if is_dictionary(field)? {
@@ -283,7 +283,7 @@ fn refuse_dictionary(field: &Table<'_>) -> Decoded<()> {
     if is_dictionary(field)? {
         return Err(DecodeError::unsupported(
             "dictionary-encoded vectors",
-            "vectors that are not",
+            "plain vectors",
         ));
     }
     Ok(())

@@ -290,7 +290,7 @@ impl<'a> Footer<'a> {
                 open.push(element.children);
                 if open.len() > MAX_SCHEMA_DEPTH {
                     return Err(DecodeError::new(
-                        "a column nested too deep",
+                        "a column nested too deeply",
                         "at most 1000 levels",
                     ));
                 }
@@ -472,12 +472,14 @@ fn row_group(
     let rows = rows.ok_or_else(missing("number of rows of a row group"))?;
     let mut columns = columns.ok_or_else(missing("column chunks of a row group"))?;
     let (wire, count) = columns.list()?;
+    // Chunks are matched to leaves by position, so the counts must agree.
     if count != leaves || (count > 0 && wire != Wire::Struct) {
         return Err(DecodeError::new(
             format!("a row group of {count} column chunks"),
             format!("{leaves}, as in the schema"),
         ));
     }
+    // In the order of `wanted`; the file has them in the order of leaves.
     let mut chunks = vec![None; wanted.len()];
     for leaf in 0..count {
         let mut places = wanted
@@ -514,10 +516,11 @@ fn column_chunk(thrift: &mut Thrift<'_>, encrypted_file: bool) -> Decoded<Chunk>
         }
         thrift.skip(wire)
     })?;
+    // In an encrypted file, unencrypted columns are still readable.
     if encrypted || (encrypted_file && chunk.is_none()) {
         return Err(DecodeError::unsupported(
             "an encrypted column",
-            "one that is not",
+            "an unencrypted column",
         ));
     }
     if elsewhere {

@@ -80,7 +80,7 @@ impl ParquetColumns {
                 },
                 Some((_, b"PARE")) => Err(DecodeError::unsupported(
                     "an encrypted Parquet file",
-                    "one that is not",
+                    "an unencrypted file",
                 )),
                 _ => Err(DecodeError::new(
                     "other bytes at the end of the file",

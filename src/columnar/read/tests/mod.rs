@@ -853,7 +853,7 @@ fn inconsistent_schemas_are_rejected() {
             "a negative number of children",
             vec![element("root", None, 0, -1, None)],
         ),
-        ("a column nested too deep", deep.collect()),
+        ("a column nested too deeply", deep.collect()),
         (
             "column vector: found no such column",
             vec![
