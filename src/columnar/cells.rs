@@ -92,6 +92,7 @@ impl VectorRow<'_> {
         append: impl FnOnce(&mut Vec<f32>) -> bool,
     ) -> Result<bool> {
         let end = self.elements.saturating_add(count);
+        // The first vector sets the dimension; until then only the maximum applies.
         let longest = match self.dimension {
             0 => MAX_DIMENSION,
             dimension => dimension,

@@ -175,6 +175,7 @@ impl ElementType {
 
 impl ColumnType {
     fn arrow(self) -> DataType {
+        // Elements are declared non-null, which the builders guarantee.
         let item = |type_| Box::new(Field::new(ITEM, type_, false));
         match self {
             Self::UInt64 => DataType::UInt64,
@@ -312,6 +313,7 @@ impl Builder {
                 if dimension == 0 || i32::try_from(dimension).is_err() {
                     return Err(Error::internal(format!("vectors of dimension {dimension}")));
                 }
+                // Allocated for a full flush at once, because every row has a vector of this size.
                 let elements = primitive(DataType::Float32, rows.saturating_mul(dimension))?;
                 Values::Vector(vectors(elements, dimension))
             }
@@ -463,6 +465,7 @@ impl Builder {
         let Values::Utf8(array) = &mut self.values else {
             return Err(self.misfit("a text"));
         };
+        // Only an empty builder can take over the text's buffer as its own.
         let end = match i32::try_from(text.len()) {
             Ok(end) if array.len() == 0 => end,
             _ => return self.push(Value::Utf8(&text)),
@@ -503,6 +506,7 @@ impl Builder {
     pub(crate) fn extend_u32(&mut self, values: &[u32]) -> Result<()> {
         match &mut self.values {
             Values::UInt64(array) => {
+                // Slice iterators report their exact length, so arrow2 reserves memory once.
                 array.extend_trusted_len_values(values.iter().map(|&value| u64::from(value)));
                 Ok(())
             }

@@ -19,8 +19,8 @@
 //! they also decide which vectors to read. Candidates are taken in this order until the list is
 //! full:
 //!
-//! 1. candidates closer to the node than to any neighbour: HNSW's heuristic, which keeps neighbours
-//! from all pointing in one direction;
+//! 1. candidates closer to the node than to any neighbour: HNSW's heuristic, which keeps
+//!    neighbours from all pointing in one direction;
 //! 2. if vectors are read, candidates only slightly closer to a neighbour;
 //! 3. the nearest of the rest.
 //!

@@ -188,6 +188,7 @@ pub(crate) trait Term: Copy + Send + Sync + 'static {
 pub(super) fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let (a_lanes, a_rest) = S::as_simd_f32s(a);
     let (b_lanes, b_rest) = S::as_simd_f32s(b);
+    // `a` and `b` have the same length, so both split at the same positions.
     let (a_fours, a_ones) = pulp::as_arrays::<4, _>(a_lanes);
     let (b_fours, b_ones) = pulp::as_arrays::<4, _>(b_lanes);
     let zero = simd.splat_f32s(0.0);
@@ -220,6 +221,7 @@ fn products_of<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a_pairs, a_ones) = pulp::as_arrays::<2, _>(a_lanes);
     let (b_pairs, b_ones) = pulp::as_arrays::<2, _>(b_lanes);
     let zero = simd.splat_f32s(0.0);
+    // Two accumulators per sum, for the same reason as in `sum_of`.
     let (mut ab0, mut ab1, mut bb0, mut bb1) = (zero, zero, zero, zero);
     for ([a0, a1], [b0, b1]) in a_pairs.iter().zip(b_pairs) {
         ab0 = simd.mul_add_e_f32s(*a0, *b0, ab0);
@@ -366,6 +368,7 @@ impl Measure for OneMinusCosine {
 
     fn key_in_f64(a: &[f32], b: &[f32]) -> f32 {
         let lengths = dot_in_f64(a, a).sqrt() * dot_in_f64(b, b).sqrt();
+        // A vector of zeros has no direction: its distance is 1 by definition.
         if lengths == 0.0 {
             return 1.0;
         }
@@ -467,6 +470,7 @@ impl<'a, M: Measure> Space<'a, M> {
             memory::reserve_exact(&mut inverse_lengths, vectors.len() as usize, action)?;
             Arch::new().dispatch(InverseLengths {
                 vectors,
+                // The vector was reserved above, so pushing never reallocates.
                 lengths: &mut inverse_lengths,
             });
         }
@@ -531,6 +535,7 @@ impl<'a, M: Measure> Space<'a, M> {
         let vector = self.vectors.get(node);
         if M::SCALED {
             let scale = self.inverse_length(node) * STEPS;
+            // Such a norm over- or underflows f32, so the direction is computed in f64.
             if scale.is_nan() {
                 let unit = to_unit(vector);
                 return fingerprint(vector, |element| {
@@ -561,6 +566,7 @@ impl<'a, M: Measure> Space<'a, M> {
                     .map(|(a, b)| square(a * inverse_a - b * inverse_b))
                     .sum()
             };
+            // A vector of zeros equals only vectors of zeros.
             (inverse_a == 0.0) == (inverse_b == 0.0) && squared <= TOLERANCE
         } else {
             vector_a == vector_b
@@ -671,6 +677,7 @@ fn fingerprint(vector: &[f32], bits: impl Fn(f32) -> u32) -> u64 {
     for elements in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
         for (lane, element) in lanes.iter_mut().zip(elements) {
             *lane = (*lane ^ bits(*element))
+                // Multiplicative hashing; the multiplier is a prime near 2³² / golden ratio.
                 .wrapping_mul(0x9e37_79b1)
                 .rotate_left(15);
         }

@@ -128,6 +128,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                     inverses.push(inverse_length(simd, vector));
                 }
             }
+            // The tile stays in the cache while all queries pass over it.
             let queries = exact.queries.chunks(group);
             for (queries, nearest) in queries.zip(exact.nearest.chunks_mut(QUERIES_AT_ONCE)) {
                 let queries = Group::new(queries, dimension);
@@ -163,6 +164,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                     row = row.wrapping_add(vectors.1);
                 }
             }
+            // The last tile can be shorter.
             let rows = u32::try_from(tile.len() / dimension).unwrap_or(u32::MAX);
             node = node.wrapping_add(rows);
         }
@@ -233,6 +235,7 @@ impl<S: Source, M: Measure> WithSimd for MeasuringBy<'_, '_, S, M> {
 #[inline(always)]
 fn keep(nearest: &mut Vec<Candidate>, found: Candidate, most: usize) -> Result<()> {
     if nearest.len() >= most {
+        // Ties are decided by node, so the result does not depend on the order of blocks.
         if nearest.last().is_some_and(|worst| found >= *worst) {
             return Ok(());
         }
@@ -294,6 +297,7 @@ fn sums_of<S: Simd, T: Term>(
     for (((a, b), (c, d)), (x, y)) in queries.zip(vectors) {
         add::<S, T>(simd, &mut sums, [*a, *b, *c, *d], [*x, *y]);
     }
+    // The components after the last full register; missing lanes are zero.
     if !x.1.is_empty() {
         let [a, b, c, d] = [a.1, b.1, c.1, d.1];
         let queries = [

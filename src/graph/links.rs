@@ -60,6 +60,7 @@ impl Links {
         let count = nodes as usize;
         let mut levels = memory::filled(count, 0u8, "hold the graph")?;
         let mut upper_starts = memory::filled(count, 0u32, "hold the graph")?;
+        // The paper's mL = 1 / ln(m).
         let scale = 1.0 / f64::from(u32::try_from(m).map_err(|_| too_many())?).ln();
         let mut lists = 0u32;
         let mut entry_point = 0;
@@ -146,6 +147,7 @@ impl Links {
     #[inline(always)]
     pub(crate) fn set_diverse(&self, node: u32, count: usize) {
         if let Some(diverse) = self.diverse.get(node as usize) {
+            // Saturates: a shorter prefix only means more comparisons.
             diverse.store(u8::try_from(count).unwrap_or(u8::MAX), Relaxed);
         }
     }
@@ -195,6 +197,7 @@ pub(crate) fn write_list(
 ) {
     spare.clear();
     let free = list.len().saturating_sub(chosen.len());
+    // Chosen candidates are a subsequence of all candidates, so one pass separates them.
     let mut next = chosen.iter().map(|candidate| candidate.node()).peekable();
     for candidate in candidates {
         if spare.len() >= free {

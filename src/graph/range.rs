@@ -106,6 +106,7 @@ impl WithSimd for Count<'_> {
                 && self.metric != Metric::Manhattan
                 && vector.iter().any(|element| *element != 0.0)
             {
+                // Subnormal sums have lost digits. Manhattan sums are exempt: nothing is squared.
                 self.found.underflow += 1;
             }
         }

@@ -143,6 +143,7 @@ impl Search<'_> {
             metric,
         } = self;
         scratch.begin();
+        // Bounds memory for any requested `ef`.
         let ef = ef.min(view.layout().nodes as usize);
         memory::reserve(
             &mut scratch.pool,
@@ -201,6 +202,7 @@ impl<S: Ahead, M: Measure> WithSimd for WalkBy<'_, '_, S, M> {
         let node = entry_point.node;
         let mut walker = Walker {
             simd,
+            // At least one vector, however large.
             ahead: (MAX_PREFETCHED_BYTES / view.layout().vector_size().max(1)).max(1),
             view,
             query: Query::<M>::new(simd, query),

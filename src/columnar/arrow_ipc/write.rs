@@ -18,6 +18,7 @@ use crate::columnar::batches::{Batch, BatchSink};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 
+// Embeddings compress little, and uncompressed buffers can be mapped by readers.
 const UNCOMPRESSED: WriteOptions = WriteOptions { compression: None };
 
 /// Writes record batches to a file.
@@ -28,6 +29,7 @@ pub(crate) struct IpcFile<'o> {
 
 impl<'o> IpcFile<'o> {
     pub(crate) fn new(output: &'o mut AtomicFile, schema: Schema) -> Result<Self> {
+        // Kept for errors, because the writer borrows the output.
         let target = output.target().to_path_buf();
         let writer = FileWriter::try_new(output, schema, None, UNCOMPRESSED)
             .map_err(|error| write_error(&target, error))?;

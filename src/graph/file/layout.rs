@@ -48,6 +48,7 @@ pub(crate) struct RawExtension {
     tag: [u8; 8],
     version: U32,
     metric: u8,
+    // Pads the extension to 16 bytes.
     zeros: [u8; 3],
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn write_graph<G: Graph, M: Measure>(
 ) -> Result<()> {
     let mut writer = BufWriter::with_capacity(BUFFER, &mut *target);
     let appended = append_graph(&mut writer, space, metric, graph, labels);
+    // `write_error` needs the file, which the writer borrows.
     drop(writer);
     appended.map_err(|error| target.write_error(error))?;
     let header = header(space.vectors().dimension(), metric, graph, parameters);
@@ -164,6 +165,7 @@ impl<G: Graph, M: Measure> WithSimd for EncodeConnections<'_, '_, G, M> {
             for layer in self.graph.layers(node) {
                 self.graph.neighbours(node, layer, &mut neighbours);
                 for id in &neighbours {
+                    // Neighbours are scattered over the file, so their vectors are requested ahead.
                     self.space.prefetch(*id);
                 }
                 let count = u32::try_from(neighbours.len()).unwrap_or(u32::MAX);

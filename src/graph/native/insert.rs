@@ -51,6 +51,7 @@ impl Insert<'_> {
         for thread in 0..self.threads {
             scratch.push(Scratch::new(thread, groups, &self, space.len())?);
         }
+        // One list per pair of planning thread and group, so that threads seldom share a lock.
         let slots = self.threads.saturating_mul(groups);
         let shared = Shared {
             planned: AtomicU32::new(0),
@@ -186,6 +187,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
             if stop.is_stopped() {
                 return;
             }
+            // The counter continues from batch to batch; its remainder is the group.
             groups_end = groups_end.wrapping_add(groups);
             while let Some(taken) = take(&shared.linked, groups_end) {
                 let group = (taken % groups) as usize;
@@ -193,6 +195,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
                 for slot in shared.reverse.iter().skip(group).step_by(shared.groups) {
                     stop.check(append(&mut scratch.linking, &mut lock(slot)));
                 }
+                // The order of planning threads must not matter.
                 scratch.linking.sort_unstable();
                 inserter.link(scratch);
             }

@@ -104,6 +104,7 @@ impl Native<'_> {
         progress: &(dyn Fn(u64, u64) -> Result<()> + Sync),
     ) -> Result<()> {
         let order = insertion_order(links, equals, self.seed, lowest)?;
+        // The entry point is not in `order`.
         let all = order.len().saturating_add(1) as u64;
         Insert {
             links,

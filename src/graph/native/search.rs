@@ -187,6 +187,7 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
         let ahead = (MAX_PREFETCHED_BYTES / size_of_val(origin.vector()).max(1)).max(1);
         let mut next = 0;
         loop {
+            // Everything in the pool is expanded: the search is complete.
             let Some(candidate) = pool.get_mut(next) else {
                 return;
             };
@@ -226,6 +227,7 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
                 }
                 let position = pool.partition_point(|candidate| *candidate < found);
                 pool.insert(position, found);
+                // A new candidate before `next` must be expanded first.
                 next = next.min(position);
             }
         }

@@ -182,6 +182,7 @@ impl Buckets {
                     continue;
                 };
                 let bucket = held.get(range.clone()).unwrap_or_default();
+                // A node that follows two leaders of a merged bucket appears once.
                 if bucket.last() == Some(node) {
                     continue;
                 }
@@ -235,6 +236,7 @@ pub(super) fn carve<M: Measure>(
     let buckets = Buckets::new(nodes, &followed, leaders.len())?;
     drop((leaders, followed));
     for (number, bucket) in buckets.iter().enumerate() {
+        // Each bucket needs its own leaders.
         let seed = mix(seed ^ number as u64);
         carve(space, bucket, seed, depth.wrapping_add(1), scratch, with)?;
     }

@@ -97,6 +97,7 @@ impl<M: Measure> Cover<'_, '_, '_, M> {
         let mut candidates = memory::with_capacity(NEAREST, action)?;
         let mut chosen = memory::with_capacity(NEAREST, action)?;
         for (own, found) in part.iter().zip(exact.into_nearest()) {
+            // Positions in `nodes`, not nodes, until mapped below.
             let others = found.iter().filter(|found| found.node() != *own);
             nearest.clear();
             nearest.extend(others.take(NEAREST).map(|found| self.node(found.node())));

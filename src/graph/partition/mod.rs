@@ -66,6 +66,7 @@ impl WithSpace for Partition<'_> {
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<Links> {
         let Self(native) = self;
         let equals = Equals::find(space)?;
+        // Copies would crowd the groups of their vector.
         let nodes = distinct(space.len(), &equals)?;
         if nodes.len() < MIN_NODES || space.vectors().dimension() < MIN_DIMENSION {
             return native.build(space, &equals);

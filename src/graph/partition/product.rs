@@ -88,6 +88,7 @@ impl Rows {
         let action = "compare vectors";
         self.count = nodes.len();
         self.depth = space.vectors().dimension();
+        // The last panel is padded with zeros.
         let panels = nodes.len().div_ceil(WIDTH);
         self.lines.clear();
         self.squares.clear();
@@ -271,6 +272,7 @@ impl Keys {
     ) -> Result<()> {
         self.resize(rows.len(), rows.len())?;
         for (column, (b, b_squares)) in rows.panels().enumerate() {
+            // The diagonal and the upper triangle; the lower one is transposed from it.
             for (row, (a, a_squares)) in rows.panels().enumerate().take(column.wrapping_add(1)) {
                 let tile = product::<S, T>(simd, (a, a_squares), (b, b_squares), form);
                 self.store(row, column, &tile);
@@ -296,6 +298,7 @@ impl Keys {
     pub(super) fn set(&mut self, row: usize, column: usize, key: f32) {
         if row != column {
             if let Some(slot) = self.row_mut(row).get_mut(column) {
+                // Infinity is reserved for padding and struck out candidates.
                 *slot = key.min(f32::MAX);
             }
         }
@@ -430,6 +433,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
     form: Form,
     tile: &mut [Line; WIDTH],
 ) {
+    // Register groups per panel row: 4 with 4 lanes, 2 with 8, 1 with 16.
     let parts = WIDTH / VECTORS / S::F32_LANES;
     let a = elements(a).as_chunks::<ROWS>().0;
     let b = pulp::as_arrays::<VECTORS, _>(S::as_simd_f32s(elements(b)).0).0;
@@ -441,6 +445,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
     for (block, (rows, a_squares)) in blocks.enumerate() {
         for (part, b_squares) in b_squares.iter().enumerate() {
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            // One step per component: the block's rows of each line of the panel.
             let a = a.iter().skip(block).step_by(WIDTH / ROWS);
             let b = b.iter().skip(part).step_by(parts);
             for (a, b) in a.zip(b) {
@@ -455,6 +460,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
                 let row = S::as_mut_simd_f32s(&mut row.0).0;
                 let slots = pulp::as_arrays_mut::<VECTORS, _>(row).0.get_mut(part);
                 let square = if form.squares { *square } else { 0.0 };
+                // Everything of the key that depends on the row only.
                 let constant = simd.splat_f32s(form.constant + square);
                 for ((slot, sum), square) in slots.into_iter().flatten().zip(sums).zip(b_squares) {
                     let constant = if form.squares {

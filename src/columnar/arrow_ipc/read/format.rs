@@ -48,6 +48,7 @@ pub(super) mod key_value {
 
 /// Fields of `Field`.
 pub(super) mod field {
+    // Field 1, `nullable`, is not read: the null counts of record batches suffice.
     pub(crate) const NAME: usize = 0;
     // A union takes two fields: the number of its member, then its table.
     pub(crate) const TYPE_CODE: usize = 2;
@@ -113,6 +114,7 @@ pub(super) mod fixed_size_list {
 
 /// The field of `Union`.
 pub(super) mod union {
+    // Dense unions have a buffer of offsets; sparse ones, mode 0, have none.
     pub(crate) const MODE: usize = 0;
     pub(crate) const DENSE: i16 = 1;
 }

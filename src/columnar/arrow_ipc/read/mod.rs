@@ -169,6 +169,7 @@ impl IpcColumns {
                 // The inner result is an error that names a column; the outer one is an error of
                 // the footer.
                 Ok(
+                    // `bytes` bounds the schema: all of it is inside the footer.
                     Self::from_schema(input, &schema, bytes.len(), version, wanted)?
                         .map(|columns| (columns, dictionaries, batches)),
                 )
@@ -206,11 +207,13 @@ impl IpcColumns {
                 // A header length of 0 marks the end of the stream.
                 break;
             }
+            // The body's length is in the header, which is read next.
             let mut block = Block {
                 offset: at,
                 metadata: metadata + PREFIX,
                 body: 0,
             };
+            // The schema must come first, and only once.
             let is_first = columns.is_none();
             let (kind, schema, body) = block.header(input, place, |kind, header, message| {
                 let schema = match (kind, is_first) {
@@ -230,6 +233,7 @@ impl IpcColumns {
                 Ok((kind, schema, length(message.i64(message::BODY_LENGTH)?)?))
             })?;
             block.body = body;
+            // Also guarantees progress: a message takes at least its prefix.
             at = block.end().filter(|end| *end <= len).ok_or_else(|| {
                 input.invalid(
                     place(),
@@ -585,6 +589,7 @@ impl IntegerBatch {
             IntegerValues::Booleans(bits) => u64::from(bits.next()?),
             IntegerValues::Integers(stream, integer) => {
                 let mut bytes = [0; 8];
+                // The lowest `width` bytes of a little-endian u64; the rest stay 0.
                 let width = usize::try_from(integer.bits / 8).unwrap_or(8).min(8);
                 stream.take(bytes.get_mut(..width).unwrap_or_default())?;
                 u64::from_le_bytes(bytes)
@@ -688,6 +693,7 @@ impl VectorBatch {
             let bytes = chunk.get_mut(..bytes).unwrap_or_default();
             self.elements.take(bytes)?;
             self.at += count;
+            // Without nulls, a whole chunk is converted at once.
             if let (Some(row), true) = (&mut row, self.present.are_all_ones()) {
                 let append = |out: &mut Vec<_>| {
                     float.append(bytes, out);
@@ -798,7 +804,8 @@ impl Columns for IpcColumns {
     }
 
     fn deleted(&mut self) -> Result<Option<i128>> {
-        // The first of the three that is asked for each row.
+        // `deleted` is called first for each row, so it starts record batches. Empty ones are
+        // skipped.
         while self.batch.rows == 0 {
             self.next_batch()?;
         }

@@ -50,6 +50,7 @@ impl Chunk {
         start: u64,
     ) -> Result<ColumnChunk> {
         let list = list_element(column.type_).is_some();
+        // The leaf's path in the schema; the chunk's metadata must repeat it.
         let mut path = vec![column.name.clone()];
         if list {
             path.extend([LIST.to_string(), ELEMENT.to_string()]);
@@ -136,6 +137,7 @@ pub(super) fn footer(schema: &Schema, row_groups: Vec<RowGroup>) -> Result<FileM
         elements.extend(schema_elements(column)?);
     }
     Ok(FileMetaData {
+        // Version 1 of the format: only its encodings and page type are used.
         version: 1,
         schema: elements,
         num_rows: row_groups.iter().map(|group| group.num_rows).sum(),

@@ -132,6 +132,7 @@ impl<'o> ParquetWriter<'o> {
             .row_group_bytes
             .checked_div(schema.vector_bytes() as u64)
             .map_or(MAX_GROUP_ROWS, |rows| rows.clamp(1, MAX_GROUP_ROWS));
+        // Column chunks are located by offset, so every write is counted.
         let mut file = File { output, offset: 0 };
         file.write_all(MAGIC)?;
         Ok(Self {
@@ -184,6 +185,7 @@ impl<'o> ParquetWriter<'o> {
     /// Flushes full builders, and ends the row group if it is large enough.
     pub(crate) fn end_row(&mut self) -> Result<()> {
         self.pushed.rows += 1;
+        // A large row must not stay in the builders until they are full.
         let bytes: usize = self.builders.iter().map(Builder::bytes).sum();
         let all = bytes >= MAX_PUSHED_BYTES;
         for column in 0..self.builders.len() {
@@ -356,6 +358,7 @@ impl Encoder {
         chunk: &mut Chunk,
         kept: &mut Kept,
     ) -> Result<()> {
+        // PLAIN strings have a u32 length in front of the bytes.
         let levels = self.page.levels_of_one(column);
         let prefix = u32::try_from(text.len()).map_err(Error::internal)?;
         let prefix = prefix.to_le_bytes();
@@ -378,6 +381,7 @@ impl Encoder {
             header.len() + stored,
         );
         kept.push(&header)?;
+        // Uncompressed, the text moves into the kept pages without a copy.
         if self.compression == Compression::None {
             kept.push(levels)?;
             kept.push(&prefix)?;
