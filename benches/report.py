@@ -29,7 +29,7 @@ MARK = re.compile(r"(<!-- (table|figure): ([^>]+) -->).*?(<!-- end -->)", re.DOT
 
 WIDTH = 840
 BAR, GAP, TITLE, NAMES = 18, 6, 46, 210
-# Readable on a light and on a dark page.
+# Readable on light and dark pages.
 TEXT, FAINT, OURS, THEIRS = "#6e7781", "#8c959f", "#d1642b", "#8fa3b8"
 
 
@@ -42,7 +42,7 @@ def machine():
 
 
 def save(results):
-    """A row a line, so that it can be changed by hand."""
+    """Writes one row per line, so that the file can be edited by hand."""
     measured = []
     for name, result in sorted(results.items()):
         words = [f'  "{key}": {json.dumps(result[key], ensure_ascii=False)},\n' for key in sorted({*result} - {"rows"})]
@@ -52,7 +52,7 @@ def save(results):
 
 
 def record(name, title, command, rows):
-    """Puts a measurement into the file, in the place of the last one of that name."""
+    """Stores a measurement, and replaces the previous one of that name."""
     results = json.loads(RESULTS.read_text())
     results[name] = {
         "title": title,
@@ -72,7 +72,7 @@ def text(x, y, words, size=13, anchor="start", fill=TEXT, weight="normal"):
 
 
 def bars(title, subtitle, rows, y):
-    """A group of bars: rows are (name, value, label, ours). Returns its parts, and where it ends."""
+    """Draws a group of bars for rows (name, value, label, ours). Returns its parts and its bottom."""
     parts = [text(0, y + 15, title, 15, weight="bold"), text(0, y + 33, subtitle, 12, fill=FAINT)]
     y += TITLE
     longest = max(value for _, value, _, _ in rows)
@@ -107,7 +107,7 @@ def picture(name, parts, y):
 
 
 def curves(title, subtitle, series):
-    """A chart of recall against time: series are (name, points (seconds, recall, label), ours)."""
+    """Draws recall against time for series (name, points (seconds, recall, label), ours)."""
     left, top, right, bottom = 60, TITLE + 10, WIDTH - 110, 340
     points = [point for _, points, _ in series for point in points]
     low, high = (math.log(pick(seconds for seconds, _, _ in points)) for pick in (min, max))
@@ -137,14 +137,14 @@ def curves(title, subtitle, series):
 
 
 def group(results, name, value, label, title=None):
-    """A group of bars from a recorded measurement; ours are the rows of which `ours` is true."""
+    """Draws a group of bars from a recorded measurement; rows with `ours` set are ours."""
     result = results[name]
     rows = [(row["name"], row[value], label(row), row.get("ours", False)) for row in result["rows"]]
     return title or result["title"], f"{result['command']}, {result['machine']}, {result['date']}", rows
 
 
 def short(value):
-    """With two or three digits."""
+    """Formats with two or three significant digits."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.2g}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
@@ -163,13 +163,13 @@ def span(name):
 
 
 def value(row):
-    """One number or two that it lies between, as they are recorded, and the unit."""
+    """Formats a recorded number, or a range of two, with its unit."""
     number = str(row["value"]) if "value" in row else span("value")(row)
     return f"{number} {row.get('unit', '')}".strip()
 
 
 def recall(name, digits=".3f"):
-    """At ef 50 and at ef 100."""
+    """Formats the values at ef 50 and at ef 100."""
     return lambda row: f"{row[f'{name}_50']:{digits}} / {row[f'{name}_100']:{digits}}" if f"{name}_50" in row else ""
 
 
@@ -179,7 +179,7 @@ def vectors(row):
 
 WALL, PROCESSOR, MEMORY = measured("seconds", "s"), measured("processor", "s"), measured("mebibytes", "MiB")
 
-# The columns of a table, by the name of its first measurement; the first that fits counts.
+# The columns of a table by a pattern for the name of its first measurement. The first match counts.
 COLUMNS = {
     "export|export-again": {
         "": field("name"),
@@ -264,7 +264,7 @@ COLUMNS = {
 
 
 def table(head, rows):
-    """What a row repeats of the one above in its first cell is left out."""
+    """Formats a table. A first cell equal to the one above is left empty."""
     lines, above = [head, ["---"] * len(head)], None
     for first, *others in rows:
         lines.append(["" if first == above else first, *others])
@@ -273,7 +273,7 @@ def table(head, rows):
 
 
 def measurements(results, names):
-    """A table of their rows, below how they were made."""
+    """Formats the measurements' rows as a table, below the commands that produced them."""
     columns = next(columns for pattern, columns in COLUMNS.items() if re.fullmatch(pattern, names[0]))
     rows, made = [], {}
     for result in (results[name] for name in names):
@@ -285,7 +285,7 @@ def measurements(results, names):
 
 
 def scale(results):
-    """What many exports take, as products of what one takes."""
+    """Extrapolates the cost of many exports from one."""
     export, large = results["export"]["rows"][0], results["export-memory"]["rows"][0]
     gibibytes_of_one = results["export-input"]["rows"][0]["value"] / 1024
     rows = []
@@ -293,7 +293,7 @@ def scale(results):
         ("10,000 tenants of 10,000 vectors", 1e8, measured("mebibytes", "MiB")(export)),
         ("a billion vectors in collections of a million", 1e9, value(large)),
     ]:
-        # One export was of 100,000.
+        # The measured export has 100,000 vectors.
         seconds, gibibytes = (of_one * vectors / 1e5 for of_one in (export["processor"], gibibytes_of_one))
         on_16 = f"{short(seconds / 16)} s, reading {short(gibibytes / (seconds / 16))} GiB/s"
         rows.append([name, f"{short(gibibytes)} GiB", f"{short(seconds)} s", on_16, memory])

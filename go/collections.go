@@ -5,92 +5,91 @@ import (
 	"encoding/json"
 )
 
-// MetadataForm is how an export writes the metadata of records.
+// MetadataForm selects the layout of record metadata in an export.
 type MetadataForm string
 
-// The forms of metadata in an export.
+// Layouts of metadata in an export.
 const (
-	MetadataFormJSON    MetadataForm = "json"    // a column with a JSON object for each record; the default
-	MetadataFormColumns MetadataForm = "columns" // a typed column metadata.<key> for each key
+	MetadataFormJSON    MetadataForm = "json"    // one column with a JSON object per record; the default
+	MetadataFormColumns MetadataForm = "columns" // one typed column metadata.<key> per key
 )
 
-// CollectionState is how a collection is, in one word.
+// CollectionState summarises the condition of a collection.
 type CollectionState string
 
-// The states of a collection.
+// States of a collection.
 const (
 	CollectionStateEmpty       CollectionState = "empty"       // no records
 	CollectionStateFlushed     CollectionState = "flushed"     // every vector is in the index
-	CollectionStateQueued      CollectionState = "queued"      // the newest vectors are in the log only
-	CollectionStateDamaged     CollectionState = "damaged"     // every vector is there, though files are damaged
+	CollectionStateQueued      CollectionState = "queued"      // the newest vectors are only in the queue
+	CollectionStateDamaged     CollectionState = "damaged"     // files are damaged, but every vector is present
 	CollectionStateIncomplete  CollectionState = "incomplete"  // records lack a vector or a readable id
 	CollectionStateUnsupported CollectionState = "unsupported" // the index is not in the persist directory
 )
 
-// ListCollectionsRequest says which collections to list. Only PersistDir is needed.
+// ListCollectionsRequest selects collections to list. Only PersistDir is required.
 type ListCollectionsRequest struct {
-	// PersistDir is a Chroma persist directory: the one with chroma.sqlite3.
+	// PersistDir is a Chroma persist directory: the directory with chroma.sqlite3.
 	PersistDir string `json:"persist_dir"`
-	// Database and Tenant restrict the list to the collections of one.
+	// Database and Tenant restrict the list to one database or tenant.
 	Database string `json:"database,omitempty"`
 	Tenant   string `json:"tenant,omitempty"`
-	// IO is how the files of segments are read; it defaults to IOModeRead.
+	// IO is how segment files are read; it defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 
-// ListCollectionsResponse says what a persist directory holds.
+// ListCollectionsResponse describes the contents of a persist directory.
 type ListCollectionsResponse struct {
-	// Complete is false when records, vectors or texts are missing or damaged.
+	// Complete is false if records, vectors or texts are missing or damaged.
 	Complete          bool                `json:"complete"`
 	PersistDir        string              `json:"persist_dir"`
 	ChromaSchema      map[string]int64    `json:"chroma_schema"`      // the version of each part of the schema
-	Replayed          string              `json:"replayed,omitempty"` // the journal or log that was replayed in a copy
+	Replayed          string              `json:"replayed,omitempty"` // the journal or write-ahead log replayed in a copy
 	Collections       []Collection        `json:"collections"`
-	OrphanDirectories []string            `json:"orphan_directories"` // that belong to no segment
+	OrphanDirectories []string            `json:"orphan_directories"` // directories that belong to no segment
 	Findings          []CollectionFinding `json:"findings,omitempty"` // about the database as a whole
 }
 
-// Collection is a collection, by numbers.
+// Collection describes a collection.
 type Collection struct {
 	Tenant        string          `json:"tenant"`
 	Database      string          `json:"database"`
 	Name          string          `json:"name"`
 	ID            string          `json:"id"`
-	SegmentDir    *string         `json:"segment_dir"`    // the directory of its index, if there is one
+	SegmentDir    *string         `json:"segment_dir"`    // its segment directory, if any
 	Metric        string          `json:"metric"`         // l2, cosine or ip
-	MetricSource  string          `json:"metric_source"`  // where that is written; or evidence, undecided
+	MetricSource  string          `json:"metric_source"`  // where the metric is stored; or evidence, undecided
 	Dimension     *int            `json:"dimension"`      // nil until the first write
-	Records       uint64          `json:"records"`        // in SQLite
+	Records       uint64          `json:"records"`        // number of records in SQLite
 	InIndex       uint64          `json:"in_index"`       // records that the index holds
-	Queued        uint64          `json:"queued"`         // rows of the log that the index has not seen
+	Queued        uint64          `json:"queued"`         // rows of the queue that the index has not applied
 	WithoutVector uint64          `json:"without_vector"` // records without a vector
 	State         CollectionState `json:"state"`
-	// Metadata is what the user has noted about the collection: a JSON object, whose integers are
-	// exact to 64 bits.
+	// Metadata is the user's metadata of the collection: a JSON object with integers exact to 64 bits.
 	Metadata json.RawMessage     `json:"metadata"`
 	Findings []CollectionFinding `json:"findings"`
 }
 
-// CollectionFinding is something worth knowing about a collection or a database.
+// CollectionFinding is a problem or remark about a collection or a database.
 type CollectionFinding struct {
-	Code    string `json:"code"`  // a name for its kind, which never changes
-	Count   uint64 `json:"count"` // how many records, rows or pages it is about
-	Loss    bool   `json:"loss"`  // whether records, vectors or texts are missing or damaged because of it
+	Code    string `json:"code"`  // a stable name of its kind
+	Count   uint64 `json:"count"` // number of affected records, rows or pages
+	Loss    bool   `json:"loss"`  // true if records, vectors or texts are missing or damaged because of it
 	Message string `json:"message"`
 }
 
-// ExportRequest says what to export. Only PersistDir and OutputPath are needed.
+// ExportRequest selects what to export. Only PersistDir and OutputPath are required.
 type ExportRequest struct {
-	// PersistDir is a Chroma persist directory: the one with chroma.sqlite3. It is only read.
+	// PersistDir is a Chroma persist directory: the directory with chroma.sqlite3. It is only read.
 	PersistDir string `json:"persist_dir"`
-	// OutputPath is the directory to write, which must not exist or be empty and appears whole or
-	// not at all; or, with the extension of a file format, the file for one collection.
+	// OutputPath is the directory to write. It must be empty or absent, and is written atomically.
+	// With the extension of a file format, it is the output file for a single collection.
 	OutputPath string `json:"output_path"`
 	// OutputFormat defaults to OutputFormatParquet.
 	OutputFormat OutputFormat `json:"output_format,omitempty"`
-	// Collections are names; all collections are written when there are none.
+	// Collections are names; if empty, all collections are exported.
 	Collections []string `json:"collections,omitempty"`
-	// Database and Tenant restrict the export to the collections of one.
+	// Database and Tenant restrict the export to one database or tenant.
 	Database string `json:"database,omitempty"`
 	Tenant   string `json:"tenant,omitempty"`
 	// Vectors defaults to VectorsOriginal.
@@ -103,26 +102,26 @@ type ExportRequest struct {
 	BatchSize int `json:"batch_size,omitempty"`
 	// Compression defaults to CompressionNone.
 	Compression Compression `json:"compression,omitempty"`
-	// IO is how the files of segments are read; it defaults to IOModeRead.
+	// IO is how segment files are read; it defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
-	// Dimension and M describe indexes whose header.bin is lost, where neither the database nor the
-	// other files say them: both or neither.
+	// Dimension and M describe indexes whose header.bin is lost, if neither the database nor the other
+	// files state them. Set both or neither.
 	Dimension *int `json:"dimension,omitempty"`
 	M         *int `json:"m,omitempty"`
-	// Metric is that of the collections whose metric the database does not say.
+	// Metric applies to collections whose metric the database does not state.
 	Metric Space `json:"metric,omitempty"`
 }
 
-// ExportResponse says what an export did.
+// ExportResponse reports the result of an export.
 type ExportResponse struct {
-	// Complete is false when records, vectors or texts are missing or damaged.
+	// Complete is false if records, vectors or texts are missing or damaged.
 	Complete     bool          `json:"complete"`
 	OutputPath   string        `json:"output_path"`
 	OutputFormat OutputFormat  `json:"output_format"`
 	Summary      ExportSummary `json:"summary"`
 }
 
-// ExportSummary says what an export wrote. It is also what manifest.json holds.
+// ExportSummary describes the output of an export. manifest.json has the same content.
 type ExportSummary struct {
 	HNSWToolbox  string              `json:"hnsw_toolbox"` // the version of the library
 	PersistDir   string              `json:"persist_dir"`
@@ -134,7 +133,7 @@ type ExportSummary struct {
 	Findings     []CollectionFinding `json:"findings,omitempty"`
 }
 
-// ExportedFile is a file that an export wrote, and the collection that is in it.
+// ExportedFile describes a file written by an export, and the collection in it.
 type ExportedFile struct {
 	File                  string              `json:"file"`
 	Bytes                 uint64              `json:"bytes"`
@@ -152,9 +151,9 @@ type ExportedFile struct {
 	VectorsFromIndex      uint64              `json:"vectors_from_index"`
 	VectorsFromLog        uint64              `json:"vectors_from_log"`
 	WithoutVector         uint64              `json:"without_vector"`
-	FirstIDsWithoutVector []string            `json:"first_ids_without_vector,omitempty"` // a hundred at most
-	Watermark             *uint64             `json:"watermark"`                          // the last write that the index holds
-	JSONColumns           []string            `json:"json_columns,omitempty"`             // whose keys have values of several types
+	FirstIDsWithoutVector []string            `json:"first_ids_without_vector,omitempty"` // at most a hundred
+	Watermark             *uint64             `json:"watermark"`                          // the last write in the index
+	JSONColumns           []string            `json:"json_columns,omitempty"`             // columns whose keys have values of several types
 	State                 CollectionState     `json:"state"`
 	CollectionMetadata    json.RawMessage     `json:"collection_metadata"`
 	Findings              []CollectionFinding `json:"findings"`
@@ -162,14 +161,14 @@ type ExportedFile struct {
 
 // ListCollections lists the collections of a Chroma persist directory.
 //
-// It must not be called in a process that has the same database open by another copy of SQLite: on
-// POSIX systems, closing the file drops that process's locks on it.
+// It must not be called in a process that has the same database open through another copy of
+// SQLite: on POSIX systems, closing the file releases that process's locks on it.
 func ListCollections(req ListCollectionsRequest) (*ListCollectionsResponse, error) {
 	return ListCollectionsContext(context.Background(), req)
 }
 
-// ListCollectionsContext is [ListCollections], and stops soon after ctx ends. Its error then matches
-// both ctx.Err() and [ErrCancelled].
+// ListCollectionsContext is [ListCollections] with a context. It stops soon after ctx ends, with an
+// error that matches both ctx.Err() and [ErrCancelled].
 func ListCollectionsContext(
 	ctx context.Context, req ListCollectionsRequest, opts ...Option,
 ) (*ListCollectionsResponse, error) {
@@ -188,15 +187,15 @@ func ListCollectionsContext(
 }
 
 // Export writes the collections of a Chroma persist directory to Parquet or Arrow IPC files: ids,
-// vectors, documents and metadata, the newest writes included.
+// vectors, documents and metadata, including the newest writes.
 //
-// What [ListCollections] says about processes holds here, too.
+// The restriction of [ListCollections] on processes applies here as well.
 func Export(req ExportRequest) (*ExportResponse, error) {
 	return ExportContext(context.Background(), req)
 }
 
-// ExportContext is [Export], and stops soon after ctx ends. It then writes nothing, and its error
-// matches both ctx.Err() and [ErrCancelled].
+// ExportContext is [Export] with a context. It stops soon after ctx ends and then writes nothing;
+// its error matches both ctx.Err() and [ErrCancelled].
 func ExportContext(ctx context.Context, req ExportRequest, opts ...Option) (*ExportResponse, error) {
 	paths := []field{
 		{"persist_dir", req.PersistDir}, {"output_path", req.OutputPath},

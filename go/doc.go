@@ -1,13 +1,13 @@
 // Package hnswtoolbox extracts vectors from Chroma's on-disk HNSW indexes, builds new HNSW indexes
 // from Parquet or Arrow IPC files, and searches them.
 //
-// It calls the dynamic library of hnsw-toolbox, without cgo. [Init] loads the library, and says
-// where it looks for it. In a clone of the repository, this installs it for the current user on
+// It calls the dynamic library of hnsw-toolbox without cgo. [Init] loads the library and documents
+// the search order. In a clone of the repository, this command installs it for the current user on
 // Linux:
 //
 //	make install-lib PREFIX="$HOME/.local/share/hnsw-toolbox"
 //
-// This program extracts the vectors of Chroma's index, builds a new index of them, and prints the
+// This program extracts the vectors of a Chroma index, builds a new index from them, and prints the
 // ten vectors nearest to the origin:
 //
 //	package main
@@ -69,18 +69,17 @@
 //		}
 //	}
 //
-// [Records] and [Batches] read an index without writing a file. [InspectIndex] reports what an index
-// contains, and [VerifyIndex] whether it is damaged. [ListCollections] and [Export] read whole
-// collections from the directory of a Chroma database, and [RepairIndex] writes a healthy index in
-// the place of a damaged one.
+// [Records] and [Batches] read an index without writing a file. [InspectIndex] reports the contents
+// of an index, and [VerifyIndex] its damage. [ListCollections] and [Export] read whole collections
+// from the directory of a Chroma database. [RepairIndex] writes a healthy replacement of a damaged
+// index.
 //
-// All functions may be called from any number of goroutines at once. Functions whose name ends with
+// All functions can be called from any number of goroutines at once. Functions whose name ends with
 // Context stop when their context ends, and can report progress.
 //
-// Fields of a request that are left at their zero value have their documented defaults. Output files
-// are replaced atomically: after an error, a cancellation or a crash, an earlier file of that name is
-// unchanged.
+// Request fields with their zero value have the documented defaults. Output files are replaced
+// atomically: after an error, a cancellation or a crash, an existing file is unchanged.
 //
 // Errors work with [errors.Is] and the sentinels of this package, such as [ErrCorruptIndex], and
-// with [errors.As] and [Error], whose Code never changes its meaning.
+// with [errors.As] and [Error]. The meaning of its Code never changes.
 package hnswtoolbox

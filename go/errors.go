@@ -6,34 +6,34 @@ import (
 	"strings"
 )
 
-// What the errors of this package match, with [errors.Is].
+// Sentinels for [errors.Is].
 var (
-	// ErrNotInitialized means that Init was not called, or Close was.
+	// ErrNotInitialized means that Init was not called, or that Close was called since.
 	ErrNotInitialized = errors.New("hnswtoolbox: not initialized: call Init first")
-	// ErrAlreadyInitialized means that Init was called with another library before.
+	// ErrAlreadyInitialized means that Init was called before with another library.
 	ErrAlreadyInitialized = errors.New("already initialized with another library")
-	// ErrLibraryNotFound means that there is no library where it was looked for.
+	// ErrLibraryNotFound means that the library is in none of the searched places.
 	ErrLibraryNotFound = errors.New("library not found")
-	// ErrIncompatibleLibrary means that the library is not one that this package can call.
+	// ErrIncompatibleLibrary means that this package cannot call the library.
 	ErrIncompatibleLibrary = errors.New("incompatible library")
 
-	// ErrIndexClosed means that an index was closed, itself or with the library.
+	// ErrIndexClosed means that the index, or the whole library, was closed.
 	ErrIndexClosed = errors.New("hnswtoolbox: the index is closed")
 
-	// ErrInvalidRequest means that a field of the request is refused (codes 100 to 199).
+	// ErrInvalidRequest means that a field of the request was rejected (codes 100 to 199).
 	ErrInvalidRequest = errors.New("invalid request")
-	// ErrInvalidInput means that an input's content is wrong or unsupported (codes 200 to 299).
+	// ErrInvalidInput means that the content of an input is invalid or unsupported (codes 200 to 299).
 	ErrInvalidInput = errors.New("invalid input")
 	// ErrCorruptIndex means that an index or its metadata is damaged (codes 200 and 201).
 	ErrCorruptIndex = errors.New("corrupt index")
-	// ErrIO means that the operating system refused, a path cannot be used, or memory is
-	// exhausted (codes 300 to 399).
+	// ErrIO means an error of the operating system, an unusable path or exhausted memory (codes 300 to
+	// 399).
 	ErrIO = errors.New("input/output error")
-	// ErrOutOfMemory means that memory which the work needs cannot be allocated (code 302).
+	// ErrOutOfMemory means that required memory cannot be allocated (code 302).
 	ErrOutOfMemory = errors.New("out of memory")
 	// ErrCancelled means that the call was stopped (codes 400 to 499).
 	ErrCancelled = errors.New("cancelled")
-	// ErrInternal means a fault in the library or in this package (codes 900 to 999).
+	// ErrInternal means a bug in the library or in this package (codes 900 to 999).
 	ErrInternal = errors.New("internal error")
 )
 
@@ -44,14 +44,14 @@ const (
 	codeInternal        = 900
 )
 
-// Error is a failed call.
+// Error describes a failed call.
 type Error struct {
-	// Op is what failed, such as "extract index".
+	// Op is the failed operation, such as "extract index".
 	Op string
-	// Code says what kind of error it is, and never changes its meaning: see Error::code of the
-	// Rust library.
+	// Code identifies the kind of error. Its meaning never changes: see Error::code of the Rust
+	// library.
 	Code int
-	// Message says what is wrong, with the file or the field, what was found and what was expected.
+	// Message names the file or field, the value found and the value expected.
 	Message string
 
 	cause error
@@ -83,10 +83,10 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Unwrap returns the context's error if the call was stopped by its context.
+// Unwrap returns the context's error if the context stopped the call.
 func (e *Error) Unwrap() error { return e.cause }
 
-// newError makes an Error of the library's text, which repeats the code in front.
+// newError parses the library's text, which starts with the code.
 func newError(op string, code uint32, text string) *Error {
 	return &Error{Op: op, Code: int(code), Message: strings.TrimPrefix(text, fmt.Sprintf("[E%d] ", code))}
 }

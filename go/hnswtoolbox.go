@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// OutputFormat is the file format that an extraction writes.
+// OutputFormat is the file format of an extraction's output.
 type OutputFormat string
 
-// The formats that an extraction can write.
+// Formats of an extraction.
 const (
 	OutputFormatParquet  OutputFormat = "parquet"   // Apache Parquet; the default
 	OutputFormatArrowIPC OutputFormat = "arrow_ipc" // the Arrow IPC file format
 )
 
-// InputFormat is the file format that a build reads.
+// InputFormat is the file format of a build's input.
 type InputFormat string
 
-// The formats that a build can read.
+// Formats of a build's input.
 const (
 	InputFormatParquet  InputFormat = "parquet"   // Apache Parquet; the default
 	InputFormatArrowIPC InputFormat = "arrow_ipc" // the Arrow IPC file format
 )
 
-// DistanceMetric is what "near" means in an index. Chroma's names "l2" and "ip" are accepted for
+// DistanceMetric is the metric of an index. Chroma's names "l2" and "ip" are accepted for
 // DistanceMetricSquaredEuclidean and DistanceMetricDotProduct.
 type DistanceMetric string
 
-// The metrics that an index can be built for.
+// Metrics of an index.
 const (
 	DistanceMetricEuclidean        DistanceMetric = "euclidean"         // ‖a−b‖; the default
 	DistanceMetricSquaredEuclidean DistanceMetric = "squared_euclidean" // ‖a−b‖²
@@ -36,75 +36,75 @@ const (
 	DistanceMetricManhattan        DistanceMetric = "manhattan"         // ‖a−b‖₁
 )
 
-// Vectors says which vectors an extraction writes.
+// Vectors selects the form of extracted vectors.
 type Vectors string
 
-// The vectors that an extraction can write.
+// Forms of extracted vectors.
 const (
-	VectorsStored   Vectors = "stored"   // bit for bit as the index holds them; the default
-	VectorsOriginal Vectors = "original" // cosine: multiplied by the length they had
+	VectorsStored   Vectors = "stored"   // bit for bit as in the index; the default
+	VectorsOriginal Vectors = "original" // cosine: multiplied by their original norm
 )
 
-// Compression is how the pages of a Parquet output are compressed.
+// Compression is the compression of the pages of a Parquet output.
 type Compression string
 
-// The compressions of a Parquet output.
+// Compressions of a Parquet output.
 const (
 	CompressionNone   Compression = "none" // the default
 	CompressionSnappy Compression = "snappy"
 	CompressionZstd   Compression = "zstd"
 )
 
-// IOMode is how input files are read.
+// IOMode is the way in which input files are read.
 type IOMode string
 
-// The ways to read input files.
+// Ways to read input files.
 const (
-	// IOModeMmap maps windows of the file. If another process truncates the file while it is read, the
+	// IOModeMmap maps windows of the file. If another process truncates the file during reading, the
 	// operating system kills this process (SIGBUS).
 	IOModeMmap IOMode = "mmap"
-	// IOModeRead reads into a buffer. A file that shrinks while it is read is an error. It is the
-	// default, except of OpenIndex.
+	// IOModeRead reads into a buffer. A file that shrinks during reading is an error. It is the default,
+	// except for OpenIndex.
 	IOModeRead IOMode = "read"
 )
 
-// Engine is the code that builds a graph.
+// Engine selects the code that builds a graph.
 type Engine string
 
-// The engines.
+// Engines.
 const (
-	EnginePartition Engine = "partition" // this library's own, and the default
-	EngineNative    Engine = "native"    // this library's own: less memory, several times as long
+	EnginePartition Engine = "partition" // this library's own; the default
+	EngineNative    Engine = "native"    // this library's own; less memory, several times slower
 	EngineHNSWRS    Engine = "hnsw_rs"   // the hnsw_rs crate
 )
 
-// ExtractRequest says what to extract. Only IndexDir and OutputPath are needed.
+// ExtractRequest selects what to extract. Only IndexDir and OutputPath are required.
 type ExtractRequest struct {
 	// IndexDir is a Chroma vector segment directory.
 	IndexDir string `json:"index_dir"`
-	// OutputPath is the file to write, which appears whole or not at all.
+	// OutputPath is the file to write. It is written atomically.
 	OutputPath string `json:"output_path"`
 	// OutputFormat defaults to OutputFormatParquet.
 	OutputFormat OutputFormat `json:"output_format,omitempty"`
 	// MetadataPath is an index_metadata.pickle to join, for user_id and seq_id.
 	MetadataPath string `json:"metadata_path,omitempty"`
-	// IncludeDeleted also writes the records that are marked as deleted.
+	// IncludeDeleted also extracts records that are marked as deleted.
 	IncludeDeleted bool `json:"include_deleted,omitempty"`
-	// FirstRow and Rows choose the records from one internal id on, and how many.
+	// FirstRow and Rows select a range of internal ids by its start and length.
 	FirstRow *uint64 `json:"first_row,omitempty"`
 	Rows     *uint64 `json:"rows,omitempty"`
-	// Part and Parts choose a part of the index, from 1 to Parts, instead. The parts, one after the
-	// other, are the whole.
+	// Part and Parts instead select one of Parts parts of the index, numbered from 1. Concatenated in
+	// order, the parts equal the full output.
 	Part  *uint64 `json:"part,omitempty"`
 	Parts *uint64 `json:"parts,omitempty"`
 	// BatchSize is the number of rows held in memory at a time; it defaults to 1024.
 	BatchSize int `json:"batch_size,omitempty"`
 	// Vectors defaults to VectorsStored.
 	Vectors Vectors `json:"vectors,omitempty"`
-	// Salvage extracts what can be saved of a damaged index.
+	// Salvage extracts the undamaged records of a damaged index.
 	Salvage bool `json:"salvage,omitempty"`
-	// Dimension and M describe a damaged index whose header.bin is not to be used: both or
-	// neither, and only with Salvage.
+	// Dimension and M describe a damaged index and replace its header.bin. Set both or neither, and
+	// only with Salvage.
 	Dimension *int `json:"dimension,omitempty"`
 	M         *int `json:"m,omitempty"`
 	// Compression defaults to CompressionNone.
@@ -115,9 +115,9 @@ type ExtractRequest struct {
 	IO IOMode `json:"io,omitempty"`
 }
 
-// ExtractResponse says what an extraction did.
+// ExtractResponse reports the result of an extraction.
 type ExtractResponse struct {
-	// Complete is false when records, vectors or texts are missing or damaged.
+	// Complete is false if records, vectors or texts are missing or damaged.
 	Complete     bool           `json:"complete"`
 	OutputPath   string         `json:"output_path"`
 	OutputFormat OutputFormat   `json:"output_format"`
@@ -126,89 +126,90 @@ type ExtractResponse struct {
 
 // ExtractSummary counts the records of an extraction.
 type ExtractSummary struct {
-	Scanned         uint64          `json:"scanned"`         // records looked at
+	Scanned         uint64          `json:"scanned"`         // records examined
 	Emitted         uint64          `json:"emitted"`         // rows written
-	DeletedSkipped  uint64          `json:"deleted_skipped"` // records left out because they are deleted
-	Dimension       int             `json:"dimension"`       // components of each vector
+	DeletedSkipped  uint64          `json:"deleted_skipped"` // records skipped because they are deleted
+	Dimension       int             `json:"dimension"`       // components per vector
 	IndexProperties IndexProperties `json:"index_properties"`
-	Metadata        *JoinSummary    `json:"metadata,omitempty"` // nil when no metadata was joined
-	Salvage         *SalvageSummary `json:"salvage,omitempty"`  // nil when nothing was salvaged
+	Metadata        *JoinSummary    `json:"metadata,omitempty"` // nil if no metadata was joined
+	Salvage         *SalvageSummary `json:"salvage,omitempty"`  // nil without a salvage
 }
 
-// JoinSummary says how the metadata and the records of an index fit together.
+// JoinSummary counts the matches of an index's metadata and records.
 type JoinSummary struct {
 	RowsWithUserID      uint64  `json:"rows_with_user_id"`
-	LabelsWithoutRecord uint64  `json:"labels_without_record"` // labels that no live record looked at has
-	MaxSeqID            *uint64 `json:"max_seq_id"`            // the last write that the index has seen
+	LabelsWithoutRecord uint64  `json:"labels_without_record"` // labels of no examined live record
+	MaxSeqID            *uint64 `json:"max_seq_id"`            // the last write in the index
 }
 
-// SalvageSummary says what was saved of a damaged index, and what was not.
+// SalvageSummary counts the saved and the skipped records of a damaged index.
 type SalvageSummary struct {
-	CountedRecords     *uint64 `json:"counted_records,omitempty"` // by header.bin, if it was read
-	WholeRecords       uint64  `json:"whole_records"`             // that data_level0.bin has room for
-	LabelZero          uint64  `json:"label_zero"`                // records left out: label 0
-	LabelDuplicate     uint64  `json:"label_duplicate"`           // records left out: a later one has the label
-	VectorNotFinite    uint64  `json:"vector_not_finite"`         // records left out: NaN or infinity
-	Unreadable         uint64  `json:"unreadable"`                // records left out: the disk cannot read them
-	VectorDamaged      uint64  `json:"vector_damaged"`            // records left out: not of norm 1 in a cosine segment
+	CountedRecords     *uint64 `json:"counted_records,omitempty"` // according to header.bin, if it was read
+	WholeRecords       uint64  `json:"whole_records"`             // complete records in data_level0.bin
+	LabelZero          uint64  `json:"label_zero"`                // records skipped: label 0
+	LabelDuplicate     uint64  `json:"label_duplicate"`           // records skipped: a later one has the same label
+	VectorNotFinite    uint64  `json:"vector_not_finite"`         // records skipped: NaN or infinity
+	Unreadable         uint64  `json:"unreadable"`                // records skipped: the disk cannot read them
+	VectorDamaged      uint64  `json:"vector_damaged"`            // records skipped: norm other than 1 in a cosine segment
 	VectorZeroedSector uint64  `json:"vector_zeroed_sector"`      // rows with a 512-byte sector of zeros
-	NormMissing        uint64  `json:"norm_missing"`              // rows whose vector has norm 1 because its norm is missing
-	MetadataError      *string `json:"metadata_error,omitempty"`  // why no metadata was joined
+	NormMissing        uint64  `json:"norm_missing"`              // rows with a vector of norm 1 because the original norm is missing
+	MetadataError      *string `json:"metadata_error,omitempty"`  // the reason if no metadata was joined
 }
 
-// IndexProperties are what the header of an index says.
+// IndexProperties are fields of the header of an index.
 type IndexProperties struct {
 	M                uint64 `json:"m"`
 	EfConstruction   uint64 `json:"ef_construction"`
-	CurElementCount  uint64 `json:"cur_element_count"` // deleted elements included
+	CurElementCount  uint64 `json:"cur_element_count"` // including deleted records
 	MaxElements      uint64 `json:"max_elements"`
 	PersistedVersion int    `json:"persisted_version"`
-	WordSizeBytes    int    `json:"word_size_bytes"` // of the machine that wrote the index
+	WordSizeBytes    int    `json:"word_size_bytes"` // word size of the machine that wrote the index
 }
 
-// BuildRequest says what to build. Only InputPath and OutputPath are needed.
+// BuildRequest describes a build. Only InputPath and OutputPath are required.
 type BuildRequest struct {
 	// InputPath is a Parquet file, or an Arrow IPC file or stream, with a column of vectors.
 	InputPath string `json:"input_path"`
-	// OutputPath is the .hnsw file to write, which appears whole or not at all.
+	// OutputPath is the .hnsw file to write. It is written atomically.
 	OutputPath string `json:"output_path"`
 	// InputFormat defaults to InputFormatParquet.
 	InputFormat InputFormat `json:"input_format,omitempty"`
-	// VectorColumn names the column of the vectors; it defaults to vector.
+	// VectorColumn names the vector column; it defaults to vector.
 	VectorColumn string `json:"vector_column,omitempty"`
-	// LabelColumn names the column of the labels. Without it they are the column label, or else
-	// internal_id, or else the row numbers.
+	// LabelColumn names the label column. The default is label, then internal_id, then the row
+	// numbers.
 	LabelColumn string `json:"label_column,omitempty"`
-	// RowNumbers takes the row numbers as labels, whatever columns there are. It excludes LabelColumn.
+	// RowNumbers uses row numbers as labels, even if the input has a label column. It excludes
+	// LabelColumn.
 	RowNumbers bool `json:"row_numbers,omitempty"`
-	// Metric defaults to DistanceMetricEuclidean. The .hnsw file states it.
+	// Metric defaults to DistanceMetricEuclidean. The .hnsw file records it.
 	Metric DistanceMetric `json:"metric,omitempty"`
-	// IncludeDeleted also inserts the rows that are marked as deleted.
+	// IncludeDeleted also inserts rows that are marked as deleted.
 	IncludeDeleted bool `json:"include_deleted,omitempty"`
-	// M is the number of neighbours on the levels above 0; it defaults to 16.
+	// M is the number of neighbours on the upper levels; it defaults to 16.
 	M int `json:"m,omitempty"`
 	// M0 is the number of neighbours on level 0; it defaults to 2·M.
 	M0 *int `json:"m0,omitempty"`
-	// EfConstruction is the number of candidates while building; it defaults to 200.
+	// EfConstruction is the number of candidates kept during construction; it defaults to 200.
 	EfConstruction int `json:"ef_construction,omitempty"`
 	// BatchSize is the number of rows read at a time; it defaults to 1024.
 	BatchSize int `json:"batch_size,omitempty"`
-	// Capacity is the most vectors there may be.
+	// Capacity is the maximum number of vectors.
 	Capacity *int `json:"capacity,omitempty"`
-	// Seed fixes the random levels, the order of insertion and the groups of the partition engine, so that
-	// equal inputs give equal files.
+	// Seed determines the random levels, the order of insertion and the groups of the partition
+	// engine. Equal inputs then give equal files.
 	Seed *uint64 `json:"seed,omitempty"`
-	// Threads is the number of threads to build with; the default is the library's.
+	// Threads is the number of threads of the build; the default is the library's.
 	Threads int `json:"threads,omitempty"`
-	// Engine defaults to the library's.
+	// Engine defaults to the library's default.
 	Engine Engine `json:"engine,omitempty"`
 	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 
-// BuildResponse says what a build did.
+// BuildResponse reports the result of a build.
 type BuildResponse struct {
-	Complete    bool           `json:"complete"` // always true: rows that are left out were asked to be
+	Complete    bool           `json:"complete"` // always true: rows are skipped only on request
 	InputPath   string         `json:"input_path"`
 	OutputPath  string         `json:"output_path"`
 	InputFormat InputFormat    `json:"input_format"`
@@ -220,149 +221,148 @@ type BuildResponse struct {
 type BuildSummary struct {
 	Scanned        uint64 `json:"scanned"`                  // rows of the input
 	Inserted       uint64 `json:"inserted"`                 // vectors in the index
-	DeletedSkipped uint64 `json:"deleted_skipped"`          // rows left out because they are deleted
-	WithoutVector  uint64 `json:"without_vector,omitempty"` // rows of an export left out because they have no vector
-	Dimension      int    `json:"dimension"`                // components of each vector
+	DeletedSkipped uint64 `json:"deleted_skipped"`          // rows skipped because they are deleted
+	WithoutVector  uint64 `json:"without_vector,omitempty"` // rows of an export skipped because they have no vector
+	Dimension      int    `json:"dimension"`                // components per vector
 
-	// Warnings says what makes the index less useful than it looks, a sentence each.
+	// Warnings names limitations of the index, one sentence each.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Links says what the links of a repaired index are.
+// Links selects the links of a repaired index.
 type Links string
 
-// The links that a repair can give an index.
+// Links of a repaired index.
 const (
-	LinksKeep  Links = "keep"  // its own, without the records that go
-	LinksBuild Links = "build" // those of a new graph
+	LinksKeep  Links = "keep"  // the index's own, without deleted records
+	LinksBuild Links = "build" // the links of a new graph
 )
 
-// Space is Chroma's name for what "near" means in a collection.
+// Space is Chroma's name for the metric of a collection.
 type Space string
 
-// The spaces of Chroma's collections.
+// Spaces of Chroma's collections.
 const (
 	SpaceL2     Space = "l2"
 	SpaceCosine Space = "cosine"
 	SpaceIP     Space = "ip"
 )
 
-// RepairRequest says what to repair. Only IndexDir and OutputPath are needed.
+// RepairRequest describes a repair. Only IndexDir and OutputPath are required.
 type RepairRequest struct {
-	// IndexDir is a Chroma vector segment directory, or, with a Collection, a persist directory.
-	// It is only read.
+	// IndexDir is a Chroma vector segment directory; with a Collection, a persist directory. It is
+	// only read.
 	IndexDir string `json:"index_dir"`
-	// OutputPath is the directory to write, which appears whole or not at all. Nothing may be
-	// there yet.
+	// OutputPath is the directory to write. It must not exist, and is written atomically.
 	OutputPath string `json:"output_path"`
-	// Links defaults to LinksKeep where the index's links are sound, else to LinksBuild.
+	// Links defaults to LinksKeep if the index's links are intact, else to LinksBuild.
 	Links Links `json:"links,omitempty"`
-	// Metric is that of the collection. LinksBuild needs it, unless the index hints at it.
+	// Metric is the collection's metric. LinksBuild needs it unless the index implies it.
 	Metric Space `json:"metric,omitempty"`
-	// Dimension and M describe an index whose header.bin is not to be used: both or neither.
+	// Dimension and M describe an index and replace its header.bin. Set both or neither.
 	Dimension *int `json:"dimension,omitempty"`
 	M         *int `json:"m,omitempty"`
-	// Collection is the name of the collection whose records, those of the log included, make the
-	// new index. Database and Tenant say where it is, if several have one of that name.
+	// Collection names the collection to repair. The new index contains its records, including queued
+	// ones. Database and Tenant identify it if the name is not unique.
 	Collection string `json:"collection,omitempty"`
 	Database   string `json:"database,omitempty"`
 	Tenant     string `json:"tenant,omitempty"`
-	// Threads defaults to one for each core, and is at most 8.
+	// Threads defaults to one per core, with a maximum of 8.
 	Threads *int `json:"threads,omitempty"`
 	// IO defaults to IOModeRead.
 	IO IOMode `json:"io,omitempty"`
 }
 
-// RepairResponse says what a repair did.
+// RepairResponse reports the result of a repair.
 type RepairResponse struct {
-	// Complete is false when records, vectors or texts are missing or damaged.
+	// Complete is false if records, vectors or texts are missing or damaged.
 	Complete   bool          `json:"complete"`
 	OutputPath string        `json:"output_path"`
 	Summary    RepairSummary `json:"summary"`
 }
 
-// RepairSummary says what became of an index.
+// RepairSummary counts the records and links of a repair.
 type RepairSummary struct {
-	StateBefore      *string         `json:"state_before"`       // what was wrong, in one word; nil: no index
-	Scanned          uint64          `json:"scanned"`            // records looked at
+	StateBefore      *string         `json:"state_before"`       // the state before the repair; nil if there was no index
+	Scanned          uint64          `json:"scanned"`            // records examined
 	Records          uint64          `json:"records"`            // records of the new index
-	DeletedRemoved   uint64          `json:"deleted_removed"`    // records left out: deleted
-	RecordsWithoutID uint64          `json:"records_without_id"` // records left out: nothing has their label
-	IDsWithoutRecord uint64          `json:"ids_without_record"` // ids left out: no record has their label
-	Salvage          *SalvageSummary `json:"salvage,omitempty"`  // nil when the records are not damaged
-	Dimension        int             `json:"dimension"`          // components of each vector
-	Metric           *Space          `json:"metric"`             // nil when it is not known
+	DeletedRemoved   uint64          `json:"deleted_removed"`    // records skipped: deleted
+	RecordsWithoutID uint64          `json:"records_without_id"` // records skipped: no id has their label
+	IDsWithoutRecord uint64          `json:"ids_without_record"` // ids skipped: no record has their label
+	Salvage          *SalvageSummary `json:"salvage,omitempty"`  // nil if the records are not damaged
+	Dimension        int             `json:"dimension"`          // components per vector
+	Metric           *Space          `json:"metric"`             // nil if unknown
 	MetricSource     string          `json:"metric_source"`      // database, option, evidence, hint, undecided or unknown
 	Links            Links           `json:"links"`
-	ComparedBy       DistanceMetric  `json:"compared_by"` // what neighbours were compared with
-	Bridged          uint64          `json:"bridged"`     // records that have other neighbours now
-	LinksAdded       uint64          `json:"links_added"` // to records that no search found
-	NormsLost        uint64          `json:"norms_lost"`  // norms that are 1 now
+	ComparedBy       DistanceMetric  `json:"compared_by"` // the metric used to compare neighbours
+	Bridged          uint64          `json:"bridged"`     // records with new neighbours
+	LinksAdded       uint64          `json:"links_added"` // links added to unreachable records
+	NormsLost        uint64          `json:"norms_lost"`  // lost norms, replaced by 1
 	IndexProperties  IndexProperties `json:"index_properties"`
-	Steps            []string        `json:"steps"` // to have Chroma use the new directory
+	Steps            []string        `json:"steps"` // steps to make Chroma use the new directory
 
-	// Collection is nil when a segment directory was repaired by itself.
+	// Collection is nil if a segment directory was repaired without its database.
 	Collection *RepairedCollection `json:"collection,omitempty"`
 }
 
-// RepairedCollection is the collection that an index was put together for.
+// RepairedCollection describes the collection of a repaired index.
 type RepairedCollection struct {
 	Tenant        string              `json:"tenant"`
 	Database      string              `json:"database"`
 	Name          string              `json:"name"`
-	SegmentDir    string              `json:"segment_dir"`    // in the persist directory; need not be there
+	SegmentDir    string              `json:"segment_dir"`    // path in the persist directory; can be absent
 	FromIndex     uint64              `json:"from_index"`     // records whose vector was in the index
-	FromLog       uint64              `json:"from_log"`       // records whose vector was in the log
-	WithoutVector uint64              `json:"without_vector"` // records left out: no vector anywhere
+	FromLog       uint64              `json:"from_log"`       // records whose vector was in the queue
+	WithoutVector uint64              `json:"without_vector"` // records skipped: no vector anywhere
 	Findings      []CollectionFinding `json:"findings"`
-	Statements    []string            `json:"statements"` // SQL that mends a spoilt watermark
+	Statements    []string            `json:"statements"` // SQL that fixes a poisoned watermark
 }
 
-// Progress is how far a call has come.
+// Progress is the progress of a call.
 type Progress struct {
-	Done  uint64 // rows done
-	Total uint64 // rows in all; 0 as long as that is not known
+	Done  uint64 // rows finished
+	Total uint64 // total number of rows; 0 while unknown
 }
 
-// Option changes how a call with a context runs.
+// Option configures a call with a context.
 type Option func(*options)
 
 type options struct {
 	progress func(Progress)
 }
 
-// progressInterval is the time between two reports; a variable so that tests can shorten it.
+// progressInterval is the time between two reports. A variable, so that tests can shorten it.
 var progressInterval = 200 * time.Millisecond
 
-// WithProgress calls report a few times a second while the call runs, and once more when it has
-// succeeded. The calls come one after the other, from one goroutine, and the last of them has
-// returned before the call itself does.
+// WithProgress calls report a few times per second while the call runs, and once more after it has
+// succeeded. One goroutine makes these calls sequentially, and the last one returns before the call
+// itself.
 func WithProgress(report func(Progress)) Option {
 	return func(o *options) { o.progress = report }
 }
 
-// Init loads the library. With an empty path it loads the file that the environment variable
-// HNSW_TOOLBOX_LIB names, whatever that is, or else the first of these:
+// Init loads the library. An empty path selects the file in the environment variable
+// HNSW_TOOLBOX_LIB if that is set, else the first of these:
 //
-//   - the library in the directory of the executable, symbolic links followed, or in lib or ../lib
-//     there;
+//   - the library in the executable's directory (symbolic links followed), or in lib or ../lib
+//     relative to it;
 //   - the library in the user's data directory: $XDG_DATA_HOME/hnsw-toolbox/lib or
 //     ~/.local/share/hnsw-toolbox/lib; on macOS ~/Library/Application Support/hnsw-toolbox/lib; on
 //     Windows %LOCALAPPDATA%\hnsw-toolbox\lib;
-//   - an installed library, where the dynamic linker looks, or on Windows in a directory of PATH.
+//   - an installed library, in the dynamic linker's search path or, on Windows, in a directory
+//     of PATH.
 //
-// When there is none, the error matches [ErrLibraryNotFound] and lists where it was looked for.
+// If none exists, the error matches [ErrLibraryNotFound] and lists the searched places.
 //
-// Init again with the same library does nothing; with another it fails with
-// [ErrAlreadyInitialized] until [Close] is called. A library that lacks a function, or has another
-// ABI version, fails with [ErrIncompatibleLibrary] and is named in the error.
+// A second Init with the same library does nothing. With another library it fails with
+// [ErrAlreadyInitialized] until [Close] is called. A library that lacks a function or has another
+// ABI version fails with [ErrIncompatibleLibrary], and the error names it.
 func Init(libraryPath string) error {
 	return current.init(libraryPath)
 }
 
-// Close gives the library up. Later calls fail with [ErrNotInitialized]; calls that are running
-// finish first, and Close waits for them. Close without Init does nothing. [Init] may be called
-// again.
+// Close releases the library. It waits for running calls; later calls fail with
+// [ErrNotInitialized]. Close without Init does nothing. [Init] can be called again afterwards.
 func Close() error {
 	return current.close()
 }
@@ -377,9 +377,8 @@ func Version() (string, error) {
 	return goString(lib.version()), nil
 }
 
-// LastError returns the text of the error of the call with a request that finished last, on
-// whichever goroutine, or "" if it succeeded. The error that a call returns says the same, and
-// cannot be another call's.
+// LastError returns the message of the most recently completed call in the process, or "" if it
+// succeeded. Prefer the error that a call returns.
 func LastError() string {
 	if text := lastError.Load(); text != nil {
 		return *text
@@ -393,8 +392,8 @@ func ExtractIndex(req ExtractRequest) (*ExtractResponse, error) {
 	return ExtractIndexContext(context.Background(), req)
 }
 
-// ExtractIndexContext is [ExtractIndex], and stops soon after ctx ends. It then writes no file, and
-// its error matches both ctx.Err() and [ErrCancelled].
+// ExtractIndexContext is [ExtractIndex] with a context. It stops soon after ctx ends and then
+// writes no file; its error matches both ctx.Err() and [ErrCancelled].
 func ExtractIndexContext(ctx context.Context, req ExtractRequest, opts ...Option) (*ExtractResponse, error) {
 	return call[ExtractResponse](ctx, req.operation(), opts)
 }
@@ -415,13 +414,13 @@ func (req ExtractRequest) operation() operation {
 	}
 }
 
-// BuildIndex builds an HNSW index from a Parquet or Arrow IPC file and writes it as one .hnsw file.
+// BuildIndex builds an HNSW index from a Parquet or Arrow IPC file, and writes it to a .hnsw file.
 func BuildIndex(req BuildRequest) (*BuildResponse, error) {
 	return BuildIndexContext(context.Background(), req)
 }
 
-// BuildIndexContext is [BuildIndex], and stops soon after ctx ends. It then writes no file, and its
-// error matches both ctx.Err() and [ErrCancelled].
+// BuildIndexContext is [BuildIndex] with a context. It stops soon after ctx ends and then writes no
+// file; its error matches both ctx.Err() and [ErrCancelled].
 func BuildIndexContext(ctx context.Context, req BuildRequest, opts ...Option) (*BuildResponse, error) {
 	return call[BuildResponse](ctx, req.operation(), opts)
 }
@@ -440,14 +439,14 @@ func (req BuildRequest) operation() operation {
 	}
 }
 
-// RepairIndex writes a healthy Chroma vector segment directory in the place of a damaged or bloated
-// one. The steps to have Chroma use it are in the response.
+// RepairIndex writes a healthy replacement of a damaged or bloated Chroma vector segment directory.
+// The response lists the steps to make Chroma use it.
 func RepairIndex(req RepairRequest) (*RepairResponse, error) {
 	return RepairIndexContext(context.Background(), req)
 }
 
-// RepairIndexContext is [RepairIndex], and stops soon after ctx ends. It then writes no directory,
-// and its error matches both ctx.Err() and [ErrCancelled].
+// RepairIndexContext is [RepairIndex] with a context. It stops soon after ctx ends and then writes
+// no directory; its error matches both ctx.Err() and [ErrCancelled].
 func RepairIndexContext(ctx context.Context, req RepairRequest, opts ...Option) (*RepairResponse, error) {
 	return call[RepairResponse](ctx, req.operation(), opts)
 }

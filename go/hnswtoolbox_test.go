@@ -88,7 +88,7 @@ func TestMetadataPathPutsUserIDsIntoTheOutput(t *testing.T) {
 		}
 		content := string(mustRead(t, req.OutputPath))
 		for id := range f.truth.Labels {
-			// A short id may be among the vectors' bytes by chance.
+			// A short id can occur among the vectors' bytes by chance.
 			if len(id) > 6 && strings.Contains(content, id) != joined {
 				t.Fatalf("metadata joined: %v; id %q found: %v", joined, id, !joined)
 			}
@@ -276,7 +276,7 @@ func TestErrorsMatchTheirSentinelAndNameWhatIsWrong(t *testing.T) {
 			for _, other := range []error{ErrInvalidRequest, ErrInvalidInput, ErrIO, ErrCancelled, ErrInternal, ErrNotInitialized} {
 				inside := other == ErrInvalidInput && c.sentinel == ErrCorruptIndex
 				if other != c.sentinel && !inside && errors.Is(err, other) {
-					t.Errorf("%v is %q, too", err, other)
+					t.Errorf("%v also matches %q", err, other)
 				}
 			}
 			var typed *Error
@@ -350,8 +350,7 @@ func TestConcurrentCallsGiveTheRightFilesAndTheirOwnErrors(t *testing.T) {
 	running.Wait()
 }
 
-// longCalls are an extraction that takes minutes and a build that takes seconds when nothing stops
-// them.
+// longCalls are an extraction that takes minutes and a build that takes seconds unless stopped.
 func longCalls(t *testing.T, directory string) map[string]func(context.Context, ...Option) error {
 	index := endlessIndex(t)
 	input := filepath.Join(t.TempDir(), "input.parquet")
@@ -374,8 +373,8 @@ func longCalls(t *testing.T, directory string) map[string]func(context.Context, 
 	}
 }
 
-// On a busy machine a thread may wait for a processor longer than a call may take to stop. That is
-// why the least of several times counts: a call that looks for a cancellation too seldom is late
+// On a busy machine, a thread can wait longer for a processor than a call is allowed to take to
+// stop. The minimum of several times is therefore compared: a call that checks too seldom is late
 // each time.
 func TestCancelledContextStopsACallWithin200MillisecondsAndLeavesNoFile(t *testing.T) {
 	const limit, attempts = 200 * time.Millisecond, 10

@@ -11,14 +11,14 @@ import (
 	"unsafe"
 )
 
-// Above maxTrustedK neighbours, a search counts what it finds before arrays are made for it.
+// Above maxTrustedK neighbours, a search counts its results before it allocates arrays for them.
 const maxTrustedK = 1 << 16
 
-// maxResults is how many results of a batch can be addressed.
+// maxResults is the maximum number of addressable results of a batch.
 const maxResults = math.MaxInt / int(unsafe.Sizeof(Neighbour{}))
 
-// Index is an open .hnsw index. Nothing of it is loaded: a search reads the parts of the file that
-// it comes by. Any number of goroutines may use an Index at once.
+// Index is an open .hnsw index. The file is memory-mapped; a search touches only the pages that it
+// visits. Any number of goroutines can use an Index at once.
 type Index struct {
 	lib       *library
 	number    uint64
@@ -27,13 +27,13 @@ type Index struct {
 	closed    atomic.Bool
 }
 
-// Neighbour is a vector that a search has found.
+// Neighbour is a result of a search.
 type Neighbour struct {
-	Label    uint64  // what the input of the build called it
-	Distance float32 // from the query, by the index's metric
+	Label    uint64  // the label in the input of the build
+	Distance float32 // distance from the query in the index's metric
 }
 
-// OpenOption changes how an index is opened.
+// OpenOption configures how an index is opened.
 type OpenOption func(*openRequest)
 
 type openRequest struct {
@@ -43,28 +43,28 @@ type openRequest struct {
 	Load      bool           `json:"load,omitempty"`
 }
 
-// WithMetric gives the metric that the index was built for. It is needed when the file does not
-// state it; when it states another, OpenIndex fails.
+// WithMetric sets the metric of the index. It is required if the file does not record the metric.
+// If the file records another metric, OpenIndex fails.
 func WithMetric(metric DistanceMetric) OpenOption {
 	return func(r *openRequest) { r.Metric = metric }
 }
 
-// WithIO says how the file is read; it defaults to IOModeMmap.
+// WithIO sets how the file is read; it defaults to IOModeMmap.
 func WithIO(mode IOMode) OpenOption {
 	return func(r *openRequest) { r.IO = mode }
 }
 
-// WithLoad reads the whole file into memory when it is opened. That takes as much memory as the file
-// has bytes, and a moment for each gigabyte. Searches are faster then, and whatever happens to the
-// file does not matter.
+// WithLoad loads the whole file into memory on opening. It takes as much memory as the file has
+// bytes, and noticeable time per gigabyte. Searches are then faster, and later changes of the file
+// have no effect.
 func WithLoad() OpenOption {
 	return func(r *openRequest) { r.Load = true }
 }
 
-// OpenIndex opens a .hnsw index for searching. Unless it is to be loaded, that takes a moment,
-// however large the index is.
+// OpenIndex opens a .hnsw index for searching. It returns immediately, because the file is mapped
+// and not loaded, unless [WithLoad] is given.
 //
-// The index is of use until its Close, or the library's: [Close] closes all indexes.
+// The index can be used until its Close or the library's: [Close] closes all indexes.
 func OpenIndex(path string, opts ...OpenOption) (_ *Index, err error) {
 	const op = "open index"
 	defer func() { remember(err) }()
@@ -106,8 +106,8 @@ func (x *Index) Len() int { return x.vectors }
 // Dimension returns the number of components of each vector.
 func (x *Index) Dimension() int { return x.dimension }
 
-// Damaged returns how many damaged vectors searches have met so far: those with a component that is
-// not finite. They are left out of all results. [VerifyIndex] finds every one.
+// Damaged returns the number of damaged vectors that searches have met so far. Such a vector has a
+// component that is not finite, and is left out of all results. [VerifyIndex] finds all of them.
 func (x *Index) Damaged() (_ uint64, err error) {
 	defer func() { remember(err) }()
 	if err := x.acquire(); err != nil {
@@ -122,15 +122,16 @@ func (x *Index) Damaged() (_ uint64, err error) {
 	return vectors, err
 }
 
-// Search finds the k vectors that are likely the nearest to vector, nearest first: fewer when the
-// index has fewer or some are [Index.Damaged]. ef is how many candidates the search keeps: the more,
-// the surer and the slower; fewer than k count as k.
+// Search finds the k vectors that are likely nearest to vector, nearest first. The result is
+// shorter if the index has fewer vectors, or if some are [Index.Damaged]. ef is the number of
+// candidates kept during the search: higher values increase recall and time. Values below k count
+// as k.
 func (x *Index) Search(vector []float32, k, ef int) ([]Neighbour, error) {
 	return x.SearchContext(context.Background(), vector, k, ef)
 }
 
-// SearchContext is [Index.Search], unless ctx has ended: then its error matches both ctx.Err() and
-// [ErrCancelled]. A search that has begun takes milliseconds and is completed.
+// SearchContext is [Index.Search] with a context. If ctx has ended, its error matches both
+// ctx.Err() and [ErrCancelled]. A search that has started is completed, which takes milliseconds.
 func (x *Index) SearchContext(
 	ctx context.Context, vector []float32, k, ef int, opts ...Option,
 ) (_ []Neighbour, err error) {
@@ -149,22 +150,22 @@ func (x *Index) SearchContext(
 	return results[0], nil
 }
 
-// SearchBatch searches for each of the vectors, on all cores.
+// SearchBatch searches for each of the vectors on all cores.
 func (x *Index) SearchBatch(vectors [][]float32, k, ef int) ([][]Neighbour, error) {
 	return x.SearchBatchContext(context.Background(), vectors, k, ef)
 }
 
-// blockQueries is the number of queries between two looks at a context: some tens of milliseconds.
+// blockQueries is the number of queries between two checks of a context: some tens of milliseconds.
 const blockQueries = 256
 
-// SearchBatchContext is [Index.SearchBatch], and stops soon after ctx ends. Its error then matches
-// both ctx.Err() and [ErrCancelled].
+// SearchBatchContext is [Index.SearchBatch] with a context. It stops soon after ctx ends, with an
+// error that matches both ctx.Err() and [ErrCancelled].
 func (x *Index) SearchBatchContext(
 	ctx context.Context, vectors [][]float32, k, ef int, opts ...Option,
 ) (results [][]Neighbour, err error) {
 	const op = "search batch"
 	defer func() { remember(err) }()
-	// The dimension comes from a file: nothing is allocated before the vectors agree with it.
+	// The dimension comes from the file, so nothing is allocated before the vectors match it.
 	for number, vector := range vectors {
 		if len(vector) != x.dimension {
 			message := fmt.Sprintf("query %d: found %d elements, expected %d, the index's dimension",
@@ -182,7 +183,7 @@ func (x *Index) SearchBatchContext(
 		if err := cancelled(ctx, op); err != nil {
 			return nil, err
 		}
-		// A batch without vectors is searched once, so that k and ef are checked.
+		// An empty batch is searched once, so that k and ef are checked.
 		part := vectors[len(results):min(len(results)+block, len(vectors))]
 		found, err := x.search(op, slices.Concat(part...), len(part), x.dimension, k, ef, 0)
 		if err != nil {
@@ -216,9 +217,9 @@ func (x *Index) search(op string, queries []float32, count, dimension, k, ef, th
 		return nil, err
 	}
 	defer x.lib.release()
-	// More are never found.
+	// A search never finds more.
 	k = min(k, max(x.vectors, 1))
-	// One more, so that each has a first element to point at.
+	// One extra element, so that each slice has an address.
 	found := make([]uint64, count+1)
 	var first *float32
 	if len(queries) > 0 {
@@ -235,7 +236,7 @@ func (x *Index) search(op string, queries []float32, count, dimension, k, ef, th
 		return err
 	}
 	if k > maxTrustedK {
-		// Neither a caller who asks for everything nor the file may decide what is allocated.
+		// Neither the caller's k nor the file determines the size of an allocation.
 		ef = max(ef, k)
 		if err := fill(nil, nil); err != nil {
 			return nil, err
@@ -262,8 +263,7 @@ func (x *Index) search(op string, queries []float32, count, dimension, k, ef, th
 	return results, nil
 }
 
-// Close closes the index; searches that are running go on. Closed again, it returns
-// [ErrIndexClosed].
+// Close closes the index; running searches continue. A second call returns [ErrIndexClosed].
 func (x *Index) Close() (err error) {
 	defer func() { remember(err) }()
 	if x.closed.Swap(true) {
@@ -286,7 +286,7 @@ func (x *Index) acquire() error {
 	return current.acquireOnly(x.lib)
 }
 
-// attempt makes a call that says whether it succeeded, and reads its error on the same thread,
+// attempt makes a call that returns success or failure. It reads the error on the same thread,
 // where the library keeps it.
 func (l *library) attempt(op string, call func() bool) error {
 	runtime.LockOSThread()
@@ -301,7 +301,7 @@ func (l *library) attempt(op string, call func() bool) error {
 	return newError(op, code, message)
 }
 
-// keep remembers an open index, to be closed with the library.
+// keep registers an open index, to be closed with the library.
 func (l *library) keep(index *Index) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,7 +317,7 @@ func (l *library) forget(index *Index) {
 	delete(l.indexes, index)
 }
 
-// closeIndexes closes what is still open. No call is running any more.
+// closeIndexes closes all open indexes. No call is running at this point.
 func (l *library) closeIndexes() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -328,7 +328,7 @@ func (l *library) closeIndexes() {
 	l.indexes = nil
 }
 
-// remember keeps the text of the last call's error, if it failed.
+// remember stores the message of the last call's error, or none.
 func remember(err error) {
 	if err == nil {
 		lastError.Store(nil)

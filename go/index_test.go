@@ -75,7 +75,7 @@ func TestEveryVectorIsFoundUnderItsOwnLabel(t *testing.T) {
 				t.Fatalf("opened in way %d: label %d: found %v", way, labels[i], found)
 			}
 		}
-		// As many as there are, however many are asked for.
+		// As many as exist, for any larger k.
 		all, err := index.Search(queries[0], 1<<40, 1<<40)
 		if err != nil || len(all) < 950 || len(all) > 960 {
 			t.Fatalf("%d found, %v", len(all), err)
@@ -115,7 +115,7 @@ func TestSixteenGoroutinesSearchOneIndex(t *testing.T) {
 					failures <- fmt.Errorf("label %d: %v, %w", label, found, err)
 					return
 				}
-				// A failure of another goroutine's own.
+				// A failure private to this goroutine.
 				if _, err := index.Search(vector[:3], 3, 60); !errors.Is(err, ErrInvalidRequest) {
 					failures <- fmt.Errorf("a short vector: %w", err)
 					return
@@ -217,8 +217,7 @@ func TestIndexErrorsNameWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestDamagedVectorsAreLeftOutAndCounted opens an index in which a vector has a component that is not
-// a number.
+// TestDamagedVectorsAreLeftOutAndCounted opens an index with a vector that has a NaN component.
 func TestDamagedVectorsAreLeftOutAndCounted(t *testing.T) {
 	path, vectors := buildIndex(t, DistanceMetricCosine)
 	file, err := os.ReadFile(path)
@@ -287,7 +286,7 @@ func TestNothingIsAllocatedByTheDimensionOfAFile(t *testing.T) {
 			t.Errorf("dimension %d: %v", dimension, err)
 		}
 	}
-	// The largest that may be: 2 GiB for each of these vectors, if they were believed.
+	// The maximum: 2 GiB for each of these vectors, if the header were trusted.
 	const largest = 1<<29 - 1
 	index, err := OpenIndex(emptyIndex(t, largest), WithMetric(DistanceMetricCosine))
 	if err != nil {
@@ -304,7 +303,7 @@ func TestNothingIsAllocatedByTheDimensionOfAFile(t *testing.T) {
 	if _, err := index.SearchBatch(short, 10, 10); !errors.Is(err, ErrInvalidRequest) {
 		t.Fatal(err)
 	}
-	// Should a library believe more, a batch must not.
+	// If a library trusted a larger one, a batch must not.
 	believed := &Index{lib: index.lib, number: index.number, dimension: 1 << 44, vectors: math.MaxInt}
 	if _, err := believed.SearchBatch(short, 10, 10); !errors.Is(err, ErrInvalidRequest) {
 		t.Fatal(err)
@@ -331,7 +330,7 @@ func TestAHugeKGivesWhatThereIs(t *testing.T) {
 			break
 		}
 	}
-	// A file that claims more vectors than there are makes no difference.
+	// A file that claims more vectors than it has must not matter.
 	claimed := &Index{lib: index.lib, number: index.number, dimension: index.dimension, vectors: 1 << 40}
 	expected, err := index.SearchBatch(queries, index.Len(), index.Len())
 	if err != nil {
@@ -366,7 +365,7 @@ func TestRowNumbersAreLabelsWhateverColumnsThereAre(t *testing.T) {
 	labels := make(map[uint64]bool)
 	for _, hit := range found {
 		labels[hit.Label] = true
-		// Those of the collection go beyond its vectors, as some records are deleted.
+		// The collection's labels exceed the number of vectors, because some records are deleted.
 		if hit.Label >= uint64(index.Len()) {
 			t.Fatalf("label %d", hit.Label)
 		}

@@ -12,27 +12,27 @@ import (
 	"unsafe"
 )
 
-// current is the library that calls go to.
+// current is the library that receives calls.
 var current holder
 
-// lastError is the text of the last call's error, or nil.
+// lastError is the message of the last call's error, or nil.
 var lastError atomic.Pointer[string]
 
-// library is a loaded library and the calls that are running in it.
+// library is a loaded library and its running calls.
 type library struct {
 	symbols
-	name   string // what it was loaded by: its path, or a name that the system looked up
-	path   string // where it lies, symbolic links followed
+	name   string // the name it was loaded by: its path, or a name that the system resolved
+	path   string // its path with symbolic links followed
 	handle uintptr
 	calls  sync.WaitGroup
 
 	mu      sync.Mutex
-	indexes map[*Index]struct{} // that are open
+	indexes map[*Index]struct{} // the open indexes
 }
 
 func (l *library) release() { l.calls.Done() }
 
-// holder is the place of a library that comes and goes while calls are made.
+// holder holds a library that can be replaced while calls are made.
 type holder struct {
 	mu  sync.Mutex
 	lib *library
@@ -67,7 +67,7 @@ func (h *holder) close() error {
 	if lib == nil {
 		return nil
 	}
-	// Nobody can acquire it any more.
+	// From here on, no call can acquire it.
 	lib.calls.Wait()
 	lib.closeIndexes()
 	if err := closeLibrary(lib.handle); err != nil {
@@ -76,7 +76,7 @@ func (h *holder) close() error {
 	return nil
 }
 
-// acquire returns the library, which stays open until it is released.
+// acquire returns the library, which stays open until its release.
 func (h *holder) acquire() (*library, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -87,7 +87,7 @@ func (h *holder) acquire() (*library, error) {
 	return h.lib, nil
 }
 
-// acquireOnly does the same for one library, if it is still the one that is open.
+// acquireOnly acquires one particular library, if it is still open.
 func (h *holder) acquireOnly(lib *library) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,18 +116,18 @@ func load(found location) (*library, error) {
 	return lib, nil
 }
 
-// field is a request's field by its JSON name.
+// field is a request field and its JSON name.
 type field struct{ name, value string }
 
-// nativeCall is a function of the library that takes a request and returns a response.
+// nativeCall is a library function that takes a request and returns a response.
 type nativeCall func(request *byte) unsafe.Pointer
 
 // operation is a call with a request.
 type operation struct {
 	name     string
 	function func(*library) nativeCall
-	paths    []field                // checked before they become JSON
-	request  func(token uint64) any // what becomes JSON; token 0 is none
+	paths    []field                // paths, checked before they are encoded as JSON
+	request  func(token uint64) any // the request to encode; token 0 means none
 }
 
 // call makes a call and returns its response.
@@ -156,7 +156,7 @@ func (op operation) run(ctx context.Context, opts []Option, resp any) (err error
 	return nil
 }
 
-// perform does work with the request, which ends with a NUL, while ctx and the options are heeded.
+// perform passes the request, terminated with a NUL, to the work, and handles ctx and the options.
 func (op operation) perform(ctx context.Context, opts []Option, work func(lib *library, request *byte) error) error {
 	lib, err := current.acquire()
 	if err != nil {
@@ -210,7 +210,7 @@ func collect(opts []Option) (o options) {
 	return o
 }
 
-// check fails when the path is not UTF-8, which JSON would change silently.
+// check fails if the path is not UTF-8, because JSON encoding would change it silently.
 func (f field) check(op string) error {
 	if utf8.ValidString(f.value) {
 		return nil
@@ -219,7 +219,7 @@ func (f field) check(op string) error {
 	return &Error{Op: op, Code: codeInvalidArgument, Message: message}
 }
 
-// encode returns a request as JSON that ends with a NUL.
+// encode returns a request as NUL-terminated JSON.
 func encode(op string, request any) (*byte, error) {
 	document, err := json.Marshal(request)
 	if err != nil {
@@ -228,11 +228,11 @@ func encode(op string, request any) (*byte, error) {
 	return &append(document, 0)[0], nil
 }
 
-// watch cancels the token when ctx ends and reports its progress, until the function that it
-// returns has been called: with true for a last report.
+// watch cancels the token when ctx ends and reports its progress. It stops when the returned
+// function is called; true requests a last report.
 func (l *library) watch(ctx context.Context, token uint64, report func(Progress)) func(last bool) {
-	// AfterFunc's goroutine may still be about to run when it is stopped; a token that was freed
-	// is no harm, a library that was closed would be.
+	// AfterFunc's goroutine can still be about to run when it is stopped. A freed token does no harm
+	// then, but a closed library would.
 	var cancelling sync.WaitGroup
 	cancelling.Add(1)
 	stopCancelling := context.AfterFunc(ctx, func() {

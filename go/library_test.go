@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// withoutLibrary closes the library for the test, and opens it again after it.
+// withoutLibrary closes the library for the test and reopens it afterwards.
 func withoutLibrary(t *testing.T) {
 	t.Helper()
 	if err := Close(); err != nil {
@@ -103,7 +103,7 @@ func TestInitFailsWithoutALibrary(t *testing.T) {
 	}
 }
 
-// compiled is a library of the given C source.
+// compiled builds a library from the given C source.
 func compiled(t *testing.T, source string) string {
 	t.Helper()
 	directory := t.TempDir()

@@ -18,7 +18,7 @@ func libraryName() string {
 	return "libhnsw_toolbox.so"
 }
 
-// systemLibraryName is the name under which an installed library of this ABI is found: its SONAME.
+// systemLibraryName is the SONAME, by which an installed library of this ABI is found.
 func systemLibraryName() string {
 	if runtime.GOOS == "darwin" {
 		return fmt.Sprintf("libhnsw_toolbox.%d.dylib", abiVersion)
@@ -26,13 +26,13 @@ func systemLibraryName() string {
 	return fmt.Sprintf("libhnsw_toolbox.so.%d", abiVersion)
 }
 
-// systemLibrary returns the name that the dynamic linker looks up.
+// systemLibrary returns the name for the dynamic linker to resolve.
 func systemLibrary(func(string) string) (name string, bare bool) {
 	return systemLibraryName(), true
 }
 
-// loadedPath returns the path of a library that was loaded by its name, or the name where the
-// dynamic linker does not say.
+// loadedPath returns the path of a library loaded by name, or the name if the dynamic linker does
+// not report the path.
 func loadedPath(handle uintptr, name string) string {
 	address, err := findSymbol(handle, "hnsw_toolbox_abi_version")
 	if err != nil {
@@ -59,7 +59,7 @@ func loadedPath(handle uintptr, name string) string {
 	return path
 }
 
-// noDelete is RTLD_NODELETE: closing the library leaves its code mapped.
+// noDelete is RTLD_NODELETE: after closing, the library's code stays mapped.
 func noDelete() int {
 	if runtime.GOOS == "darwin" {
 		return 0x80
@@ -68,7 +68,7 @@ func noDelete() int {
 }
 
 func openLibrary(path string) (uintptr, error) {
-	// purego asks for the error, which is the thread's, in a call of its own.
+	// purego reads the error, which is per thread, in a separate call.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL|noDelete())

@@ -14,7 +14,7 @@ func libraryName() string { return "hnsw_toolbox.dll" }
 func systemLibraryName() string { return libraryName() }
 
 // systemLibrary returns the library's path in the first directory of PATH that has it. LoadLibrary
-// would look in the current directory, too, where a stranger may have put one.
+// would also search the current directory, where an attacker can have placed one.
 func systemLibrary(getenv func(string) string) (path string, bare bool) {
 	for _, directory := range filepath.SplitList(getenv("PATH")) {
 		if !filepath.IsAbs(directory) {
@@ -27,7 +27,7 @@ func systemLibrary(getenv func(string) string) (path string, bare bool) {
 	return "", false
 }
 
-// loadedPath is for libraries that are loaded by their name alone, which none is here.
+// loadedPath is for libraries loaded by name alone, which does not occur here.
 func loadedPath(_ uintptr, name string) string { return name }
 
 func openLibrary(path string) (uintptr, error) {
@@ -35,7 +35,7 @@ func openLibrary(path string) (uintptr, error) {
 	return uintptr(handle), err
 }
 
-// findSymbol also pins the library, so that closing it leaves its code mapped.
+// findSymbol also pins the library, so that its code stays mapped after closing.
 func findSymbol(handle uintptr, name string) (uintptr, error) {
 	const flagPin, flagFromAddress = 0x1, 0x4
 	address, err := syscall.GetProcAddress(syscall.Handle(handle), name)

@@ -12,7 +12,7 @@ import (
 
 const libraryVariable = "HNSW_TOOLBOX_LIB"
 
-// process is what decides where the library is looked for.
+// process is the environment that determines where the library is searched.
 type process struct {
 	goos       string
 	getenv     func(string) string
@@ -24,15 +24,15 @@ func thisProcess() process {
 	return process{runtime.GOOS, os.Getenv, os.Executable, os.UserHomeDir}
 }
 
-// location is where a library is.
+// location is the place of a library.
 type location struct {
-	name   string   // an absolute path, symbolic links followed, or what the system looks up
-	bare   bool     // the latter
-	looked []string // what was looked for before
-	data   string   // the user's data directory, if there is one
+	name   string   // an absolute path with symbolic links followed, or a name for the system to resolve
+	bare   bool     // true if name is for the system to resolve
+	looked []string // places searched before
+	data   string   // the user's data directory, if any
 }
 
-// locate returns where the library is: at path, or else where the documentation of [Init] says.
+// locate returns the place of the library: path, or the first match of the search order of [Init].
 func locate(path string, p process) (location, error) {
 	if path == "" {
 		path = p.getenv(libraryVariable)
@@ -53,7 +53,7 @@ func locate(path string, p process) (location, error) {
 			return location{name: name}, nil
 		}
 		if !errors.Is(err, ErrLibraryNotFound) {
-			path = err.Error() // such as a directory that may not be searched
+			path = err.Error() // such as a directory without search permission
 		}
 		found.looked = append(found.looked, path)
 	}
@@ -64,8 +64,8 @@ func locate(path string, p process) (location, error) {
 	return found, nil
 }
 
-// directories returns where the library is looked for, in this order; without those of the
-// executable if there is an error.
+// directories returns the directories to search, in order. If there is an error, the executable's
+// are missing.
 func (p process) directories(data string) (directories []string, err error) {
 	executable, err := p.executable()
 	if err == nil {
@@ -81,7 +81,7 @@ func (p process) directories(data string) (directories []string, err error) {
 	return directories, err
 }
 
-// dataDirectory returns the user's data directory of hnsw-toolbox, or "" if the user has none.
+// dataDirectory returns the user's data directory for hnsw-toolbox, or "" if the user has none.
 func (p process) dataDirectory() string {
 	const name = "hnsw-toolbox"
 	home, err := p.home()
@@ -100,7 +100,7 @@ func (p process) dataDirectory() string {
 		}
 		return filepath.Join(home, "Library", "Application Support", name)
 	}
-	// The XDG Base Directory Specification has relative paths ignored.
+	// The XDG Base Directory Specification requires relative paths to be ignored.
 	if data := p.getenv("XDG_DATA_HOME"); filepath.IsAbs(data) {
 		return filepath.Join(data, name)
 	}
@@ -110,7 +110,7 @@ func (p process) dataDirectory() string {
 	return filepath.Join(home, ".local", "share", name)
 }
 
-// missing is the error for a library that is nowhere; reason is the system's, if it was asked.
+// missing returns the error for a library found nowhere; reason is the system's, if it was asked.
 func (l location) missing(reason error) error {
 	text := fmt.Sprintf("%s is not set, and there is no", libraryVariable)
 	for _, path := range l.looked {
@@ -127,7 +127,7 @@ func (l location) missing(reason error) error {
 	return fmt.Errorf("hnswtoolbox: %w: %s", ErrLibraryNotFound, text)
 }
 
-// resolve returns the absolute path of a file, symbolic links followed.
+// resolve returns the absolute path of a file with symbolic links followed.
 func resolve(path string) (string, error) {
 	if strings.ContainsRune(path, 0) {
 		return "", fmt.Errorf("hnswtoolbox: %w: %q has a NUL character in it", ErrLibraryNotFound, path)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// fakeProcess is a process with an executable and a home in empty directories.
+// fakeProcess is a process whose executable and home are in empty directories.
 func fakeProcess(t *testing.T, goos string, variables map[string]string) (p process, beside, home string) {
 	t.Helper()
 	beside, err := filepath.EvalSymlinks(t.TempDir())
@@ -29,7 +29,7 @@ func fakeProcess(t *testing.T, goos string, variables map[string]string) (p proc
 	}, beside, home
 }
 
-// write writes a file and the directories that lead to it.
+// write writes a file and its missing parent directories.
 func write(t *testing.T, path string, content []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -48,7 +48,7 @@ func TestLibraryIsLookedForInOrder(t *testing.T) {
 		filepath.Join(filepath.Dir(beside), "lib", libraryName()),
 		filepath.Join(home, ".local", "share", "hnsw-toolbox", "lib", libraryName()),
 	}
-	// The last one first: each goes before those that are there already.
+	// In reverse order: each takes precedence over the existing ones.
 	for i := len(places) - 1; i >= 0; i-- {
 		write(t, places[i], nil)
 		expected, err := filepath.EvalSymlinks(places[i])
@@ -158,7 +158,8 @@ func TestPlacesThatCannotBeSearchedArePassedOver(t *testing.T) {
 	}
 }
 
-// runVersion runs a copy of this executable in directory, which calls Init("") and prints the version.
+// runVersion runs a copy of this executable in directory. The copy calls Init("") and prints the
+// version.
 func runVersion(t *testing.T, directory string, variables ...string) string {
 	t.Helper()
 	executable, err := os.Executable()
@@ -216,7 +217,7 @@ func TestInitFindsTheLibraryByItself(t *testing.T) {
 	}
 }
 
-// The program in the package's documentation is whole, and works.
+// The program in the package's documentation is complete and works.
 func TestProgramOfTheDocumentationRuns(t *testing.T) {
 	var program strings.Builder
 	inside := false

@@ -13,7 +13,7 @@ import (
 
 const fixtures = "../tests/fixtures/chroma"
 
-// testLibrary is the library under test: HNSW_TOOLBOX_LIB, or what cargo build leaves.
+// testLibrary is the library under test: HNSW_TOOLBOX_LIB, or the output of cargo build.
 func testLibrary() string {
 	if path := os.Getenv(libraryVariable); path != "" {
 		return path
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fixture is a real Chroma directory and the truth about it.
+// fixture is a real Chroma directory and its expected contents.
 type fixture struct {
 	name    string
 	segment string
@@ -118,8 +118,8 @@ func indexHeader(n, dimension int) (header []byte, offsetData, size int) {
 	return header, offsetData, size
 }
 
-// endlessIndex writes an index whose extraction outlasts every test, on any machine: 40 GB of zeros
-// in a sparse file. Compressed, what is written of it before it is stopped is small.
+// endlessIndex writes an index whose extraction outlasts every test: 40 GB of zeros in a sparse
+// file. Compressed, the part written before the stop is small.
 func endlessIndex(t testing.TB) string {
 	t.Helper()
 	const n, dimension = 10_000_000, 1024
@@ -143,7 +143,7 @@ func endlessIndex(t testing.TB) string {
 	return directory
 }
 
-// largeIndex writes an index of n random vectors, for calls that shall take a while.
+// largeIndex writes an index of n random vectors, for calls that must take a while.
 func largeIndex(t testing.TB, n, dimension int) string {
 	t.Helper()
 	header, offsetData, size := indexHeader(n, dimension)
@@ -171,7 +171,7 @@ func largeIndex(t testing.TB, n, dimension int) string {
 	return directory
 }
 
-// hnswFile is what a .hnsw file holds, but for its links.
+// hnswFile holds the contents of a .hnsw file, except its links.
 type hnswFile struct {
 	m, m0, efConstruction uint64
 	vectors               [][]float32

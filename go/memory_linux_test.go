@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// residentBytes is the memory of this process, after Go has given back what it can.
+// residentBytes is the memory of this process, after Go has released as much as possible.
 func residentBytes(t *testing.T) int {
 	t.Helper()
 	debug.FreeOSMemory()
@@ -22,7 +22,7 @@ func residentBytes(t *testing.T) int {
 	return resident * os.Getpagesize()
 }
 
-// Responses and errors hold a path of 3 kB, so that one that is not freed shows.
+// Responses and errors contain a path of 3 kB, so that a leak shows.
 func TestMemoryStaysFlatOver10000Calls(t *testing.T) {
 	f := loadFixture(t, "1.5.9/tiny")
 	directory := t.TempDir()
@@ -63,7 +63,7 @@ func TestMemoryStaysFlatOver10000Calls(t *testing.T) {
 	}
 }
 
-// Neither a stream that is read to its end nor one that is left leaves anything behind.
+// Neither a stream read to its end nor an abandoned one leaks memory.
 func TestTenThousandStreamsLeaveNothing(t *testing.T) {
 	index := largeIndex(t, 50, 4)
 	var before int

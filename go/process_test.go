@@ -20,7 +20,7 @@ func runHelper(name string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	// The second time it is the same library, and so it is by its path.
+	// The second call loads the same library, by its path.
 	for _, path := range []string{"", "", os.Getenv("HELPER_SAME")} {
 		if err := Init(path); err != nil {
 			fail(err)
@@ -100,7 +100,7 @@ func TestKilledExtractLeavesAnEarlierOutputWhole(t *testing.T) {
 		}
 	}
 
-	// The next call cleans up after the killed ones.
+	// The next call removes the files of the killed ones.
 	if _, err := ExtractIndex(ExtractRequest{IndexDir: f.segment, OutputPath: output}); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func TestSearchesStopWithTheirContext(t *testing.T) {
 		queries = append(queries, vector)
 	}
 
-	// The same results in blocks as at once.
+	// Blocks give the same results as a single batch.
 	expected, err := index.SearchBatch(queries, 3, 50)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestSearchesStopWithTheirContext(t *testing.T) {
 		t.Errorf("found %v (%v), expected %v", one, err, expected[0])
 	}
 
-	// The context ends during the call, at a report of its progress.
+	// The context ends during the call, at a progress report.
 	defer func(interval time.Duration) { progressInterval = interval }(progressInterval)
 	progressInterval = 0
 	var last Progress

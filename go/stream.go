@@ -9,24 +9,24 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// Record is an element of an index.
+// Record is a record of an index.
 type Record struct {
-	InternalID uint64    // its position in the index
+	InternalID uint64    // position in the index
 	Label      uint64    // hnswlib's label
-	Deleted    bool      // whether it is marked as deleted
-	UserID     *string   // the id that users know, when metadata is joined and has one
-	SeqID      *uint64   // the number of the last write, when metadata is joined and has one
+	Deleted    bool      // true if marked as deleted
+	UserID     *string   // Chroma's id, if joined metadata has one
+	SeqID      *uint64   // sequence number of the last write, if joined metadata has one
 	Vector     []float32 // not shared with any other record
 }
 
-// Records goes over the records of an index, in the order of their internal ids, without a file.
+// Records iterates over the records of an index in the order of internal ids, without a file.
 //
-// The request is that of [ExtractIndex], without OutputPath, OutputFormat, Compression and
-// RowGroupBytes. An error ends the loop, and comes with a zero record; that a file of the index has
-// changed meanwhile is one that comes after the last record. Leaving the loop stops the work.
-// Records may be kept.
+// The request is an [ExtractRequest] without OutputPath, OutputFormat, Compression and
+// RowGroupBytes. An error ends the loop, with a zero record. If a file of the index was changed
+// during the loop, the error comes after the last record. Leaving the loop stops the work. Records
+// remain valid after the loop.
 //
-// [Close] waits for the end of the loop, so it must not be called in it.
+// [Close] waits for the end of the loop, so it must not be called inside it.
 func Records(ctx context.Context, req ExtractRequest, opts ...Option) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		for batch, err := range Batches(ctx, req, opts...) {
@@ -53,22 +53,23 @@ func Records(ctx context.Context, req ExtractRequest, opts ...Option) iter.Seq2[
 	}
 }
 
-// Batch is some records of an index, column by column. It is valid until the loop goes on.
+// Batch holds several records of an index, column by column. It is valid until the next iteration.
 type Batch struct {
 	InternalIDs []uint64
 	Labels      []uint64
 	Deleted     []bool
-	UserIDs     []*string // nil when no metadata was joined; an element is nil when it has no id
+	UserIDs     []*string // nil if no metadata was joined; an element is nil if the record has no id
 	SeqIDs      []*uint64 // the same
-	Vectors     []float32 // Dimension components of each record, one after the other
+	Vectors     []float32 // Dimension components per record, concatenated
 	Dimension   int
 }
 
 // Len returns the number of records.
 func (b *Batch) Len() int { return len(b.Labels) }
 
-// Batches is [Records] for many records at a time: at most BatchSize, and at most 16 MiB of vectors.
-// Nothing is copied: the vectors are those of the library, and are gone when the loop goes on.
+// Batches is [Records] for many records at a time: at most BatchSize, and at most 16 MiB of
+// vectors. Nothing is copied: the vectors are the library's memory, which is invalid after the
+// iteration.
 func Batches(ctx context.Context, req ExtractRequest, opts ...Option) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		err := stream(ctx, req, opts, func(b *Batch) bool { return yield(b, nil) })
@@ -79,14 +80,14 @@ func Batches(ctx context.Context, req ExtractRequest, opts ...Option) iter.Seq2[
 	}
 }
 
-// stream opens a stream and hands each batch to visit, until that returns false.
+// stream opens a stream and passes each batch to visit until visit returns false.
 func stream(ctx context.Context, req ExtractRequest, opts []Option, visit func(*Batch) bool) error {
 	op := req.operation()
 	op.name = "stream records"
 	op.request = func(token uint64) any {
 		return struct {
 			ExtractRequest
-			// The library refuses one.
+			// The library rejects one.
 			OutputPath string `json:"output_path,omitempty"`
 			Token      uint64 `json:"token,omitempty"`
 		}{req, req.OutputPath, token}
@@ -118,7 +119,7 @@ type arrowStream struct {
 	private                                   unsafe.Pointer
 }
 
-// failure is the error of the call that failed last.
+// failure is the error of the last failed call.
 func (s *arrowStream) failure(op string) error {
 	words, _, _ := purego.SyscallN(s.getLastError, uintptr(unsafe.Pointer(s)))
 	// The library's memory, which does not move.
@@ -155,14 +156,14 @@ func buffer[T any](a *arrowArray, number int, n int64) []T {
 // values are the elements of an array of numbers.
 func values[T any](a *arrowArray) []T { return buffer[T](a, 1, a.offset+a.length)[a.offset:] }
 
-// bit says whether a bit of a bitmap is set; without a bitmap all are.
+// bit returns a bit of a bitmap; without a bitmap, all bits are set.
 func bit(bitmap []byte, i int64) bool { return bitmap == nil || bitmap[i/8]>>(i%8)&1 != 0 }
 
 func (a *arrowArray) bitmap(number int) []byte {
 	return buffer[byte](a, number, (a.offset+a.length+7)/8)
 }
 
-// visit fills the batch from the library's columns, and releases them afterwards.
+// visit fills the batch from the library's columns and releases them afterwards.
 func (b *Batch) visit(columns *arrowArray, visit func(*Batch) bool) bool {
 	defer func() { purego.SyscallN(columns.release, uintptr(unsafe.Pointer(columns))) }()
 	deleted, vectors := columns.child(2), columns.child(5)
@@ -188,7 +189,7 @@ func (b *Batch) visit(columns *arrowArray, visit func(*Batch) bool) bool {
 	return visit(b)
 }
 
-// strings copies a column of strings: nil when none is there.
+// strings copies a column of strings; nil if the column is missing.
 func (a *arrowArray) strings() []*string {
 	if a.nullCount == a.length {
 		return nil
@@ -207,7 +208,7 @@ func (a *arrowArray) strings() []*string {
 	return found
 }
 
-// numbers copies a column of numbers: nil when none is there.
+// numbers copies a column of numbers; nil if the column is missing.
 func (a *arrowArray) numbers() []*uint64 {
 	if a.nullCount == a.length {
 		return nil

@@ -139,8 +139,8 @@ func TestAStreamEndsWithItsLoopItsContextAndItsErrors(t *testing.T) {
 	assertFiles(t, directory)
 }
 
-// appendByte makes a file one byte longer without truncating it first, as os.WriteFile does. The
-// library may have the file mapped, and reading a mapped page past its end is a fatal SIGBUS.
+// appendByte makes a file one byte longer without truncating it first, unlike os.WriteFile. The
+// library can have the file mapped, and reading a mapped page past its end is a fatal SIGBUS.
 func appendByte(t *testing.T, path string) {
 	t.Helper()
 	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)

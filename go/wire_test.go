@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// exchange is a call of each kind, with what it is to Go.
+// exchange is a kind of call with its Go types.
 type exchange struct {
 	op       operation
 	request  any // a zero request
@@ -51,8 +51,8 @@ func exchanges(t *testing.T) map[string]exchange {
 	}
 }
 
-// A response that is decoded and encoded again is what the library sent: no field of it is missing
-// in Go, and none is Go's alone.
+// A decoded and re-encoded response equals what the library sent: no field is missing in Go, and
+// none exists only in Go.
 func TestResponsesHaveTheFieldsOfTheLibrarys(t *testing.T) {
 	for name, x := range exchanges(t) {
 		var sent json.RawMessage
@@ -83,7 +83,7 @@ func TestResponsesHaveTheFieldsOfTheLibrarys(t *testing.T) {
 	}
 }
 
-// The library lists its fields when it meets one that it does not know.
+// The library lists its fields when it meets an unknown one.
 func TestRequestsHaveTheFieldsOfTheLibrarys(t *testing.T) {
 	for name, x := range exchanges(t) {
 		x.op.request = func(uint64) any { return map[string]int{"?": 0} }

@@ -1,5 +1,5 @@
-//! Peak resident memory of the command line, which must not depend on the size of the vectors, and
-//! on the number of records only as far as the documentation says.
+//! Peak resident memory of the command line. It must not depend on the size of the vectors, and
+//! depends on the number of records only as documented.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -14,11 +14,11 @@ use support::*;
 
 const MIB: u64 = 1 << 20;
 
-/// Mapped pages included.
+/// Includes mapped pages.
 const BUDGET: u64 = 16 * MIB;
 
-/// Runs a command, and gives its exit status (as `wait` does) and its peak resident memory in
-/// bytes, as the kernel counted it.
+/// Runs a command. Returns its exit status (as encoded by `wait`) and its peak resident memory in
+/// bytes, as measured by the kernel.
 #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
 fn peak_memory(command: &mut Command) -> (i32, u64) {
     let child = command
@@ -28,16 +28,16 @@ fn peak_memory(command: &mut Command) -> (i32, u64) {
         .unwrap();
     let pid = i32::try_from(child.id()).unwrap();
     let mut status = 0;
-    // SAFETY: rusage is plain numbers, for which zero is a value.
+    // SAFETY: rusage consists of plain numbers, for which zero is valid.
     #[expect(unsafe_code, reason = "the type is C's")]
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to locals of the types that wait4 fills. The child is not waited
-    // for by anybody else: `Child` does so only when asked to.
+    // SAFETY: both pointers are to locals of the types that wait4 fills. Nobody else waits for the
+    // child: `Child` does so only on request.
     #[expect(unsafe_code, reason = "the standard library does not give the usage")]
     let waited = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
     assert_eq!(waited, pid);
-    // Before `exec` the child shares the memory of this process, so that the figure may be too
-    // high, never too low.
+    // Before `exec`, the child shares the memory of this process, so the figure can be too high but
+    // never too low.
     (status, u64::try_from(usage.ru_maxrss).unwrap() * 1024)
 }
 
@@ -61,7 +61,7 @@ fn assert_within_budget(dir: &Path, format: &str, more: &[&str]) {
 }
 
 #[test]
-fn the_measure_sees_memory_that_a_command_uses() {
+fn the_measurement_detects_a_commands_memory() {
     let (status, peak) = peak_memory(
         Command::new("dd")
             .args(["if=/dev/zero", "of=/dev/null", "bs=48M", "count=1"])
@@ -72,7 +72,7 @@ fn the_measure_sees_memory_that_a_command_uses() {
 }
 
 #[test]
-fn extracting_a_hundred_thousand_vectors_stays_within_the_budget() {
+fn extracting_100_000_vectors_stays_within_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     write_sparse(dir.path(), 384, 100_000);
     assert_within_budget(dir.path(), "parquet", &[]);
@@ -90,8 +90,8 @@ fn extracting_a_hundred_thousand_vectors_stays_within_the_budget() {
     println!("stream: {} KiB", peak / 1024);
 }
 
-/// A healthy index, but for metadata: each record has 2·m neighbours in random places, so that a
-/// walk over the graph soon comes to most of them at once.
+/// A healthy index except for its metadata. Each record has 2·m random neighbours, so a walk over
+/// the graph soon reaches most of them at once.
 fn write_graph(dir: &Path, m: u64, dimension: u64, count: u64, label: fn(u64) -> u64) {
     let mut header = Header::new(Word::U64, m, dimension, count);
     header.max_level = 1;
@@ -115,7 +115,7 @@ fn write_graph(dir: &Path, m: u64, dimension: u64, count: u64, label: fn(u64) ->
         }
         record.extend(label(id).to_le_bytes());
         level0.write_all(&record).unwrap();
-        // One in m is on level 1, without neighbours there.
+        // One in m is also on level 1, without neighbours there.
         let size = if id % m == 0 { 4 + 4 * m as usize } else { 0 };
         lists.write_all(&(size as u32).to_le_bytes()).unwrap();
         lists.write_all(&vec![0; size]).unwrap();
@@ -160,11 +160,11 @@ fn assert_verify_and_salvage(dir: &Path, status: i32, verify_limit: u64, salvage
 /// `wait` gives the exit status 1 in the high byte.
 const DAMAGED: i32 = 1 << 8;
 
-/// What is taken however many records there are.
+/// Memory needed regardless of the number of records.
 const BASE: u64 = 16 * MIB;
 
 #[test]
-fn verifying_and_salvaging_a_hundred_thousand_vectors_stay_within_the_budget() {
+fn verify_and_salvage_of_100_000_vectors_stay_within_the_budget() {
     let dir = tempfile::tempdir().unwrap();
     write_graph(dir.path(), 16, 384, 100_000, dense);
     let pickle = dir.path().join("index_metadata.pickle");
@@ -179,17 +179,17 @@ fn memory_grows_with_the_number_of_records_as_documented() {
     let pickle = dir.path().join("index_metadata.pickle");
     write_graph(dir.path(), 8, 2, COUNT, dense);
     crate::support::metadata_pickles::write(&pickle, Shape::PythonShared, COUNT as u32).unwrap();
-    // At most 48 bytes for each id while the pickle is read; some bits for each label and record.
+    // At most 48 bytes per id while the pickle is read, and some bits per label and record.
     assert_verify_and_salvage(dir.path(), 0, BASE + 49 * COUNT, BASE + COUNT);
 
-    // 12 bytes for each label, or 8 for each record and 16 for one in m, and bits.
+    // 12 bytes per label; or 8 per record, 16 per record on upper levels (one in m), and bits.
     std::fs::remove_file(pickle).unwrap();
     write_graph(dir.path(), 8, 2, COUNT, far_apart);
     assert_verify_and_salvage(dir.path(), DAMAGED, BASE + 13 * COUNT, BASE + 13 * COUNT);
 }
 
-/// Stores that another process writes: the peak of this one would be counted as that of the commands
-/// that it starts.
+/// Stores written by another process: the kernel would attribute this process's peak to the
+/// commands it starts.
 #[cfg(feature = "database")]
 mod stores {
     use std::path::{Path, PathBuf};
@@ -201,10 +201,10 @@ mod stores {
     const KIND: &str = "HNSW_TOOLBOX_STORE_KIND";
     const DIRECTORY: &str = "HNSW_TOOLBOX_STORE_DIRECTORY";
 
-    /// Bytes of a large document.
+    /// Size of a large document in bytes.
     pub const DOCUMENT: u64 = 48 * MIB;
 
-    /// A directory with a store in it.
+    /// A directory that contains a store.
     pub struct Written(tempfile::TempDir);
 
     impl Written {
@@ -224,8 +224,7 @@ mod stores {
             self.0.path().join(name)
         }
 
-        /// Runs a command on the store in at most `SECONDS` of processor time, and gives its peak
-        /// memory.
+        /// Runs a command on the store within `SECONDS` of processor time. Returns its peak memory.
         pub fn peak(&self, arguments: &[&str], output: Option<&Path>) -> u64 {
             let mut command = Command::new("sh");
             command
@@ -237,7 +236,7 @@ mod stores {
                 command.arg("-o").arg(output);
             }
             let (status, peak) = peak_memory(&mut command);
-            // Done, perhaps with findings.
+            // Done, possibly with findings.
             assert!(
                 [0, 3 << 8].contains(&status),
                 "{arguments:?}: status {status}"
@@ -247,7 +246,7 @@ mod stores {
         }
     }
 
-    /// Far more processor time than is needed, and far less than quadratic work takes.
+    /// Far more processor time than necessary, and far less than quadratic work takes.
     const SECONDS: u32 = 60;
 
     #[test]
@@ -300,19 +299,19 @@ mod stores {
 
 #[cfg(feature = "database")]
 #[test]
-fn thousands_of_collections_that_take_turns_take_no_quadratic_time() {
+fn thousands_of_interleaved_collections_take_linear_time() {
     for kind in ["interleaved", "without indexes"] {
         let store = stores::Written::new(kind);
         let output = store.output("out");
         let peak = store.peak(&["export", "--quiet"], Some(&output));
-        // A collection has about 5 KiB in the catalog, the summary and the manifest.
+        // Catalog, summary and manifest take about 5 KiB per collection.
         assert!(peak <= BASE + 4000 * 8192, "{} KiB", peak / 1024);
     }
 }
 
 #[cfg(feature = "database")]
 #[test]
-fn many_keys_of_one_record_take_no_quadratic_time() {
+fn many_keys_of_one_record_take_linear_time() {
     let store = stores::Written::new("keys");
     let output = store.output("out.parquet");
     store.peak(&["export", "--quiet"], Some(&output));
@@ -335,7 +334,7 @@ fn a_large_document_is_in_memory_at_most_twice() {
 
 #[cfg(feature = "database")]
 #[test]
-fn an_invented_document_takes_no_memory() {
+fn a_fictitious_document_takes_no_memory() {
     let store = stores::Written::new("loop");
     let output = store.output("out.parquet");
     let peak = store.peak(&["export", "--quiet"], Some(&output));

@@ -1,8 +1,8 @@
-//! How much heap reading metadata takes for each id.
+//! Heap used per id while metadata is read.
 //!
 //! `cargo test --test metadata_memory [-- IDS]`.
 //!
-//! A program of its own, because it counts every allocation.
+//! A separate program, because it counts every allocation.
 
 #[path = "support/counting_allocator.rs"]
 mod counting_allocator;
@@ -24,12 +24,12 @@ use synthetic::{Element, Synthetic, Word};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Heap for whatever is in a file of `len` bytes, as in `src/fuzzing/pickle.rs`.
+/// Heap limit for a file of `len` bytes, as in `src/fuzzing/pickle.rs`.
 fn limit_for_any_bytes(len: u64) -> usize {
     (64 << 10) + 128 * usize::try_from(len).unwrap()
 }
 
-/// What the fuzzer starts from, and what it has found.
+/// The fuzzer's seeds and regressions.
 fn fuzzed_pickles() -> impl Iterator<Item = PathBuf> {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     ["seeds", "regressions"]
@@ -70,7 +70,7 @@ const DEFAULT_COUNT: u32 = 300_000;
 /// One in this many ids has the label of a record.
 const STEP: usize = 997;
 
-/// Peak heap in bytes for each id, whatever else is held.
+/// Maximum peak heap in bytes per id, regardless of other allocations.
 const LIMIT: f64 = 48.0;
 
 fn main() {
@@ -97,7 +97,7 @@ fn main() {
             let before = restart();
             let mut read = None;
             let summary = extract(directory.path(), &path, io, |record| {
-                // The metadata has been read. What follows are lookups.
+                // The metadata has been read. Only lookups follow.
                 read.get_or_insert_with(|| (peak() - before, restart()));
                 let label = expected.next().unwrap();
                 assert_eq!(record.label, u64::from(label));

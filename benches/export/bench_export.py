@@ -1,4 +1,4 @@
-"""How long an export takes, beside Chroma's own `get()` and beside `cp -r`, and how much memory.
+"""Time and memory of an export, compared with Chroma's own `get()` and with `cp -r`.
 
     bench_export.py PATH_OF_HNSW_TOOLBOX [--record]
 
@@ -63,7 +63,7 @@ print(rows)
 
 
 def timed(command):
-    """Seconds, seconds of processor time, and MiB at most."""
+    """Returns wall seconds, processor seconds and peak MiB."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,4 +1,4 @@
-"""A persist directory as Chroma 1.5 leaves it, of any size, without waiting for Chroma to build its graph.
+"""Writes a persist directory of any size in the form of Chroma 1.5, without building its graph.
 
     synthetic_persist.py DIRECTORY RECORDS DIMENSION
 

@@ -48,7 +48,7 @@ VENV = TARGET / "venv"
 M, EF_CONSTRUCTION, K, QUERIES = 16, 200, 10, 1000
 EFS = [50, 100]
 SEARCH_EFS = [10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320]
-# Their names of our metrics.
+# Their names for our metrics.
 PEERS = {
     "hnswlib": {"euclidean": "l2", "squared_euclidean": "l2", "cosine": "cosine", "dot_product": "ip"},
     "usearch": {"euclidean": "l2sq", "squared_euclidean": "l2sq", "cosine": "cos", "dot_product": "ip"},
@@ -70,7 +70,7 @@ def enter_venv():
 
 
 def distances(metric, queries, base):
-    """Of each query to each vector; any numbers of the same order."""
+    """Keys of each query to each vector: any numbers in the order of distances."""
     import numpy as np
 
     if metric == "manhattan":
@@ -100,7 +100,7 @@ def make_data(count, dimension, latents, metrics):
         truth = folder / f"truth-{metric}.u32"
         if not truth.exists():
             nearest = [
-                # A copy, which does not keep the rest.
+                # A copy, so that the rest can be freed.
                 np.argpartition(distances(metric, part, base), K, axis=1)[:, :K].copy()
                 for part in np.array_split(queries, 20)
             ]
@@ -109,7 +109,7 @@ def make_data(count, dimension, latents, metrics):
 
 
 def unreachable(links, entry_point):
-    """Nodes that no walk on layer 0 from the entry point finds. links: n × m0, −1 for none."""
+    """Counts nodes unreachable from the entry point on level 0. links: n × m0, −1 for none."""
     import numpy as np
 
     seen = np.zeros(len(links), bool)
@@ -166,7 +166,7 @@ def engine_and_effort(engine):
 
 
 def of_hnswlib(metric, base, threads, effort):
-    """What builds an index, and what searches it. What is imported is not measured."""
+    """Returns functions that build and search an index. Imports are done first, so they are not measured."""
     import hnswlib
 
     index = hnswlib.Index(metric, base.shape[1])
@@ -249,7 +249,7 @@ def of_vsag(metric, base, threads, effort):
 
 
 def measure_python(engine, metric, threads, count, dimension, folder):
-    """In a process of its own, for the sake of its peak memory."""
+    """Runs in a separate process, so that its peak memory is its own."""
     import time
 
     import numpy as np
@@ -290,7 +290,7 @@ def measure(engine, metric, threads, count, dimension, folder):
         program, "build", engine.removesuffix("+seed"), metric, str(threads), str(dimension),
         folder / "base.f32", index, *(["42"] if engine.endswith("+seed") else []),
     )
-    # The heap is that of the build.
+    # The heap is measured during the build.
     result = run(
         program, "search", "fast_hnsw" if engine == "fast_hnsw" else "toolbox", metric, "1",
         str(dimension), index, folder / "queries.f32", folder / f"truth-{metric}.u32",
@@ -302,7 +302,7 @@ def measure(engine, metric, threads, count, dimension, folder):
 
 
 def search_hnswlib(metric, threads, count, dimension, folder, efs):
-    """In a process of its own, as it changes what others find in the caches."""
+    """Runs in a separate process, because it changes the contents of the caches."""
     import time
 
     import hnswlib
@@ -338,7 +338,7 @@ def search_hnswlib(metric, threads, count, dimension, folder, efs):
 
 
 def interpolated(curve, recall, field):
-    """What a query takes at a recall, between those of a curve."""
+    """Interpolates a query's time at a given recall on a curve."""
     import numpy as np
 
     points = sorted((point["recall"], point[field]) for point in curve.values())
@@ -349,7 +349,7 @@ def interpolated(curve, recall, field):
 
 
 def compare_searches(options):
-    """Prints the curves of each library, and the ratios at equal recall."""
+    """Prints each library's curve, and the ratios at equal recall."""
     program = str(TARGET / "release/hnsw-toolbox-graphs")
     for size in options.sizes.split(","):
         count, dimension = map(int, size.split("x"))
@@ -397,7 +397,7 @@ def compare_searches(options):
                         ratios = []
                         for point in curves[other].values():
                             time = interpolated(curves[own], point["recall"], "cpu_micros")
-                            # Several values of ef may find all there is to find: then there is no time for it.
+                            # If several values of ef give the same recall, the time at it is undefined.
                             if time is not None and 0.8 < point["recall"] < 1:
                                 ratios.append((point["recall"], point["cpu_micros"] / time))
                         print(f"queries a second at equal recall, {own} : {other}  "
@@ -454,7 +454,7 @@ def main():
                     engines = [f"{engine}@{effort}" for engine in engines for effort in options.effort.split(",")]
                 rows = []
                 results = {engine: [] for engine in engines}
-                # Turn by turn, so that what else the machine does meets all of them.
+                # Interleaved, so that other load on the machine affects all of them.
                 for _ in range(options.repeat):
                     for engine in engines:
                         if engine.startswith("fast_hnsw") and threads > 1:

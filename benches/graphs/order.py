@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the order of the rows, rows that are equal, and rows that are hard to group do to a graph.
+"""Effects of row order, duplicate rows and hard-to-group rows on a graph.
 
     python3 benches/graphs/order.py [--hard] [--sets line,walk,...] [--orders "in order,shuffled,reversed"]
                                   [--engines native,partition,hnswlib] [--record]
@@ -27,7 +27,7 @@ QUERIES = 500
 
 
 def smooth(random, count, dimension, latents=8):
-    """Points of a smooth surface, with a little noise."""
+    """Returns points of a smooth surface with a little noise."""
     latent = random.standard_normal((count, latents))
     rows = (1.5 * latent @ random.standard_normal((latents, dimension)) / latents**0.5)
     return np.tanh(rows) + 0.02 * random.standard_normal(rows.shape)
@@ -77,7 +77,7 @@ def quarter(random):
 
 
 def scaled_copies(random):
-    """Equal to the cosine, not to other metrics."""
+    """Returns rows that are equal under cosine only."""
     rows, noise = with_copies(random, 12000, 3000, None)
     return rows * random.uniform(0.5, 2, (len(rows), 1)), noise
 
@@ -155,7 +155,7 @@ def wide(random):
     return smooth(random, 10000 + QUERIES, 4096, 24), None
 
 
-# Their rows are in no order, and the last of them are the queries.
+# The rows are in random order; the last ones are the queries.
 HARD_SETS = {
     "uniform": (uniform(100000, 64), "uniform, 100,000 × 64"),
     "two": (uniform(30000, 2), "uniform, 30,000 × 2"),
@@ -171,7 +171,7 @@ HARD_SETS = {
 
 
 def exact(metric, queries, rows):
-    """Each query's distance to each row, in float64."""
+    """Returns the distance of each query from each row, in float64."""
     queries, rows = queries.astype(np.float64), rows.astype(np.float64)
     if metric == "cosine":
         queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)

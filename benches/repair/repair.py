@@ -70,7 +70,7 @@ def true_neighbours(space, base, queries):
 
 
 def write_pickle(path, labels, dimension):
-    """As Chroma 1.x writes it."""
+    """Writes the metadata in the form of Chroma 1.x."""
     import pickle
 
     ids = {f"id {label}": int(label) for label in labels}
@@ -130,7 +130,7 @@ def recall(arguments):
             order = np.random.default_rng(7).permutation(count) + 1
             done = 0
             for deleted in map(int, arguments.deleted.split(",")):
-                # One after the other from the same order, so that shares must ascend.
+                # Deletions continue in the same order, so shares must ascend.
                 for label in order[done:count * deleted // 100]:
                     index.mark_deleted(int(label))
                 done = count * deleted // 100
@@ -162,7 +162,7 @@ def recall(arguments):
 
 
 def write_index(path, count, dimension, deleted):
-    """Random unit vectors, and links to random records."""
+    """Writes random unit vectors with links to random records."""
     links, random = 4 + 8 * M, np.random.default_rng(1)
     label = links + 4 * dimension
     size = label + 8
@@ -181,7 +181,7 @@ def write_index(path, count, dimension, deleted):
             record[:, links:label] = vectors.view(np.uint8).reshape(part, -1)
             record[:, 0] = 2 * M
             record[:, 2] = gone[start:start + part]
-            # No neighbour twice, and nobody its own.
+            # No duplicate neighbours and no links to itself.
             step = count // (2 * M + 1)
             own = np.arange(start, start + part)[:, None]
             near = own + 1 + np.arange(2 * M) * step + random.integers(0, step - 1, (part, 2 * M))
@@ -204,10 +204,10 @@ def write_index(path, count, dimension, deleted):
 
 
 def run(command):
-    """Seconds, seconds of processor time, and peak resident memory in MiB."""
+    """Returns wall seconds, processor seconds and peak resident MiB."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    # Asked of the process while it runs: what wait4 says is never less than the memory of this one.
+    # Read while the process runs, because wait4 reports at least the memory of this process.
     peak = 0
     while True:
         with open(f"/proc/{process.pid}/status") as file:
@@ -224,7 +224,7 @@ def run(command):
 
 def cost(arguments):
     count, dimension = arguments.count, arguments.dimension
-    # Of which 48 bytes an id are the metadata's.
+    # Metadata take 48 bytes per id of this.
     limit = 32 + count * (32 + 48) / 2**20
     rows = []
     for deleted in map(int, arguments.deleted.split(",")):

@@ -1,8 +1,8 @@
-//! Synthetic index directories of any size, laid out as Chroma writes them.
+//! Synthetic index directories of any size in Chroma's layout.
 //!
-//! The vectors are random directions and the links random neighbours, so such a directory is good
-//! for reading and useless for searching. `length.bin`, `link_lists.bin` and the pickle are left
-//! out: extraction needs none of them.
+//! Vectors are random directions and links are random neighbours, so such a directory is useful for
+//! reading only. `length.bin`, `link_lists.bin` and the pickle are omitted, because extraction needs
+//! none of them.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -14,29 +14,29 @@ const MAX_M0: u64 = 2 * M;
 /// Size of a synthetic index.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Number of elements, none of them deleted.
+    /// Number of records, all of them live.
     pub count: u64,
-    /// Components of each vector.
+    /// Components per vector.
     pub dimension: u64,
 }
 
 impl Shape {
-    /// Where the vector starts in a level-0 record.
+    /// Offset of the vector in a level-0 record.
     pub fn offset_data(self) -> u64 {
         4 + 4 * MAX_M0
     }
 
-    /// Where the label starts in a level-0 record.
+    /// Offset of the label in a level-0 record.
     pub fn label_offset(self) -> u64 {
         self.offset_data() + 4 * self.dimension
     }
 
-    /// Bytes of a level-0 record.
+    /// Size of a level-0 record in bytes.
     pub fn record_size(self) -> u64 {
         self.label_offset() + 8
     }
 
-    /// Bytes of `data_level0.bin`.
+    /// Size of `data_level0.bin` in bytes.
     pub fn data_size(self) -> u64 {
         self.count * self.record_size()
     }
@@ -68,16 +68,16 @@ impl Shape {
         header
     }
 
-    /// Whether `dir` holds a whole index of this shape.
+    /// Returns true if `dir` holds a complete index of this shape.
     pub fn is_at(self, dir: &Path) -> bool {
         let same_header = fs::read(dir.join("header.bin")).is_ok_and(|read| read == self.header());
         let data = fs::metadata(dir.join("data_level0.bin"));
         same_header && data.is_ok_and(|data| data.len() == self.data_size())
     }
 
-    /// Writes an index of this shape into `dir`; the same bytes each time.
+    /// Writes an index of this shape into `dir`, with the same bytes each time.
     ///
-    /// The header comes last, so that a directory left half-written is not taken for a whole one.
+    /// The header comes last, so that an incomplete directory is not taken for a complete one.
     pub fn write(self, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)?;
         let mut data =
@@ -121,7 +121,7 @@ impl Random {
         ((self.next() >> 40) + 1) as f32 / (1_u64 << 24) as f32
     }
 
-    /// A random direction: normal components by Box and Muller, scaled to length 1.
+    /// A random direction: normal components (Box-Muller), scaled to norm 1.
     fn fill_unit_vector(&mut self, vector: &mut [f32]) {
         for pair in vector.chunks_mut(2) {
             let radius = (-2.0 * self.uniform().ln()).sqrt();

@@ -1,5 +1,5 @@
-//! The property is stated in `ffi/src/fuzzing.rs`. The C ABI is compiled in, as its own crate is
-//! a dynamic library only.
+//! The property is stated in `ffi/src/fuzzing.rs`. The C ABI is compiled in, because its crate is
+//! only a dynamic library.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-"""Makes the seeds in this folder from the files in tests/. Needs Python 3 and nothing else.
+"""Generates the seeds in this folder from the files in tests/. Needs only Python 3.
 
     python3 fuzz/seeds/generate.py
 """
@@ -57,7 +57,7 @@ def write(target, name, content):
 
 
 def cut_pickle(path, labels):
-    """A metadata file with no other labels, of the same shape."""
+    """Returns a metadata file of the same shape, with these labels only."""
     metadata = pickle.loads(path.read_bytes())
     fields = metadata if isinstance(metadata, dict) else vars(metadata)
     kept = {label: id for label, id in fields["label_to_id"].items() if label in labels}
@@ -68,7 +68,7 @@ def cut_pickle(path, labels):
 
 
 def narrow_header(header):
-    """The header of the same index on a 32-bit machine."""
+    """Returns the header of the same index on a 32-bit machine."""
     version, *words, level, entry = struct.unpack_from("<i6QiI", header)
     *more, mult, ef = struct.unpack_from("<3QdQ", header, 60)
     words[3] -= 4  # the label is shorter
@@ -76,7 +76,7 @@ def narrow_header(header):
 
 
 def off_by_one(header):
-    """Headers with one field that is too low or too high; max_elements is as low as can be."""
+    """Yields headers with one field too low or too high; max_elements is minimal."""
     format = "<" + "".join(HEADER.values())
     values = dict(zip(HEADER, struct.unpack(format, header)))
     values["max_elements"] = values["count"]
@@ -87,7 +87,7 @@ def off_by_one(header):
 
 
 def cut(segment):
-    """The first elements of an index, as the contents of its files."""
+    """Returns the first records of an index as the contents of its files."""
     files = {path.name: path.read_bytes() for path in segment.iterdir()}
     header, level0 = bytearray(files["header.bin"]), files["data_level0.bin"]
     _, _, count, size, label_offset, _ = struct.unpack_from("<6Q", header, 4)
@@ -107,7 +107,7 @@ def cut(segment):
     metadata = b""
     if "index_metadata.pickle" in files:
         metadata = cut_pickle(segment / "index_metadata.pickle", labels)
-    # A few bytes of junk follow the records, as in the real file.
+    # A few junk bytes follow the records, like in the real file.
     return bytes(header), records, bytes(range(40)), files["length.bin"][: 4 * kept], links, metadata
 
 
@@ -185,7 +185,7 @@ for call, (name, requests) in enumerate(CALLS.items()):
 
 
 def hnsw_file(count, dimension, m, metric, labels):
-    """A .hnsw file of random vectors, whose nodes are linked with their neighbours in the file."""
+    """Returns a .hnsw file of random vectors, with each node linked to adjacent nodes."""
     vectors = [[random.uniform(-1, 1) for _ in range(dimension)] for _ in range(count)]
     levels = [2 if node == 3 else int(node % 4 == 0) for node in range(count)]
     entry = max(range(count), key=levels.__getitem__, default=-1)
@@ -228,7 +228,7 @@ for metric in range(6):
         name = f"metric-{metric}-{count}x{dimension}"
         write("search", name, bytes([1 + metric, 4 * metric, 16 * metric]) + file)
 
-# Databases of small pages, so that many tables fit into a few KiB. Labels 4 and 2 of the index have the ids a and b.
+# Databases with small pages, so that many tables fit into a few KiB. Labels 4 and 2 of the index have the ids a and b.
 LOCAL = "urn:chroma:segment/vector/hnsw-local-persisted"
 SEGMENTS = [f"00000000-0000-4000-8000-00000000000{digit}" for digit in "abcd"]
 COLLECTIONS = "1", "2"
@@ -301,7 +301,7 @@ for name, old in [("0.6", True), ("1.5", False)]:
     write("persist", f"{name}-cut", content[: len(content) // 2])
     write("persist", f"{name}-flipped", bytes(byte ^ (at % 700 == 300) for at, byte in enumerate(content)))
 
-# Page size, length, the page that is changed, and where it leads.
+# Page size, length, the modified page and the page it points to.
 for name, numbers in [
     ("itself", (0, 300, 2, 2)),
     ("back", (2, 3000, 3, 1)),
@@ -310,7 +310,7 @@ for name, numbers in [
 ]:
     write("persist", f"chain-{name}", b"c" + struct.pack(">4H", *numbers))
 
-# Any bytes are a case; more of them, a larger one.
+# Any bytes form a case; more bytes form a larger one.
 random.seed(1)
 for at, size in enumerate([16, 100, 400, 1600, 4000, 4000, 8000, 8000]):
     write("round_trip", f"random-{at}", random.randbytes(size))
@@ -319,7 +319,7 @@ total = sum(path.stat().st_size for path in HERE.glob("*/*"))
 assert total < 1 << 20, total
 print(total, "bytes")
 
-# Journals, which lie beside a database of such pages: `src/fuzzing/hostile.rs`.
+# Journals beside a database of such pages: `src/fuzzing/hostile.rs`.
 JOURNAL = bytes.fromhex("d9d505f920a163d7")
 header = (JOURNAL + struct.pack(">5I", 1, 0, 30, 512, 512)).ljust(512, b"\0")
 page = bytes(range(256)) * 2
@@ -329,6 +329,6 @@ write("persist", "journal", header + record)
 write("persist", "journal-cut", header + record[:100])
 write("persist", "journal-named", header + record + bytes(4) + name + struct.pack(">2I", len(name), sum(name)) + JOURNAL)
 
-# Schemas: four bytes for each change.
+# Schemas: four bytes per modification.
 for change in range(12):
     write("persist", f"schema-{change}", b"!" + bytes([change, change, 255 - change, change]))

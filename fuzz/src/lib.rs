@@ -1,8 +1,8 @@
-//! What the fuzz targets share.
+//! Shared by the fuzz targets.
 
 use libfuzzer_sys::Corpus;
 
-/// Keeps an input that a property has run, and no other.
+/// Keeps an input in the corpus only if the property has run it.
 pub fn keep_if(ran: bool) -> Corpus {
     if ran {
         Corpus::Keep
@@ -11,8 +11,8 @@ pub fn keep_if(ran: bool) -> Corpus {
     }
 }
 
-/// Takes back libfuzzer-sys's panic hook, which aborts. Where the library catches the panic of a
-/// decoder, and makes an error of it, that is no finding; a panic that nobody catches still is one.
+/// Removes libfuzzer-sys's panic hook, which aborts. A decoder's panic that the library catches and
+/// reports as an error is not a finding; an uncaught panic still is.
 pub fn leave_caught_panics_alone() {
     drop(std::panic::take_hook());
 }

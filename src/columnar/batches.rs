@@ -1,5 +1,4 @@
-//! Record batches of arrow2 builders, one for each `batch_size` rows: what an Arrow IPC file and a
-//! stream are made of.
+//! Builds record batches of at most `batch_size` rows, for Arrow IPC files and streams.
 
 use arrow2::array::Array;
 use arrow2::chunk::Chunk;
@@ -8,29 +7,31 @@ use super::columns::{Builder, Capacity, Schema};
 use super::source::{fill, ColumnSource, WriteOptions};
 use crate::error::{Error, Result};
 
-/// A record batch holds fewer than `batch_size` rows when their vectors would exceed this.
+/// Soft limit on the bytes of vectors per record batch. It lowers the number of rows per batch.
 const MAX_BATCH_BYTES: usize = 16 << 20;
 
-/// And it ends when its strings hold this much.
+/// Soft limit on the bytes of strings per record batch; the value that crosses it is still
+/// included.
 const MAX_STRING_BYTES: usize = 32 << 20;
 
-/// It ends, too, when rows that are pushed hold this much: their strings may be of any size.
+/// Soft limit on all bytes per record batch when rows are pushed one at a time. It bounds memory
+/// for strings of any size.
 const MAX_PUSHED_BYTES: usize = 4 << 20;
 
-/// The columns of some rows.
+/// The columns of a record batch.
 #[cfg_attr(not(feature = "wire"), expect(unreachable_pub))]
 pub type Batch = Chunk<Box<dyn Array>>;
 
-/// Takes record batches.
+/// Receives record batches.
 pub(crate) trait BatchSink {
-    /// Takes a batch. When this call drops it, the next vectors get the memory of its own.
+    /// Takes a batch. If the call drops it, its vector buffer is reused for the next batch.
     fn write(&mut self, batch: Batch) -> Result<()>;
 }
 
-/// Takes record batches whose schema it learns first.
+/// Receives record batches, preceded by their schema.
 #[cfg(feature = "wire")]
 pub(crate) trait StreamSink: BatchSink {
-    /// Takes the schema, once.
+    /// Takes the schema. Called once, before the first batch.
     fn begin(&mut self, schema: arrow2::datatypes::Schema) -> Result<()>;
 }
 
@@ -41,11 +42,11 @@ impl BatchSink for &mut dyn StreamSink {
     }
 }
 
-/// Makes record batches of rows.
+/// Collects rows into record batches.
 pub(super) struct BatchWriter<S> {
     sink: S,
     builders: Vec<Builder>,
-    /// Most rows in a record batch.
+    /// Maximum number of rows in a record batch.
     batch_rows: usize,
 }
 
@@ -53,6 +54,7 @@ impl<S: BatchSink> BatchWriter<S> {
     pub(super) fn new(sink: S, schema: &Schema, options: &WriteOptions) -> Result<Self> {
         let batch_rows = options.batch_rows(MAX_BATCH_BYTES, schema.vector_bytes());
         let capacity = Capacity {
+            // Only rows bound a builder here; bytes are counted per group or per row.
             rows: batch_rows,
             bytes: usize::MAX,
         };
@@ -82,7 +84,7 @@ impl<S: BatchSink> BatchWriter<S> {
         }
     }
 
-    /// To push a row's values into.
+    /// The builders into which the caller pushes the values of a row.
     pub(super) fn builders(&mut self) -> &mut [Builder] {
         &mut self.builders
     }
@@ -96,7 +98,7 @@ impl<S: BatchSink> BatchWriter<S> {
         Ok(())
     }
 
-    /// Flushes what the builders hold, if anything, as a record batch.
+    /// Flushes the builders as one record batch; does nothing if they are empty.
     pub(super) fn end_batch(&mut self) -> Result<()> {
         if self.builders.iter().all(Builder::is_empty) {
             return Ok(());
@@ -104,11 +106,11 @@ impl<S: BatchSink> BatchWriter<S> {
         let arrays = self.builders.iter_mut().map(Builder::finish);
         let batch = Chunk::try_new(arrays.collect::<Result<_>>()?).map_err(Error::internal)?;
         self.sink.write(batch)?;
-        // The builders get the memory of the arrays back.
+        // If the sink has dropped the batch, the builders take its buffers back.
         self.builders.iter_mut().try_for_each(Builder::clear)
     }
 
-    /// What has taken the batches.
+    /// Returns the sink after the last batch.
     pub(super) fn into_sink(self) -> S {
         self.sink
     }

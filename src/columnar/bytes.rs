@@ -1,4 +1,4 @@
-//! The input file as checked ranges of bytes, and the errors of those who decode them.
+//! The input file as checked byte ranges, and the errors of its decoders.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -8,11 +8,10 @@ use crate::error::{Error, Result};
 use crate::io::file::InputFile;
 use crate::io::source::Source as _;
 
-/// Longest footer or record batch header that is read, in bytes.
+/// Maximum size in bytes of a footer or record batch header.
 pub(crate) const MAX_METADATA: u64 = 256 << 20;
 
-/// What a decoder found wrong. It knows neither the file nor where in it the bytes are; its caller
-/// adds that.
+/// A decoder's finding. The decoder knows neither the path nor the offset; its caller adds both.
 #[derive(Debug)]
 pub(crate) enum DecodeError {
     /// The bytes are not what the format requires.
@@ -20,12 +19,12 @@ pub(crate) enum DecodeError {
         found: Cow<'static, str>,
         expected: Cow<'static, str>,
     },
-    /// The bytes are well formed, but of a kind that is not read here.
+    /// The bytes are well formed, but use an unsupported part of the format.
     Unsupported {
         found: Cow<'static, str>,
         expected: Cow<'static, str>,
     },
-    /// Memory ran out, or a fault in this crate.
+    /// Out of memory, or an internal error.
     Failed(Error),
 }
 
@@ -72,7 +71,7 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Decoded<[u8; N]>
         .ok_or_else(DecodeError::end)
 }
 
-/// The open input file. Clones share it.
+/// The open input file. Clones share the handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Input(Arc<InputFile>);
 
@@ -118,7 +117,7 @@ impl Input {
     }
 
     /// Calls `decode` with the bytes `offset .. offset + len`, which must lie before `end`.
-    /// `field` says what they are.
+    /// `field` names the bytes in errors.
     pub(crate) fn decode<T>(
         &self,
         offset: u64,
@@ -127,14 +126,16 @@ impl Input {
         field: impl Fn() -> String,
         decode: impl FnOnce(&[u8]) -> Decoded<T>,
     ) -> Result<T> {
+        // An overflowing end counts as past the end.
         let past_end = offset
             .checked_add(len)
             .is_none_or(|last| last > end.min(self.len()));
+        // `len` can exceed the address space on 32-bit targets; that is reported as past the end.
         let size = usize::try_from(len).ok().filter(|_| !past_end);
         let Some(size) = size else {
             return Err(self.invalid(
                 field(),
-                format!("{len} bytes from byte {offset} on"),
+                format!("{len} bytes at offset {offset}"),
                 format!("a range that ends by byte {end}"),
             ));
         };
@@ -142,7 +143,7 @@ impl Input {
         decode(window.bytes(offset, size)?).map_err(|error| self.error(field(), error))
     }
 
-    /// The bytes `offset .. offset + len` as a stream. The range must have been checked.
+    /// A stream of the bytes `offset .. offset + len`. The caller must have checked the range.
     pub(crate) fn reader(&self, offset: u64, len: u64) -> RangeReader {
         RangeReader {
             input: self.clone(),
@@ -152,7 +153,7 @@ impl Input {
     }
 }
 
-/// Reads a range of the input from its start to its end.
+/// Reads a range of the input sequentially.
 #[derive(Debug)]
 pub(crate) struct RangeReader {
     input: Input,
@@ -162,6 +163,7 @@ pub(crate) struct RangeReader {
 
 impl Read for RangeReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        // `left` can exceed the address space on 32-bit targets.
         let len = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(out.len());

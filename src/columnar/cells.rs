@@ -1,4 +1,4 @@
-//! What both formats' readers give, row by row, and the checks that every vector goes through.
+//! Row-by-row access common to both formats' readers, and the checks on every vector.
 
 use arrow2::types::f16;
 
@@ -7,49 +7,49 @@ use super::selection::Name;
 use crate::base::memory;
 use crate::error::{Error, Result};
 
-/// Longest vector. What compresses well may be far longer than the file.
+/// Maximum dimension. Without a limit, a small compressed file could hold a vector of any length.
 pub(super) const MAX_DIMENSION: usize = 1 << 20;
 
-/// Elements that are decoded at once: it bounds the memory which a run of equal values, a few bytes
-/// in the file, can ask for before the length of the vector is checked.
+/// Number of components decoded at a time. A run of equal values takes a few bytes in the file, so
+/// this bounds its memory before the dimension is checked.
 pub(crate) const CHUNK_ELEMENTS: usize = 1024;
 
-/// The purpose of the vectors' memory, for errors.
+/// Purpose of the vectors' memory in out-of-memory errors.
 const HOLD_VECTORS: &str = "hold the vectors of a batch";
 
-/// The three columns of a file, each read from its first row to its last, at equal pace.
+/// The three columns of a file. Each is read from first to last row, and all advance together.
 pub(crate) trait Columns: Send {
     fn row_count(&self) -> u64;
     fn vector_name(&self) -> Name;
-    /// `None` where the labels are the row numbers.
+    /// `None` if the row numbers serve as labels.
     fn label_name(&self) -> Option<Name>;
-    /// Whether the file is the export of a collection.
+    /// Returns true if the file is an export of a collection.
     fn is_export(&self) -> bool;
-    /// Whether the next row is deleted: 0 when not.
+    /// The `deleted` flag of the next row; 0 means live.
     fn deleted(&mut self) -> Result<Option<i128>>;
     /// The label of the next row, which is row number `row`.
     fn label(&mut self, row: u64) -> Result<Option<i128>>;
-    /// Gives the elements of the next row's vector to `row`.
+    /// Decodes the components of the next row's vector into `row`.
     fn vector(&mut self, row: &mut VectorRow<'_>) -> Result<()>;
-    /// Fails when there is more than `row_count` rows need.
+    /// Fails if a column holds more values than `row_count` rows need.
     fn finish(&mut self) -> Result<()>;
 }
 
-/// Takes the vector of one row, and checks it.
+/// Receives and checks the vector of one row.
 pub(crate) struct VectorRow<'a> {
     pub(crate) input: &'a Input,
-    /// Of the column.
+    /// Name of the column.
     pub(crate) name: &'a str,
     pub(crate) row: u64,
-    /// Whether to take no notice of what is given.
+    /// True if the components are read but discarded.
     pub(crate) skip: bool,
-    /// Whether the row may have no vector.
+    /// True if the row is allowed to have no vector.
     pub(crate) may_be_null: bool,
-    /// Whether it has none.
+    /// True once the row's vector turned out to be null.
     pub(crate) is_null: bool,
-    /// What other rows have; 0 when this is the first.
+    /// Dimension of the rows before; 0 for the first row.
     pub(crate) dimension: usize,
-    /// Elements taken.
+    /// Components taken so far.
     pub(crate) elements: usize,
     pub(crate) out: &'a mut Vec<f32>,
 }
@@ -69,7 +69,7 @@ impl VectorRow<'_> {
         }
         if self.may_be_null {
             self.is_null = true;
-            // Elements of a list of fixed size follow all the same.
+            // A fixed-size list stores components for null rows also; read and discard them.
             self.skip = true;
             return Ok(());
         }
@@ -83,15 +83,16 @@ impl VectorRow<'_> {
         Err(self.input.invalid(self.element(), "null", "a number"))
     }
 
-    /// Takes `count` non-null elements that `append` appends. Returns false, and takes
-    /// nothing, if `append` fails or if an element needs an error. Then [`push_bits`](Self::push_bits)
-    /// of each element gives the error with its place.
+    /// Takes `count` non-null components that `append` appends. Returns false and takes nothing if
+    /// `append` fails or a component is invalid. The caller then passes each component to
+    /// [`push_bits`](Self::push_bits), whose error names its position.
     pub(crate) fn push_chunk(
         &mut self,
         count: usize,
         append: impl FnOnce(&mut Vec<f32>) -> bool,
     ) -> Result<bool> {
         let end = self.elements.saturating_add(count);
+        // The first vector sets the dimension; until then only the maximum applies.
         let longest = match self.dimension {
             0 => MAX_DIMENSION,
             dimension => dimension,
@@ -110,7 +111,7 @@ impl VectorRow<'_> {
         Ok(is_taken)
     }
 
-    /// Takes an element whose bits are the lowest ones of `bits`.
+    /// Takes a component stored in the lowest bits of `bits`.
     #[inline]
     pub(crate) fn push_bits(&mut self, type_: FloatType, bits: u64) -> Result<()> {
         let too_long = |_| Error::internal("a float of more bits than its type has");
@@ -143,6 +144,7 @@ impl VectorRow<'_> {
         if !value.is_finite() {
             return Err(self.not_finite(value));
         }
+        // A finite f64 becomes infinite if it exceeds the largest f32.
         let rounded = rounded(value);
         if !rounded.is_finite() {
             return Err(self.input.invalid(
@@ -162,7 +164,7 @@ impl VectorRow<'_> {
                 format!("at most {MAX_DIMENSION}"),
             ));
         }
-        // A vector that is too long is counted to its end, but not kept.
+        // Components past the dimension are counted for the error, but not stored.
         if self.dimension == 0 || self.elements < self.dimension {
             if self.out.len() == self.out.capacity() {
                 memory::reserve(self.out, 1, HOLD_VECTORS)?;
@@ -179,7 +181,7 @@ impl VectorRow<'_> {
             .invalid(self.element(), value.to_string(), expected)
     }
 
-    /// The dimension of this and all other rows.
+    /// Returns the dimension, which is the same for all rows.
     pub(super) fn finish(self) -> Result<usize> {
         let expected = match (self.elements, self.dimension) {
             (0, 0) => "at least one".to_string(),
@@ -195,8 +197,8 @@ impl VectorRow<'_> {
     }
 }
 
-/// Checks that all elements from number `start` on are finite. Without an early exit, the compiler
-/// vectorises it.
+/// Returns true if all components from index `start` are finite. The fold has no early exit so that
+/// the compiler vectorises it.
 fn all_finite(elements: &[f32], start: usize) -> bool {
     let elements = elements.get(start..).unwrap_or_default();
     elements
@@ -204,13 +206,13 @@ fn all_finite(elements: &[f32], start: usize) -> bool {
         .fold(true, |all, element| all & element.is_finite())
 }
 
-/// The nearest float32, which is infinite if `value` is out of its range.
+/// The nearest `f32`; infinite if `value` is out of range.
 #[expect(clippy::cast_possible_truncation, reason = "rounding is meant")]
 fn rounded(value: f64) -> f32 {
     value as f32
 }
 
-/// How the bits of an integer are to be understood.
+/// Width and signedness of a stored integer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IntegerType {
     pub(crate) bits: u32,
@@ -222,9 +224,10 @@ impl IntegerType {
         Self { bits, signed }
     }
 
-    /// The integer whose bits are the lowest of `bits`; those above are 0.
+    /// Decodes the integer in the lowest bits of `bits`; the higher bits are 0.
     pub(crate) fn value(self, bits: u64) -> i128 {
         if self.signed {
+            // Moves the sign bit to the top, then shifts back arithmetically to extend it.
             let unused = 64u32.saturating_sub(self.bits);
             i128::from((bits << unused).cast_signed() >> unused)
         } else {
@@ -233,7 +236,7 @@ impl IntegerType {
     }
 }
 
-/// The type of a vector's elements.
+/// The type of a vector's components.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FloatType {
     Half,
@@ -251,7 +254,7 @@ impl FloatType {
         }
     }
 
-    /// The nearest float32. Not finite if the value is not, or is out of range.
+    /// The nearest `f32`. Not finite if the value is not finite or out of range.
     pub(crate) fn value(self, bits: u64) -> f32 {
         match self {
             Self::Half => {
@@ -262,7 +265,7 @@ impl FloatType {
         }
     }
 
-    /// Appends little-endian values, as [`value`](Self::value) gives them.
+    /// Appends little-endian values, converted like [`value`](Self::value).
     pub(crate) fn append(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
             Self::Half => out.extend(

@@ -1,4 +1,4 @@
-//! Decompression whose memory is bounded before it starts.
+//! Decompression with memory bounded in advance.
 
 use std::io::Read;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -10,11 +10,11 @@ use super::bytes::{DecodeError, Decoded};
 use crate::base::memory;
 use crate::io::mmap::check_headroom;
 
-/// What the memory of a page is for.
+/// Purpose of a page's memory in out-of-memory errors.
 const DECOMPRESS: &str = "decompress a page";
 
-/// The largest page, after decompression, that is taken from a compressed column chunk. Writers
-/// aim at 1 MiB; DuckDB goes up to 100 MB.
+/// Maximum size in bytes of a page of a compressed column chunk after decompression. Writers aim at
+/// 1 MiB; DuckDB goes up to 100 MB.
 pub(crate) const MAX_PAGE: usize = 512 << 20;
 
 /// How the pages of a column chunk are compressed.
@@ -47,22 +47,24 @@ impl Codec {
         ))
     }
 
-    /// More than this many bytes cannot come out of one.
+    /// Upper bound of the compression ratio, in output bytes per input byte.
     fn max_ratio(self) -> usize {
         match self {
             Self::Stored => 1,
-            // 64 bytes from a copy of 3.
+            // A copy of 64 bytes takes 3 bytes of input.
+            // DEFLATE's limit: a match of 258 bytes takes at least 2 bits.
             Self::Snappy => 22,
             Self::Gzip => 1032,
-            // A meta-block of up to 16 MiB may be a single repeated byte; see `brotli`.
+            // A meta-block of up to 16 MiB can be a single repeated byte; see `brotli`.
             Self::Brotli => usize::MAX,
-            // A block of 128 KiB from 4 bytes.
+            // A block of 128 KiB takes at least 4 bytes.
             Self::Zstd => 32 << 10,
+            // Each extra byte of a match length stands for at most 255 bytes.
             Self::Lz4Raw => 255,
         }
     }
 
-    /// Appends the `len` bytes that `input` decompresses to to `out`.
+    /// Decompresses `input`, whose content must be `len` bytes, and appends it to `out`.
     pub(crate) fn decompress(self, input: &[u8], len: usize, out: &mut Vec<u8>) -> Decoded<()> {
         let wrong = |detail: &dyn std::fmt::Display| {
             DecodeError::new(
@@ -87,7 +89,7 @@ impl Codec {
         if len > input.len().saturating_mul(self.max_ratio()) {
             return Err(wrong(&format_args!("only {} bytes", input.len())));
         }
-        // zstd panics, and the others end the process, when they cannot have their tables.
+        // If allocation of their tables fails, zstd panics and the others abort the process.
         check_headroom(DECOMPRESS)?;
         if self == Self::Brotli {
             let written = no_panic(|| brotli(input, len, out, wrong))??;
@@ -102,7 +104,7 @@ impl Codec {
         out.resize(start.saturating_add(len), 0);
         let target = out.get_mut(start..).unwrap_or_default();
         let written = no_panic(|| match self {
-            // Both are done.
+            // Handled above.
             Self::Stored | Self::Brotli => Ok(0),
             Self::Snappy => snap::raw::Decoder::new()
                 .decompress(input, target)
@@ -124,13 +126,13 @@ impl Codec {
 fn gunzip(input: &[u8], target: &mut [u8]) -> std::io::Result<usize> {
     let mut decoder = flate2::bufread::MultiGzDecoder::new(input);
     decoder.read_exact(target)?;
-    // Reading on checks the checksum.
+    // Reading to the end verifies the checksum.
     let more = decoder.read(&mut [0])?;
     Ok(target.len().saturating_add(more))
 }
 
-/// Appends the content of `input` to `out`, and one byte of what follows the first `len`, if any.
-/// As nothing bounds the content of a short input, memory is taken only for what has come out.
+/// Appends the content of `input` to `out`: at most `len + 1` bytes, so that excess is noticed. A
+/// short input can have content of any size, so memory grows only with the output.
 fn brotli(
     input: &[u8],
     len: usize,
@@ -139,7 +141,7 @@ fn brotli(
 ) -> Decoded<usize> {
     const STEP: usize = 64 << 10;
     let mut decoder = brotli_decompressor::Decompressor::new(input, STEP);
-    // Otherwise a window may have a gigabyte, rather than the 16 MiB of RFC 7932.
+    // Rejects large windows of up to 1 GiB; RFC 7932 allows 16 MiB.
     decoder.set_parameter(BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW, 0);
     let mut step = vec![0; STEP];
     let mut written: usize = 0;
@@ -158,7 +160,8 @@ fn brotli(
     Ok(written)
 }
 
-/// Runs another crate's code on foreign bytes. What it panics on is a error of the bytes.
+/// Runs another crate's decompressor on untrusted bytes. A panic is reported as an error of the
+/// input.
 pub(crate) fn no_panic<T>(run: impl FnOnce() -> T) -> Decoded<T> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
         DecodeError::new(

@@ -1,18 +1,17 @@
-//! Columns: what they are called, what they hold, and the builders that gather their values.
+//! Column names and types, and the builders that collect values.
 //!
-//! A [`Builder`] is an arrow2 builder of fixed capacity. Whoever writes a file pushes values into
-//! the builder of each column; when one holds `batch_size` values, or the bytes that fit into a
-//! page, it is flushed and filled again. Arrow IPC makes a record batch of a flush of all builders,
-//! Parquet a page of a flush of one:
+//! A [`Builder`] is an arrow2 builder of fixed capacity. A writer pushes values into one builder
+//! per column. When a builder holds `batch_size` values, or as many bytes as a page holds, it is
+//! flushed and refilled. In Arrow IPC, a flush of all builders becomes a record batch. In Parquet,
+//! a flush of one becomes a page:
 //!
 //! ```text
 //! values ─ push ─▶ builder ─ flush ─▶ Parquet: page of its column ─┐
 //!                                  └▶ Arrow IPC: array of a batch ─┴▶ file
 //! ```
 //!
-//! The values of a vector builder go from its buffer straight to the file, without another copy,
-//! and its memory is filled again by the next vectors. So the memory that writing takes is that of
-//! one flush, and does not grow with the file.
+//! Vectors are written from the builder's buffer without another copy, and the buffer is reused.
+//! Memory is therefore bounded by one flush, regardless of the file's size.
 
 #![cfg_attr(
     not(any(test, feature = "database")),
@@ -41,7 +40,7 @@ pub(crate) const USER_ID: &str = "user_id";
 pub(crate) const SEQ_ID: &str = "seq_id";
 pub(crate) const VECTOR: &str = "vector";
 
-/// A column that extraction writes.
+/// A column of an extraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extracted {
     InternalId,
@@ -53,7 +52,7 @@ pub(crate) enum Extracted {
 }
 
 impl Extracted {
-    /// All of them, in file order.
+    /// All columns, in file order.
     pub(crate) const ALL: &[Self] = &[
         Self::InternalId,
         Self::Label,
@@ -83,7 +82,7 @@ impl Extracted {
     }
 }
 
-/// What the values of a column are.
+/// The type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColumnType {
     UInt64,
@@ -91,16 +90,16 @@ pub(crate) enum ColumnType {
     Float64,
     Boolean,
     Utf8,
-    /// Lists of this many float32 elements each, which are never null.
+    /// Lists of this many `f32` components, which are never null.
     Vector(usize),
     /// Lists of any length, whose elements are never null.
     List(ElementType),
 }
 
-/// What the elements of a list column are.
+/// The type of a list column's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ElementType {
-    /// The vectors of a file whose dimension is not known.
+    /// Components of vectors whose dimension is not known in advance.
     Float32,
     UInt64,
     Int64,
@@ -114,7 +113,7 @@ pub(crate) enum ElementType {
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) type_: ColumnType,
-    /// Whether rows may have no value.
+    /// True if rows can lack a value.
     pub(crate) nullable: bool,
 }
 
@@ -134,7 +133,7 @@ impl Column {
         }
     }
 
-    /// Whether it holds the vectors, which take up most of a file.
+    /// Returns true if the column holds the vectors, which take up most of a file.
     pub(crate) fn is_vector(&self) -> bool {
         matches!(
             self.type_,
@@ -142,11 +141,12 @@ impl Column {
         )
     }
 
-    /// Bytes of its vector in a row; 0 when it holds none, or the dimension is not known.
+    /// Bytes of a row's vector; 0 for other columns and for unknown dimensions.
     pub(super) fn vector_bytes(&self) -> usize {
         match self.type_ {
-            // Without a branch on overflow, which the compiler may take before it looks at the type:
-            // valgrind then reports a jump on what other types leave uninitialised.
+            // Clamped rather than checked: the compiler can hoist an overflow branch above the
+            // match on the type, and valgrind then reports a jump that depends on uninitialised
+            // memory.
             ColumnType::Vector(dimension) => dimension.min(usize::MAX / 4) * size_of::<f32>(),
             _ => 0,
         }
@@ -157,7 +157,7 @@ impl Column {
     }
 }
 
-/// The elements of Arrow lists are called this by convention.
+/// Conventional name of the elements of an Arrow list.
 const ITEM: &str = "item";
 
 impl ElementType {
@@ -175,6 +175,7 @@ impl ElementType {
 
 impl ColumnType {
     fn arrow(self) -> DataType {
+        // Elements are declared non-null, which the builders guarantee.
         let item = |type_| Box::new(Field::new(ITEM, type_, false));
         match self {
             Self::UInt64 => DataType::UInt64,
@@ -196,7 +197,7 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// Bytes of the vectors of a row; 0 when the dimension is not known.
+    /// Bytes of the vectors in a row; 0 if the dimension is unknown.
     pub(super) fn vector_bytes(&self) -> usize {
         self.columns
             .iter()
@@ -221,7 +222,7 @@ pub(crate) enum Value<'a> {
     Float64(f64),
     Boolean(bool),
     Utf8(&'a str),
-    /// For a [`ColumnType::Vector`] of as many elements, or a list of float32.
+    /// For a [`ColumnType::Vector`] of this dimension, or a list of `f32`.
     Vector(&'a [f32]),
     UInt64List(&'a [u64]),
     Int64List(&'a [i64]),
@@ -242,18 +243,18 @@ impl<'a> From<Option<&'a str>> for Value<'a> {
     }
 }
 
-/// When a builder is full.
+/// Limits at which a builder is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capacity {
     pub(super) rows: usize,
-    /// Bytes of values whose size varies. One value more than this may hold is taken.
+    /// Soft limit on variable-length bytes per flush; the value that crosses it is still included.
     pub(super) bytes: usize,
 }
 
-/// Bytes of texts that an empty builder keeps room for.
+/// Maximum capacity in bytes of the text buffer kept for the next flush.
 const MAX_KEPT_TEXT_BYTES: usize = 4 << 20;
 
-/// What the memory of a builder is for.
+/// Purpose of a builder's memory in out-of-memory errors.
 const GATHER: &str = "gather the values of a column";
 
 type Primitive<T> = MutablePrimitiveArray<T>;
@@ -280,12 +281,12 @@ pub(super) enum Lists {
     Utf8(List<MutableUtf8Array<i32>>),
 }
 
-/// Gathers the values of one column until they are flushed.
+/// Collects the values of one column until they are flushed.
 pub(crate) struct Builder {
     column: Column,
     capacity: Capacity,
     values: Values,
-    /// The buffer of vectors that [`finish`](Self::finish) has handed out.
+    /// The vector buffer lent to the array that [`finish`](Self::finish) returned.
     lent: Option<Buffer<f32>>,
 }
 
@@ -308,9 +309,11 @@ impl Builder {
             ColumnType::Boolean => Values::Boolean(MutableBooleanArray::with_capacity(rows)),
             ColumnType::Utf8 => Values::Utf8(MutableUtf8Array::with_capacity(rows)),
             ColumnType::Vector(dimension) => {
+                // Arrow stores the size of a fixed-size list as an `i32`.
                 if dimension == 0 || i32::try_from(dimension).is_err() {
                     return Err(Error::internal(format!("vectors of dimension {dimension}")));
                 }
+                // Allocated for a full flush at once, because every row has a vector of this size.
                 let elements = primitive(DataType::Float32, rows.saturating_mul(dimension))?;
                 Values::Vector(vectors(elements, dimension))
             }
@@ -337,7 +340,7 @@ impl Builder {
         }
     }
 
-    /// Which rows are not null; without it, none is.
+    /// Bitmap of non-null rows; `None` if no row is null.
     pub(super) fn validity(&self) -> Option<&MutableBitmap> {
         match &self.values {
             Values::UInt64(array) => array.validity(),
@@ -359,17 +362,17 @@ impl Builder {
         self.len() == 0
     }
 
-    /// How many more rows it takes, as long as their values do not vary in size.
+    /// Number of further values that fit, if their size is fixed.
     pub(crate) fn room(&self) -> usize {
         self.capacity.rows.saturating_sub(self.len())
     }
 
-    /// Whether it is to be flushed before another value is pushed.
+    /// Returns true if the builder must be flushed before the next push.
     pub(crate) fn is_full(&self) -> bool {
         self.len() >= self.capacity.rows || self.varying_bytes() >= self.capacity.bytes
     }
 
-    /// Bytes of the values whose size the number of rows does not tell.
+    /// Bytes of the variable-length values.
     fn varying_bytes(&self) -> usize {
         match &self.values {
             Values::Utf8(array) => array.values().len(),
@@ -378,7 +381,7 @@ impl Builder {
         }
     }
 
-    /// Bytes of all values.
+    /// Bytes of all values. Besides vectors, each row counts 8 bytes for its fixed-size part.
     pub(super) fn bytes(&self) -> usize {
         match &self.values {
             Values::Vector(array) => array.values().len().saturating_mul(size_of::<f32>()),
@@ -400,8 +403,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When the value is not one of the column's, or the strings or lists since the last flush
-    /// exceed what 31 bits can count.
+    /// If the value's type is not the column's, or if the strings or lists since the last flush
+    /// exceed 2 GiB, the limit of Arrow's 32-bit offsets.
     pub(crate) fn push(&mut self, value: Value<'_>) -> Result<()> {
         let fits = match (&mut self.values, value) {
             (_, Value::Null) if !self.column.nullable => {
@@ -427,6 +430,7 @@ impl Builder {
             }
             (Values::Utf8(array), Value::Null) => array.try_push(None::<&str>).is_ok(),
             (Values::Vector(array), Value::Vector(vector)) if vector.len() == array.size() => {
+                // Appends only the validity bit: the components are in place.
                 array.mut_values().extend_from_slice(vector);
                 array.push_valid();
                 true
@@ -456,11 +460,12 @@ impl Builder {
         )
     }
 
-    /// Appends a text, in its own memory if it is the first.
+    /// Appends a text. The first one after a flush is moved in rather than copied.
     pub(crate) fn push_text(&mut self, text: String) -> Result<()> {
         let Values::Utf8(array) = &mut self.values else {
             return Err(self.misfit("a text"));
         };
+        // Only an empty builder can take over the text's buffer as its own.
         let end = match i32::try_from(text.len()) {
             Ok(end) if array.len() == 0 => end,
             _ => return self.push(Value::Utf8(&text)),
@@ -473,7 +478,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Appends a vector, as [`push`](Self::push) does.
+    /// Appends a vector, like [`push`](Self::push) with a shortcut for vector columns.
     #[inline]
     pub(crate) fn push_vector(&mut self, vector: &[f32]) -> Result<()> {
         match &mut self.values {
@@ -486,7 +491,7 @@ impl Builder {
         }
     }
 
-    /// Appends values to a column of `u64`.
+    /// Appends values to a `u64` column.
     pub(crate) fn extend_u64(&mut self, values: &[u64]) -> Result<()> {
         match &mut self.values {
             Values::UInt64(array) => {
@@ -497,10 +502,11 @@ impl Builder {
         }
     }
 
-    /// The same, for values that are `u32`.
+    /// Appends `u32` values to a `u64` column.
     pub(crate) fn extend_u32(&mut self, values: &[u32]) -> Result<()> {
         match &mut self.values {
             Values::UInt64(array) => {
+                // Slice iterators report their exact length, so arrow2 reserves memory once.
                 array.extend_trusted_len_values(values.iter().map(|&value| u64::from(value)));
                 Ok(())
             }
@@ -519,7 +525,7 @@ impl Builder {
         }
     }
 
-    /// Appends nulls.
+    /// Appends `count` nulls.
     pub(crate) fn extend_nulls(&mut self, count: usize) -> Result<()> {
         match &mut self.values {
             Values::UInt64(array) if self.column.nullable => {
@@ -543,7 +549,7 @@ impl Builder {
         Error::internal(format!("column {name} of {type_:?} was given {value:?}"))
     }
 
-    /// Removes all values, and keeps the memory.
+    /// Removes all values and keeps the memory for the next ones.
     pub(super) fn clear(&mut self) -> Result<()> {
         let rows = self.capacity.rows;
         match &mut self.values {
@@ -554,7 +560,7 @@ impl Builder {
             Values::Utf8(array) => {
                 let (type_, offsets, mut bytes, _) = std::mem::take(array).into_data();
                 bytes.clear();
-                // The memory of large texts is given back.
+                // One large text must not hold its memory for the rest of the file.
                 bytes.shrink_to(MAX_KEPT_TEXT_BYTES);
                 let mut offsets = offsets.into_inner();
                 offsets.clear();
@@ -566,7 +572,7 @@ impl Builder {
             Values::Vector(array) => {
                 let dimension = array.size();
                 let mut elements = std::mem::take(array.mut_values());
-                // The memory that was handed out, now that its array is dropped.
+                // Reclaims the lent buffer, unless the array is still in use.
                 let lent = self.lent.take().and_then(|lent| lent.into_mut().right());
                 if let Some(lent) = lent {
                     elements = MutablePrimitiveArray::from_vec(lent);
@@ -579,8 +585,8 @@ impl Builder {
         Ok(())
     }
 
-    /// The values as an Arrow array. [`clear`](Self::clear) makes room for others, best after the
-    /// array was dropped.
+    /// Returns the values as an Arrow array. [`clear`](Self::clear) makes room for the next values;
+    /// it reuses the vector buffer if the array was dropped before.
     pub(super) fn finish(&mut self) -> Result<Box<dyn Array>> {
         Ok(match &mut self.values {
             Values::UInt64(array) => array.as_box(),
@@ -589,7 +595,7 @@ impl Builder {
             Values::Boolean(array) => array.as_box(),
             Values::Utf8(array) => array.as_box(),
             Values::Vector(array) => {
-                // The elements of a null vector are not null, but zeros.
+                // Null vectors are stored as zeros with the list's validity bit unset.
                 let validity = array.validity().cloned();
                 let (_, elements, _) = std::mem::take(array.mut_values()).into_inner();
                 let elements = Buffer::from(elements);
@@ -641,7 +647,7 @@ impl Lists {
         self.offsets().len_proxy()
     }
 
-    /// Where the elements of each list begin and end.
+    /// The offsets at which each list begins and ends.
     pub(super) fn offsets(&self) -> &Offsets<i32> {
         match self {
             Self::Float32(lists) => lists.offsets(),
@@ -659,6 +665,7 @@ impl Lists {
             Self::UInt64(lists) => lists.values().len().saturating_mul(size_of::<u64>()),
             Self::Int64(lists) => lists.values().len().saturating_mul(size_of::<i64>()),
             Self::Float64(lists) => lists.values().len().saturating_mul(size_of::<f64>()),
+            // Bit-packed.
             Self::Boolean(lists) => lists.values().len() / 8,
             Self::Utf8(lists) => {
                 let strings = lists.values();
@@ -668,7 +675,7 @@ impl Lists {
         }
     }
 
-    /// Says whether the list still fits, or gives `None` when it is not one of these.
+    /// Appends a list. Returns whether it fits, or `None` if the value has the wrong type.
     fn push(&mut self, value: Value<'_>) -> Result<Option<bool>> {
         fn end<M: MutableArray>(lists: &mut List<M>) -> Option<bool> {
             Some(lists.try_push_valid().is_ok())
@@ -750,6 +757,7 @@ fn clear<T: NativeType>(array: &mut Primitive<T>, capacity: usize) -> Result<()>
 }
 
 fn extend<T: NativeType>(array: &mut Primitive<T>, elements: &[T]) -> Result<()> {
+    // Reserved through `memory` so that a failed allocation is an error, not an abort.
     if array.capacity() - array.len() < elements.len() {
         let (type_, mut values, validity) = std::mem::take(array).into_inner();
         memory::reserve(&mut values, elements.len(), GATHER)?;
@@ -760,7 +768,7 @@ fn extend<T: NativeType>(array: &mut Primitive<T>, elements: &[T]) -> Result<()>
     Ok(())
 }
 
-/// Makes room for a string of `additional` bytes.
+/// Reserves memory for a string of `additional` bytes.
 fn reserve_bytes(array: &mut MutableUtf8Array<i32>, additional: usize) -> Result<()> {
     let bytes = array.values();
     if bytes.capacity() - bytes.len() >= additional {

@@ -1,5 +1,5 @@
-//! Parquet and Arrow IPC: writers for extraction, export and search, readers for building and for
-//! the queries of a search.
+//! Parquet and Arrow IPC: writers for extraction, export and search; readers for building and for
+//! search queries.
 
 pub(crate) mod arrow_ipc;
 pub(crate) mod batches;
@@ -17,12 +17,13 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// Maximum number of rows held at a time; larger requests are rejected as mistakes.
 const MAX_BATCH_SIZE: usize = 1 << 20;
 
-/// Rows held at once unless the caller says otherwise.
+/// Default number of rows held at a time.
 pub(crate) const DEFAULT_BATCH_SIZE: usize = 1024;
 
-/// Rows of a columnar file that are held at once: 1 to 1,048,576.
+/// Checks the number of rows of a columnar file to hold at a time: 1 to 1,048,576.
 pub(crate) fn check_batch_size(batch_size: usize) -> Result<()> {
     if (1..=MAX_BATCH_SIZE).contains(&batch_size) {
         return Ok(());
@@ -62,8 +63,8 @@ named_enum! {
 }
 
 impl ColumnarFormat {
-    /// The format that a file name's extension stands for: `.parquet`; `.arrow`, `.arrows`, `.ipc`
-    /// or `.feather`; in any case of letters.
+    /// Derives the format from a file name extension: `.parquet`; `.arrow`, `.arrows`, `.ipc` or
+    /// `.feather`. Case is ignored.
     #[must_use]
     pub fn from_extension(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! Which of a file's columns are read: those of the vectors, the labels and `deleted`, by name.
+//! Selection of the columns to read by name: vectors, labels and `deleted`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,41 +9,41 @@ use super::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::io::file::IoMode;
 
-/// The key of the file metadata by which the export of a collection is known. Some of its rows may
-/// have no vector, and some of its labels may be null.
+/// Key in the file metadata that identifies an export of a collection. An export can contain rows
+/// without a vector and null labels.
 pub(crate) const EXPORT_KEY: &str = "hnsw_toolbox.collection_id";
 
-/// How a file is read, and which of it.
+/// Options for reading a file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReadOptions {
     pub(crate) format: ColumnarFormat,
-    /// Most rows in a batch.
+    /// Maximum number of rows in a batch.
     pub(crate) batch_size: usize,
-    /// Keep every row, and do not look at the column `deleted`.
+    /// Keep all rows and ignore the column `deleted`.
     pub(crate) include_deleted: bool,
-    /// The column of the vectors, `vector` unless it is given.
+    /// Name of the vector column; `vector` by default.
     pub(crate) vector_column: Option<String>,
-    /// The column of the labels, which must then exist. Without it, `label` is taken, or else
-    /// `internal_id`, or else the row numbers are. Those of an export of a collection are always
-    /// the row numbers, as only some of its vectors have a label.
+    /// Name of the label column, which must then exist. By default `label`, then `internal_id`,
+    /// then the row numbers. In an export only some vectors have a label, so its labels are the
+    /// row numbers by default.
     pub(crate) label_column: Option<String>,
-    /// The labels are the row numbers, whatever columns there are.
+    /// Use row numbers as labels, even if the file has a label column.
     pub(crate) row_numbers: bool,
     pub(crate) io: IoMode,
 }
 
-/// What a column of vectors must be.
+/// The type required of a vector column, for errors.
 pub(crate) const VECTOR_TYPE: &str = "a list of float16, float32 or float64";
 
 /// A column's name.
 pub(crate) type Name = Arc<str>;
 
-/// The names of the columns that may be needed, each once.
+/// The names of the columns to look for, without duplicates.
 pub(crate) struct Wanted {
     vector: Name,
-    /// Of which the first that there is will be taken.
+    /// Candidates in order of precedence.
     labels: Vec<Name>,
-    /// Whether there must be one.
+    /// True if one of the candidates must exist.
     label_required: bool,
     deleted: Option<Name>,
 }
@@ -64,17 +64,19 @@ impl Wanted {
                 return Err(Error::argument(
                     "label_column",
                     label,
-                    "another column than that of the vectors",
+                    "a column other than the vector column",
                 ));
             }
             Some(label) => vec![label.as_str().into()],
             None => [LABEL, INTERNAL_ID].map(Name::from).into(),
         };
+        // A column that the caller names for another purpose does not mark deletions.
         let is_taken = |name: &str| {
             let label = options.label_column.as_deref();
             *vector == *name || label == Some(name)
         };
         Ok(Self {
+            // A vector column called `label` is not a candidate for the labels.
             labels: labels.into_iter().filter(|l| *l != vector).collect(),
             label_required: options.label_column.is_some(),
             deleted: (!options.include_deleted && !is_taken(DELETED)).then(|| DELETED.into()),
@@ -82,15 +84,15 @@ impl Wanted {
         })
     }
 
-    /// All of them, in the order of [`choose`](Self::choose)'s argument.
+    /// All names, in the order that [`choose`](Self::choose) expects.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
         std::iter::once(&self.vector)
             .chain(&self.labels)
             .chain(&self.deleted)
     }
 
-    /// Chooses from the columns of a file, whose columns are called `all`. Of an export, labels
-    /// are only taken when they were asked for.
+    /// Chooses columns among `found`; `all` names every column of the file for errors. In an
+    /// export, label columns are used only on request.
     pub(crate) fn choose<T>(
         &self,
         input: &Input,
@@ -119,7 +121,7 @@ impl Wanted {
         let vector = next(&self.vector)?.ok_or_else(|| missing(&self.vector, VECTOR_TYPE))?;
         let mut label = None;
         for name in &self.labels {
-            // A column that is not taken may be there twice.
+            // Duplicates of a column that is not used do no harm.
             let candidate = next(name);
             if label.is_none() && (!is_export || self.label_required) {
                 label = candidate?;
@@ -139,14 +141,14 @@ impl Wanted {
     }
 }
 
-/// What a column of labels must be.
+/// The type required of a label column, for errors.
 pub(crate) const INTEGER_TYPE: &str = "an integer of at most 64 bits";
 
-/// A column that may be there.
+/// The result of the search for a column.
 pub(crate) struct Found<T> {
-    /// How many columns have its name.
+    /// Number of columns with this name.
     pub(crate) seen: usize,
-    /// The last of them.
+    /// The last such column.
     pub(crate) column: Option<T>,
 }
 
@@ -159,21 +161,21 @@ impl<T> Default for Found<T> {
     }
 }
 
-/// The columns that will be read, with their names.
+/// The columns to read, with their names.
 pub(crate) struct Chosen<T> {
     pub(crate) vector: (Name, T),
     pub(crate) label: Option<(Name, T)>,
     pub(crate) deleted: Option<(Name, T)>,
 }
 
-/// The names of a file's columns, for errors: of very many or very long ones, the beginning.
+/// Column names for errors, abbreviated if there are many or long ones.
 #[derive(Debug, Default)]
 pub(crate) struct ColumnNames {
     first: Vec<String>,
     count: usize,
 }
 
-/// Columns that are named in an error, and characters of each.
+/// Maximum number of column names in an error, and of characters of each.
 const NAMES_SHOWN: usize = 20;
 const CHARACTERS_SHOWN: usize = 60;
 
@@ -181,7 +183,7 @@ impl ColumnNames {
     pub(crate) fn push(&mut self, name: &[u8]) {
         self.count += 1;
         if self.first.len() < NAMES_SHOWN {
-            // Longer than what is shown, however many bytes a character has.
+            // A UTF-8 character has at most 4 bytes; one more tells that the name was cut.
             let start = name.get(..4 * CHARACTERS_SHOWN + 4).unwrap_or(name);
             let name = String::from_utf8_lossy(start);
             let mut shown: String = name.chars().take(CHARACTERS_SHOWN).collect();

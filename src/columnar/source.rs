@@ -1,18 +1,18 @@
-//! What both formats' writers are given: the options, and rows that can be gone over column by column.
+//! Input of both formats' writers: options, and rows that can be read column by column.
 
 use super::columns::Builder;
 use super::{ColumnarFormat, Compression, DEFAULT_BATCH_SIZE};
 use crate::error::{Error, Result};
 
-/// How a file is written.
+/// Options for writing a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteOptions {
     pub(crate) format: ColumnarFormat,
-    /// Of Parquet pages; Arrow IPC is not compressed.
+    /// Compression of Parquet pages; Arrow IPC is written uncompressed.
     pub(crate) compression: Compression,
-    /// Most rows in a page or record batch.
+    /// Maximum number of rows in a page or record batch.
     pub(crate) batch_size: usize,
-    /// Bytes of vectors in a Parquet row group, before compression.
+    /// Bytes of vectors per Parquet row group, before compression.
     pub(crate) row_group_bytes: u64,
 }
 
@@ -28,25 +28,27 @@ impl Default for WriteOptions {
 }
 
 impl WriteOptions {
-    /// The rows whose vectors, of `row_bytes` each, fill `bytes`: `batch_size` at most.
+    /// Number of rows whose vectors of `row_bytes` fill `bytes`; at least 1 and at most
+    /// `batch_size`.
     pub(super) fn batch_rows(&self, bytes: usize, row_bytes: usize) -> usize {
+        // Rows without vectors (0 bytes) have no limit in bytes.
         let most = bytes.checked_div(row_bytes).unwrap_or(usize::MAX);
         self.batch_size.min(most).max(1)
     }
 }
 
-/// Rows that are chosen group by group. Each column of a group is read by itself.
+/// Rows chosen group by group. Each column of a group is read separately.
 pub(crate) trait ColumnSource {
-    /// Chooses the rows that follow: at most `rows`, or fewer, when their strings hold
-    /// `string_bytes`. Returns their number, which is 0 at the end.
+    /// Chooses the next rows: at most `rows`, or fewer if their strings reach `string_bytes`.
+    /// Returns their number; 0 means the end.
     fn next_group(&mut self, rows: usize, string_bytes: usize) -> Result<usize>;
 
-    /// Pushes values of column number `column`, from row `from` of the group on, until `builder` is
-    /// full or the group ends; at least one.
+    /// Pushes values of column number `column` from row `from` of the group. Stops when `builder`
+    /// is full or the group ends, after at least one value.
     fn fill(&mut self, column: usize, from: usize, builder: &mut Builder) -> Result<()>;
 }
 
-/// Pushes the values of `rows` rows into `builder`, as many as it takes, and says how many.
+/// Pushes values of `rows` into `builder` until it is full. Returns their number.
 pub(super) fn fill(
     source: &mut impl ColumnSource,
     column: usize,

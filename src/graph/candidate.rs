@@ -1,15 +1,15 @@
-//! Nodes in the order of their distance.
+//! Nodes sorted by their distance.
 
-/// A node and its key, in one number that sorts by key, then by node: 32 bits of key, 31 of node,
-/// and one bit for a mark.
+/// A node and its key, packed so that integers compare by key, then by node: 32 bits of key, 31
+/// bits of node and a mark bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate(u64);
 
 impl Candidate {
     const MARK: u64 = 1;
 
-    /// How many nodes can be told apart.
-    pub(crate) const NODES_MAX: u32 = (1 << 31) - 1;
+    /// Maximum number of nodes: 31 bits each, without the last value.
+    pub(crate) const MAX_NODES: u32 = (1 << 31) - 1;
 
     #[inline(always)]
     pub(crate) fn new(key: f32, node: u32) -> Self {
@@ -21,7 +21,7 @@ impl Candidate {
         Self(u64::from(order) << 32 | u64::from(node) << 1)
     }
 
-    /// What orders it, before the node does.
+    /// The key as an integer in the same order.
     #[inline(always)]
     pub(crate) fn order(self) -> u32 {
         (self.0 >> 32) as u32
@@ -30,6 +30,7 @@ impl Candidate {
     #[inline(always)]
     pub(crate) fn key(self) -> f32 {
         let order = self.order();
+        // Reverses `ordered`.
         f32::from_bits(if order >> 31 == 0 {
             !order
         } else {
@@ -59,7 +60,8 @@ impl Candidate {
     }
 }
 
-/// An integer in the order of floats.
+/// Maps a float to an integer of the same order: flips the sign bit of positive floats and all bits
+/// of negative ones.
 #[inline(always)]
 pub(crate) fn ordered(key: f32) -> u32 {
     let bits = key.to_bits();
@@ -87,7 +89,7 @@ mod tests {
             f32::MAX,
             f32::INFINITY,
         ];
-        let nodes = [0, 1, Candidate::NODES_MAX - 1];
+        let nodes = [0, 1, Candidate::MAX_NODES - 1];
         let mut candidates = Vec::new();
         for key in keys {
             for node in nodes {

@@ -1,7 +1,7 @@
-//! Takes deleted nodes out of a graph, and gives their neighbours other neighbours.
+//! Removes deleted nodes from a graph and reconnects their neighbours.
 //!
-//! A node that loses neighbours gets new ones from among those that the lost ones had: nodes two
-//! links away, through a node that goes.
+//! A node that loses neighbours gets new ones from the lists of the lost ones: live nodes two links
+//! away, through a deleted node.
 //!
 //! ```text
 //!   node ── deleted ── a          node ── a
@@ -9,21 +9,26 @@
 //!    live                          live
 //! ```
 //!
-//! Where many nodes go, what lies behind a deleted node is deleted too; then the search goes on
-//! through the nearest of the deleted nodes, until it has met enough live ones or has gone through
-//! many deleted ones. Where more than a few neighbours go, what lies behind the live ones competes
-//! as well.
+//! With many deletions, the nodes behind a deleted node are deleted also. The walk then continues
+//! through the nearest deleted nodes, until it has found enough live ones or has expanded its
+//! maximum of deleted ones. If a node loses more than a few neighbours, the neighbours of its live
+//! neighbours become candidates also.
 //!
-//! There are often a hundred such candidates, and reading the vector of each would cost more than
-//! everything else. So [sketches](super::sketch) say which nodes are near, and, where many
-//! neighbours go, which vectors are read. Of these, ones nearer to the node than to any neighbour
-//! are taken first (the heuristic of HNSW, which keeps neighbours from all pointing the same way),
-//! then, where vectors are read, ones that are hardly nearer to a neighbour, then the nearest of the
-//! others, until the list is full: a search of an index with deleted nodes looks at more nodes than
-//! `ef` says, and full lists make up for that.
+//! A node often has a hundred such candidates, and reading all of their vectors would dominate the
+//! run time. [Sketches](super::sketch) therefore rank the candidates. If many neighbours are lost,
+//! they also decide which vectors to read. Candidates are taken in this order until the list is
+//! full:
 //!
-//! Lists depend on the old graph only, never on other new lists. So they can be made in any order
-//! and on any number of threads.
+//! 1. candidates closer to the node than to any neighbour: HNSW's heuristic, which keeps
+//!    neighbours from all pointing in one direction;
+//! 2. if vectors are read, candidates only slightly closer to a neighbour;
+//! 3. the nearest of the rest.
+//!
+//! A search of an index with deleted nodes expands more nodes than `ef`. Full lists compensate for
+//! that.
+//!
+//! Lists depend on the old graph only, never on new lists. They can therefore be computed in any
+//! order and by any number of threads.
 
 use std::slice;
 
@@ -35,12 +40,12 @@ use crate::base::memory;
 use crate::error::Result;
 use crate::io::mmap::prefetch;
 
-/// A graph some of whose nodes are to go, as one thread reads it.
-pub(crate) trait Holed {
-    /// Whether a node stays.
+/// A graph with deleted nodes, as read by one thread.
+pub(crate) trait PartlyDeletedGraph {
+    /// Returns true if a node is live.
     fn is_live(&self, node: u32) -> bool;
 
-    /// Appends a node's neighbours on a layer: nodes that exist and are on that layer.
+    /// Appends a node's neighbours on a level. Each of them exists and is on that level.
     fn add_neighbours(&mut self, node: u32, layer: u8, neighbours: &mut Vec<u32>) -> Result<()>;
 
     /// Reads the vector of a node.
@@ -50,79 +55,80 @@ pub(crate) trait Holed {
     fn sketch(&self, node: u32) -> &Sketch;
 }
 
-/// Slots of a list that are looked after for each deleted neighbour, at most all.
-const SLOTS_PER_HOLE: usize = 2;
+/// Slots that the walk tries to fill per deleted neighbour, up to the whole list.
+const SLOTS_PER_DELETED: usize = 2;
 
-/// Live nodes that must be met before the search behind deleted ones stops, for each of those slots.
-const MET_PER_SLOT: usize = 8;
+/// The walk through deleted nodes stops once it has found this many live candidates per slot.
+const CANDIDATES_PER_SLOT: usize = 8;
 
-/// Deleted nodes that are gone through at most, for each slot of a list and by effort.
-const HOLES_PER_SLOT: usize = 1;
+/// Maximum number of deleted nodes expanded, per slot of a list and unit of effort.
+const DELETED_PER_SLOT: usize = 1;
 
-/// The most that effort counts.
-const MOST_EFFORT: usize = 8;
+/// Larger efforts count as this one.
+const MAX_EFFORT: usize = 8;
 
-/// Many go when there is one for so many that stay: then what lies behind the live ones competes,
-/// too, and vectors are read.
-const MANY_GO: usize = 3;
+/// At one deletion per this many survivors or more, the neighbours of live neighbours become
+/// candidates also, and exact distances are compared.
+const DENSE_DELETION_RATIO: usize = 3;
 
-/// Candidates whose vectors are read, for each free slot.
-const READ_PER_FREE: usize = 2;
+/// Number of candidates whose vectors are read, per free slot.
+const VECTORS_PER_FREE_SLOT: usize = 2;
 
-/// What part of its distance to the node a candidate may be nearer to a neighbour, and still be taken
-/// before those that are nearer yet. Recall rises by 0.002 to 0.004 where half of the nodes go.
-const SLACK: f32 = 0.125;
+/// Tolerance of the pruning rule. A candidate is kept although it is closer to a chosen neighbour
+/// than to the node, if by less than this fraction of its distance to the node. Raises recall by
+/// 0.002 to 0.004 when half of the nodes are deleted.
+const PRUNING_TOLERANCE: f32 = 0.125;
 
-/// Bytes of vectors that are compared at a time.
-const VECTORS_BYTES: usize = 512 << 10;
+/// Maximum size in bytes of the vectors compared at a time.
+const MAX_VECTOR_BYTES: usize = 512 << 10;
 
-/// What the memory is for.
+/// Purpose of the memory in out-of-memory errors.
 const ACTION: &str = "find other neighbours";
 
-/// The fewest vectors that are compared at a time, whatever they take.
-const VECTORS_LEAST: usize = 4;
+/// Minimum number of vectors compared at a time, regardless of their size.
+const MIN_VECTORS: usize = 4;
 
-/// Makes new lists of neighbours, one at a time.
+/// Computes new neighbour lists, one at a time.
 #[derive(Debug)]
-pub(crate) struct Bridge {
+pub(crate) struct Reconnector {
     metric: Metric,
     dimension: usize,
     effort: usize,
-    /// The node, and all that were seen from it.
+    /// The node itself and every node seen from it.
     seen: Seen,
-    /// Neighbours that stay.
+    /// Live neighbours, which keep their slots.
     kept: Vec<u32>,
-    /// Deleted nodes in the order in which they are gone through.
-    holes: Vec<u32>,
-    /// Nodes behind one of those, as they come.
+    /// Deleted nodes in the order of expansion.
+    deleted: Vec<u32>,
+    /// Neighbours of the nodes just expanded, unfiltered.
     behind: Vec<u32>,
-    /// Live nodes that are not neighbours, each once.
-    met: Vec<u32>,
-    /// Deleted nodes behind others.
-    further: Vec<u32>,
+    /// Live nodes found, without the node's neighbours and without duplicates.
+    candidates: Vec<u32>,
+    /// Deleted nodes found behind deleted ones, not yet expanded.
+    unexpanded: Vec<u32>,
     by_key: Vec<(i32, u32)>,
     by_sketch: Vec<(i32, u32)>,
     sketches: Vec<Sketch>,
     keys: Vec<i32>,
-    /// The node's own vector, those of neighbours that stay, and those of candidates.
+    /// Vectors of the node, of its live neighbours and of candidates, in this order.
     vectors: Vec<f32>,
     order: Vec<(f32, u32)>,
     chosen: Vec<u32>,
 }
 
-impl Bridge {
-    /// `effort` times as many deleted nodes are gone through as for 1.
+impl Reconnector {
+    /// The maximum number of expanded deleted nodes is proportional to `effort`.
     pub(crate) fn new(metric: Metric, dimension: usize, effort: usize) -> Self {
         Self {
             metric,
             dimension,
-            effort: effort.min(MOST_EFFORT),
+            effort: effort.min(MAX_EFFORT),
             seen: Seen::default(),
             kept: Vec::new(),
-            holes: Vec::new(),
+            deleted: Vec::new(),
             behind: Vec::new(),
-            met: Vec::new(),
-            further: Vec::new(),
+            candidates: Vec::new(),
+            unexpanded: Vec::new(),
             by_key: Vec::new(),
             by_sketch: Vec::new(),
             sketches: Vec::new(),
@@ -133,13 +139,14 @@ impl Bridge {
         }
     }
 
-    /// Puts into `list` the neighbours, at most `slots`, that a live node has on a layer without
-    /// the deleted nodes. `old` are those that it had, and `vector` is its vector.
+    /// Fills `list` with the new neighbours of a live node on a level, at most `slots`. `old` is
+    /// its old list, and `vector` its vector.
     ///
-    /// Neighbours that stay come first, in their order. Each comes once, and the node not at all.
+    /// Live neighbours come first, in their old order. The list has no duplicates and does not
+    /// contain the node itself.
     pub(crate) fn neighbours(
         &mut self,
-        graph: &mut impl Holed,
+        graph: &mut impl PartlyDeletedGraph,
         (node, layer): (u32, u8),
         old: &[u32],
         vector: &[f32],
@@ -147,14 +154,14 @@ impl Bridge {
         list: &mut Vec<u32>,
     ) -> Result<()> {
         self.kept.clear();
-        self.holes.clear();
+        self.deleted.clear();
         self.seen.clear();
         self.seen.insert(node)?;
         for &neighbour in old {
             if self.seen.insert(neighbour)? {
                 match graph.is_live(neighbour) {
                     true => self.kept.push(neighbour),
-                    false => self.holes.push(neighbour),
+                    false => self.deleted.push(neighbour),
                 }
             }
         }
@@ -162,94 +169,97 @@ impl Bridge {
         list.clear();
         list.extend_from_slice(&self.kept);
         let free = slots.saturating_sub(list.len());
-        if self.holes.is_empty() || free == 0 {
+        if self.deleted.is_empty() || free == 0 {
             return Ok(());
         }
-        let many_go = self.holes.len().saturating_mul(MANY_GO) >= self.kept.len();
-        self.meet(graph, (node, layer), slots, many_go)?;
-        if self.met.len() > free {
-            match many_go {
+        let is_dense = self.deleted.len().saturating_mul(DENSE_DELETION_RATIO) >= self.kept.len();
+        self.find_candidates(graph, (node, layer), slots, is_dense)?;
+        if self.candidates.len() > free {
+            match is_dense {
                 true => self.choose(graph, node, vector, free)?,
                 false => self.choose_by_sketch(graph, node, free)?,
             }
             list.extend_from_slice(&self.chosen);
         } else {
-            self.met.sort_unstable();
-            list.extend_from_slice(&self.met);
+            self.candidates.sort_unstable();
+            list.extend_from_slice(&self.candidates);
         }
         Ok(())
     }
 
-    /// Puts into `met` the live nodes that are found behind neighbours.
-    fn meet(
+    /// Collects in `candidates` the live nodes behind the neighbours.
+    fn find_candidates(
         &mut self,
-        graph: &mut impl Holed,
+        graph: &mut impl PartlyDeletedGraph,
         (node, layer): (u32, u8),
         slots: usize,
-        many_go: bool,
+        is_dense: bool,
     ) -> Result<()> {
-        self.met.clear();
+        self.candidates.clear();
         self.behind.clear();
-        if many_go {
+        if is_dense {
             for neighbour in &self.kept {
                 graph.add_neighbours(*neighbour, layer, &mut self.behind)?;
             }
         }
-        // A node that loses few neighbours is well linked without them.
-        let wanted = slots.min(self.holes.len().saturating_mul(SLOTS_PER_HOLE));
-        let enough = wanted.saturating_mul(MET_PER_SLOT);
+        // A node that loses few neighbours is still well connected by the others.
+        let wanted = slots.min(self.deleted.len().saturating_mul(SLOTS_PER_DELETED));
+        let enough = wanted.saturating_mul(CANDIDATES_PER_SLOT);
         let most = slots
-            .saturating_mul(HOLES_PER_SLOT)
+            .saturating_mul(DELETED_PER_SLOT)
             .saturating_mul(self.effort);
         let own = *graph.sketch(node);
         let mut expanded = 0;
         loop {
-            while let Some(hole) = self.holes.get(expanded) {
-                graph.add_neighbours(*hole, layer, &mut self.behind)?;
+            while let Some(node) = self.deleted.get(expanded) {
+                graph.add_neighbours(*node, layer, &mut self.behind)?;
                 expanded += 1;
             }
-            self.further.clear();
+            self.unexpanded.clear();
             for node in self.behind.drain(..) {
                 if !self.seen.insert(node)? {
                     continue;
                 }
                 if graph.is_live(node) {
-                    // Looked at when all have been met.
+                    // Sketches are compared after the walk.
                     prefetch(slice::from_ref(graph.sketch(node)));
-                    self.met.push(node);
+                    self.candidates.push(node);
                 } else {
-                    self.further.push(node);
+                    self.unexpanded.push(node);
                 }
             }
-            let more = most.saturating_sub(self.holes.len());
-            if self.met.len() >= enough || self.further.is_empty() || more == 0 {
+            let more = most.saturating_sub(self.deleted.len());
+            if self.candidates.len() >= enough || self.unexpanded.is_empty() || more == 0 {
                 return Ok(());
             }
             self.by_key.clear();
-            for node in &self.further {
+            for node in &self.unexpanded {
                 let key = own.key(self.metric, graph.sketch(*node));
                 self.by_key.push((key, *node));
             }
             take_least(&mut self.by_key, more);
-            self.holes.extend(self.by_key.iter().map(|(_, node)| node));
+            self.deleted
+                .extend(self.by_key.iter().map(|(_, node)| node));
         }
     }
 
-    /// Puts into `chosen` so many of the nodes that were met.
+    /// Chooses `free` candidates by exact distances, into `chosen`.
     fn choose(
         &mut self,
-        graph: &mut impl Holed,
+        graph: &mut impl PartlyDeletedGraph,
         node: u32,
         vector: &[f32],
         free: usize,
     ) -> Result<()> {
-        let room = (VECTORS_BYTES / self.dimension.max(1).saturating_mul(size_of::<f32>()))
-            .max(VECTORS_LEAST)
+        // One place is the node's own vector.
+        let room = (MAX_VECTOR_BYTES / self.dimension.max(1).saturating_mul(size_of::<f32>()))
+            .max(MIN_VECTORS)
             .saturating_sub(1);
-        let most = free.saturating_mul(READ_PER_FREE).saturating_add(4);
+        let most = free.saturating_mul(VECTORS_PER_FREE_SLOT).saturating_add(4);
         let most = most.min(room.max(1));
         self.order_by_sketch(graph, node, most.max(free))?;
-        // Where vectors are so large that few are compared, the sketches alone choose the others.
+        // If only few vectors fit in the buffer, the live neighbours are not compared, and sketches
+        // decide about the remaining candidates.
         let kept = self.kept.len();
         let kept = if kept.saturating_add(most) <= room {
             kept
@@ -282,7 +292,7 @@ impl Bridge {
                 chosen: &mut self.chosen,
             },
         )?;
-        // From places among the vectors to nodes.
+        // Map positions in the buffer back to nodes.
         for chosen in &mut self.chosen {
             let place = (*chosen as usize).wrapping_sub(1).wrapping_sub(kept);
             *chosen = self.by_sketch.get(place).map_or(node, |(_, node)| *node);
@@ -293,9 +303,15 @@ impl Bridge {
         Ok(())
     }
 
-    /// The same without reading a vector: nearly as good, and enough where few neighbours go.
-    fn choose_by_sketch(&mut self, graph: &impl Holed, node: u32, free: usize) -> Result<()> {
-        self.order_by_sketch(graph, node, free.saturating_mul(READ_PER_FREE))?;
+    /// Chooses `free` candidates by sketches alone. Nearly as good, and sufficient if few
+    /// neighbours are lost.
+    fn choose_by_sketch(
+        &mut self,
+        graph: &impl PartlyDeletedGraph,
+        node: u32,
+        free: usize,
+    ) -> Result<()> {
+        self.order_by_sketch(graph, node, free.saturating_mul(VECTORS_PER_FREE_SLOT))?;
         let Self {
             metric,
             kept,
@@ -304,7 +320,7 @@ impl Bridge {
             chosen,
             ..
         } = self;
-        // Of those that stay, and then of those that are chosen.
+        // Sketches of the live neighbours, followed by those chosen so far.
         sketches.clear();
         memory::reserve(sketches, kept.len().saturating_add(free), ACTION)?;
         sketches.extend(kept.iter().map(|kept| graph.sketch(*kept)));
@@ -313,6 +329,7 @@ impl Bridge {
             if chosen.len() >= free {
                 return false;
             }
+            // Shadowed: closer to a neighbour than to the node.
             let own = graph.sketch(*candidate);
             let is_shadowed = own.is_any_nearer(*metric, sketches, *key);
             if !is_shadowed {
@@ -326,22 +343,32 @@ impl Bridge {
         Ok(())
     }
 
-    /// Puts into `by_sketch` the nearest of the nodes that were met, in an order that depends on
-    /// nothing else.
-    fn order_by_sketch(&mut self, graph: &impl Holed, node: u32, most: usize) -> Result<()> {
+    /// Collects the nearest candidates in `by_sketch`. Ties are broken by node, so the order is
+    /// deterministic.
+    fn order_by_sketch(
+        &mut self,
+        graph: &impl PartlyDeletedGraph,
+        node: u32,
+        most: usize,
+    ) -> Result<()> {
         self.sketches.clear();
-        memory::reserve(&mut self.sketches, self.met.len(), ACTION)?;
-        let met = self.met.iter();
-        self.sketches.extend(met.map(|node| graph.sketch(*node)));
-        if self.keys.len() < self.met.len() {
-            memory::reserve(&mut self.keys, self.met.len(), ACTION)?;
-            self.keys.resize(self.met.len(), 0);
+        memory::reserve(&mut self.sketches, self.candidates.len(), ACTION)?;
+        let candidates = self.candidates.iter();
+        self.sketches
+            .extend(candidates.map(|node| graph.sketch(*node)));
+        if self.keys.len() < self.candidates.len() {
+            memory::reserve(&mut self.keys, self.candidates.len(), ACTION)?;
+            self.keys.resize(self.candidates.len(), 0);
         }
         let own = graph.sketch(node);
         own.keys(self.metric, &self.sketches, &mut self.keys);
         self.by_sketch.clear();
-        memory::reserve(&mut self.by_sketch, self.met.len(), ACTION)?;
-        let keyed = self.keys.iter().copied().zip(self.met.iter().copied());
+        memory::reserve(&mut self.by_sketch, self.candidates.len(), ACTION)?;
+        let keyed = self
+            .keys
+            .iter()
+            .copied()
+            .zip(self.candidates.iter().copied());
         self.by_sketch.extend(keyed);
         take_least(&mut self.by_sketch, most);
         self.by_sketch.sort_unstable();
@@ -349,32 +376,33 @@ impl Bridge {
     }
 }
 
-/// A set of nodes that is filled and emptied for each list.
+/// A set of nodes, refilled for each list.
 ///
-/// A hash table with open addressing that is at most half full. Each entry holds the round in which it
-/// was inserted, so clearing the table takes constant time.
+/// A hash table with open addressing, at most half full. Entries hold the round of their insertion,
+/// so clearing takes constant time.
 #[derive(Debug, Default)]
 struct Seen {
-    /// A power of two of entries (round, node), or none.
+    /// Pairs (round, node). The length is 0 or a power of two.
     entries: Vec<(u32, u32)>,
     len: usize,
     round: u32,
 }
 
-/// The least that a set has room for, in entries.
-const SEEN_LEAST: usize = 512;
+/// Minimum number of entries of a set.
+const MIN_SET_ENTRIES: usize = 512;
 
 impl Seen {
     fn clear(&mut self) {
         self.len = 0;
         self.round = self.round.wrapping_add(1);
+        // The counter wrapped around: old entries could pass for new ones.
         if self.round == 0 {
             self.entries.fill((0, 0));
             self.round = 1;
         }
     }
 
-    /// Says whether the node was not there.
+    /// Inserts a node. Returns false if it was present.
     #[inline]
     fn insert(&mut self, node: u32) -> Result<bool> {
         if self.len.saturating_mul(2) >= self.entries.len() {
@@ -387,7 +415,7 @@ impl Seen {
 
     #[cold]
     fn grow(&mut self) -> Result<()> {
-        let size = self.entries.len().saturating_mul(2).max(SEEN_LEAST);
+        let size = self.entries.len().saturating_mul(2).max(MIN_SET_ENTRIES);
         let entries = memory::filled(size, (0, 0), ACTION)?;
         let old = std::mem::replace(&mut self.entries, entries);
         for entry in old.into_iter().filter(|entry| entry.0 == self.round) {
@@ -397,11 +425,12 @@ impl Seen {
     }
 }
 
-/// Puts an entry of this round where it belongs; says whether it was not there.
+/// Inserts an entry of the current round. Returns false if it was present.
 #[inline(always)]
 fn place(entries: &mut [(u32, u32)], entry: (u32, u32)) -> bool {
     let mask = entries.len().wrapping_sub(1);
-    // The golden ratio, as a fraction of 2⁶⁴, spreads what follows a pattern.
+    // Fibonacci hashing: the multiplier is 2⁶⁴ divided by the golden ratio, and spreads regular
+    // patterns.
     let hash = u64::from(entry.1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let mut at = usize::try_from(hash).unwrap_or_default() & mask;
     while let Some(slot) = entries.get_mut(at) {
@@ -417,7 +446,7 @@ fn place(entries: &mut [(u32, u32)], entry: (u32, u32)) -> bool {
     false
 }
 
-/// Leaves the least, at most so many.
+/// Keeps the `most` smallest pairs.
 fn take_least(keyed: &mut Vec<(i32, u32)>, most: usize) {
     if most < keyed.len() {
         keyed.select_nth_unstable(most);
@@ -425,7 +454,8 @@ fn take_least(keyed: &mut Vec<(i32, u32)>, most: usize) {
     }
 }
 
-/// Chooses among vectors: 0 is the node's, then come those that stay, then candidates.
+/// Chooses among vectors: number 0 is the node's, followed by its live neighbours and the
+/// candidates.
 struct Choose<'c> {
     kept: usize,
     free: usize,
@@ -466,14 +496,15 @@ impl<M: Measure> WithSimd for ChooseIn<'_, '_, '_, M> {
         } = self;
         let first = u32::try_from(kept).unwrap_or(u32::MAX).saturating_add(1);
         let origin = space.origin(0);
-        // Loops, not closures: those are compiled by themselves, without the instructions of `S`.
+        // Loops instead of closures: a closure is compiled separately, without the instructions of
+        // `S`.
         order.clear();
         for at in first..space.len() {
             order.push((space.key(simd, &origin, at), at));
         }
         order.sort_unstable_by(|(a, at), (b, other)| a.total_cmp(b).then(at.cmp(other)));
         chosen.clear();
-        for slack in [0.0, SLACK] {
+        for tolerance in [0.0, PRUNING_TOLERANCE] {
             let mut left_over = 0;
             for number in 0..order.len() {
                 let Some(&(key, at)) = order.get(number) else {
@@ -483,8 +514,9 @@ impl<M: Measure> WithSimd for ChooseIn<'_, '_, '_, M> {
                     break;
                 }
                 let origin = space.origin(at);
-                // Keys of the dot product are often negative.
-                let most = key - key.abs() * slack;
+                // Subtract a share of the absolute value: keys of the dot product are often
+                // negative.
+                let most = key - key.abs() * tolerance;
                 let mut is_shadowed = false;
                 for other in (1..first).chain(chosen.iter().copied()) {
                     if space.key(simd, &origin, other) < most {
@@ -522,7 +554,7 @@ mod tests {
         sketches: Vec<Sketch>,
     }
 
-    impl Holed for Listed {
+    impl PartlyDeletedGraph for Listed {
         fn is_live(&self, node: u32) -> bool {
             self.live[node as usize]
         }
@@ -561,7 +593,7 @@ mod tests {
             let old = self.lists[node as usize].clone();
             let vector = self.vectors[node as usize];
             let mut list = Vec::new();
-            Bridge::new(Metric::SquaredEuclidean, 2, 3)
+            Reconnector::new(Metric::SquaredEuclidean, 2, 3)
                 .neighbours(self, (node, 0), &old, &vector, slots, &mut list)
                 .unwrap();
             list
@@ -570,7 +602,7 @@ mod tests {
 
     #[test]
     fn a_chain_of_deleted_nodes_is_bridged() {
-        // 0 → 1 → … → 9, of which only the ends stay.
+        // 0 → 1 → … → 9, with all nodes deleted except the ends.
         let lists = (1..11_u32).map(|next| if next < 10 { vec![next] } else { vec![] });
         let mut live = vec![false; 10];
         (live[0], live[9]) = (true, true);
@@ -580,8 +612,8 @@ mod tests {
     }
 
     #[test]
-    fn nearer_ones_in_other_directions_are_taken_before_others() {
-        // The deleted node leads to two on one side and one on the other, and there is room for two.
+    fn candidates_in_other_directions_are_chosen_first() {
+        // The deleted node leads to two nodes on one side and one on the other; two slots are free.
         let vectors = vec![[0.0, 0.0], [0.5, 0.5], [1.0, 0.0], [1.2, 0.0], [-3.0, 0.0]];
         let lists = vec![vec![1], vec![2, 3, 4], vec![], vec![], vec![]];
         let live = vec![true, false, true, true, true];
@@ -594,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_tells_what_is_new_however_much_it_holds() {
+    fn a_set_detects_new_nodes_at_any_size() {
         for round in [0, u32::MAX - 2] {
             let mut seen = Seen {
                 round,
@@ -603,7 +635,7 @@ mod tests {
             for count in [3, 700, 5000] {
                 seen.clear();
                 let mut expected = HashSet::new();
-                // Some come twice, and many are multiples of the table's size.
+                // Some are duplicates, and many are multiples of the table's size.
                 for node in (0..count).map(|number| number / 2 * 512) {
                     assert_eq!(seen.insert(node).unwrap(), expected.insert(node), "{node}");
                 }
@@ -616,7 +648,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn lists_hold_live_nodes_once_and_first_those_that_stay(
+        fn lists_start_with_live_neighbours_and_have_no_duplicates(
             nodes in prop::collection::vec((any::<bool>(), -9..9_i8, -9..9_i8), 1..80),
             links in prop::collection::vec((any::<u32>(), any::<u32>()), 0..600),
             slots in 1..12_usize,
@@ -646,7 +678,7 @@ mod tests {
                     }
                 }
                 prop_assert!(list.starts_with(&stay));
-                // What lies behind one that goes is a neighbour now, if there is room.
+                // The nodes behind a deleted neighbour are neighbours now, if there is room.
                 let behind = lists[node as usize].iter().filter(|id| !live[**id as usize]);
                 for near in behind.flat_map(|id| &lists[*id as usize]) {
                     let is_one = *near != node && live[*near as usize];

@@ -1,21 +1,19 @@
-//! Links to nodes that no search finds.
+//! Links to unreachable nodes.
 //!
-//! A walk over one layer, breadth first from the entry point, leaves a tree: each node that it
-//! reaches was reached from one other, its parent. A node that it does not reach gets a link from a
-//! node near it that was reached, in a free slot or in the place of a link that is not part of the
-//! tree. So nothing that was reached is lost, the walk goes on from the new node, and after as many
-//! links as there are such nodes, at most, every node is reached.
+//! A breadth-first walk over one level builds a tree: each reached node has a parent, the node from
+//! which it was reached. An unreachable node gets a link from a reached node near it. The link
+//! takes a free slot, or replaces a link outside of the tree, so no reached node is lost. The walk
+//! then continues from the new node. It takes at most one link per unreachable node to reach all
+//! nodes.
 //!
-//! A place is always found. If every link of a node is part of the tree, it is a parent of others,
-//! and one of them is tried next, the nearest; and so on down to a leaf, no link of which is part
-//! of the tree.
+//! A slot is always found. If all links of a node belong to the tree, its nearest child is tried
+//! next, and so on down to a leaf. No link of a leaf belongs to the tree.
 //!
-//! The nodes at one distance from the entry point are gone on from on several threads. Of those from
-//! which a node can be reached, the one with the lowest number is its parent, so that the tree does
-//! not depend on which thread comes first.
+//! Several threads expand the nodes at one distance from the entry point. If a node can be reached
+//! from several of them, the lowest number becomes its parent. The tree therefore does not depend
+//! on the order of threads.
 //!
-//! Memory: 4 bytes and a bit for each node, and 8 for each of those at one distance from the entry
-//! point.
+//! Memory: 4 bytes and a bit per node, and 8 bytes per node at one distance from the entry point.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -30,15 +28,15 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 
-/// One layer of a graph, whose lists can be changed.
+/// One level of a graph, with modifiable lists.
 pub(crate) trait Layer: Sync {
     /// Number of nodes.
     fn len(&self) -> u32;
 
-    /// Neighbours that a list has room for: at least 2, unless there is but one node.
+    /// Capacity of a list: at least 2, unless the level has only one node.
     fn slots(&self) -> usize;
 
-    /// Puts a node's neighbours into `list`. Each is another node of the layer.
+    /// Fills `list` with a node's neighbours. Each is another node of the level.
     fn read(&self, node: u32, list: &mut Vec<u32>) -> Result<()>;
 
     /// Replaces a node's neighbours.
@@ -48,23 +46,23 @@ pub(crate) trait Layer: Sync {
     fn read_vector(&self, node: u32, vector: &mut [f32]) -> Result<()>;
 }
 
-/// Nodes that a thread goes on from before it looks whether the work was cancelled.
+/// Number of nodes that a thread expands between two checks for cancellation.
 const STEP: usize = 1024;
 
-/// The parent of a node that was not reached.
+/// Parent of an unreached node.
 const NONE: u32 = u32::MAX;
 
-/// Nodes that are looked at in search of one that was reached, by the links of one that was not.
-const NEARBY: usize = 256;
+/// Maximum number of nodes visited from an unreached node in search of a reached one.
+const MAX_NEARBY: usize = 256;
 
-/// How many of the nearest nodes a search keeps.
+/// Number of nearest nodes that a search keeps.
 const BEAM: usize = 16;
 
-/// Nodes that a search looks at, at most.
-const SEARCHED: usize = 4096;
+/// Maximum number of nodes that a search visits.
+const MAX_SEARCHED: usize = 4096;
 
-/// Makes every node of a layer reachable from `entry_point`, and the entry point, where there are
-/// other nodes, from one of them. Returns how many links were made.
+/// Makes every node of a level reachable from `entry_point`, and the entry point reachable from one
+/// of the others, if any. Returns the number of new links.
 pub(crate) fn connect(
     layer: &mut impl Layer,
     entry_point: u32,
@@ -94,14 +92,14 @@ pub(crate) fn connect(
         monitor,
     };
     walk.reach(entry_point, entry_point)?;
-    walk.go_on()?;
+    walk.expand_all()?;
     let mut made = 0;
     for node in 0..len {
         if !walk.is_reached(node) {
             let near = walk.near(node)?;
             let parent = walk.link(near, node)?;
             walk.reach(node, parent)?;
-            walk.go_on()?;
+            walk.expand_all()?;
             made += 1;
         }
     }
@@ -118,32 +116,32 @@ pub(crate) fn connect(
 
 struct Walk<'w, L> {
     layer: &'w mut L,
-    /// For each node, the one from which it was reached. The entry point was reached from itself.
+    /// For each node, its parent. The entry point is its own parent.
     parents: Vec<AtomicU32>,
-    /// Nodes whose parent does not change any more.
+    /// Nodes whose parent is final.
     settled: Bits,
     entry_point: u32,
-    /// The node whose link to the entry point stays.
+    /// The node whose link to the entry point must stay.
     to_entry_point: u32,
-    /// Nodes that were reached and not yet gone on from.
+    /// Reached nodes that have not been expanded yet.
     next: Vec<u32>,
-    /// What each thread finds.
+    /// Results of each thread.
     steps: Vec<Step>,
     vectors: Compared,
     monitor: &'w Monitor<'w>,
 }
 
-/// What a thread finds from the nodes that it goes on from.
+/// Results of a thread for the nodes it expands.
 #[derive(Default)]
 struct Step {
-    /// Nodes that it was the first to reach.
+    /// Nodes that this thread reached first.
     reached: Vec<u32>,
-    /// Those of the nodes that have a link to the entry point.
+    /// The lowest expanded node with a link to the entry point.
     to_entry_point: Option<u32>,
     list: Vec<u32>,
 }
 
-/// What the memory is for.
+/// Purpose of the memory in out-of-memory errors.
 const ACTION: &str = "walk over the graph";
 
 impl<L: Layer> Walk<'_, L> {
@@ -163,7 +161,7 @@ impl<L: Layer> Walk<'_, L> {
         Ok(())
     }
 
-    /// Whether the walk needs the link from one node to another.
+    /// Returns true if the link between two nodes belongs to the tree.
     fn is_tree(&self, from: u32, to: u32) -> bool {
         if to == self.entry_point {
             self.to_entry_point == from
@@ -172,17 +170,18 @@ impl<L: Layer> Walk<'_, L> {
         }
     }
 
-    /// Goes on from the nodes that were reached until there is no further one.
-    fn go_on(&mut self) -> Result<()> {
+    /// Expands reached nodes until no new node is found.
+    fn expand_all(&mut self) -> Result<()> {
         let mut frontier = Vec::new();
         while !self.next.is_empty() {
             frontier.clear();
             std::mem::swap(&mut frontier, &mut self.next);
+            // Sorted so that the result is independent of the threads' order.
             frontier.sort_unstable();
             for node in &frontier {
                 self.settled.insert((*node).into());
             }
-            self.go_on_from(&frontier)?;
+            self.expand(&frontier)?;
             let mut to_entry_point = None;
             for step in &mut self.steps {
                 memory::reserve(&mut self.next, step.reached.len(), ACTION)?;
@@ -197,10 +196,10 @@ impl<L: Layer> Walk<'_, L> {
         Ok(())
     }
 
-    /// Finds what can be reached from some nodes and was not before.
-    fn go_on_from(&mut self, frontier: &[u32]) -> Result<()> {
+    /// Expands `frontier`, and collects the nodes reached for the first time.
+    fn expand(&mut self, frontier: &[u32]) -> Result<()> {
         let parts = frontier.chunks(STEP);
-        // No more threads than there are parts.
+        // At most one thread per part.
         let threads = parts.len().min(self.steps.len());
         let steps = self.steps.get_mut(..threads).unwrap_or_default();
         let (layer, monitor) = (&*self.layer, self.monitor);
@@ -219,6 +218,8 @@ impl<L: Layer> Walk<'_, L> {
                         continue;
                     }
                     let parent = parent_of(parents, *neighbour)?;
+                    // The first thread to lower the parent from NONE records the node; later ones
+                    // only lower it further.
                     if parent.fetch_min(*node, Relaxed) == NONE {
                         memory::reserve(&mut step.reached, 1, ACTION)?;
                         step.reached.push(*neighbour);
@@ -229,7 +230,7 @@ impl<L: Layer> Walk<'_, L> {
         })
     }
 
-    /// A node near `node` that was reached.
+    /// Finds a reached node near `node`, first among the nodes that its own links lead to.
     fn near(&mut self, node: u32) -> Result<u32> {
         let mut seen = HashSet::from([node]);
         let mut nodes = vec![node];
@@ -247,7 +248,7 @@ impl<L: Layer> Walk<'_, L> {
                 return Ok(nearest);
             }
             for neighbour in list.drain(..) {
-                if nodes.len() < NEARBY && seen.insert(neighbour) {
+                if nodes.len() < MAX_NEARBY && seen.insert(neighbour) {
                     nodes.push(neighbour);
                 }
             }
@@ -255,7 +256,7 @@ impl<L: Layer> Walk<'_, L> {
         self.search(node)
     }
 
-    /// Searches the nodes that were reached for one near `node`, as HNSW does.
+    /// Searches the reached nodes for one near `node`, by HNSW's search of one level.
     fn search(&mut self, node: u32) -> Result<u32> {
         let Self {
             layer,
@@ -272,11 +273,12 @@ impl<L: Layer> Walk<'_, L> {
         Ok(beam.first().map_or(*entry_point, |(_, node)| *node))
     }
 
-    /// Makes a link to `node` from `near`, or from a node below it in the tree. Returns from which.
+    /// Adds a link to `node` at `near` or at a descendant of it in the tree. Returns the source of
+    /// the link.
     fn link(&mut self, near: u32, node: u32) -> Result<u32> {
         let mut from = near;
         let mut list = Vec::new();
-        // No node is below itself, so that each comes once.
+        // A tree has no cycle, so each node is visited at most once.
         for _ in 0..self.layer.len() {
             self.layer.read(from, &mut list)?;
             if list.contains(&node) {
@@ -299,6 +301,8 @@ impl<L: Layer> Walk<'_, L> {
                 self.layer.write(from, &list)?;
                 return Ok(from);
             }
+            // All links belong to the tree: continue with a child. The link to the entry point
+            // leads upwards.
             list.retain(|neighbour| *neighbour != self.entry_point);
             let below = self.vectors.nearest(self.layer, node, &list)?;
             from = below.ok_or_else(|| Error::internal("a full list without neighbours"))?;
@@ -312,8 +316,8 @@ fn parent_of(parents: &[AtomicU32], node: u32) -> Result<&AtomicU32> {
     parent.ok_or_else(|| Error::internal("a link out of the graph"))
 }
 
-/// Gives neighbours to the nodes from `first` on, to which nothing links yet: the nearest that a
-/// search from `entry_point` finds among the nodes before each, of which it keeps `ef`.
+/// Links the nodes from number `first`, which have no incoming links yet. Each gets the nearest
+/// nodes found by a search from `entry_point` over the nodes before it, with beam width `ef`.
 pub(crate) fn insert(
     layer: &mut impl Layer,
     entry_point: u32,
@@ -347,7 +351,7 @@ pub(crate) fn insert(
                 layer.write(other, &list)?;
                 continue;
             }
-            // The last one is the new one.
+            // Let the new link compete with the others; the farthest is dropped.
             list.push(node);
             if let Some(farthest) = vectors.farthest(layer, other, &list)? {
                 if farthest != node {
@@ -360,7 +364,7 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// Vectors that are compared with one.
+/// Buffers for comparing vectors with one another.
 struct Compared {
     metric: Metric,
     dimension: usize,
@@ -369,10 +373,10 @@ struct Compared {
 }
 
 impl Compared {
-    /// Puts into `keys` how far each of `others` is from `node`.
+    /// Fills `keys` with the distances of `others` from `node`.
     fn compare(&mut self, layer: &mut impl Layer, node: u32, others: &[u32]) -> Result<()> {
         self.keys.clear();
-        // Two at a time, for vectors may be as large as memory.
+        // Only two vectors are held at a time, because they can be as large as memory.
         memory::reserve(&mut self.keys, others.len(), "compare vectors")?;
         let size = self.dimension.saturating_mul(2);
         if self.vectors.len() != size {
@@ -391,8 +395,8 @@ impl Compared {
         Ok(())
     }
 
-    /// Searches from `entry_point` for the nodes nearest to `node`, as HNSW does, among those that
-    /// `admits` lets in. Gives at most `width`, the nearest first.
+    /// Searches from `entry_point` for the nodes nearest to `node` among those admitted, by HNSW's
+    /// search of one level. Returns at most `width` nodes, nearest first.
     fn search(
         &mut self,
         layer: &mut impl Layer,
@@ -404,11 +408,11 @@ impl Compared {
         let mut seen = HashSet::from([entry_point]);
         self.compare(layer, node, &[entry_point])?;
         let key = self.keys.first().copied().unwrap_or(f32::INFINITY);
-        // Nearest first, with whether the search went on from there.
+        // Nearest first; the flag marks expanded nodes.
         let mut beam: Vec<(f32, u32, bool)> = vec![(key, entry_point, false)];
         let mut list = Vec::new();
-        while seen.len() < SEARCHED {
-            let Some(from) = beam.iter_mut().find(|(_, _, gone_on)| !gone_on) else {
+        while seen.len() < MAX_SEARCHED {
+            let Some(from) = beam.iter_mut().find(|(_, _, expanded)| !expanded) else {
                 break;
             };
             from.2 = true;
@@ -427,8 +431,8 @@ impl Compared {
         Ok(beam.into_iter().map(|(key, node, _)| (key, node)).collect())
     }
 
-    /// Chooses at most `slots` of the nodes that a search found: first those that are nearer to the
-    /// node that it was for than to any chosen before, then the nearest of the others.
+    /// Chooses at most `slots` of a search's results: first the nodes closer to the query than to
+    /// any node chosen before, then the nearest of the rest.
     fn choose(
         &mut self,
         layer: &mut impl Layer,
@@ -478,7 +482,7 @@ impl Compared {
     }
 }
 
-/// How far the second vector is from the first.
+/// Computes the distance of the second vector from the first.
 struct Key;
 
 impl WithSpace for Key {
@@ -643,7 +647,7 @@ mod tests {
 
     #[test]
     fn nodes_that_are_inserted_are_next_to_their_neighbours() {
-        // A line of which every node knows the next ones on both sides.
+        // A line in which every node links to the next ones on both sides.
         let count = 60_u32;
         let lists = (0..count)
             .map(|node| {

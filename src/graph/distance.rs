@@ -1,13 +1,13 @@
-//! The five metrics, vectorised for the processor at hand.
+//! The five metrics, vectorised for the current processor.
 //!
-//! They follow the definitions of the fast-hnsw crate, whose searches use the files that are built
-//! here. Sums run over several lanes at once, so that the last bits differ from a plain loop's.
+//! They follow the definitions of the fast-hnsw crate, which searches the files that are built
+//! here. Sums run over several lanes at once, so the last bits differ from a sequential sum.
 //!
-//! The engines compare [keys](Space::key), which order vectors as the metric does and are cheaper:
-//! under [`Metric::Euclidean`] the key is the squared distance. A key that f32 cannot hold on the way
-//! is computed again in f64, in which no product of two floats over- or underflows. So keys of finite
-//! vectors are never NaN. A vector with a component that is not finite is damaged: a [`Query`]'s key
-//! to it is NaN, which sorts behind all others, and a [`Space`]'s is infinite.
+//! The engines compare [keys](Space::key), which have the order of the metric but are cheaper:
+//! under [`Metric::Euclidean`] the key is the squared distance. If f32 overflows on the way to a
+//! key, the key is recomputed in f64, where no product of two floats over- or underflows. Keys of
+//! finite vectors are therefore never NaN. A vector with a non-finite component is damaged. A
+//! [`Query`]'s key to it is NaN, which sorts last, and a [`Space`]'s key to it is infinite.
 
 use std::marker::PhantomData;
 
@@ -19,19 +19,18 @@ use crate::error::{Error, Result};
 use crate::io::mmap::prefetch;
 
 named_enum! {
-    /// How far two vectors *a* and *b* are from each other. Lower is closer.
+    /// The distance of two vectors *a* and *b*. Lower is closer.
     #[derive(Default)]
     pub enum Metric for "metric" {
-        /// ‖a−b‖, the length of the difference.
+        /// ‖a−b‖, the norm of the difference.
         #[default]
         Euclidean = "euclidean",
-        /// ‖a−b‖². Also accepted as `l2`, which is what Chroma calls it.
+        /// ‖a−b‖². Also accepted as `l2`, Chroma's name.
         SquaredEuclidean = "squared_euclidean" or "l2",
-        /// 1 − cos(a, b), from 0 to 2. A vector of zeros is at distance 1 from every vector, itself
-        /// included.
+        /// 1 − cos(a, b), from 0 to 2. A vector of zeros is at distance 1 from every vector,
+        /// including itself.
         Cosine = "cosine",
-        /// 1 − a·b; negative where a·b is above 1. Also accepted as `ip`, which is what Chroma
-        /// calls it.
+        /// 1 − a·b; negative if a·b is above 1. Also accepted as `ip`, Chroma's name.
         DotProduct = "dot_product" or "ip",
         /// ‖a−b‖₁, the sum of the absolute differences.
         Manhattan = "manhattan",
@@ -39,7 +38,7 @@ named_enum! {
 }
 
 impl Metric {
-    /// The distance that a [key](Space::key) stands for.
+    /// Converts a [key](Space::key) to a distance.
     pub(crate) fn distance_of_key(self, key: f32) -> f32 {
         match self {
             Self::Euclidean => key.sqrt(),
@@ -48,19 +47,19 @@ impl Metric {
     }
 }
 
-/// Vectors of one dimension, row after row, or each in a record with other things.
+/// Vectors of one dimension: contiguous rows, or a field of larger records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Vectors<'a> {
     data: &'a [f32],
     dimension: usize,
     len: u32,
-    /// Elements before the vector in each record, and of each record.
+    /// Position of the vector in a record, and size of a record, in `f32`s.
     offset: usize,
     stride: usize,
 }
 
 impl<'a> Vectors<'a> {
-    /// `data` must hold whole rows, fewer than `u32::MAX` of them, of at least one element.
+    /// `data` must hold complete rows, fewer than `u32::MAX` and each of at least one component.
     pub(crate) fn new(data: &'a [f32], dimension: usize) -> Result<Self> {
         let len = data
             .len()
@@ -80,9 +79,8 @@ impl<'a> Vectors<'a> {
         })
     }
 
-    /// The vectors of records of `stride` elements, in each of which `dimension` elements from
-    /// `offset` on are the vector, whatever the others mean. `data` must hold whole records, fewer
-    /// than `u32::MAX` of them.
+    /// Vectors embedded in records of `stride` floats, each at position `offset`. `data` must hold
+    /// complete records, fewer than `u32::MAX`. The other floats are never read as numbers.
     pub(crate) fn in_records(
         data: &'a [f32],
         dimension: usize,
@@ -103,17 +101,17 @@ impl<'a> Vectors<'a> {
         self.len
     }
 
-    /// Elements of each vector.
+    /// Number of components per vector.
     pub(crate) fn dimension(&self) -> usize {
         self.dimension
     }
 
-    /// All elements.
+    /// All rows or records.
     pub(crate) fn data(&self) -> &'a [f32] {
         self.data
     }
 
-    /// The vector of a node, empty for one that does not exist.
+    /// The vector of a node; empty if the node does not exist.
     #[inline(always)]
     pub(crate) fn get(&self, node: u32) -> &'a [f32] {
         let start = (node as usize)
@@ -125,34 +123,33 @@ impl<'a> Vectors<'a> {
     }
 }
 
-/// One metric's arithmetic.
+/// The arithmetic of one metric.
 pub(crate) trait Measure: Copy + Send + Sync + 'static {
-    /// What is summed over all elements.
+    /// The term summed over all components.
     type Term: Term;
 
-    /// Whether keys use the inverse lengths of both vectors.
+    /// True if keys use the inverse norms of both vectors.
     const SCALED: bool;
 
-    /// The key, given the sum and (if [`SCALED`](Self::SCALED)) both inverse lengths: a linear
-    /// function of the sum. It is not finite where f32 does not suffice.
+    /// Computes the key as a linear function of the sum and, if [`SCALED`](Self::SCALED), both
+    /// inverse norms. The result is not finite if f32 overflows.
     fn linear_key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32;
 
-    /// Moves a key that rounding took beyond its limits back to them.
+    /// Clamps a key that rounding took beyond its limits.
     #[inline(always)]
     fn limited(key: f32) -> f32 {
         key
     }
 
-    /// The key of finite vectors, where f32 does not suffice.
+    /// Computes the key of finite vectors for which f32 does not suffice.
     fn key_in_f64(a: &[f32], b: &[f32]) -> f32;
 
-    /// The key, given what [`linear_key`](Self::linear_key) takes; NaN where one of the vectors is
-    /// damaged.
+    /// Computes the key from the arguments of [`linear_key`](Self::linear_key). NaN if one of the
+    /// vectors is damaged.
     #[inline(always)]
     fn key(sum: f32, (inverse_a, inverse_b): (f32, f32), a: &[f32], b: &[f32]) -> f32 {
         let key = Self::linear_key(sum, inverse_a, inverse_b);
-        // Damaged vectors and those without an inverse length fail this test, too, so that it is the
-        // only one.
+        // This one test also catches damaged vectors and norms outside of f32.
         if key.is_finite() {
             Self::limited(key)
         } else {
@@ -161,7 +158,7 @@ pub(crate) trait Measure: Copy + Send + Sync + 'static {
     }
 }
 
-/// The key in f64: NaN, of the sign that sorts last, where one of the vectors is damaged.
+/// Computes the key in f64. If a vector is damaged, returns a NaN with the sign that sorts last.
 #[cold]
 #[inline(never)]
 fn exact_key<M: Measure>(a: &[f32], b: &[f32]) -> f32 {
@@ -172,25 +169,26 @@ fn exact_key<M: Measure>(a: &[f32], b: &[f32]) -> f32 {
     }
 }
 
-/// Whether all components are finite, as those of a vector that is not damaged are.
+/// Returns true if all components are finite, so that the vector is not damaged.
 pub(crate) fn is_finite(vector: &[f32]) -> bool {
     vector.iter().all(|component| component.is_finite())
 }
 
-/// A term of a sum, in lanes.
+/// The term of a sum, in lanes.
 pub(crate) trait Term: Copy + Send + Sync + 'static {
-    /// Whether the sum is ‖a‖² + ‖b‖² − 2·a·b, too, and so follows from products.
+    /// True if the sum equals ‖a‖² + ‖b‖² − 2·a·b, and so can be derived from products.
     const EXPANDS: bool;
 
     fn add<S: Simd>(simd: S, sum: S::f32s, a: S::f32s, b: S::f32s) -> S::f32s;
 }
 
-/// Four sums at a time, because an addition takes several cycles to finish but each cycle can
-/// start one.
+/// Sums in four accumulators: an addition takes several cycles to finish, but one can start in each
+/// cycle.
 #[inline(always)]
 pub(super) fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let (a_lanes, a_rest) = S::as_simd_f32s(a);
     let (b_lanes, b_rest) = S::as_simd_f32s(b);
+    // `a` and `b` have the same length, so both split at the same positions.
     let (a_fours, a_ones) = pulp::as_arrays::<4, _>(a_lanes);
     let (b_fours, b_ones) = pulp::as_arrays::<4, _>(b_lanes);
     let zero = simd.splat_f32s(0.0);
@@ -215,7 +213,7 @@ pub(super) fn sum_of<S: Simd, T: Term>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(s0, s1), simd.add_f32s(s2, s3)))
 }
 
-/// The sums of a·b and of b·b, in one pass over both.
+/// Computes the sums of a·b and of b·b in one pass.
 #[inline(always)]
 fn products_of<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a_lanes, a_rest) = S::as_simd_f32s(a);
@@ -223,6 +221,7 @@ fn products_of<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a_pairs, a_ones) = pulp::as_arrays::<2, _>(a_lanes);
     let (b_pairs, b_ones) = pulp::as_arrays::<2, _>(b_lanes);
     let zero = simd.splat_f32s(0.0);
+    // Two accumulators per sum, for the same reason as in `sum_of`.
     let (mut ab0, mut ab1, mut bb0, mut bb1) = (zero, zero, zero, zero);
     for ([a0, a1], [b0, b1]) in a_pairs.iter().zip(b_pairs) {
         ab0 = simd.mul_add_e_f32s(*a0, *b0, ab0);
@@ -285,8 +284,8 @@ impl Term for Product {
     }
 }
 
-/// In lanes, as one sum would wait for each addition. Finite where all elements are: the product of
-/// the largest floats is 1e77.
+/// Dot product in f64. Lanes are independent, because a single sum would wait for each addition.
+/// Finite if all components are: the product of the largest floats is 1e77.
 pub(crate) fn dot_in_f64(a: &[f32], b: &[f32]) -> f64 {
     const LANES: usize = 16;
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
@@ -311,7 +310,7 @@ fn to_f32(value: f64) -> f32 {
     value as f32
 }
 
-/// The sum itself, of terms that are not negative.
+/// The plain sum of non-negative terms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SumOf<T>(PhantomData<T>);
 
@@ -358,7 +357,7 @@ impl Measure for OneMinusCosine {
 
     #[inline(always)]
     fn linear_key(sum: f32, inverse_a: f32, inverse_b: f32) -> f32 {
-        // In this order nothing overflows, because the sum is at most the product of the lengths.
+        // In this order nothing overflows, because the sum is at most the product of the norms.
         1.0 - sum * inverse_a * inverse_b
     }
 
@@ -369,6 +368,7 @@ impl Measure for OneMinusCosine {
 
     fn key_in_f64(a: &[f32], b: &[f32]) -> f32 {
         let lengths = dot_in_f64(a, a).sqrt() * dot_in_f64(b, b).sqrt();
+        // A vector of zeros has no direction: its distance is 1 by definition.
         if lengths == 0.0 {
             return 1.0;
         }
@@ -376,18 +376,19 @@ impl Measure for OneMinusCosine {
     }
 }
 
-/// The least sum of squares in f32 that is as exact as the squares are. Squares below 2⁻¹²⁶ are
-/// rounded to a multiple of 2⁻¹⁴⁹: 2²⁴ of them are wrong by less than the last bit of 2⁻¹⁰⁰.
+/// Minimum sum of squares that f32 represents as exactly as the squares themselves. Squares below
+/// 2⁻¹²⁶ are rounded to a multiple of 2⁻¹⁴⁹. The error of 2²⁴ such squares is below the last bit of
+/// 2⁻¹⁰⁰.
 const MIN_EXACT_SQUARES: f32 = f32::from_bits((127 - 100) << 23);
 
-/// The inverse of a vector's length; 0 for a vector of zeros. NaN where the square of the length
-/// over- or underflows f32, or the vector is damaged: [keys](Measure::key) are then computed in f64.
+/// The inverse norm of a vector; 0 for a vector of zeros. NaN if the squared norm over- or
+/// underflows f32, or if the vector is damaged. [Keys](Measure::key) are then computed in f64.
 #[inline(always)]
 pub(crate) fn inverse_length<S: Simd>(simd: S, vector: &[f32]) -> f32 {
     inverse_of_squared(sum_of::<S, Product>(simd, vector, vector), vector)
 }
 
-/// The same where the sum of the squares is known.
+/// The inverse norm for a known sum of squares.
 #[inline(always)]
 fn inverse_of_squared(squared: f32, vector: &[f32]) -> f32 {
     if (MIN_EXACT_SQUARES..=f32::MAX).contains(&squared) {
@@ -407,8 +408,8 @@ fn extreme_inverse(vector: &[f32]) -> f32 {
     }
 }
 
-/// Maps components of a vector to those of the vector of length 1 in its direction, in f64. The
-/// vector is finite and not zero.
+/// Returns a function that scales components to norm 1, in f64. The vector must be finite and not
+/// zero.
 #[inline(never)]
 pub(super) fn to_unit(vector: &[f32]) -> impl Fn(f32) -> f32 {
     let inverse = dot_in_f64(vector, vector).sqrt().recip();
@@ -436,12 +437,12 @@ impl WithSimd for InverseLengths<'_, '_> {
 #[derive(Debug)]
 pub(crate) struct Space<'a, M> {
     vectors: Vectors<'a>,
-    /// 4 bytes a vector under cosine, else nothing.
+    /// 4 bytes per vector under cosine; otherwise empty.
     inverse_lengths: Vec<f32>,
     measure: PhantomData<M>,
 }
 
-/// A vector that others are compared with.
+/// The vector with which others are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
     vector: &'a [f32],
@@ -454,7 +455,7 @@ impl<'a> Origin<'a> {
         self.vector
     }
 
-    /// 1 where the metric does not scale.
+    /// The inverse norm; 1 if the metric does not scale.
     #[inline(always)]
     pub(crate) fn inverse_length(&self) -> f32 {
         self.inverse_length
@@ -469,6 +470,7 @@ impl<'a, M: Measure> Space<'a, M> {
             memory::reserve_exact(&mut inverse_lengths, vectors.len() as usize, action)?;
             Arch::new().dispatch(InverseLengths {
                 vectors,
+                // The vector was reserved above, so pushing never reallocates.
                 lengths: &mut inverse_lengths,
             });
         }
@@ -507,7 +509,7 @@ impl<'a, M: Measure> Space<'a, M> {
         }
     }
 
-    /// What orders nodes by their distance from `origin`.
+    /// Computes the key that orders nodes by their distance from `origin`.
     #[inline(always)]
     pub(crate) fn key<S: Simd>(&self, simd: S, origin: &Origin<'_>, node: u32) -> f32 {
         let vector = self.vectors.get(node);
@@ -515,24 +517,25 @@ impl<'a, M: Measure> Space<'a, M> {
         let inverses = (origin.inverse_length, self.inverse_length(node));
         let key = M::key(sum, inverses, origin.vector, vector);
         if key.is_nan() {
-            // Engines know no damaged vectors, and need an order.
+            // Damaged vectors are unknown to the engines, but still need an order.
             return f32::INFINITY;
         }
         key
     }
 
-    /// A number that vectors share which the metric cannot tell apart, but for rounding, and
-    /// hardly any others.
+    /// A hash that is equal for vectors which the metric cannot tell apart, except for rounding,
+    /// and differs for nearly all others.
     #[inline(always)]
     pub(crate) fn fingerprint(&self, node: u32) -> u64 {
-        /// Added to a number below 2²² it leaves an integer in the low bits.
+        /// 1.5 · 2²³. Added to a number below 2²², it leaves the rounded integer in the low bits.
         const ROUNDING: f32 = 12_582_912.0;
-        /// Steps between 0 and 1, on which a direction is rounded: few enough that the errors of
-        /// f32 seldom lead to another step.
+        /// Rounding steps between 0 and 1 for the components of a direction. Coarse enough that f32
+        /// errors seldom change the step.
         const STEPS: f32 = 65536.0;
         let vector = self.vectors.get(node);
         if M::SCALED {
             let scale = self.inverse_length(node) * STEPS;
+            // Such a norm over- or underflows f32, so the direction is computed in f64.
             if scale.is_nan() {
                 let unit = to_unit(vector);
                 return fingerprint(vector, |element| {
@@ -541,14 +544,14 @@ impl<'a, M: Measure> Space<'a, M> {
             }
             fingerprint(vector, |element| (element * scale + ROUNDING).to_bits())
         } else {
-            // The sum makes a negative zero positive.
+            // Adding 0.0 turns a negative zero into a positive one.
             fingerprint(vector, |element| (element + 0.0).to_bits())
         }
     }
 
-    /// Whether the metric cannot tell two vectors apart.
+    /// Returns true if the metric cannot tell two vectors apart.
     pub(crate) fn equal(&self, a: u32, b: u32) -> bool {
-        /// The square of what rounding does to a direction.
+        /// Square of the rounding error of a direction.
         const TOLERANCE: f32 = 1e-12;
         let (vector_a, vector_b) = (self.vectors.get(a), self.vectors.get(b));
         if M::SCALED {
@@ -563,13 +566,14 @@ impl<'a, M: Measure> Space<'a, M> {
                     .map(|(a, b)| square(a * inverse_a - b * inverse_b))
                     .sum()
             };
+            // A vector of zeros equals only vectors of zeros.
             (inverse_a == 0.0) == (inverse_b == 0.0) && squared <= TOLERANCE
         } else {
             vector_a == vector_b
         }
     }
 
-    /// Asks the processor to bring a vector into its caches.
+    /// Prefetches a vector into the processor's caches.
     #[inline(always)]
     pub(crate) fn prefetch(&self, node: u32) {
         prefetch(self.vectors.get(node));
@@ -581,7 +585,7 @@ impl<'a, M: Measure> Space<'a, M> {
     }
 }
 
-/// A vector that is compared with others about which nothing is known in advance.
+/// A vector compared with vectors whose norms are not known in advance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query<'q, M> {
     vector: &'q [f32],
@@ -603,7 +607,8 @@ impl<'q, M: Measure> Query<'q, M> {
         }
     }
 
-    /// What orders vectors by their distance from the query; NaN for a damaged vector.
+    /// Computes the key that orders vectors by their distance from the query. NaN for a damaged
+    /// vector.
     #[inline(always)]
     pub(crate) fn key<S: Simd>(&self, simd: S, vector: &[f32]) -> f32 {
         let (sum, inverse) = if M::SCALED {
@@ -616,14 +621,14 @@ impl<'q, M: Measure> Query<'q, M> {
     }
 }
 
-/// Work that is compiled once for each metric and needs no [`Space`].
+/// Work compiled once per metric that needs no [`Space`].
 pub(crate) trait WithMeasure {
     type Output;
 
     fn run<M: Measure>(self) -> Self::Output;
 }
 
-/// Does the work with the keys of `metric`.
+/// Runs the work with the measure of `metric`.
 pub(crate) fn with_measure<W: WithMeasure>(metric: Metric, work: W) -> W::Output {
     match metric {
         Metric::Euclidean | Metric::SquaredEuclidean => work.run::<SumOf<SquaredDifference>>(),
@@ -633,14 +638,14 @@ pub(crate) fn with_measure<W: WithMeasure>(metric: Metric, work: W) -> W::Output
     }
 }
 
-/// Work that is compiled once for each metric.
+/// Work compiled once per metric.
 pub(crate) trait WithSpace {
     type Output;
 
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Self::Output;
 }
 
-/// Does the work with the keys of `metric`.
+/// Runs the work with the measure of `metric`.
 pub(crate) fn with_space<W: WithSpace>(
     metric: Metric,
     vectors: Vectors<'_>,
@@ -662,16 +667,17 @@ impl<W: WithSpace> WithMeasure for InSpace<'_, W> {
     }
 }
 
-/// A number that depends on what `bits` gives for each element.
+/// Hashes a vector by the result of `bits` for each component.
 #[inline(always)]
 fn fingerprint(vector: &[f32], bits: impl Fn(f32) -> u32) -> u64 {
-    /// Lanes, which a processor computes at once.
+    /// Number of lanes that a processor computes at once.
     const LANES: usize = 16;
     let mut lanes = [0u32; LANES];
     let (chunks, rest) = vector.as_chunks::<LANES>();
     for elements in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
         for (lane, element) in lanes.iter_mut().zip(elements) {
             *lane = (*lane ^ bits(*element))
+                // Multiplicative hashing; the multiplier is a prime near 2³² / golden ratio.
                 .wrapping_mul(0x9e37_79b1)
                 .rotate_left(15);
         }

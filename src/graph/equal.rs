@@ -40,6 +40,7 @@ impl Equals {
             space,
             prints: &mut prints,
         });
+        // Equal fingerprints become adjacent, and nodes ascend within each run.
         prints.sort_unstable();
         let mut pairs = Vec::new();
         let node_bits = 64 - FINGERPRINT_BITS;
@@ -47,6 +48,7 @@ impl Equals {
             if run.len() == 1 {
                 continue;
             }
+            // The first node of each distinct vector in the run.
             let mut firsts = [0; COMPARED];
             let mut count = 0;
             for print in run {

@@ -1,13 +1,13 @@
-//! The true nearest nodes of many queries, by comparing each query with every vector that is not
-//! damaged.
+//! The true nearest nodes of many queries, found by comparing each query with every undamaged
+//! vector.
 //!
-//! Vectors come block by block, so that an index may be larger than memory. Four queries and two
-//! vectors are compared at a time: each element that is loaded takes part in several sums, as in a
-//! product of matrices, and unlike the product of `‖a‖² + ‖b‖² − 2ab` no digits are lost where
-//! vectors are far from the origin and near to each other. It serves all metrics.
+//! Vectors arrive in blocks, so an index can be larger than memory. Four queries are compared with
+//! two vectors at a time. Each loaded component contributes to several sums, as in a matrix
+//! product. Unlike `‖a‖² + ‖b‖² − 2ab`, the sums lose no digits if vectors are close together and
+//! far from the origin. The scheme serves all metrics.
 //!
-//! A block's sums run over the elements in another order than a search's, so that the last bits
-//! differ. More nodes than were asked for are kept, and compared once more as a search does.
+//! A block sums components in another order than a search, so the last bits differ. A few spare
+//! nodes are therefore kept, and compared again the way a search does.
 
 use std::marker::PhantomData;
 
@@ -20,16 +20,17 @@ use crate::base::memory;
 use crate::error::Result;
 use crate::io::source::Source;
 
-/// Nodes that are kept in addition to those that were asked for.
+/// Number of nodes kept in addition to those requested.
 const SPARE: usize = 16;
 
-/// Bytes of vectors that are compared with all queries before the next are: they stay in a cache.
-const TILE: usize = 128 << 10;
+/// Bytes of vectors compared with all queries before the next ones, so that they stay in a cache.
+const TILE_BYTES: usize = 128 << 10;
 
+/// Size of a block: this many queries are compared with this many vectors at a time.
 const QUERIES_AT_ONCE: usize = 4;
 const VECTORS_AT_ONCE: usize = 2;
 
-/// The nearest nodes so far of each of some queries.
+/// The nearest nodes found so far for each query.
 #[derive(Debug)]
 pub(crate) struct Exact<'q> {
     queries: &'q [f32],
@@ -40,9 +41,9 @@ pub(crate) struct Exact<'q> {
 }
 
 impl<'q> Exact<'q> {
-    /// Looks for the `count` nearest nodes of each query, and for some more.
+    /// Prepares to find the `count` nearest nodes of each query, and some spare ones.
     ///
-    /// `dimension` is not 0, and `queries` holds whole ones.
+    /// `dimension` must not be 0, and `queries` must hold complete vectors.
     pub(crate) fn new(queries: &'q [f32], dimension: usize, count: usize) -> Result<Self> {
         let number = queries.len().checked_div(dimension).unwrap_or_default();
         Ok(Self {
@@ -53,7 +54,7 @@ impl<'q> Exact<'q> {
         })
     }
 
-    /// Compares all queries with some vectors, whose first is that of node `first`.
+    /// Compares all queries with consecutive vectors. `first` is the node of the first vector.
     pub(crate) fn compare(&mut self, metric: Metric, first: u32, vectors: &[f32]) -> Result<()> {
         with_measure(
             metric,
@@ -65,7 +66,7 @@ impl<'q> Exact<'q> {
         )
     }
 
-    /// The same, where the metric is known.
+    /// The same for a metric known at compile time.
     pub(crate) fn compare_by<M: Measure>(&mut self, first: u32, vectors: &[f32]) -> Result<()> {
         Arch::new().dispatch(CompareBy {
             exact: self,
@@ -75,7 +76,7 @@ impl<'q> Exact<'q> {
         })
     }
 
-    /// For each query, the nearest nodes, nearest first as blocks compare them.
+    /// Returns the nearest nodes of each query, sorted by the distances that blocks compute.
     pub(crate) fn into_nearest(self) -> Vec<Vec<Candidate>> {
         self.nearest
     }
@@ -115,7 +116,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
         } = self;
         let dimension = exact.dimension.max(1);
         let group = QUERIES_AT_ONCE.saturating_mul(dimension);
-        let rows = (TILE / dimension / size_of::<f32>()).max(VECTORS_AT_ONCE);
+        let rows = (TILE_BYTES / dimension / size_of::<f32>()).max(VECTORS_AT_ONCE);
         let mut node = first;
         let mut inverses = Vec::new();
         for tile in vectors.chunks(rows.saturating_mul(dimension)) {
@@ -127,6 +128,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                     inverses.push(inverse_length(simd, vector));
                 }
             }
+            // The tile stays in the cache while all queries pass over it.
             let queries = exact.queries.chunks(group);
             for (queries, nearest) in queries.zip(exact.nearest.chunks_mut(QUERIES_AT_ONCE)) {
                 let queries = Group::new(queries, dimension);
@@ -140,7 +142,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                 for pair in tile.chunks(VECTORS_AT_ONCE.saturating_mul(dimension)) {
                     let vectors = Pair::new(pair, dimension);
                     let sums = sums_of::<S, M::Term>(simd, queries.0, vectors.0);
-                    // Where a group has fewer queries, the others' lists are not there.
+                    // `nearest` has no list for the repeated queries of a short group.
                     for (((nearest, query), sums), inverse_length) in nearest
                         .iter_mut()
                         .zip(queries.0)
@@ -152,7 +154,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                             let inverse = inverses.get(row as usize).copied();
                             let inverses = (inverse_length, inverse.unwrap_or_default());
                             let key = M::key(sum, inverses, query, vector);
-                            // A damaged vector is no answer.
+                            // A damaged vector is never a result.
                             if !key.is_nan() {
                                 let found = Candidate::new(key, node.wrapping_add(row));
                                 keep(nearest, found, exact.keep)?;
@@ -162,6 +164,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
                     row = row.wrapping_add(vectors.1);
                 }
             }
+            // The last tile can be shorter.
             let rows = u32::try_from(tile.len() / dimension).unwrap_or(u32::MAX);
             node = node.wrapping_add(rows);
         }
@@ -169,7 +172,7 @@ impl<M: Measure> WithSimd for CompareBy<'_, '_, M> {
     }
 }
 
-/// Sorts nodes by their distance from a query, to the bit as a search compares them.
+/// Sorts nodes by their distance from a query, bit for bit as a search computes it.
 pub(crate) fn rank<S: Source>(
     view: &mut View<'_, S>,
     metric: Metric,
@@ -181,7 +184,7 @@ pub(crate) fn rank<S: Source>(
     Ok(())
 }
 
-/// Gives nodes their keys, to the bit as a search computes them; NaN where a vector is damaged.
+/// Computes the keys of nodes, bit for bit as a search does; NaN for a damaged vector.
 pub(crate) fn measure<S: Source>(
     view: &mut View<'_, S>,
     metric: Metric,
@@ -228,10 +231,11 @@ impl<S: Source, M: Measure> WithSimd for MeasuringBy<'_, '_, S, M> {
     }
 }
 
-/// Keeps the `most` nearest.
+/// Inserts `found` if it is among the `most` nearest.
 #[inline(always)]
 fn keep(nearest: &mut Vec<Candidate>, found: Candidate, most: usize) -> Result<()> {
     if nearest.len() >= most {
+        // Ties are decided by node, so the result does not depend on the order of blocks.
         if nearest.last().is_some_and(|worst| found >= *worst) {
             return Ok(());
         }
@@ -243,7 +247,7 @@ fn keep(nearest: &mut Vec<Candidate>, found: Candidate, most: usize) -> Result<(
     Ok(())
 }
 
-/// Four queries, the last of them more than once where there are fewer.
+/// A block of four queries; a short block repeats its last query.
 #[derive(Clone, Copy)]
 struct Group<'g>([&'g [f32]; QUERIES_AT_ONCE]);
 
@@ -259,7 +263,7 @@ impl<'g> Group<'g> {
     }
 }
 
-/// Two vectors, and how many of them are different: one comes twice where there is only one.
+/// Two vectors and the number of distinct ones; a single vector is repeated.
 #[derive(Clone, Copy)]
 struct Pair<'p>([&'p [f32]; VECTORS_AT_ONCE], u32);
 
@@ -273,12 +277,12 @@ impl<'p> Pair<'p> {
     }
 }
 
-/// The sums of each query with each vector.
+/// One sum per query and vector.
 type Sums<T> = [[T; VECTORS_AT_ONCE]; QUERIES_AT_ONCE];
 
-/// The sum of each query with each vector, all of one length.
+/// Sums over each query with each vector, all of one dimension.
 ///
-/// There is no closure in it: one would be compiled without the instructions of `simd`.
+/// Contains no closure, because one would be compiled without the instructions of `simd`.
 #[inline(always)]
 fn sums_of<S: Simd, T: Term>(
     simd: S,
@@ -293,6 +297,7 @@ fn sums_of<S: Simd, T: Term>(
     for (((a, b), (c, d)), (x, y)) in queries.zip(vectors) {
         add::<S, T>(simd, &mut sums, [*a, *b, *c, *d], [*x, *y]);
     }
+    // The components after the last full register; missing lanes are zero.
     if !x.1.is_empty() {
         let [a, b, c, d] = [a.1, b.1, c.1, d.1];
         let queries = [

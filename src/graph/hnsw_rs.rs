@@ -1,12 +1,12 @@
 //! The engine of the hnsw_rs crate.
 //!
-//! hnsw_rs would copy every vector, so it is given node numbers in their place, and a distance that
+//! hnsw_rs would copy every vector. It receives node numbers instead, and a distance function that
 //! looks the vectors up in the mapped file.
 //!
-//! What that crate does on bad input is kept away from it: it exits the process when m is above
-//! 256, panics on NaN and asserts that distances are not negative. A panic all the same becomes an
-//! error. It draws levels from a generator of its own, always seeded alike, so that the order of
-//! insertion alone decides the graph: with a seed, nodes are inserted by one thread.
+//! The crate is shielded from bad input: it exits the process if m is above 256, panics on NaN and
+//! asserts that distances are not negative. If it panics anyway, the panic becomes an error. It
+//! draws levels from its own generator with a fixed seed, so only the insertion order determines
+//! the graph. With a seed, one thread inserts all nodes.
 
 use std::num::NonZeroUsize;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -23,10 +23,10 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 
-/// More than any level that is ever drawn; hnsw_rs has no more either.
+/// Number of levels, which is hnsw_rs' maximum; no drawn level is higher.
 const LAYERS: usize = 16;
 
-/// Nodes inserted between two looks at the monitor.
+/// Number of nodes inserted between two progress reports.
 const NODES_AT_ONCE: u32 = 1024;
 
 /// Builds a graph with hnsw_rs. Its m0 is always 2·m.
@@ -35,7 +35,7 @@ pub(crate) struct HnswRs<'a> {
     pub(crate) metric: Metric,
     pub(crate) m: usize,
     pub(crate) ef_construction: usize,
-    /// Same input, same graph: on one thread.
+    /// Build on one thread, so that equal input gives an equal graph.
     pub(crate) repeatable: bool,
     pub(crate) threads: NonZeroUsize,
     pub(crate) monitor: &'a Monitor<'a>,
@@ -50,7 +50,7 @@ impl WithSpace for HnswRs<'_> {
         } else {
             self.threads.get()
         };
-        // Not the global pool, whose size another user of rayon may have set.
+        // Not rayon's global pool, whose size another user can have set.
         let mut handles = Vec::with_capacity(threads);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -69,9 +69,10 @@ impl WithSpace for HnswRs<'_> {
                 ))
             })
         });
-        // The pool, dropped, does not wait. Joined, its threads are gone when the call returns.
+        // Dropping the pool does not wait for its threads. Join them so that none outlives the
+        // call.
         for handle in handles {
-            // A panic in one came out of `install`.
+            // `install` has already returned a thread's panic.
             let _ = handle.join();
         }
         links
@@ -79,7 +80,7 @@ impl WithSpace for HnswRs<'_> {
 }
 
 impl HnswRs<'_> {
-    /// In the pool of `threads`.
+    /// Runs in the pool of `threads` threads.
     fn build<M: Measure>(&self, space: &Space<'_, M>, threads: usize) -> Result<Links> {
         let nodes = space.len();
         let hnsw = Hnsw::new(
@@ -96,7 +97,7 @@ impl HnswRs<'_> {
         let mut first = 0;
         while first < nodes {
             let end = first.saturating_add(NODES_AT_ONCE).min(nodes);
-            // The first one alone: several at once could each find no entry point.
+            // The first node is inserted alone: parallel insertions could each find no entry point.
             let end = if first == 0 { 1 } else { end };
             if threads == 1 {
                 for node in first..end {
@@ -119,7 +120,7 @@ impl HnswRs<'_> {
 struct NodeDistance<'a, M> {
     space: &'a Space<'a, M>,
     arch: Arch,
-    /// Whether keys may be negative.
+    /// True if keys can be negative.
     signed: bool,
 }
 
@@ -156,19 +157,19 @@ impl<M: Measure> WithSimd for Key<'_, M> {
     }
 }
 
-/// A number that is not negative, in the order of `value`, from half as many: two values that
-/// differ in their last bit only may become one.
+/// Maps a float to a non-negative one of the same order. The result has half as many values: two
+/// inputs that differ only in the last bit can coincide.
 fn to_positive(value: f32) -> f32 {
     /// The largest f32 below 2¹²⁷.
     const LIMIT: f32 = f32::from_bits(0x7eff_ffff);
     f32::from_bits(ordered(value.clamp(-LIMIT, LIMIT)) >> 1)
 }
 
-/// The graph, out of hnsw_rs' own structures.
+/// The graph, copied from hnsw_rs' structures.
 #[derive(Debug)]
 pub(crate) struct Links {
     levels: Vec<u8>,
-    /// Where each node's lists are in `lists`: one for each layer it is in.
+    /// Index in `lists` of each node's list on level 0, followed by its upper levels.
     starts: Vec<usize>,
     lists: Vec<Vec<u32>>,
     entry_point: Option<u32>,
@@ -204,8 +205,8 @@ impl Links {
                     continue;
                 };
                 let layers = usize::from(point.get_point_id().0) + 1;
-                // hnsw_rs keeps links on layers above a node's own, and to nodes that are not on
-                // the layer: steps of its descent, not part of the graph.
+                // hnsw_rs keeps links above a node's own level, and links to nodes that are not on
+                // the level. They serve its descent and are not part of the graph.
                 for (on_layer, found) in point
                     .get_neighborhood_id()
                     .into_iter()

@@ -31,7 +31,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 const SPARE: u32 = 1 << 31;
 
 /// Higher levels are clamped to this one. Even with m = 2, only one node in 2⁴⁰ would be higher.
-const LEVEL_MAX: u8 = 40;
+const MAX_LEVEL: u8 = 40;
 
 /// A graph in flat arrays.
 ///
@@ -60,11 +60,13 @@ impl Links {
         let count = nodes as usize;
         let mut levels = memory::filled(count, 0u8, "hold the graph")?;
         let mut upper_starts = memory::filled(count, 0u32, "hold the graph")?;
+        // The paper's mL = 1 / ln(m).
         let scale = 1.0 / f64::from(u32::try_from(m).map_err(|_| too_many())?).ln();
         let mut lists = 0u32;
         let mut entry_point = 0;
         let mut top = 0;
         for (node, (level, start)) in (0..nodes).zip(levels.iter_mut().zip(&mut upper_starts)) {
+            // Copies stay on level 0, chained behind their first node.
             if !equals.is_copy(node) {
                 *level = draw_level(seed, node, scale);
             }
@@ -145,6 +147,7 @@ impl Links {
     #[inline(always)]
     pub(crate) fn set_diverse(&self, node: u32, count: usize) {
         if let Some(diverse) = self.diverse.get(node as usize) {
+            // Saturates: a shorter prefix only means more comparisons.
             diverse.store(u8::try_from(count).unwrap_or(u8::MAX), Relaxed);
         }
     }
@@ -194,6 +197,7 @@ pub(crate) fn write_list(
 ) {
     spare.clear();
     let free = list.len().saturating_sub(chosen.len());
+    // Chosen candidates are a subsequence of all candidates, so one pass separates them.
     let mut next = chosen.iter().map(|candidate| candidate.node()).peekable();
     for candidate in candidates {
         if spare.len() >= free {
@@ -269,6 +273,6 @@ fn draw_level(seed: u64, node: u32, scale: f64) -> u8 {
         clippy::cast_sign_loss,
         reason = "clamped first"
     )]
-    let level = level.clamp(0.0, f64::from(LEVEL_MAX)) as u8;
+    let level = level.clamp(0.0, f64::from(MAX_LEVEL)) as u8;
     level
 }

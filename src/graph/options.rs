@@ -6,10 +6,10 @@ use super::distance::Metric;
 use crate::base::threads::thread_count;
 use crate::error::{Error, Result};
 
-/// The largest m, which is also that of hnsw_rs.
-const M_MAX: usize = 256;
-const M0_MAX: usize = 1024;
-const EF_CONSTRUCTION_MAX: usize = 1 << 16;
+/// Maximum m; also the maximum of hnsw_rs.
+const MAX_M: usize = 256;
+const MAX_M0: usize = 1024;
+const MAX_EF_CONSTRUCTION: usize = 1 << 16;
 
 named_enum! {
     /// The code that builds the graph.
@@ -37,8 +37,8 @@ pub struct GraphOptions {
     pub metric: Metric,
     /// Neighbours of a node on the upper levels: 2 to 256.
     pub m: usize,
-    /// Neighbours of a node on level 0: `m` to 1024 [default: 2·m]. The engine `hnsw_rs` supports only
-    /// 2·m.
+    /// Neighbours of a node on level 0: `m` to 1024 [default: 2·m]. The engine `hnsw_rs` supports
+    /// only 2·m.
     pub m0: Option<usize>,
     /// Candidates kept during the search for a node's neighbours: `m` to 65536. In the engine
     /// `partition` it determines the groups of a node: 8 for 50, 12 for 200, 64 from 1024, and 16 more
@@ -84,36 +84,38 @@ setters!(GraphOptions {
 impl GraphOptions {
     /// # Errors
     ///
-    /// When a value is out of its range.
+    /// If a value is out of its range.
     pub(crate) fn check(&self) -> Result<()> {
         let m = self.m;
-        if !(2..=M_MAX).contains(&m) {
+        if !(2..=MAX_M).contains(&m) {
             return Err(Error::argument(
                 "m",
                 m,
-                format!("a number from 2 to {M_MAX}"),
+                format!("a number from 2 to {MAX_M}"),
             ));
         }
         let m0 = self.m0();
-        if !(m..=M0_MAX).contains(&m0) {
-            let expected = format!("a number from m, which is {m}, to {M0_MAX}");
+        if !(m..=MAX_M0).contains(&m0) {
+            let expected = format!("a number from m, which is {m}, to {MAX_M0}");
             return Err(Error::argument("m0", m0, expected));
         }
+        // hnsw_rs derives m0 from m.
         if self.engine == Engine::HnswRs && m0 != 2 * m {
             let expected = format!(
-                "2·m, which is {}: the engine hnsw_rs can do nothing else (the others can)",
+                "2·m, which is {}: the engine hnsw_rs supports no other value (the others do)",
                 2 * m
             );
             return Err(Error::argument("m0", m0, expected));
         }
-        if !(m..=EF_CONSTRUCTION_MAX).contains(&self.ef_construction) {
-            let expected = format!("a number from m, which is {m}, to {EF_CONSTRUCTION_MAX}");
+        if !(m..=MAX_EF_CONSTRUCTION).contains(&self.ef_construction) {
+            let expected = format!("a number from m, which is {m}, to {MAX_EF_CONSTRUCTION}");
             return Err(Error::argument(
                 "ef_construction",
                 self.ef_construction,
                 expected,
             ));
         }
+        // A capacity of 0 would reject every input.
         if self.capacity == Some(0) {
             return Err(Error::argument(
                 "capacity",
@@ -121,6 +123,7 @@ impl GraphOptions {
                 "at least the number of vectors to insert",
             ));
         }
+        // Checked early, so that a bad value fails before the input is read.
         thread_count(self.threads)?;
         #[cfg(not(feature = "hnsw_rs"))]
         if self.engine == Engine::HnswRs {

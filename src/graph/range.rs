@@ -1,24 +1,25 @@
-//! Vectors whose lengths f32 arithmetic cannot hold.
+//! Vectors whose norms overflow or underflow f32.
 //!
-//! Searches compute distances in f32. There the squares of elements of 1e30 are infinite, and those
-//! of elements of 1e-30 are zero: fast-hnsw finds no such vector, or cannot tell it from others. This
-//! crate can under cosine, where it computes such [keys](super::distance::Measure::key) in f64.
+//! Searches compute distances in f32. There, the square of a component of 1e30 is infinite, and
+//! that square is zero for 1e-30. fast-hnsw does not find such a vector, or cannot tell it from
+//! others. This crate can under cosine, where it computes such
+//! [keys](super::distance::Measure::key) in f64.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::Metric;
 
-/// How many vectors are out of range.
+/// Numbers of vectors out of range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OutOfRange {
-    /// Vectors at an infinite distance from others, or at none that is a number.
+    /// Vectors whose distance from others is infinite or not a number.
     pub(crate) overflow: u64,
-    /// Vectors other than zero that are taken for zero, or nearly so.
+    /// Non-zero vectors that are taken for zero, or nearly so.
     pub(crate) underflow: u64,
 }
 
 impl OutOfRange {
-    /// Counts those among rows of `dimension` elements.
+    /// Counts the vectors out of range among rows of `dimension` components.
     pub(crate) fn count(&mut self, metric: Metric, rows: &[f32], dimension: usize) {
         Arch::new().dispatch(Count {
             found: self,
@@ -28,7 +29,7 @@ impl OutOfRange {
         });
     }
 
-    /// How many of them no search can use.
+    /// Number of vectors that no search can use.
     pub(crate) fn unusable(self, metric: Metric) -> u64 {
         match metric {
             Metric::Cosine => 0,
@@ -36,7 +37,7 @@ impl OutOfRange {
         }
     }
 
-    /// A sentence for each kind that occurs.
+    /// One sentence per kind that occurs.
     pub(crate) fn warnings(self, metric: Metric, all: u64) -> Vec<String> {
         let kinds = match metric {
             Metric::Cosine => [
@@ -83,7 +84,8 @@ impl WithSimd for Count<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         let squares = |element: f32| element * element;
         for vector in self.rows.chunks_exact(self.dimension.max(1)) {
-            // The largest sum that a search may compute with this vector and another of its length.
+            // The largest sum that a search can compute with this vector and another of the same
+            // norm.
             let (sum, largest) = match self.metric {
                 Metric::Manhattan => {
                     let sum = sum(vector, f32::abs);
@@ -104,6 +106,7 @@ impl WithSimd for Count<'_> {
                 && self.metric != Metric::Manhattan
                 && vector.iter().any(|element| *element != 0.0)
             {
+                // Subnormal sums have lost digits. Manhattan sums are exempt: nothing is squared.
                 self.found.underflow += 1;
             }
         }
@@ -112,7 +115,7 @@ impl WithSimd for Count<'_> {
 
 #[inline(always)]
 fn sum(vector: &[f32], term: impl Fn(f32) -> f32) -> f32 {
-    /// Lanes, which a processor computes at once.
+    /// Number of lanes that a processor computes at once.
     const LANES: usize = 16;
     let mut lanes = [0f32; LANES];
     let (chunks, rest) = vector.as_chunks::<LANES>();

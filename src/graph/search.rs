@@ -1,14 +1,14 @@
-//! Searching a `.hnsw` file where it lies.
+//! Search of a `.hnsw` file in place.
 //!
-//! Nothing of the file is copied but the ids of one neighbour list at a time: a search of a mapped
-//! file reads the pages that it walks over. The walk is fast-hnsw's: greedy on the layers above 0,
-//! and on layer 0 with the `ef` nearest nodes seen so far, until the nearest that was not expanded
-//! is farther than all of them. Its results are fast-hnsw's, but for nodes at exactly the same
-//! distance and the last bits of the distances.
+//! The search copies nothing from the file except the ids of one neighbour list at a time. In a
+//! mapped file it touches only the pages that it visits. The algorithm is fast-hnsw's: greedy on
+//! the upper levels. On level 0 it keeps the `ef` nearest nodes seen so far, and ends when all of
+//! them are expanded. Results equal fast-hnsw's, except for nodes at exactly the same distance and
+//! for the last bits of distances.
 //!
-//! A damaged vector, with a component that is not finite, is at no distance. The walk passes through
-//! its node, as if the node's neighbours were also those of the nodes that lead to it, and leaves it
-//! out of the results.
+//! A damaged vector has a non-finite component and no distance. The walk passes through its node:
+//! the node's neighbours count as neighbours of its predecessor. The node itself is left out of the
+//! results.
 
 use std::marker::PhantomData;
 
@@ -24,25 +24,25 @@ use crate::io::file::FileWindow;
 use crate::io::mmap::prefetch;
 use crate::io::source::Source;
 
-/// Bounds the bytes of vectors that are on their way into the caches at a time. With 64 KiB, requests
-/// wait for one another: searches took 7 % longer on a Xeon.
-const PREFETCHED: usize = 12 << 10;
+/// Maximum size in bytes of the vectors prefetched at a time. With 64 KiB, requests waited for one
+/// another: searches took 7 % longer on a Xeon.
+const MAX_PREFETCHED_BYTES: usize = 12 << 10;
 
-/// Connections that are read at once. A list of a sound file has fewer.
+/// Number of links read at a time. Lists of an undamaged file are shorter.
 const CONNECTIONS_AT_ONCE: usize = 1024;
 
-/// What a search may have asked for at most and still be kept for the next one, in candidates.
-const POOL_KEPT: usize = 16 << 10;
+/// Maximum capacity, in candidates, of the pool kept for the next search.
+const MAX_KEPT_POOL: usize = 16 << 10;
 
-/// Lists are fetched ahead up to this many connections.
-const CONNECTIONS_AHEAD: usize = 64;
+/// Maximum number of links prefetched per list.
+const MAX_PREFETCHED_LINKS: usize = 64;
 
-/// A source that may be told what will be read.
+/// A source that supports prefetching.
 pub(crate) trait Ahead: Source {
-    /// Whether it can make use of that.
+    /// True if prefetching has an effect.
     const FETCHES: bool;
 
-    /// Asks for bytes that are about to be read. Only a hint.
+    /// Hints that bytes will be read soon.
     fn will_read(&self, offset: u64, len: usize);
 }
 
@@ -64,22 +64,22 @@ impl Ahead for FileWindow<'_> {
     fn will_read(&self, _: u64, _: usize) {}
 }
 
-/// What a search needs in addition to the file. It is large, and reused from search to search.
+/// Working memory of a search. It is large, and reused for later searches.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// For each node, the stamp of the last search that met it.
+    /// For each node, the stamp of the last search that visited it.
     visited: Vec<u8>,
     stamp: u8,
-    /// The nearest nodes seen so far, nearest first. A mark says that one was expanded.
+    /// The nearest nodes seen so far, nearest first. Expanded nodes are marked.
     pool: Vec<Candidate>,
     unvisited: Vec<u32>,
-    /// Nodes with a damaged vector that this search met, each once.
+    /// Nodes with a damaged vector visited by this search, without duplicates.
     damaged: Vec<u32>,
 }
 
 impl Scratch {
     pub(crate) fn new(nodes: u32) -> Result<Self> {
-        // From zeroed pages: a search touches only those that it needs.
+        // From zeroed pages: a search touches only the pages it needs.
         let visited = u8::new_vec_zeroed(nodes as usize)
             .map_err(|_| Error::out_of_memory("hold a byte for each node", u64::from(nodes)))?;
         Ok(Self {
@@ -88,19 +88,20 @@ impl Scratch {
         })
     }
 
-    /// Starts a search that has visited nothing.
+    /// Starts a new search without visited nodes.
     fn begin(&mut self) {
         self.stamp = self.stamp.wrapping_add(1);
+        // The stamp wrapped around: old stamps could pass for new ones.
         if self.stamp == 0 {
             self.visited.fill(0);
             self.stamp = 1;
         }
         self.pool.clear();
-        self.pool.shrink_to(POOL_KEPT);
+        self.pool.shrink_to(MAX_KEPT_POOL);
         self.damaged.clear();
     }
 
-    /// Notes a node with a damaged vector, if this search has not visited it.
+    /// Records a node with a damaged vector, unless this search has visited it.
     #[cold]
     #[inline(never)]
     fn note_damaged(&mut self, node: u32) -> Result<()> {
@@ -112,12 +113,12 @@ impl Scratch {
         Ok(())
     }
 
-    /// What the last search found, nearest first.
+    /// The results of the last search, nearest first.
     pub(crate) fn found(&self) -> impl ExactSizeIterator<Item = Candidate> + '_ {
         self.pool.iter().copied()
     }
 
-    /// Nodes that the last search left out because their vectors are damaged, each once.
+    /// Nodes that the last search left out because of damaged vectors, without duplicates.
     pub(crate) fn damaged(&self) -> &[u32] {
         &self.damaged
     }
@@ -127,7 +128,7 @@ impl Scratch {
 #[derive(Debug)]
 pub(crate) struct Search<'s> {
     pub(crate) scratch: &'s mut Scratch,
-    /// As long as the index's vectors.
+    /// A vector of the index's dimension.
     pub(crate) query: &'s [f32],
     pub(crate) ef: usize,
     pub(crate) metric: Metric,
@@ -142,6 +143,7 @@ impl Search<'_> {
             metric,
         } = self;
         scratch.begin();
+        // Bounds memory for any requested `ef`.
         let ef = ef.min(view.layout().nodes as usize);
         memory::reserve(
             &mut scratch.pool,
@@ -200,7 +202,8 @@ impl<S: Ahead, M: Measure> WithSimd for WalkBy<'_, '_, S, M> {
         let node = entry_point.node;
         let mut walker = Walker {
             simd,
-            ahead: (PREFETCHED / view.layout().vector_size().max(1)).max(1),
+            // At least one vector, however large.
+            ahead: (MAX_PREFETCHED_BYTES / view.layout().vector_size().max(1)).max(1),
             view,
             query: Query::<M>::new(simd, query),
         };
@@ -215,17 +218,17 @@ impl<S: Ahead, M: Measure> WithSimd for WalkBy<'_, '_, S, M> {
     }
 }
 
-/// The algorithm, for one kind of processor, one metric and one kind of source.
+/// The algorithm for one processor, metric and kind of source.
 struct Walker<'s, 'v, V, M, S> {
     simd: V,
     view: &'s mut View<'v, S>,
     query: Query<'s, M>,
-    /// Vectors that are fetched ahead.
+    /// Number of vectors prefetched.
     ahead: usize,
 }
 
 impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
-    /// NaN where the vector is damaged.
+    /// The key of a node; NaN if its vector is damaged.
     #[inline(always)]
     fn key(&mut self, node: u32) -> Result<f32> {
         Ok(self.query.key(self.simd, self.view.vector(node)?))
@@ -244,19 +247,19 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
         self.view.source().will_read(offset, 1);
     }
 
-    /// Fetches a node's list on layer 0, whose offset should be in the caches.
+    /// Prefetches a node's list on level 0. Its offset should be in the caches by now.
     #[inline(always)]
     fn fetch_list(&mut self, node: u32) -> Result<()> {
         if S::FETCHES {
             let offset = self.view.offset(node)?;
             let m0 = usize::try_from(self.view.layout().m0).unwrap_or(usize::MAX);
-            let size = List::size_of(m0.min(CONNECTIONS_AHEAD));
+            let size = List::size_of(m0.min(MAX_PREFETCHED_LINKS));
             self.view.source().will_read(offset, size);
         }
         Ok(())
     }
 
-    /// Puts some of a list's ids into `ids`, from number `first` on. Each is a node.
+    /// Fills `ids` with ids of a list from position `first`. Each is a valid node.
     #[inline(always)]
     fn read_ids(&mut self, list: List, first: usize, ids: &mut Vec<u32>) -> Result<()> {
         ids.clear();
@@ -274,8 +277,8 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
         Ok(())
     }
 
-    /// Walks to a node that is nearer than all its neighbours on the layer. A damaged one is farther
-    /// than any other.
+    /// Walks to a node that is nearer than all its neighbours on the level. Damaged nodes count as
+    /// farthest.
     #[inline(always)]
     fn descend(&mut self, scratch: &mut Scratch, start: Candidate, layer: u8) -> Result<Candidate> {
         let mut ids = std::mem::take(&mut scratch.unvisited);
@@ -300,6 +303,7 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
                     next = next.min(Candidate::new(key, *id));
                 }
                 first = first.wrapping_add(CONNECTIONS_AT_ONCE);
+                // Keys only: a tie is not an improvement.
             }
             if next.order() >= nearest.order() {
                 scratch.unvisited = ids;
@@ -309,10 +313,10 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
         }
     }
 
-    /// Leaves the nearest nodes of layer 0 in the pool, nearest first.
+    /// Leaves the nearest nodes of level 0 in the pool, nearest first.
     ///
-    /// The pool is both the result and the queue of those to be expanded, for a node that has left
-    /// the best `ef` would never be.
+    /// The pool serves both as the result and as the queue of nodes to expand: a node outside of
+    /// the best `ef` is never expanded.
     #[inline(always)]
     fn search_base(&mut self, scratch: &mut Scratch, start: Candidate, ef: usize) -> Result<()> {
         let Scratch {
@@ -329,7 +333,7 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
         if !start.key().is_nan() {
             pool.push(start.unmarked());
         }
-        // How many of the damaged nodes, also those of the layers above, were passed through.
+        // Number of damaged nodes passed through. Those of the upper levels count also.
         let mut passed = 0;
         let mut next = 0;
         loop {
@@ -346,7 +350,7 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
                 }
                 *candidate = candidate.marked();
                 let list = self.view.list(candidate.node(), 0)?;
-                // Most likely the next to be expanded.
+                // Probably the next node to be expanded.
                 if let Some(following) = pool.get(next.wrapping_add(1)) {
                     self.fetch_list(following.node())?;
                 }

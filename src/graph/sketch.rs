@@ -1,11 +1,11 @@
-//! Vectors in 24 bytes, to tell near from far without reading them.
+//! Sketches: vectors quantised to 24 bytes, for estimating distances without reading vectors.
 //!
-//! A sketch holds the vector's components along the 24 directions in which a sample of vectors
-//! varies most, each rounded to a byte. The directions are found by subspace iteration (multiply
-//! by XᵀX, make orthonormal, repeat), which needs the sample and no matrix of dimension².
+//! A sketch holds the vector's components along 24 directions, each quantised to a byte. They are
+//! the directions in which a sample of vectors varies most, found by subspace iteration (multiply
+//! by XᵀX, make orthonormal, repeat). That needs only the sample, not a matrix of dimension².
 //!
-//! Random directions would need no sample, but are far worse: embeddings lie near few directions,
-//! and these are what neighbours differ in.
+//! Random directions would need no sample, but are far worse: embeddings vary along few directions,
+//! and neighbours differ in these.
 
 use pulp::{Arch, Simd, WithSimd};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -14,16 +14,16 @@ use super::distance::{sum_of, Metric, Product};
 use crate::base::memory;
 use crate::error::Result;
 
-/// Directions that a sketch has a component for.
+/// Number of directions, one byte each.
 const COMPONENTS: usize = 24;
 
-/// Iterations after which directions hardly turn.
+/// Number of iterations; later ones hardly change the directions.
 const ITERATIONS: usize = 3;
 
-/// How many root mean squares of the widest component fit in a byte.
+/// Range of a byte, in root mean squares of the widest component.
 const RANGE: f32 = 4.0;
 
-/// A vector, roughly.
+/// A quantised vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub(crate) struct Sketch([i8; COMPONENTS]);
@@ -31,15 +31,15 @@ pub(crate) struct Sketch([i8; COMPONENTS]);
 impl Sketch {
     pub(crate) const NONE: Self = Self([0; COMPONENTS]);
 
-    /// Orders as the distance does, nearly.
-    // A loop, not a closure: that would be compiled by itself, without the instructions of a caller
-    // that is dispatched.
+    /// Approximates the order of the distance.
+    // A loop instead of a closure: a closure is compiled separately, without the instructions of a
+    // dispatched caller.
     #[inline(always)]
     pub(crate) fn key(&self, metric: Metric, other: &Self) -> i32 {
         let mut sum = 0;
         let is_dot = metric == Metric::DotProduct;
         for (a, b) in self.0.iter().zip(&other.0) {
-            // In 16 bits first, as processors multiply those and add pairs at once.
+            // In 16 bits first: processors multiply those and add pairs in one instruction.
             let (a, b) = (i16::from(*a), i16::from(*b));
             sum += if is_dot {
                 -(i32::from(a) * i32::from(b))
@@ -50,7 +50,7 @@ impl Sketch {
         sum
     }
 
-    /// Puts into `keys` the [`key`](Self::key) of each of `others`.
+    /// Fills `keys` with the [`key`](Self::key) of each of `others`.
     pub(crate) fn keys(&self, metric: Metric, others: &[Self], keys: &mut [i32]) {
         Arch::new().dispatch(Keys {
             own: self,
@@ -60,7 +60,7 @@ impl Sketch {
         });
     }
 
-    /// Whether the [`key`](Self::key) of any of `others` is less than `key`.
+    /// Returns true if the [`key`](Self::key) of any of `others` is less than `key`.
     pub(crate) fn is_any_nearer(&self, metric: Metric, others: &[Self], key: i32) -> bool {
         Arch::new().dispatch(IsAnyNearer {
             own: self,
@@ -113,14 +113,14 @@ impl WithSimd for IsAnyNearer<'_> {
 /// The directions of sketches.
 #[derive(Debug)]
 pub(crate) struct Directions {
-    /// [`COMPONENTS`] rows of the vectors' dimension.
+    /// [`COMPONENTS`] rows in the vectors' dimension.
     rows: Vec<f32>,
     dimension: usize,
     scale: f32,
 }
 
 impl Directions {
-    /// Finds the directions of `sample`, rows of `dimension` elements.
+    /// Computes the directions of `sample`, rows of `dimension` components.
     pub(crate) fn of_sample(sample: &[f32], dimension: usize) -> Result<Self> {
         let action = "hold the directions of sketches";
         let size = dimension.saturating_mul(COMPONENTS);
@@ -132,7 +132,7 @@ impl Directions {
         let mut next = memory::filled(size, 0.0, action)?;
         let mut state = 0_u64;
         for element in &mut directions.rows {
-            // The golden ratio's multiples, as a sequence without a pattern.
+            // Signs from multiples of the golden ratio, as a deterministic pseudo-random sequence.
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             *element = if (state ^ state >> 29).count_ones().is_multiple_of(2) {
                 1.0
@@ -159,7 +159,7 @@ impl Directions {
             std::mem::swap(&mut directions.rows, &mut next);
             directions.make_orthonormal();
         }
-        // Of the last iteration but one, which is near enough for a scale.
+        // Sums of the directions before the last iteration, which are accurate enough for a scale.
         let widest = squares.iter().fold(0.0_f32, |widest, sum| widest.max(*sum));
         let vectors = sample.len().checked_div(dimension).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "a sample is small")]
@@ -172,7 +172,8 @@ impl Directions {
         Ok(directions)
     }
 
-    /// Gram and Schmidt, row by row. A row that depends on those before becomes zero.
+    /// Gram-Schmidt orthonormalisation, row by row. A row that depends on the previous ones becomes
+    /// zero.
     fn make_orthonormal(&mut self) {
         let dimension = self.dimension.max(1);
         for at in 0..COMPONENTS {
@@ -208,7 +209,7 @@ impl Directions {
 
     pub(crate) fn sketch(&self, vector: &[f32]) -> Sketch {
         let projected = self.project(vector);
-        // What is not a number becomes 0, and what is too large the nearest that is not.
+        // The cast saturates at the limits of i8 and turns NaN into 0.
         #[expect(clippy::cast_possible_truncation, reason = "saturates")]
         Sketch(projected.map(|component| (component * self.scale).round() as i8))
     }

@@ -1,8 +1,8 @@
 //! Threads that work in phases.
 //!
-//! An engine runs the same function on several threads, which wait for each other between two
-//! phases. `std::sync::Barrier` would leave them waiting for ever when one of them panics or
-//! returns early; a [`Meeting`] releases them.
+//! An engine runs one function on several threads, which wait for each other between phases. With
+//! `std::sync::Barrier`, they would wait forever if one of them panicked or returned early. A
+//! [`Meeting`] releases them.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// Where threads wait for each other.
+/// A barrier that threads can leave.
 #[derive(Debug)]
 pub(crate) struct Meeting {
     state: Mutex<State>,
@@ -19,11 +19,11 @@ pub(crate) struct Meeting {
 
 #[derive(Debug)]
 struct State {
-    /// Threads that have not left.
+    /// Number of threads that have not left.
     members: usize,
-    /// Those of them that wait.
+    /// Number of waiting threads.
     waiting: usize,
-    /// Counts how often all have met.
+    /// Number of times that all threads have met.
     round: u64,
 }
 
@@ -39,7 +39,7 @@ impl Meeting {
         }
     }
 
-    /// Waits until every other thread waits too, or has left.
+    /// Waits until all other threads wait also or have left.
     pub(crate) fn wait(&self) {
         let mut state = lock(&self.state);
         state.waiting = state.waiting.saturating_add(1);
@@ -47,6 +47,7 @@ impl Meeting {
             self.release(&mut state);
             return;
         }
+        // Wakeups can be spurious, so the round decides.
         let round = state.round;
         while state.round == round {
             state = self
@@ -56,7 +57,7 @@ impl Meeting {
         }
     }
 
-    /// Says that a thread waits for the others no more.
+    /// Removes a thread, so that the others no longer wait for it.
     fn leave(&self) {
         let mut state = lock(&self.state);
         state.members = state.members.saturating_sub(1);
@@ -72,7 +73,7 @@ impl Meeting {
     }
 }
 
-/// Whether work should go on, shared by the threads that do it.
+/// A cancellation flag and the first error, shared by threads.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     stopped: AtomicBool,
@@ -80,13 +81,13 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Asks all threads to stop. The first error is the one that is reported.
+    /// Asks all threads to stop. Only the first error is reported.
     pub(crate) fn fail(&self, error: Error) {
         lock(&self.error).get_or_insert(error);
         self.stopped.store(true, Relaxed);
     }
 
-    /// [`fail`](Self::fail)s with the error of `result`; says whether there was none.
+    /// [`fail`](Self::fail)s with the error of `result`, if any. Returns true if there was none.
     pub(crate) fn check(&self, result: Result<()>) -> bool {
         result.map_err(|error| self.fail(error)).is_ok()
     }
@@ -104,15 +105,14 @@ impl Stop {
     }
 }
 
-/// Calls `work` once for each of `states`, each time on a thread of its own; for the first on the
-/// calling thread.
+/// Calls `work` once for each of `states`, each on its own thread; the first on the calling thread.
 ///
-/// Where the system gives fewer threads, those that there are do the work, so `work` must not rely
-/// on their number. A panic of `work` becomes an error.
+/// If fewer threads can be spawned, the existing ones do all the work, so `work` must not rely on
+/// their number. A panic of `work` becomes an error.
 ///
 /// # Errors
 ///
-/// The first that was given to [`Stop::fail`].
+/// The first error passed to [`Stop::fail`].
 pub(crate) fn run<S: Send>(
     states: &mut [S],
     work: impl Fn(&mut S, &Meeting, &Stop) + Sync,
@@ -120,7 +120,7 @@ pub(crate) fn run<S: Send>(
     let meeting = Meeting::new(states.len());
     let stop = Stop::default();
     let work = |state: &mut S| {
-        // What a panic leaves half done is thrown away with the result.
+        // State left inconsistent by a panic is dropped with the result.
         if catch_unwind(AssertUnwindSafe(|| work(state, &meeting, &stop))).is_err() {
             stop.fail(Error::internal(
                 "the construction of the graph, or the progress function, panicked",
@@ -143,20 +143,20 @@ pub(crate) fn run<S: Send>(
         if let Some(state) = own {
             work(state);
         }
-        // A scope waits for the closures only. Joined, the threads are gone when the call returns.
+        // A scope waits only for the closures. Join the threads so that none outlives the call.
         for handle in handles {
-            // Panics were caught on the thread.
+            // Panics were caught on the thread itself.
             let _ = handle.join();
         }
     });
     stop.result()
 }
 
-/// Does `work` with each of `items`, on one thread for each of `states`, as [`run`] does.
+/// Calls `work` with each of `items`, on one thread per state, like [`run`].
 ///
 /// # Errors
 ///
-/// The first that `work` gives. No further item is taken then.
+/// The first error of `work`. No further items are taken after it.
 pub(crate) fn for_each<S: Send, T>(
     states: &mut [S],
     items: impl Iterator<Item = T> + Send,

@@ -1,4 +1,4 @@
-//! An index that another thread changes while it is extracted: the answer of before, or an error.
+//! An index changed by another thread during extraction: the old rows, or an error.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -17,7 +17,7 @@ use hnsw_toolbox::{
 
 const DIMENSION: u64 = 384;
 const COUNT: u64 = 6000;
-const OLD: &[u8] = b"what was there before";
+const OLD: &[u8] = b"the earlier content";
 
 type Change = fn(&Path);
 
@@ -41,7 +41,7 @@ fn grow(path: &Path) {
 fn overwrite(path: &Path) {
     let mut file = File::options().write(true).open(path).unwrap();
     let length = file.metadata().unwrap().len();
-    // From the end to the start, so that what is read first is changed last.
+    // From end to start, so that the bytes read first are changed last.
     let step = 100_000;
     for at in (0..length.div_ceil(step)).rev() {
         file.seek(SeekFrom::Start(at * step)).unwrap();
@@ -58,18 +58,18 @@ fn replace(path: &Path) {
     std::fs::rename(other, path).unwrap();
 }
 
-/// When a file is changed.
+/// The time at which a file is changed.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// So long after the extraction was asked for.
+    /// This long after the extraction was requested.
     FromStart(Duration),
-    /// So long after its first report: files are open, and some of the rows are read.
+    /// This long after its first report: the files are open and some rows are read.
     FromFirstReport(Duration),
-    /// In the middle for sure: the first report waits for the change.
+    /// Certainly in the middle: the first report waits for the change.
     AtFirstReport,
 }
 
-/// Extracts, while another thread changes the file `path`.
+/// Extracts while another thread changes the file `path`.
 fn extract_while(
     dir: &Path,
     output: &Path,
@@ -84,7 +84,7 @@ fn extract_while(
             match moment {
                 Moment::FromStart(delay) => std::thread::sleep(delay),
                 Moment::FromFirstReport(delay) => {
-                    // Without one, the extraction has failed.
+                    // Without a report, the extraction has failed.
                     let _ = receiver.recv();
                     std::thread::sleep(delay);
                 }
@@ -95,10 +95,10 @@ fn extract_while(
             change(path);
             let _ = changed.send(());
         });
-        // Both ends go with it when the extraction ends, which the thread then sees.
+        // Both ends are dropped when the extraction ends, which the thread notices.
         let done = Mutex::new(done);
         let report = move |_| {
-            // Only the first report is waited for.
+            // Only the first report blocks.
             if sender.try_send(()).is_ok() && matches!(moment, Moment::AtFirstReport) {
                 let _ = done.lock().unwrap().recv();
             }
@@ -109,7 +109,7 @@ fn extract_while(
 }
 
 #[test]
-fn an_index_that_is_changed_by_another_thread_gives_the_old_rows_or_an_error() {
+fn an_index_changed_meanwhile_gives_the_old_rows_or_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let output = scratch.path().join("out");
@@ -157,7 +157,7 @@ fn an_index_that_is_changed_by_another_thread_gives_the_old_rows_or_an_error() {
 const PICKLE: &str = "index_metadata.pickle";
 const LENGTH: &str = "length.bin";
 
-/// An index with user ids, sequence numbers, and norms that are all 1.
+/// An index with user ids, sequence numbers, and norms of 1.
 struct Joined {
     dir: tempfile::TempDir,
     expected: Vec<Row>,
@@ -178,7 +178,7 @@ impl Joined {
         joined
     }
 
-    /// Writes the two files that tests change.
+    /// Writes the two files that the tests change.
     fn restore(&self) {
         let dir = self.dir.path();
         crate::support::metadata_pickles::write(
@@ -202,7 +202,7 @@ impl Joined {
 }
 
 #[test]
-fn metadata_and_norms_that_are_changed_by_another_thread_give_the_old_rows_or_an_error() {
+fn metadata_or_norms_changed_meanwhile_give_old_rows_or_error() {
     let index = Joined::new();
     let scratch = tempfile::tempdir().unwrap();
     let output = scratch.path().join("out");
@@ -216,14 +216,14 @@ fn metadata_and_norms_that_are_changed_by_another_thread_give_the_old_rows_or_an
                 std::fs::write(&output, OLD).unwrap();
                 let mut options = index.options(format, IoMode::Read);
                 if round % 4 >= 2 {
-                    // Broken metadata is no reason to fail then, but changed metadata is.
+                    // Salvage tolerates damaged metadata, but not changed metadata.
                     options.extract.salvage = Some(Salvage::default());
                 }
                 let salvages_metadata = options.extract.salvage.is_some() && name == PICKLE;
                 let moment = match round {
                     0 | 2 => Moment::AtFirstReport,
-                    // The pickle is read before the first report. (Norms that are changed before
-                    // they are opened are right.)
+                    // The pickle is read before the first report. Norms changed before they are
+                    // opened are valid.
                     _ if round >= 8 && name == PICKLE => {
                         Moment::FromStart(Duration::from_millis(2 * (round - 8)))
                     }
@@ -238,7 +238,7 @@ fn metadata_and_norms_that_are_changed_by_another_thread_give_the_old_rows_or_an
                         let found = read_export(&output, format).rows;
                         let metadata_error = summary.salvage.and_then(|it| it.metadata_error);
                         if let Some(error) = metadata_error {
-                            // It was broken when it was opened.
+                            // It was already damaged when opened.
                             assert!(salvages_metadata, "{context}: {error}");
                             let mut expected = index.expected.clone();
                             for row in &mut expected {
@@ -267,7 +267,7 @@ fn metadata_and_norms_that_are_changed_by_another_thread_give_the_old_rows_or_an
 }
 
 #[test]
-fn both_ways_of_reading_notice_metadata_and_norms_that_are_not_as_they_were() {
+fn changed_metadata_and_norms_are_noticed_mapped_or_read() {
     let changes: [(&str, Change); 3] = [
         ("modification time", |path| {
             let file = File::options().append(true).open(path).unwrap();

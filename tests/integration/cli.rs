@@ -1,4 +1,4 @@
-//! The command line: exit statuses, what goes to standard output and error, signals.
+//! The command line: exit statuses, contents of standard output and error, signals.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ fn assert_silent_success(output: &Output) {
     assert_eq!(output.status.code(), Some(0));
 }
 
-/// Asserts a failure that is explained on standard error alone, and gives the explanation.
+/// Asserts a failure explained on standard error alone, and returns the explanation.
 #[track_caller]
 fn assert_failure(output: &Output, status: i32) -> String {
     let error = String::from_utf8(output.stderr.clone()).unwrap();
@@ -37,7 +37,7 @@ fn assert_failure(output: &Output, status: i32) -> String {
     error
 }
 
-/// What `--json` printed: one object on one line, and nothing else.
+/// Parses the output of `--json`, which must be one object on one line.
 #[track_caller]
 fn answer(output: &Output) -> Value {
     assert_silent_success(output);
@@ -50,7 +50,7 @@ fn answer(output: &Output) -> Value {
 }
 
 #[test]
-fn extract_json_is_the_response_object_of_the_contract_and_nothing_else() {
+fn extract_json_prints_only_the_response_object_of_the_contract() {
     let scratch = tempfile::tempdir().unwrap();
     for (name, format) in [("out.parquet", "parquet"), ("out.arrow", "arrow_ipc")] {
         let path = scratch.path().join(name);
@@ -87,7 +87,7 @@ fn extract_json_is_the_response_object_of_the_contract_and_nothing_else() {
     }
 }
 
-/// The contract lets more fields be added, and none be changed.
+/// The contract permits new fields, but no changes of existing ones.
 #[track_caller]
 fn assert_contains(found: &Value, expected: &Value) {
     match expected {
@@ -101,7 +101,7 @@ fn assert_contains(found: &Value, expected: &Value) {
 }
 
 #[test]
-fn the_output_path_is_answered_as_it_was_given() {
+fn the_output_path_is_echoed_unchanged() {
     let scratch = tempfile::tempdir().unwrap();
     let output = Command::new(BINARY)
         .current_dir(scratch.path())
@@ -110,13 +110,13 @@ fn the_output_path_is_answered_as_it_was_given() {
         .args(["-o", "sub/../out.parquet", "--json"])
         .output()
         .unwrap();
-    // `sub` does not exist, and is created as a missing parent.
+    // `sub` does not exist and is created as a missing parent.
     assert_eq!(answer(&output)["output_path"], "sub/../out.parquet");
     assert!(scratch.path().join("out.parquet").is_file());
 }
 
 #[test]
-fn without_json_words_say_what_was_done() {
+fn without_json_a_sentence_reports_the_result() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("out.parquet");
     let output = run(&[&"extract", &fixture("1.5.9/churn"), &"-o", &path]);
@@ -128,7 +128,7 @@ fn without_json_words_say_what_was_done() {
 }
 
 #[test]
-fn the_extension_chooses_the_format_unless_it_is_given() {
+fn the_extension_determines_the_default_format() {
     let scratch = tempfile::tempdir().unwrap();
     let index = fixture("1.5.9/ip");
     for (name, format) in [
@@ -249,7 +249,7 @@ fn wrong_usage_ends_with_status_2_and_writes_nothing() {
 }
 
 #[test]
-fn bad_input_and_failed_work_end_with_status_1_and_name_the_file() {
+fn bad_input_gives_status_1_and_names_the_file() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("out.parquet");
     let empty = tempfile::tempdir().unwrap();
@@ -282,7 +282,7 @@ fn bad_input_and_failed_work_end_with_status_1_and_name_the_file() {
 }
 
 #[test]
-fn verify_ends_with_status_1_for_damage_and_2_where_it_cannot_look() {
+fn verify_exits_with_1_for_damage_and_2_if_it_cannot_check() {
     let cut = Synthetic::new(Word::U64, 4, 4, 10).directory();
     std::fs::write(cut.path().join("data_level0.bin"), [0; 100]).unwrap();
     let output = run(&[&"verify", &cut.path()]);
@@ -301,7 +301,7 @@ fn verify_ends_with_status_1_for_damage_and_2_where_it_cannot_look() {
 }
 
 #[test]
-fn a_persist_directory_is_refused_with_its_segments() {
+fn a_persist_directory_is_rejected_with_a_list_of_its_segments() {
     let scratch = tempfile::tempdir().unwrap();
     let persist = scratch.path().join("persist");
     let uuid = "3f2c0a8e-1b7d-4c55-9a60-0123456789ab";
@@ -323,7 +323,7 @@ fn a_persist_directory_is_refused_with_its_segments() {
 }
 
 #[test]
-fn metrics_have_chromas_names_too() {
+fn metrics_are_accepted_by_chromas_names() {
     let scratch = tempfile::tempdir().unwrap();
     let input = scratch.path().join("in.parquet");
     assert_silent_success(&run(&[&"extract", &fixture("1.5.9/ip"), &"-o", &input]));
@@ -364,7 +364,7 @@ fn version_and_help_are_answers() {
 }
 
 #[test]
-fn inspect_json_tells_the_truth_about_every_fixture() {
+fn inspect_json_is_correct_for_every_fixture() {
     for case in fixtures() {
         let expected = std::fs::read_to_string(case.join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
@@ -419,7 +419,7 @@ fn inspect_json_tells_the_truth_about_every_fixture() {
 }
 
 #[test]
-fn inspect_gives_the_same_answer_in_each_way_of_reading() {
+fn inspect_gives_the_same_answer_mapped_or_read() {
     let segment = fixture("1.5.9/churn");
     let mapped = run(&[&"inspect", &segment, &"--json"]);
     let read = run(&[
@@ -466,7 +466,7 @@ fn inspect_gives_sizes_of_files_in_units_and_in_bytes() {
     assert_eq!(level0[1..3], ["585.94", "KiB"], "{printed}");
     assert_eq!(level0.last(), Some(&"600000"), "{printed}");
     assert_eq!(words("index_metadata.pickle")[1..], ["absent"]);
-    // Numbers end where the word above them ends.
+    // Numbers are right-aligned with their heading.
     assert_eq!(line("file ").len(), line("data_level0.bin").len());
 }
 
@@ -478,7 +478,7 @@ fn verify_aligns_what_it_finds() {
     let printed = String::from_utf8(output.stdout).unwrap();
     let findings: Vec<_> = printed.lines().skip(1).collect();
     assert!(findings.len() > 1, "{printed}");
-    // Where the second word starts.
+    // Start of the second word.
     let code_at = |line: &&str| {
         let (severity, rest) = line.split_once(' ').unwrap();
         severity.len() + 1 + (rest.len() - rest.trim_start().len())
@@ -490,7 +490,7 @@ fn verify_aligns_what_it_finds() {
     );
 }
 
-/// Runs `command` with `--color`, and says whether each of its outputs has colours.
+/// Runs `command` with `--color`, and returns for each of its outputs whether it has colours.
 fn colours(command: &[&str], options: &[&str]) -> [bool; 2] {
     let output = Command::new(BINARY).args(command).args(options).output();
     let output = output.unwrap();
@@ -498,7 +498,7 @@ fn colours(command: &[&str], options: &[&str]) -> [bool; 2] {
 }
 
 #[test]
-fn there_are_colours_only_where_they_are_asked_for() {
+fn colours_appear_only_on_request() {
     let scratch = tempfile::tempdir().unwrap();
     let segment = fixture("1.5.9/ip");
     let [segment, nothing] = [&segment, scratch.path()].map(|path| path.to_str().unwrap());
@@ -526,7 +526,7 @@ fn there_are_colours_only_where_they_are_asked_for() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_terminal_gets_colours_unless_there_are_to_be_none() {
+fn a_terminal_gets_colours_unless_they_are_disabled() {
     use crate::standard_output::in_terminal;
 
     let verify = format!("verify --quiet '{}'", fixture("1.5.9/ip").display());
@@ -554,9 +554,9 @@ mod unix {
 
     use super::*;
 
-    const OLD: &[u8] = b"what was there before";
+    const OLD: &[u8] = b"the earlier content";
 
-    /// Starts an extraction of 40 GB that nobody waits for, and returns when it is writing.
+    /// Starts an extraction of 40 GB and returns once it is writing.
     fn start_long_extraction(dir: &Path, output: &Path) -> Child {
         write_sparse(dir, 1024, 10_000_000);
         let child = Command::new(BINARY)
@@ -584,7 +584,7 @@ mod unix {
     }
 
     #[test]
-    fn an_interrupt_or_a_termination_leaves_the_earlier_file() {
+    fn signals_leave_the_earlier_file_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = tempfile::tempdir().unwrap();
         for (signal, status) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
@@ -604,7 +604,7 @@ mod unix {
     }
 
     #[test]
-    fn after_a_kill_the_earlier_file_is_whole_and_the_next_run_cleans_up() {
+    fn after_a_kill_the_earlier_file_is_intact_and_a_rerun_cleans_up() {
         let dir = tempfile::tempdir().unwrap();
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("out.parquet");
@@ -622,7 +622,7 @@ mod unix {
     }
 
     #[test]
-    fn a_disk_that_is_full_leaves_the_earlier_file() {
+    fn a_full_disk_leaves_the_earlier_file_untouched() {
         let dir = tempfile::tempdir().unwrap();
         write_sparse(dir.path(), 384, 10_000);
         let scratch = tempfile::tempdir().unwrap();
@@ -634,7 +634,7 @@ mod unix {
         ] {
             let path = scratch.path().join(name);
             std::fs::write(&path, OLD).unwrap();
-            // A limit on the size of files, which holds for every user.
+            // A limit on file sizes, which applies to every user.
             let output = Command::new("sh")
                 .args([
                     "-c",
@@ -661,7 +661,7 @@ mod unix {
     }
 
     #[test]
-    fn a_reader_that_goes_away_ends_the_command_without_words() {
+    fn a_closed_pipe_ends_the_command_silently() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = Command::new(BINARY)
@@ -675,7 +675,7 @@ mod unix {
     }
 
     #[test]
-    fn standard_output_that_takes_nothing_is_status_1() {
+    fn an_unwritable_standard_output_gives_status_1() {
         let full = std::fs::File::options()
             .write(true)
             .open("/dev/full")
@@ -692,7 +692,7 @@ mod unix {
     }
 
     #[test]
-    fn control_characters_of_a_path_do_not_reach_the_terminal() {
+    fn control_characters_in_paths_do_not_reach_the_terminal() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("\u{1b}[31m\n.parquet");
         let index = fixture("1.5.9/ip");
@@ -700,10 +700,10 @@ mod unix {
         assert_silent_success(&output);
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(printed.contains("\\u{1b}[31m\\n.parquet: "), "{printed}");
-        // JSON has its own escapes, and keeps the path.
+        // JSON has its own escapes and keeps the path.
         let output = run(&[&"extract", &index, &"-o", &path, &"--json"]);
         assert_eq!(answer(&output)["output_path"], path.to_str().unwrap());
-        // A directory is no output.
+        // A directory is not a valid output.
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         let error = assert_failure(&run(&[&"extract", &index, &"-o", &path]), 1);
@@ -712,7 +712,7 @@ mod unix {
     }
 
     #[test]
-    fn an_output_path_that_json_cannot_carry_is_refused_before_the_work() {
+    fn a_path_that_json_cannot_represent_is_rejected_early() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch
             .path()
@@ -721,11 +721,11 @@ mod unix {
         let error = assert_failure(&run(&[&"extract", &index, &"-o", &path, &"--json"]), 2);
         assert!(error.contains("UTF-8"), "{error}");
         assert!(!path.exists());
-        // Without JSON it is a path like any other.
+        // Without JSON, it is an ordinary path.
         assert_silent_success(&run(&[&"extract", &index, &"-o", &path]));
         assert!(path.exists());
 
-        // It is the input of a build, now.
+        // Now it is the input of a build.
         let index = scratch.path().join("out.hnsw");
         let odd_index = scratch
             .path()
@@ -744,7 +744,7 @@ mod unix {
 }
 
 #[test]
-fn build_takes_vectors_and_labels_from_columns_by_name() {
+fn build_reads_vectors_and_labels_from_named_columns() {
     let columnar = Path::new(REPOSITORY).join("tests/fixtures/columnar");
     let scratch = tempfile::tempdir().unwrap();
     let index = scratch.path().join("out.hnsw");
@@ -769,7 +769,7 @@ fn build_takes_vectors_and_labels_from_columns_by_name() {
         );
         assert!(error.contains("embedding, key"), "{error}");
     }
-    // An Arrow IPC stream, by its content.
+    // An Arrow IPC stream, detected by its content.
     let input = columnar.join("pyarrow-list-f32.arrows");
     let built = run(&[
         &"build",

@@ -1,5 +1,5 @@
-//! What the documentation shows works: commands are run, and examples are cuts of programs that
-//! are compiled and run elsewhere. (The Rust blocks are doc tests, by `src/lib.rs`.)
+//! Tests of the documentation: its commands are run, and its examples must be excerpts of programs
+//! that are compiled and run elsewhere. (Rust blocks are doc tests of `src/lib.rs`.)
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::persist::PersistFixture;
 use crate::support::{BINARY, REPOSITORY};
 
-/// The one that the documentation calls `chroma`, and its collection.
+/// The fixture that the documentation calls `chroma`, and its collection.
 const FIXTURE: &str = "1.5.9";
 const COLLECTION: &str = "articles";
 
@@ -16,7 +16,7 @@ fn read(path: &str) -> String {
     text.replace("\r\n", "\n")
 }
 
-/// The lines of the blocks of a language, without comments at their ends.
+/// The lines of a language's code blocks, without trailing comments.
 fn blocks(text: &str, language: &str) -> Vec<Vec<String>> {
     let mut blocks = Vec::new();
     let mut block: Option<Vec<String>> = None;
@@ -33,7 +33,7 @@ fn blocks(text: &str, language: &str) -> Vec<Vec<String>> {
     blocks
 }
 
-/// Runs the commands of a page in a directory where what they name is there.
+/// Runs the commands of a page in a directory that contains the files they name.
 fn run_commands(page: &str) {
     let fixture = PersistFixture::unpack(FIXTURE);
     let directory = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ fn run_commands(page: &str) {
         let mut command = Command::new(BINARY);
         command.args(words).current_dir(directory.path());
         if line.contains(&format!("--collection {COLLECTION}")) {
-            // Others of that name are in other databases.
+            // Other databases have collections of the same name.
             command.args(["--database", "default_database"]);
         }
         let output = command.output().unwrap();
@@ -89,7 +89,7 @@ fn commands_of_the_rescue_guide_work() {
 }
 
 #[test]
-fn examples_of_other_languages_are_cuts_of_programs_that_are_run() {
+fn examples_in_other_languages_are_excerpts_of_tested_programs() {
     let readme = read("README.md");
     for (language, program) in [
         ("go", "go/example_test.go"),

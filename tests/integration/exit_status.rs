@@ -1,4 +1,4 @@
-//! Exit statuses, and `complete` in the responses that go with them.
+//! Exit statuses, and `complete` in the corresponding responses.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn run(arguments: &[&dyn AsRef<OsStr>]) -> Output {
     command.output().unwrap()
 }
 
-/// Asserts the exit status of a command as it is and with `--json`, and that `complete` agrees.
+/// Asserts a command's exit status with and without `--json`, and that `complete` agrees.
 #[track_caller]
 fn assert_status(arguments: &[&dyn AsRef<OsStr>], fresh: &Path, status: i32) -> Value {
     let remove = || {
@@ -44,7 +44,7 @@ fn copy_segment(case: &str, to: &Path) {
 }
 
 #[test]
-fn work_on_a_sound_segment_is_complete() {
+fn work_on_an_intact_segment_is_complete() {
     let scratch = tempfile::tempdir().unwrap();
     let segment = scratch.path().join("segment");
     copy_segment("1.5.9/churn", &segment);
@@ -74,7 +74,7 @@ fn work_on_a_sound_segment_is_complete() {
 type Damage = fn(&Path);
 
 #[test]
-fn a_salvage_and_a_repair_that_miss_records_end_with_3() {
+fn salvage_and_repair_with_lost_records_exit_with_3() {
     let cut = |segment: &Path| {
         let file = std::fs::OpenOptions::new()
             .write(true)
@@ -117,7 +117,7 @@ fn a_salvage_and_a_repair_that_miss_records_end_with_3() {
                 Some(1)
             );
         }
-        // Damage is what a check is there to find.
+        // Finding damage is the purpose of a check.
         let verified = run(&[&"verify", &segment, &"--json"]);
         assert_eq!(verified.status.code(), Some(1));
         let report: Value = serde_json::from_slice(&verified.stdout).unwrap();
@@ -147,7 +147,7 @@ mod persist {
     }
 
     #[test]
-    fn a_store_that_lost_vectors_ends_with_3() {
+    fn an_export_with_lost_vectors_exits_with_3() {
         let fixture = PersistFixture::unpack("1.5.9");
         let database = rusqlite::Connection::open(fixture.database()).unwrap();
         database
@@ -179,7 +179,7 @@ mod persist {
     }
 
     #[test]
-    fn damage_without_a_lost_vector_is_no_loss_to_an_export() {
+    fn damage_without_lost_vectors_is_no_loss_in_an_export() {
         let fixture = PersistFixture::unpack("1.5.9");
         let name = "ip_default";
         // Ids and vectors are joined by rank.

@@ -1,4 +1,4 @@
-//! Every value of every column of real Chroma directories, compared with the recorded truth.
+//! Every value of every column of real Chroma directories, compared with recorded values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::support::*;
 use hnsw_toolbox::{extract_index_to_columnar, ExtractSummary, Monitor, RecordRange};
 use serde_json::Value;
 
-/// A fixture, its truth, and its records as the plainest reader sees them.
+/// A fixture, its expected values, and its records as a minimal reader sees them.
 struct Fixture {
     case: PathBuf,
     segment: PathBuf,
@@ -81,7 +81,7 @@ impl Fixture {
         assert_eq!(properties.word_size_bytes, 8);
     }
 
-    /// Rows with the user ids, where there are any, checked and taken out.
+    /// Takes out the rows with user ids, if any, after checking them.
     fn without_user_ids(&self, mut rows: Vec<Row>) -> Vec<Row> {
         let labels = self.labels();
         for row in &mut rows {
@@ -94,7 +94,7 @@ impl Fixture {
     }
 }
 
-/// Level-0 records at the offsets that the truth gives.
+/// Level-0 records at the recorded offsets.
 fn read_records(segment: &Path, header: &Value) -> Vec<Row> {
     let at = |field: &str| header[field].as_u64().unwrap() as usize;
     let bytes = std::fs::read(segment.join("data_level0.bin")).unwrap();
@@ -120,7 +120,7 @@ fn floats(vector: &[u32]) -> impl Iterator<Item = f32> + '_ {
 }
 
 #[test]
-fn the_callback_gets_every_record_of_every_fixture() {
+fn the_callback_receives_every_record_of_every_fixture() {
     for fixture in fixtures().into_iter().map(Fixture::load) {
         for include_deleted in [false, true] {
             for io in IO_MODES {
@@ -138,7 +138,7 @@ fn the_callback_gets_every_record_of_every_fixture() {
 }
 
 #[test]
-fn both_file_formats_hold_every_record_of_every_fixture() {
+fn both_file_formats_contain_every_record_of_every_fixture() {
     let scratch = tempfile::tempdir().unwrap();
     for fixture in fixtures().into_iter().map(Fixture::load) {
         for (include_deleted, io) in [false, true].into_iter().zip(IO_MODES) {
@@ -174,7 +174,7 @@ fn both_file_formats_hold_every_record_of_every_fixture() {
 }
 
 #[test]
-fn parts_one_after_the_other_are_the_whole() {
+fn concatenated_parts_equal_the_full_output() {
     let scratch = tempfile::tempdir().unwrap();
     for fixture in fixtures().into_iter().map(Fixture::load) {
         let extract = extract_options(false, IO_MODES[0]);
@@ -205,7 +205,7 @@ fn parts_one_after_the_other_are_the_whole() {
 }
 
 #[test]
-fn live_labels_are_those_of_the_pickle_and_vectors_those_that_users_gave() {
+fn live_labels_match_the_pickle_and_vectors_the_users_input() {
     for fixture in fixtures().into_iter().map(Fixture::load) {
         let options = extract_options(false, IO_MODES[0]);
         let (_, rows) = rows_by_callback(&fixture.segment, &options).unwrap();
@@ -281,7 +281,7 @@ fn without_metadata_user_id_and_seq_id_are_null() {
 }
 
 #[test]
-fn a_directory_that_was_never_flushed_gives_the_schema_and_no_rows() {
+fn a_never_flushed_directory_gives_the_schema_and_no_rows() {
     let scratch = tempfile::tempdir().unwrap();
     for version in ["0.4.24", "1.5.9"] {
         let segment = fixtures_root().join(version).join("tiny/segment");
@@ -301,7 +301,7 @@ fn a_directory_that_was_never_flushed_gives_the_schema_and_no_rows() {
 }
 
 #[test]
-fn an_output_may_lie_beside_the_index_files() {
+fn an_output_is_allowed_beside_the_index_files() {
     let scratch = tempfile::tempdir().unwrap();
     for name in ["header.bin", "data_level0.bin"] {
         let from = fixtures_root().join("1.5.9/ip/segment").join(name);

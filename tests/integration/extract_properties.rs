@@ -1,4 +1,4 @@
-//! What is extracted is what was written, for any index, any options and any path.
+//! Round trips: extraction returns the written records for any index, options and path.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use hnsw_toolbox::{
 };
 use proptest::prelude::*;
 
-/// Any 32 bits, with the floats that are easily lost more often.
+/// Any 32 bits, with a bias towards fragile floats.
 fn float_bits() -> impl Strategy<Value = u32> {
     prop_oneof![
         4 => any::<u32>(),
@@ -22,8 +22,8 @@ fn float_bits() -> impl Strategy<Value = u32> {
             0xFFC1_2345, // NaN with sign and payload
             0x7F80_0000, // ∞
             0xFF80_0000, // −∞
-            0x0000_0001, // least subnormal
-            0x807F_FFFF, // greatest negative subnormal
+            0x0000_0001, // smallest subnormal
+            0x807F_FFFF, // largest negative subnormal
         ]),
     ]
 }
@@ -123,7 +123,7 @@ fn columnar(format: ColumnarFormat) -> impl Strategy<Value = ColumnarOptions> {
         )
 }
 
-/// A stale result of an earlier case must not pass for this one's.
+/// Removes the output, so that an earlier case's file cannot pass for this one's.
 fn extract_and_compare(index: &Synthetic, options: &ColumnarOptions) -> Export {
     let dir = index.directory();
     let include_deleted = options.extract.include_deleted;
@@ -166,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn parquet_holds_the_records_bit_for_bit_in_row_groups_of_the_size_asked_for(
+    fn parquet_holds_exact_records_in_row_groups_of_the_given_size(
         index in index(),
         options in columnar(ColumnarFormat::Parquet),
     ) {
@@ -180,7 +180,7 @@ proptest! {
     }
 
     #[test]
-    fn arrow_ipc_holds_the_records_bit_for_bit_in_batches_of_the_size_asked_for(
+    fn arrow_ipc_holds_exact_records_in_batches_of_the_given_size(
         index in index(),
         options in columnar(ColumnarFormat::ArrowIpc),
     ) {
@@ -208,7 +208,7 @@ proptest! {
     }
 
     #[test]
-    fn breaking_off_after_any_record_counts_what_was_handed_out(
+    fn stopping_after_any_record_counts_the_records_delivered(
         index in index(),
         after in 0..300_usize,
     ) {
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn progress_never_falls_and_ends_with_every_record_done(
+    fn progress_is_monotonic_and_ends_with_all_records(
         index in index(),
         parquet in columnar(ColumnarFormat::Parquet),
         ipc in columnar(ColumnarFormat::ArrowIpc),
@@ -266,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn inspect_counts_what_was_written(index in index()) {
+    fn inspect_counts_the_written_records(index in index()) {
         let dir = index.directory();
         let live: Vec<u64> = index
             .elements
@@ -293,7 +293,7 @@ proptest! {
         labels in prop::collection::vec(0..60_u64, 1..100),
         far: bool,
     ) {
-        // Labels far apart are counted another way than dense ones.
+        // Sparse labels are counted by another method than dense ones.
         let elements = labels.iter().map(|&label| Element {
             label: if far { label << 50 } else { label + 1 },
             deleted: label % 7 == 0,
@@ -312,8 +312,8 @@ proptest! {
 }
 
 #[test]
-fn an_index_of_many_windows_comes_out_whole_by_each_path() {
-    // Records do not divide a window, and the file fills several.
+fn an_index_of_many_windows_is_extracted_completely() {
+    // Windows are not multiples of records, and the file fills several.
     let index = Synthetic::new(Word::U64, 16, 301, 9_000);
     let dir = index.directory();
     for io in IO_MODES {
@@ -332,7 +332,7 @@ fn an_index_of_many_windows_comes_out_whole_by_each_path() {
 }
 
 #[test]
-fn progress_goes_on_in_small_steps_through_the_columns_of_a_row_group() {
+fn progress_advances_in_small_steps_within_a_row_group() {
     let count = 20_000;
     for dimension in [1, 300] {
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Failing machines: an error with words, the earlier output untouched, nothing left behind.
+//! Failing machines: a clear error, an untouched earlier output, and no files left behind.
 //!
-//! A kill in the middle, and a full disk where the shell ignores the signal, are in `cli.rs`.
+//! `cli.rs` has the tests of a kill and of a full disk if the shell ignores the signal.
 #![cfg(target_os = "linux")]
 
 use std::os::unix::fs::{symlink, PermissionsExt};
@@ -14,15 +14,15 @@ use hnsw_toolbox::{
     VectorForm, VerifyOptions,
 };
 
-const OLD: &[u8] = b"what was there before";
+const OLD: &[u8] = b"the earlier content";
 
-/// Asserts an error in words, and gives them.
+/// Asserts an error with an explanation, and returns it.
 #[track_caller]
 fn words(output: &Output) -> String {
     words_of(output, 1)
 }
 
-/// The same with another exit status.
+/// The same with a given exit status.
 #[track_caller]
 fn words_of(output: &Output, status: i32) -> String {
     let words = String::from_utf8(output.stderr.clone()).unwrap();
@@ -36,7 +36,7 @@ fn words_of(output: &Output, status: i32) -> String {
 }
 
 #[test]
-fn a_limit_on_file_sizes_is_an_error_though_its_signal_would_end_the_process() {
+fn a_limit_on_file_sizes_is_an_error_not_a_signal() {
     let dir = tempfile::tempdir().unwrap();
     write_sparse(dir.path(), 384, 10_000);
     let scratch = tempfile::tempdir().unwrap();
@@ -67,13 +67,13 @@ fn a_limit_on_file_sizes_is_an_error_though_its_signal_would_end_the_process() {
     }
 }
 
-/// A directory that everybody may enter, with the command in it.
+/// A directory that any user can enter, with the command in it.
 pub(crate) fn shared_directory() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let binary = dir.path().join("command");
-    // Copied by another process: while this one has the copy open for writing, a child that another
-    // thread forks would inherit that, and the system refuses to execute a file that is open so.
+    // Copied by another process. A child forked by another thread would inherit this process's open
+    // write handle, and the system refuses to execute a file that is open for writing.
     let copied = Command::new("cp").arg(BINARY).arg(&binary).status();
     assert!(copied.unwrap().success());
     (dir, binary)
@@ -93,7 +93,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn directories_that_may_not_be_written_and_files_that_may_not_be_read_are_named() {
+fn unwritable_directories_and_unreadable_files_are_named() {
     let (shared, binary) = shared_directory();
     let index = shared.path().join("index");
     std::fs::create_dir(&index).unwrap();
@@ -139,11 +139,11 @@ fn directories_that_may_not_be_written_and_files_that_may_not_be_read_are_named(
     assert_eq!(std::fs::read(&output).unwrap(), OLD);
 }
 
-/// What is put in the place of a file, and how.
+/// A replacement for a file, and its name.
 type Placing = (&'static str, fn(&Path));
 
 #[test]
-fn what_is_not_a_file_is_refused_in_the_place_of_each_and_never_waited_for() {
+fn special_files_are_rejected_without_blocking() {
     let put: [Placing; 4] = [
         ("a directory", |path| std::fs::create_dir(path).unwrap()),
         ("a pipe", |path| {
@@ -198,7 +198,7 @@ fn assert_names(error: &Error, expected: &Path, what: &str) {
 }
 
 #[test]
-fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told() {
+fn extreme_sizes_and_more_than_2_to_the_32_records_are_reported() {
     let fields: [fn(&mut Header, u64); 10] = [
         |header, value| header.offset_level0 = value,
         |header, value| header.max_elements = value,
@@ -237,7 +237,7 @@ fn sizes_near_the_end_of_their_type_and_more_than_2_to_the_32_records_are_told()
                         &Monitor::default(),
                     )
                     .unwrap();
-                    // Links of these directories are random, so that all are damaged.
+                    // The links of these directories are random, so all are damaged.
                     assert_eq!(report.state == IndexState::BadHeader, !harmless);
                     let strict = rows_by_callback(dir.path(), &extract_options(true, io));
                     assert_eq!(strict.is_ok(), harmless, "field {at}: {value}");
@@ -279,7 +279,7 @@ fn run_within(kib: u64, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The least address space, in steps, that a process of the command needs to say its version.
+/// The smallest address space, in steps, in which the command can print its version.
 fn least_address_space(step: u64) -> u64 {
     (1..1000)
         .map(|steps| steps * step)
@@ -288,7 +288,7 @@ fn least_address_space(step: u64) -> u64 {
 }
 
 #[test]
-fn an_address_space_of_any_size_is_enough_or_an_error() {
+fn any_address_space_suffices_or_gives_an_error() {
     const ENOUGH: u64 = 1 << 20;
     let step = extent(4 << 10, 2 << 10);
     let dir = tempfile::tempdir().unwrap();
@@ -326,11 +326,11 @@ fn an_address_space_of_any_size_is_enough_or_an_error() {
         &["build", &arrow, "-o", &out, "--threads=2", "--io=read"],
     ] {
         let mut errors = 0;
-        // What clap takes for the arguments of a command comes on top.
+        // Clap needs additional memory to parse a command's arguments.
         let done = (1..200).map(|steps| least + steps * step).find(|kib| {
             let output = run_within(*kib, arguments);
             let error = String::from_utf8_lossy(&output.stderr);
-            // verify finds the random links of the index damaged.
+            // verify reports the index's random links as damaged.
             if error.is_empty() && matches!(output.status.code(), Some(0 | 1)) {
                 return true;
             }

@@ -1,4 +1,4 @@
-//! What the command line makes of itself: completions for shells, and manual pages.
+//! Generated files: shell completions and manual pages.
 
 use std::process::{Command, Output};
 
@@ -18,7 +18,7 @@ fn printed(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands that `--help` lists.
+/// The commands listed by `--help`.
 fn commands() -> Vec<String> {
     let help = printed(run(&["--help"]));
     let (_, list) = help.split_once("Commands:\n").unwrap();
@@ -35,14 +35,14 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn every_shell_gets_a_script_with_commands_options_and_names() {
+fn every_shell_gets_commands_options_and_values() {
     for shell in SHELLS {
         let script = printed(run(&["completions", shell]));
         for command in commands() {
             assert!(script.contains(&command), "{shell}: {command}");
         }
         assert!(script.contains("salvage"), "{shell}");
-        // PowerShell and elvish complete no values.
+        // PowerShell and elvish do not complete values.
         if !["elvish", "powershell"].contains(&shell) {
             assert!(script.contains("arrow_ipc"), "{shell}");
         }
@@ -62,7 +62,7 @@ fn bash_completes_the_names_of_formats() {
     let completed = Command::new("bash")
         .args(["--norc", "-c"])
         .arg(
-            // The last words of what is printed are the function and the command.
+            // `complete -p` ends with the function and the command.
             "source \"$1\"; words=($(complete -p hnsw-toolbox)); \
              COMP_WORDS=(hnsw-toolbox extract --format a); COMP_CWORD=3; \
              \"${words[-2]}\" hnsw-toolbox a --format; echo \"${COMPREPLY[@]}\"",
@@ -75,7 +75,7 @@ fn bash_completes_the_names_of_formats() {
 }
 
 #[test]
-fn there_is_a_manual_page_of_each_command() {
+fn each_command_has_a_manual_page() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("new/man1");
     for _ in 0..2 {
@@ -92,7 +92,7 @@ fn there_is_a_manual_page_of_each_command() {
 }
 
 #[test]
-fn manual_pages_that_cannot_be_written_are_status_1() {
+fn unwritable_manual_pages_give_status_1() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");
     std::fs::write(&file, b"").unwrap();

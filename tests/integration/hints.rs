@@ -1,4 +1,4 @@
-//! The line after an error that says what may help.
+//! The `hint:` line after an error.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::{fixtures_root, names, BINARY, REPOSITORY};
 
-/// Runs a command that fails, and gives the hint that follows its error.
+/// Runs a failing command, and returns the hint after its error.
 #[track_caller]
 fn hint(arguments: &[&dyn AsRef<OsStr>]) -> Option<String> {
     let mut command = Command::new(BINARY);
@@ -25,7 +25,7 @@ fn hint(arguments: &[&dyn AsRef<OsStr>]) -> Option<String> {
     Some(hint.strip_prefix("hint: ").unwrap().to_string())
 }
 
-/// Runs the commands of a hint, between backquotes, with what stands for a name filled in.
+/// Runs the commands of a hint (in backquotes) with placeholders filled in.
 #[track_caller]
 fn run_commands(hint: &str, place: &Path, names: &[(&str, &str)]) {
     let commands: Vec<_> = hint.split('`').skip(1).step_by(2).collect();
@@ -41,7 +41,7 @@ fn run_commands(hint: &str, place: &Path, names: &[(&str, &str)]) {
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&done.stderr);
-        // Without ids a salvage is not complete.
+        // A salvage without ids is incomplete.
         let status = if command.contains("--salvage") { 3 } else { 0 };
         assert_eq!(done.status.code(), Some(status), "{command}: {error}");
     }
@@ -60,7 +60,7 @@ fn copy_segment(to: &Path) {
 }
 
 #[test]
-fn an_index_directory_is_not_searched_but_made_a_graph_of() {
+fn searching_an_index_directory_suggests_building_a_graph() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("it's an index");
     copy_segment(&dir);
@@ -84,7 +84,7 @@ fn an_index_directory_is_not_searched_but_made_a_graph_of() {
 }
 
 #[test]
-fn a_graph_is_not_extracted_or_repaired() {
+fn extracting_or_repairing_a_graph_suggests_other_commands() {
     let scratch = tempfile::tempdir().unwrap();
     let vectors = scratch.path().join("vectors.parquet");
     let index = scratch.path().join("index.hnsw");
@@ -113,7 +113,7 @@ fn hint_of_file(verb: &str, path: &Path, output: &Path) -> Option<String> {
 }
 
 #[test]
-fn a_file_of_an_index_leads_to_its_directory() {
+fn a_file_of_an_index_suggests_its_directory() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("index");
     copy_segment(&dir);
@@ -130,7 +130,7 @@ fn a_file_of_an_index_leads_to_its_directory() {
 }
 
 #[test]
-fn errors_that_say_it_all_have_no_hint() {
+fn self_explanatory_errors_have_no_hint() {
     let scratch = tempfile::tempdir().unwrap();
     let output = scratch.path().join("out.parquet");
     let nowhere = scratch.path().join("nowhere");
@@ -153,7 +153,7 @@ fn errors_that_say_it_all_have_no_hint() {
 }
 
 #[test]
-fn a_repair_without_ids_leads_to_where_they_or_the_vectors_are() {
+fn a_repair_without_ids_suggests_a_salvage() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path().join("index");
     copy_segment(&dir);
@@ -171,7 +171,7 @@ mod persist {
     use crate::support::persist::PersistFixture;
 
     #[test]
-    fn a_persist_directory_and_its_segments_lead_to_each_other() {
+    fn a_persist_directory_and_its_segments_suggest_each_other() {
         let fixture = PersistFixture::unpack("1.5.9");
         let scratch = tempfile::tempdir().unwrap();
         let (dir, output) = (fixture.dir(), scratch.path().join("out.parquet"));
@@ -218,7 +218,7 @@ mod persist {
     }
 
     #[test]
-    fn a_repair_without_ids_leads_to_the_database() {
+    fn a_repair_without_ids_suggests_the_database() {
         let fixture = PersistFixture::unpack("1.5.9");
         let scratch = tempfile::tempdir().unwrap();
         let segment = fixture.segment("wal_purged");
@@ -232,7 +232,7 @@ mod persist {
 }
 
 #[test]
-fn labels_that_are_no_numbers_lead_to_the_option_that_ignores_them() {
+fn non_numeric_labels_suggest_the_option_to_ignore_them() {
     let output = tempfile::tempdir().unwrap();
     let index = output.path().join("x.hnsw");
     for name in ["label-string", "label-float"] {

@@ -1,5 +1,4 @@
-//! Index directories and outputs that are wrong: an error that says what, never a panic, and
-//! nothing left behind.
+//! Invalid index directories and outputs: a precise error, never a panic, and no files left behind.
 
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -15,12 +14,12 @@ use proptest::prelude::*;
 
 const PARQUET: ColumnarFormat = ColumnarFormat::Parquet;
 
-/// Small enough that 300 bytes are more than all its records: 8 of 36 bytes.
+/// Small enough that 300 bytes exceed all its records: 8 of 36 bytes.
 fn small_index(word: Word) -> Synthetic {
     Synthetic::new(word, 2, 2, 8)
 }
 
-/// The rows by each way of reading, which agree; or the error, which all of them give.
+/// The rows by each way of reading, which must agree; or the error, which all must give.
 fn extract_each_way(dir: &Path) -> Result<Vec<Row>> {
     let mut outcome: Option<Result<Vec<Row>>> = None;
     for io in IO_MODES {
@@ -76,14 +75,14 @@ fn assert_corrupt(error: &Error, file: &str, field: &str) {
     }
 }
 
-/// Of the lengths up to 300 bytes all, or usually every fifth and those that are special.
+/// Lengths up to 300 bytes: all of them, or usually every fifth and the special ones.
 fn lengths(special: &[usize]) -> impl Iterator<Item = usize> + '_ {
     let step = extent(5, 1);
     (0..=300).filter(move |length| length % step == 0 || special.contains(length))
 }
 
 #[test]
-fn a_header_of_any_other_length_is_refused() {
+fn a_header_of_any_other_length_is_rejected() {
     for word in [Word::U32, Word::U64] {
         let index = small_index(word);
         let dir = index.directory();
@@ -96,7 +95,7 @@ fn a_header_of_any_other_length_is_refused() {
             if length == whole.len() {
                 assert_same_rows(&outcome.unwrap(), &index.rows(true), "whole");
             } else if length == 100 || length == 60 {
-                // Taken for the header of the other word, whose fields it does not hold.
+                // Parsed as the header of the other word size, whose fields it does not hold.
                 assert!(matches!(
                     outcome.unwrap_err(),
                     Error::CorruptIndex { .. } | Error::Unsupported { .. }
@@ -113,7 +112,7 @@ fn a_header_of_any_other_length_is_refused() {
 }
 
 #[test]
-fn level_0_data_of_any_length_gives_the_records_or_an_error_that_counts_the_whole_ones() {
+fn level_0_data_of_any_length_is_read_or_rejected_with_a_count() {
     for word in [Word::U32, Word::U64] {
         let index = small_index(word);
         let dir = index.directory();
@@ -138,7 +137,7 @@ fn level_0_data_of_any_length_gives_the_records_or_an_error_that_counts_the_whol
 }
 
 #[test]
-fn a_real_index_cut_at_record_boundaries_is_refused_and_the_junk_after_its_records_is_not_read() {
+fn a_truncated_index_is_rejected_and_trailing_junk_is_ignored() {
     let segment = fixtures_root().join("1.5.9/ip/segment");
     let (_, rows) = rows_by_callback(&segment, &extract_options(true, IoMode::Mmap)).unwrap();
     let (count, size) = (2390, 60);
@@ -193,7 +192,7 @@ fn the_norms_and_the_links_are_not_needed() {
     }
 }
 
-/// Each field with values that contradict the others.
+/// Each field with values that contradict other fields.
 type Damage = (&'static str, fn(&mut Header));
 
 const DAMAGES: &[Damage] = &[
@@ -249,7 +248,7 @@ const DAMAGES: &[Damage] = &[
     }),
 ];
 
-/// A small index whose header only is damaged.
+/// A small index with a damaged header.
 fn damaged(word: Word, damage: fn(&mut Header)) -> tempfile::TempDir {
     let mut index = small_index(word);
     let dir = index.directory();
@@ -308,21 +307,21 @@ fn another_persisted_version_is_not_supported() {
 }
 
 #[test]
-fn more_elements_than_internal_ids_can_name_are_refused() {
+fn more_records_than_internal_ids_are_rejected() {
     let mut index = small_index(Word::U64);
     index.header.cur_element_count = 1 << 32;
     index.header.max_elements = 1 << 32;
     let error = extract_each_way(index.directory().path()).unwrap_err();
     assert_corrupt(&error, "header.bin", "cur_element_count");
 
-    // As many as they can name are not in the file.
+    // The maximum is accepted, but the file does not hold that many.
     index.header.cur_element_count -= 1;
     let error = extract_each_way(index.directory().path()).unwrap_err();
     assert_corrupt(&error, "data_level0.bin", "length");
 }
 
 #[test]
-fn a_dimension_of_hundreds_of_millions_costs_no_memory_when_no_record_holds_it() {
+fn a_huge_dimension_without_records_takes_no_memory() {
     for count in [0, 1] {
         let header = Header::new(Word::U64, 16, 500_000_000, count);
         let dir = tempfile::tempdir().unwrap();
@@ -364,7 +363,7 @@ proptest! {
     #![proptest_config(proptest_config(256))]
 
     #[test]
-    fn a_header_with_any_bytes_overwritten_gives_an_error_or_an_answer(
+    fn an_overwritten_header_gives_an_error_or_an_answer(
         wide: bool,
         overwritten in prop::collection::vec((0..100_usize, any::<u8>()), 1..4),
         all in prop::option::weighted(0.1, prop::collection::vec(any::<u8>(), 100)),
@@ -429,7 +428,7 @@ fn missing_files_are_named() {
 
 #[cfg(unix)]
 #[test]
-fn directories_pipes_devices_sockets_and_symbolic_link_loops_are_refused_and_never_waited_for() {
+fn special_files_and_link_loops_are_rejected_without_blocking() {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
@@ -467,7 +466,7 @@ fn directories_pipes_devices_sockets_and_symbolic_link_loops_are_refused_and_nev
 
 #[cfg(unix)]
 #[test]
-fn symbolic_links_to_the_files_and_to_the_directory_are_followed() {
+fn symbolic_links_to_files_and_directory_are_followed() {
     let index = small_index(Word::U64);
     let real = index.directory();
     let links = tempfile::tempdir().unwrap();
@@ -482,7 +481,7 @@ fn symbolic_links_to_the_files_and_to_the_directory_are_followed() {
 }
 
 #[test]
-fn the_error_of_a_callback_comes_back_as_it_was() {
+fn the_error_of_a_callback_is_returned_unchanged() {
     #[derive(Debug, thiserror::Error)]
     #[error("row {0} is one too many")]
     struct TooMany(u64);
@@ -507,15 +506,15 @@ fn the_error_of_a_callback_comes_back_as_it_was() {
     assert_eq!(error.downcast_ref::<TooMany>().unwrap().0, 5);
 }
 
-/// An index of several windows, pages and batches, an output that holds something already, and
-/// options that report often.
+/// An index of several windows, pages and batches, an existing output, and options with frequent
+/// reports.
 struct Run {
     dir: tempfile::TempDir,
     out: tempfile::TempDir,
 }
 
 impl Run {
-    const OLD: &'static [u8] = b"what was there before";
+    const OLD: &'static [u8] = b"the earlier content";
 
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -526,8 +525,8 @@ impl Run {
         }
     }
 
-    /// Extracts in each format and way of reading, with `on_report` at the first report that is
-    /// neither the first nor the last, and asserts that the earlier output outlives the failure.
+    /// Extracts in each format and way of reading, and calls `on_report` at an intermediate report.
+    /// Asserts that the earlier output survives the failure.
     fn fail_each_way(&self, io: &[IoMode], on_report: &(dyn Fn(&Path) + Sync)) -> Vec<Error> {
         let mut errors = Vec::new();
         for format in FORMATS {
@@ -573,7 +572,7 @@ fn touch(path: &Path) {
 }
 
 #[test]
-fn an_index_that_is_written_to_meanwhile_is_an_error_and_no_output() {
+fn an_index_modified_while_read_gives_an_error_and_no_output() {
     let run = Run::new();
     for name in ["header.bin", "data_level0.bin"] {
         let changes: [fn(&Path); 3] = [
@@ -584,7 +583,7 @@ fn an_index_that_is_written_to_meanwhile_is_an_error_and_no_output() {
                 file.set_len(length + 1).unwrap();
             },
             |path| {
-                // Another file of that name.
+                // Another file with the same name.
                 let copy = path.with_extension("copy");
                 std::fs::copy(path, &copy).unwrap();
                 let modified = std::fs::metadata(path).unwrap().modified().unwrap();
@@ -605,7 +604,7 @@ fn an_index_that_is_written_to_meanwhile_is_an_error_and_no_output() {
 }
 
 #[test]
-fn an_index_that_shrinks_while_it_is_read_is_an_error_and_no_output() {
+fn an_index_truncated_while_read_gives_an_error_and_no_output() {
     let run = Run::new();
     let cut = |dir: &Path| {
         let file = File::options()
@@ -622,7 +621,7 @@ fn an_index_that_shrinks_while_it_is_read_is_an_error_and_no_output() {
 }
 
 #[test]
-fn an_index_that_changes_during_the_callback_is_an_error_at_the_end() {
+fn an_index_modified_during_the_callback_is_reported_at_the_end() {
     let index = small_index(Word::U64);
     let dir = index.directory();
     for io in IO_MODES {
@@ -640,12 +639,12 @@ fn an_index_that_changes_during_the_callback_is_an_error_at_the_end() {
 }
 
 #[test]
-fn a_cancelled_extraction_leaves_the_earlier_output_and_nothing_else() {
+fn a_cancelled_extraction_leaves_only_the_earlier_output() {
     let run = Run::new();
     let output = run.out.path().join("out");
     std::fs::write(&output, Run::OLD).unwrap();
     for format in FORMATS {
-        // Before the work, in the middle of it, and when all rows are done.
+        // Before the work, in the middle, and after the last row.
         for at in [0, 5_000, 12_000] {
             let token = CancelToken::new();
             if at == 0 {
@@ -728,7 +727,7 @@ fn the_files_of_the_index_are_never_overwritten() {
 
 #[cfg(unix)]
 #[test]
-fn outputs_that_cannot_be_are_errors_that_name_the_path() {
+fn impossible_outputs_are_errors_that_name_the_path() {
     let dir = small_index(Word::U64).directory();
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("file");
@@ -769,7 +768,7 @@ fn outputs_that_cannot_be_are_errors_that_name_the_path() {
 }
 
 #[test]
-fn missing_parents_of_the_output_are_created_and_an_earlier_output_is_replaced() {
+fn missing_parents_are_created_and_earlier_outputs_replaced() {
     let index = small_index(Word::U64);
     let dir = index.directory();
     let scratch = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The tests of what users see: one program, so that it is linked once.
+//! Tests of user-visible behaviour, in one binary so that they are linked once.
 
 #[path = "../support/mod.rs"]
 mod support;

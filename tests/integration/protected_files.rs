@@ -1,4 +1,4 @@
-//! Whatever way leads an output to a file of an index, the file stays as it is.
+//! Files of an index stay unchanged, regardless of the path by which an output leads to them.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -27,7 +27,7 @@ fn copy_segment(case: &str, to: &Path) -> PathBuf {
     to.to_path_buf()
 }
 
-/// Two segments below one persist directory, and what else a test puts next to them.
+/// Two segments in one persist directory, and files that a test adds beside them.
 struct Persisted {
     root: tempfile::TempDir,
     index: PathBuf,
@@ -68,7 +68,7 @@ impl Persisted {
         files
     }
 
-    /// Runs a command that must refuse its output and change nothing.
+    /// Runs a command that must reject its output and change nothing.
     #[track_caller]
     fn assert_refused(&self, what: &str, arguments: &[&dyn AsRef<std::ffi::OsStr>]) {
         let before = self.files();
@@ -124,7 +124,7 @@ fn extract_replaces_no_file_of_another_index_or_of_chroma() {
 #[test]
 fn extract_follows_no_link_to_a_file_of_an_index() {
     let all = Persisted::new();
-    // A directory of links to the files of the real one.
+    // A directory of links to the real files.
     let links = all.path("links");
     std::fs::create_dir(&links).unwrap();
     for name in INDEX_FILES {
@@ -138,7 +138,7 @@ fn extract_follows_no_link_to_a_file_of_an_index() {
     symlink(&all.index, &alias).unwrap();
     all.assert_extract_refused("linked directory", &alias, &all.index.join("length.bin"));
     all.assert_extract_refused("linked directory", &all.index, &alias.join("length.bin"));
-    // Links to files, one behind the other.
+    // Links to files, chained.
     let link = all.path("out.parquet");
     symlink(all.other.join("header.bin"), &link).unwrap();
     all.assert_extract_refused("linked file", &all.index, &link);
@@ -148,7 +148,7 @@ fn extract_follows_no_link_to_a_file_of_an_index() {
     let hard = all.path("hard.parquet");
     std::fs::hard_link(all.index.join("data_level0.bin"), &hard).unwrap();
     all.assert_extract_refused("hard link", &all.index, &hard);
-    // Links whose targets have other names than the files of an index.
+    // Links whose targets have names other than index files.
     let blobs = all.path("blobs");
     std::fs::create_dir(&blobs).unwrap();
     let linked = all.path("linked");

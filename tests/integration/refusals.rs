@@ -1,4 +1,4 @@
-//! Refusals of the operating system, and what outputs must not become: neither damage nor success.
+//! Errors of the operating system, which must be reported neither as damage nor as success.
 #![cfg(unix)]
 
 use std::ffi::OsStr;
@@ -11,7 +11,7 @@ use hnsw_toolbox::{repair_index, Error, Monitor, RepairOptions};
 
 use crate::support::*;
 
-/// Runs the command by a line of shell, where `"$@"` stands for it.
+/// Runs the command by a shell line, in which `"$@"` stands for it.
 fn run_by(line: &str, arguments: &[&dyn AsRef<OsStr>]) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", line, "sh", BINARY]);
@@ -41,7 +41,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn standard_output_that_is_closed_fails_before_the_work() {
+fn a_closed_standard_output_fails_before_the_work() {
     let scratch = tempfile::tempdir().unwrap();
     let index = segment("1.5.9/churn");
     let out = scratch.path().join("out.parquet");
@@ -70,7 +70,7 @@ fn standard_output_that_is_closed_fails_before_the_work() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn standard_output_that_is_full_is_an_error() {
+fn a_full_standard_output_is_an_error() {
     let scratch = tempfile::tempdir().unwrap();
     let index = segment("1.5.9/churn");
     let [parquet, graph] = ["v.parquet", "v.hnsw"].map(|name| scratch.path().join(name));
@@ -98,7 +98,7 @@ fn standard_output_that_is_full_is_an_error() {
 }
 
 #[test]
-fn files_made_of_private_files_are_private() {
+fn outputs_of_private_files_are_private() {
     let scratch = tempfile::tempdir().unwrap();
     let index = scratch.path().join("index");
     copy_segment(&index);
@@ -144,7 +144,7 @@ fn files_made_of_private_files_are_private() {
         }
         std::fs::remove_dir_all(&new).unwrap();
     }
-    // A file that is replaced keeps its permissions as far as the inputs have them.
+    // A replaced file keeps its permissions as far as the inputs grant them.
     for (before, after) in [(0o640, 0o600), (0o666, 0o600), (0o400, 0o400)] {
         std::fs::write(&parquet, b"old").unwrap();
         set_mode(&parquet, before);
@@ -193,7 +193,7 @@ fn paths_that_are_not_utf_8_work() {
     run(&[&"extract", &index, &"-o", &parquet], 0);
     run(&[&"build", &parquet, &"-o", &graph], 0);
     run(&[&"verify", &graph], 0);
-    // The steps lead where they should, in any shell.
+    // The printed steps have the intended effect in any shell.
     let printed = run(&[&"repair", &index, &"-o", &new], 0);
     let moves: Vec<_> = printed
         .lines()
@@ -220,7 +220,7 @@ mod persist {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_limit_on_open_files_is_an_error_or_changes_nothing() {
+    fn a_limit_on_open_files_is_an_error_or_has_no_effect() {
         let fixture = PersistFixture::unpack("1.5.9");
         let scratch = tempfile::tempdir().unwrap();
         let out = scratch.path().join("out.arrow");
@@ -272,7 +272,7 @@ mod persist {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn files_that_may_not_be_read_are_errors_and_no_damage() {
+    fn unreadable_files_are_errors_and_not_damage() {
         let (shared, binary) = shared_directory();
         let fixture = PersistFixture::unpack("1.5.9");
         let dir = shared.path().join("persist");
@@ -307,7 +307,7 @@ mod persist {
             if name != "link_lists.bin" && name != "length.bin" {
                 verbs.push(vec![&"extract", &index, &"-o", &out, &"--salvage"]);
             } else {
-                // Not read.
+                // This file is not read.
                 verbs.remove(0);
                 if name == "link_lists.bin" {
                     verbs.remove(0);
@@ -395,7 +395,7 @@ mod persist {
     }
 
     #[test]
-    fn a_store_whose_path_is_not_utf_8_is_exported_with_its_manifest() {
+    fn a_store_with_a_non_utf_8_path_is_exported_with_a_manifest() {
         let fixture = PersistFixture::unpack("1.5.9");
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join(OsStr::from_bytes(b"caf\xe9"));

@@ -1,4 +1,4 @@
-//! Repair: whatever a damaged directory still holds is in the new one, which is healthy.
+//! Repair: the new directory holds all surviving records and is healthy.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +22,7 @@ use serde_json::Value;
 
 const BOTH: [RepairLinks; 2] = [RepairLinks::Keep, RepairLinks::Build];
 
-/// A fixture that holds records, and what is known of it.
+/// A fixture with records, and facts about it.
 struct Fixture {
     segment: std::path::PathBuf,
     space: Space,
@@ -101,7 +101,7 @@ fn repair(dir: &Path, new: &Path, options: &RepairOptions) -> Result<RepairSumma
     result
 }
 
-/// Length and a hash of each file, which may be sparse.
+/// Length and hash of each file; files can be sparse.
 fn contents(dir: &Path) -> BTreeMap<String, (u64, Vec<u8>)> {
     let file = |name: String| {
         let path = dir.join(&name);
@@ -115,8 +115,8 @@ fn contents(dir: &Path) -> BTreeMap<String, (u64, Vec<u8>)> {
     names(dir).into_iter().map(file).collect()
 }
 
-/// What hnswlib's `checkIntegrity` asks of the graph, and more: every record is found on level 0
-/// from the entry point, on which every level begins.
+/// Checks hnswlib's `checkIntegrity` and more: every record is reachable on level 0 from the entry
+/// point, and every level starts at it.
 pub(super) fn assert_sound(dir: &Path) {
     let header = std::fs::read(dir.join("header.bin")).unwrap();
     let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap()) as usize;
@@ -197,13 +197,13 @@ fn assert_repaired(old: &Held, new: &Path, summary: &RepairSummary) {
     assert_sound(new);
 }
 
-/// What is done to a directory, and what can then be asked for.
+/// A modification of a directory, and the options that a repair then needs.
 struct Fault {
     name: &'static str,
     make: fn(&Fixture, &Path),
-    /// Whether the links are still sound.
+    /// True if the links are still intact.
     links: bool,
-    /// Whether dimension and m must be given.
+    /// True if dimension and m must be given.
     shape: bool,
 }
 
@@ -216,7 +216,7 @@ const fn fault(name: &'static str, links: bool, make: fn(&Fixture, &Path)) -> Fa
     }
 }
 
-/// The start of a live record, at least so many per cent into the file.
+/// The start of a live record, at least this percentage into the file.
 fn live_record(fixture: &Fixture, bytes: &[u8], per_cent: usize) -> usize {
     let size = 4 + 8 * fixture.m + 4 * fixture.dimension + 8;
     let count = bytes.len() / size;
@@ -225,7 +225,7 @@ fn live_record(fixture: &Fixture, bytes: &[u8], per_cent: usize) -> usize {
     at * size
 }
 
-/// Offset of the size of the first element on upper levels.
+/// Offset of the list size of the first record on upper levels.
 fn first_upper(bytes: &[u8]) -> usize {
     let sizes = bytes.chunks(4);
     4 * sizes
@@ -277,7 +277,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         shape: true,
         ..fault("header.missing", false, |_, dir| {
-            // What follows the last record may be anything, and would be taken for records.
+            // Bytes after the last record can be anything and would be taken for records.
             let header = std::fs::read(dir.join("header.bin")).unwrap();
             let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap());
             edit(dir, "data_level0.bin", |bytes| {
@@ -360,7 +360,7 @@ const FAULTS: &[Fault] = &[
     fault("links.neighbour_below_level", false, |fixture, dir| {
         let list = std::fs::read(dir.join("link_lists.bin")).unwrap();
         let upper = first_upper(&list);
-        // The first element is seldom on upper levels; if it is, the second is not.
+        // The first record is seldom on upper levels; if it is, the second is not.
         let below = u32::from(upper == 0);
         assert!(fixture.m > 2);
         edit(dir, "link_lists.bin", |bytes| {
@@ -395,7 +395,7 @@ const FAULTS: &[Fault] = &[
 ];
 
 #[test]
-fn of_every_fixture_in_every_state_the_new_index_holds_what_a_salvage_does() {
+fn a_repair_keeps_what_a_salvage_does_for_every_damaged_fixture() {
     for (fixture, fault) in pairs(&filled_fixtures(), FAULTS) {
         let dir = copy_of(&fixture.segment);
         (fault.make)(fixture, dir.path());
@@ -428,7 +428,7 @@ fn of_every_fixture_in_every_state_the_new_index_holds_what_a_salvage_does() {
 }
 
 #[test]
-fn what_repair_cannot_help_says_why_and_what_can() {
+fn an_impossible_repair_explains_why_and_what_helps() {
     let segment = fixtures_root().join("1.5.9/churn/segment");
     let place = tempfile::tempdir().unwrap();
     let new = place.path().join("new");
@@ -465,7 +465,7 @@ fn what_repair_cannot_help_says_why_and_what_can() {
 }
 
 #[test]
-fn a_new_graph_needs_a_metric_unless_the_index_hints_at_one() {
+fn a_new_graph_needs_a_metric_unless_the_index_implies_it() {
     let place = tempfile::tempdir().unwrap();
     let build = RepairOptions::default().with_links(RepairLinks::Build);
     let l2 = fixtures_root().join("1.5.9/churn/segment");
@@ -476,7 +476,7 @@ fn a_new_graph_needs_a_metric_unless_the_index_hints_at_one() {
     let new = place.path().join("cosine");
     let summary = repair(&cosine, &new, &build).unwrap();
     assert_eq!(summary.metric, Some(Space::Cosine));
-    // The norms are those of the old index, by label.
+    // Norms come from the old index, by label.
     let originals = |dir: &Path| {
         let options = ExtractOptions::default().with_vectors(hnsw_toolbox::VectorForm::Original);
         let (_, rows) = rows_by_callback(dir, &options).unwrap();
@@ -487,14 +487,14 @@ fn a_new_graph_needs_a_metric_unless_the_index_hints_at_one() {
     assert!(originals(&new) == originals(&cosine));
     assert_eq!(summary.norms_lost, 0);
 
-    // Nothing but the choice of neighbours depends on it where the links are kept.
+    // If links are kept, only the choice of neighbours depends on the metric.
     let summary = repair(&l2, &place.path().join("kept"), &RepairOptions::default()).unwrap();
     assert_eq!((summary.metric, summary.links), (None, RepairLinks::Keep));
     assert!(summary.bridged > 0);
 }
 
 #[test]
-fn the_new_index_does_not_depend_on_threads_or_on_how_the_old_one_is_read() {
+fn the_new_index_is_independent_of_threads_and_read_mode() {
     let segment = fixtures_root().join("1.5.9/l2/segment");
     for links in BOTH {
         let place = tempfile::tempdir().unwrap();
@@ -514,7 +514,7 @@ fn the_new_index_does_not_depend_on_threads_or_on_how_the_old_one_is_read() {
 }
 
 #[test]
-fn nothing_is_replaced_and_nothing_left_behind() {
+fn a_failed_repair_replaces_and_leaves_nothing() {
     let segment = copy_of(&fixtures_root().join("1.5.9/churn/segment"));
     let place = tempfile::tempdir().unwrap();
     let taken = place.path().join("taken");
@@ -535,7 +535,7 @@ fn nothing_is_replaced_and_nothing_left_behind() {
 }
 
 #[test]
-fn the_command_prints_the_steps_that_have_chroma_use_the_new_directory() {
+fn the_command_prints_working_steps_to_swap_the_directories() {
     let place = tempfile::tempdir().unwrap();
     let old = place.path().join("old segment");
     std::fs::create_dir(&old).unwrap();
@@ -592,7 +592,7 @@ fn the_command_prints_the_steps_that_have_chroma_use_the_new_directory() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_kill_at_any_moment_leaves_the_new_directory_absent_or_whole() {
+fn a_kill_leaves_the_new_directory_absent_or_complete() {
     use std::os::unix::process::ExitStatusExt;
 
     let fixture = fixtures_root().join("1.5.9/l2/segment");
@@ -602,7 +602,7 @@ fn a_kill_at_any_moment_leaves_the_new_directory_absent_or_whole() {
     let mut random = Random(17);
     let (mut whole, mut delay) = (0, 0);
     for round in 0..40 {
-        // Until some were killed and some were not.
+        // Continue until some runs were killed and some were not.
         if round >= extent(15, 40) && (1..round).contains(&whole) {
             break;
         }
@@ -631,7 +631,7 @@ fn a_kill_at_any_moment_leaves_the_new_directory_absent_or_whole() {
             delay = delay * 3 / 2 + 1000;
         }
     }
-    // What the killed ones left behind, the next one removes.
+    // The next run removes the remains of killed ones.
     repair(&fixture, &new, &RepairOptions::default()).unwrap();
     assert_eq!(names(place.path()), ["new"]);
     assert!((1..40).contains(&whole), "{whole} of 40 were whole");

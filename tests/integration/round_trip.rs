@@ -1,5 +1,5 @@
-//! A real Chroma directory, extracted and rebuilt: fast-hnsw finds every live vector under its
-//! own label.
+//! A real Chroma directory, extracted and rebuilt: fast-hnsw finds every live vector under its own
+//! label.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn every_vector_is_found<D: Distance + Copy>(
         let query: Vec<f32> = row.vector.iter().copied().map(f32::from_bits).collect();
         let hits = index.search(&query, 1, 100);
         let found = hits.first().unwrap();
-        // Of vectors that are equal bit for bit, any may come first.
+        // Among bitwise equal vectors, any can come first.
         let alike = alike.get(row.vector.as_slice()).unwrap();
         assert!(
             alike.contains(found.payload),
@@ -61,7 +61,7 @@ fn every_live_vector_of_a_real_index_finds_its_own_label_first() {
         extract_index_to_columnar(&segment, &extracted, &options, &monitor).unwrap();
         let graph = GraphOptions::default()
             .with_engine(engine)
-            // hnsw_rs on several threads now and then leaves a node unreachable.
+            // With several threads, hnsw_rs sometimes leaves a node unreachable.
             .with_seed(1)
             .with_metric(if cosine {
                 Metric::Cosine

@@ -1,4 +1,4 @@
-//! Salvage: of a torn directory, what can be saved, and the rest counted by reason.
+//! Salvage of a damaged directory: usable records are kept, the rest is counted by reason.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn options(io: IoMode, include_deleted: bool) -> ExtractOptions {
     extract_options(include_deleted, io).with_salvage(Salvage::default())
 }
 
-/// The rows by each way of reading and writing, which agree.
+/// The rows by each way of reading and writing, which must agree.
 fn salvage_with(dir: &Path, options: &ExtractOptions) -> (ExtractSummary, Vec<Row>) {
     let scratch = tempfile::tempdir().unwrap();
     let mut outcomes = Vec::new();
@@ -67,7 +67,7 @@ fn a_healthy_index_loses_nothing() {
 }
 
 #[test]
-fn whole_records_of_a_cut_file_are_saved_with_only_the_header_beside_it() {
+fn complete_records_of_a_truncated_file_are_saved() {
     for word in [Word::U32, Word::U64] {
         let index = Synthetic::new(word, 4, 5, 30);
         let dir = index.directory();
@@ -94,7 +94,7 @@ fn whole_records_of_a_cut_file_are_saved_with_only_the_header_beside_it() {
 }
 
 #[test]
-fn zero_and_repeated_labels_and_vectors_that_are_not_finite_are_left_out_and_counted() {
+fn invalid_labels_and_vectors_are_skipped_and_counted() {
     // Labels close together, and far apart.
     for far in [1, 1 << 50] {
         let mut index = Synthetic::new(Word::U64, 4, 3, 30);
@@ -104,13 +104,13 @@ fn zero_and_repeated_labels_and_vectors_that_are_not_finite_are_left_out_and_cou
         }
         index.elements[3].label = 0;
         index.elements[4].vector[2] = f32::INFINITY.to_bits();
-        // Of three, the last.
+        // Of three duplicates, the last is kept.
         index.elements[5].label = 11 * far;
         index.elements[8].label = 11 * far;
-        // The last cannot be used, so the one before it is.
+        // The last is unusable, so the one before it is kept.
         index.elements[12].label = 15 * far;
         index.elements[14].vector[0] = f32::NAN.to_bits();
-        // A deleted record takes no live one's place.
+        // A deleted record does not replace a live one.
         index.elements[29].label = 20 * far;
         let dir = index.directory();
         let (summary, rows) = salvage(dir.path(), true);
@@ -128,7 +128,7 @@ fn zero_and_repeated_labels_and_vectors_that_are_not_finite_are_left_out_and_cou
 }
 
 #[test]
-fn metadata_that_is_missing_or_broken_costs_the_ids_and_says_so() {
+fn missing_or_damaged_metadata_loses_the_ids_with_a_warning() {
     let segment = fixtures_root().join("1.5.9/ip/segment");
     let whole = std::fs::read(segment.join("index_metadata.pickle")).unwrap();
     let scratch = tempfile::tempdir().unwrap();
@@ -152,11 +152,11 @@ fn metadata_that_is_missing_or_broken_costs_the_ids_and_says_so() {
     assert!(summary.salvage.unwrap().metadata_error.is_none());
 }
 
-/// The field that is named, and what is done to it.
+/// The named field, and the modification of it.
 type Damage = (&'static str, fn(&mut Header));
 
 #[test]
-fn a_header_needs_only_the_layout_of_a_record() {
+fn only_the_record_layout_is_needed_from_a_header() {
     let index = Synthetic::new(Word::U64, 4, 5, 30);
     let usable: [fn(&mut Header); 8] = [
         |header| header.mult = f64::NAN,
@@ -196,14 +196,14 @@ fn a_header_needs_only_the_layout_of_a_record() {
 }
 
 #[test]
-fn with_a_dimension_and_m_no_header_is_needed() {
+fn with_dimension_and_m_no_header_is_needed() {
     for word in [Word::U32, Word::U64] {
         let index = Synthetic::new(word, 4, 5, 30);
         let dir = index.directory();
         let mut given = options(IoMode::Mmap, true);
         given.salvage = Some(Salvage::default().with_dimension(5).with_m(4));
         match word {
-            // Its length alone says that labels are 32-bit.
+            // The length alone shows that labels are 32-bit.
             Word::U32 => std::fs::write(dir.path().join("header.bin"), [0xFF; 60]).unwrap(),
             Word::U64 => std::fs::remove_file(dir.path().join("header.bin")).unwrap(),
         }
@@ -332,7 +332,7 @@ fn original_vectors_without_a_norm_are_saved_with_norm_1() {
 }
 
 #[test]
-fn vectors_of_a_cosine_segment_that_are_not_of_norm_1_are_left_out() {
+fn vectors_of_a_cosine_segment_without_norm_1_are_skipped() {
     let header = std::fs::read(fixtures_root().join("1.5.9/cosine/segment/header.bin")).unwrap();
     let field = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().unwrap()) as usize;
     let (size, vector) = (field(28), field(44));
@@ -344,7 +344,7 @@ fn vectors_of_a_cosine_segment_that_are_not_of_norm_1_are_left_out() {
             bytes[id * size + vector..][..40].fill(0);
         });
     });
-    // Without a salvage, only a database could say that this is no vector of another metric.
+    // Without a salvage, only a database could tell that this is no vector of another metric.
     assert_eq!(refused.unwrap().1.len(), sound.len());
     assert_eq!(summary.salvage.unwrap().vector_damaged, 1);
     let mut expected = sound;
@@ -353,7 +353,7 @@ fn vectors_of_a_cosine_segment_that_are_not_of_norm_1_are_left_out() {
 }
 
 #[test]
-fn the_command_counts_in_json_and_says_why_there_are_no_ids() {
+fn the_command_counts_in_json_and_explains_missing_ids() {
     let dir = Synthetic::new(Word::U64, 4, 5, 30).directory();
     let scratch = tempfile::tempdir().unwrap();
     let run = |more: &[&str]| {
@@ -390,7 +390,7 @@ proptest! {
     #![proptest_config(proptest_config(64))]
 
     #[test]
-    fn of_any_bytes_only_rows_that_can_be_are_saved(
+    fn only_plausible_rows_are_saved_from_any_bytes(
         header in prop::collection::vec((4..100_usize, any::<u8>()), 0..3),
         data in prop::collection::vec(any::<u8>(), 0..600),
         count in 0..20_u64,

@@ -1,5 +1,5 @@
-//! Indexes that are built from real collections, searched: through the library, through the command
-//! line, and compared with fast-hnsw.
+//! Indexes built from real collections and searched: by the library and by the command line,
+//! compared with fast-hnsw.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -27,7 +27,7 @@ use crate::support::{
 const K: usize = 10;
 const EF: usize = 60;
 
-/// A collection's vectors, how many there are, and where an index of them goes.
+/// A collection's vectors, their number, and the path for an index of them.
 struct Case {
     rows: u64,
     directory: tempfile::TempDir,
@@ -80,16 +80,16 @@ fn churn() -> Case {
     case
 }
 
-/// A query, and the labels and distances that fast-hnsw finds for it.
+/// A query, and the labels and distances of fast-hnsw's results.
 type Hits = (Vec<f32>, Vec<(u64, f32)>);
 
-/// What fast-hnsw finds for every `step`-th vector of the index.
+/// The results of fast-hnsw for every `step`-th vector of the index.
 fn hits<D: Distance>(index: &Path, metric: D, step: usize) -> Vec<Hits> {
     let index = LabeledIndex::<D, u64>::load(index, metric).unwrap();
     (0..index.len())
         .step_by(step)
         .map(|node| {
-            // Moved a little, so that it is a vector of its own.
+            // Moved slightly, so that it differs from all vectors.
             let mut query = index.get_embedding(node).to_vec();
             for (number, element) in query.iter_mut().enumerate() {
                 *element += [0.003, -0.002, 0.001][number % 3];
@@ -105,13 +105,13 @@ fn hits<D: Distance>(index: &Path, metric: D, step: usize) -> Vec<Hits> {
 }
 
 #[test]
-fn every_fixture_is_searched_as_fast_hnsw_searches_it() {
+fn every_fixture_gives_the_results_of_fast_hnsw() {
     let (mut searches, mut other_labels) = (0, 0);
     let fixtures = fixtures();
     let step = extent(10, 7);
     for (number, (fixture, &metric)) in pairs(&fixtures, Metric::ALL).into_iter().enumerate() {
         let case = extract(&fixture.join("segment"), ColumnarFormat::Parquet);
-        // Of a collection that was never flushed nothing can be built.
+        // A collection that was never flushed has no vectors to build from.
         if case.rows == 0 {
             continue;
         }
@@ -132,7 +132,7 @@ fn every_fixture_is_searched_as_fast_hnsw_searches_it() {
                 let found = index.search(query, K, EF).unwrap();
                 assert_eq!(found.len(), expected.len());
                 for (found, (label, distance)) in found.iter().zip(expected) {
-                    // Rounding only, of sums of up to a few hundred terms.
+                    // Rounding of sums of up to a few hundred terms.
                     let close = (found.distance - distance).abs() <= 2e-5 * distance.abs().max(1.0);
                     assert!(
                         close,
@@ -142,7 +142,7 @@ fn every_fixture_is_searched_as_fast_hnsw_searches_it() {
                         found.distance
                     );
                     searches += 1;
-                    // Then it is one of several at the same distance.
+                    // The label is then one of several at the same distance.
                     other_labels += usize::from(found.label != *label);
                 }
             }
@@ -154,7 +154,7 @@ fn every_fixture_is_searched_as_fast_hnsw_searches_it() {
 
 type Results = Vec<(u64, Vec<(u64, f32)>)>;
 
-/// Reads an output with arrow2, after checking its columns.
+/// Reads an output with arrow2, after a check of its columns.
 fn read_arrow(path: &Path) -> Results {
     let mut file = std::fs::File::open(path).unwrap();
     let metadata = arrow2::io::ipc::read::read_file_metadata(&mut file).unwrap();
@@ -196,7 +196,7 @@ fn neighbours(found: &[Neighbour]) -> Vec<(u64, f32)> {
 }
 
 #[test]
-fn answers_of_a_file_are_those_of_the_index_in_each_format_and_way_of_reading() {
+fn answers_in_a_file_equal_those_of_the_library() {
     for format in FORMATS {
         let case = extract(&fixtures_root().join("1.5.9/l2/segment"), format);
         case.build(Metric::Euclidean, Engine::Native);
@@ -225,7 +225,7 @@ fn answers_of_a_file_are_those_of_the_index_in_each_format_and_way_of_reading() 
             assert_eq!(summary.queries, answers.len() as u64);
             assert_eq!(summary.found, 5 * summary.queries);
             assert!(summary.queries > 500 && summary.vectors == summary.queries);
-            // Every vector is its own nearest, or as near as one that equals it.
+            // Every vector is its own nearest, or as near as an equal one.
             assert!(answers.iter().all(|(_, found)| found[0].1 == 0.0));
             assert!((0..).zip(&answers).all(|(number, (row, _))| number == *row));
 
@@ -340,7 +340,7 @@ fn the_command_line_prints_neighbours_or_writes_a_file() {
 }
 
 #[test]
-fn the_command_line_explains_what_cannot_be_searched() {
+fn the_command_line_explains_why_a_search_is_impossible() {
     let case = churn();
     let queries: [&dyn AsRef<std::ffi::OsStr>; 4] =
         [&"search", &case.index, &"--queries", &case.vectors];
@@ -363,7 +363,7 @@ fn the_command_line_explains_what_cannot_be_searched() {
         1,
     );
     assert!(words.contains("column vector: found dimension"), "{words}");
-    // A file that is no index.
+    // A file other than an index.
     let words = error(&run(&[&"recall", &case.vectors]), 1);
     assert!(words.contains("magic: found PAR1"), "{words}");
 }
@@ -407,7 +407,7 @@ fn the_command_line_measures_recall() {
 }
 
 #[test]
-fn a_hnsw_file_is_inspected_and_verified_by_its_first_bytes() {
+fn a_hnsw_file_is_recognised_by_its_first_bytes() {
     let case = churn();
     let renamed = case.directory.path().join("an index");
     std::fs::rename(&case.index, &renamed).unwrap();
@@ -457,7 +457,7 @@ fn a_hnsw_file_is_inspected_and_verified_by_its_first_bytes() {
 mod example;
 
 #[test]
-fn the_example_finds_the_vector_that_it_searches_for() {
+fn the_example_finds_its_query_vector() {
     let output = tempfile::tempdir().unwrap();
     let segment = fixtures_root().join("1.5.9/churn/segment");
     let neighbours = example::run(&segment, output.path()).unwrap();
@@ -465,7 +465,7 @@ fn the_example_finds_the_vector_that_it_searches_for() {
     assert_eq!(neighbours[0].distance, 0.0);
 }
 
-/// A file whose vectors are in the column `embedding` and whose labels are in `key`.
+/// A file with vectors in the column `embedding` and labels in `key`.
 fn named(format: &str) -> PathBuf {
     Path::new(REPOSITORY)
         .join("tests/fixtures/columnar")
@@ -473,7 +473,7 @@ fn named(format: &str) -> PathBuf {
 }
 
 #[test]
-fn the_command_line_takes_queries_from_any_column() {
+fn the_command_line_reads_queries_from_any_column() {
     let directory = tempfile::tempdir().unwrap();
     let index = directory.path().join("index.hnsw");
     for format in ["parquet", "arrow"] {
@@ -528,7 +528,7 @@ fn the_command_line_takes_queries_from_any_column() {
 }
 
 #[test]
-fn the_command_line_warns_of_damaged_vectors_that_it_leaves_out() {
+fn the_command_line_warns_of_skipped_damaged_vectors() {
     let case = churn();
     let mut bytes = std::fs::read(&case.index).unwrap();
     for node in [3, 400, 800] {
@@ -574,7 +574,7 @@ fn the_command_line_warns_of_damaged_vectors_that_it_leaves_out() {
 }
 
 #[test]
-fn every_command_that_reads_says_how_by_default() {
+fn every_reading_command_documents_its_default_read_mode() {
     for (command, default) in [
         ("extract", "mmap"),
         ("build", "mmap"),

@@ -7,10 +7,10 @@ use std::process::{Command, Output};
 use crate::support::table::{read_arrow, read_arrow_stream};
 use crate::support::*;
 
-/// What ends a stream.
+/// The end-of-stream marker.
 const END: [u8; 8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
 
-/// What stands before the messages of a file.
+/// The bytes in front of a file's messages.
 const FILE_START: &[u8; 8] = b"ARROW1\0\0";
 
 fn run(arguments: &[&dyn AsRef<OsStr>]) -> Output {
@@ -21,7 +21,7 @@ fn run(arguments: &[&dyn AsRef<OsStr>]) -> Output {
     command.output().unwrap()
 }
 
-/// Asserts a failure that is explained on standard error alone, and gives the explanation.
+/// Asserts a failure explained on standard error alone, and returns the explanation.
 #[track_caller]
 fn refusal(output: &Output, status: i32) -> String {
     let error = String::from_utf8(output.stderr.clone()).unwrap();
@@ -31,7 +31,7 @@ fn refusal(output: &Output, status: i32) -> String {
 }
 
 /// Runs a command with `-o FILE` and with `-o -`, and asserts that both write the same messages.
-/// Gives what the second says on standard error.
+/// Returns the second's standard error.
 #[track_caller]
 fn assert_stream_is_file(arguments: &[&dyn AsRef<OsStr>]) -> String {
     let scratch = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ fn a_stream_of_a_collection_has_the_messages_of_its_file() {
 }
 
 #[test]
-fn what_a_stream_cannot_be_is_wrong_usage() {
+fn impossible_streams_are_wrong_usage() {
     let segment = fixtures_root().join("1.5.9/ip/segment");
     for (option, words) in [
         ("--format=parquet", "--format: found parquet"),
@@ -138,7 +138,7 @@ fn what_a_stream_cannot_be_is_wrong_usage() {
         let error = refusal(&run(&[&"extract", &segment, &"-o", &"-", &option]), 2);
         assert!(error.contains(words), "{error}");
     }
-    // The file of that name can still be written.
+    // A file named `-` can still be written.
     let scratch = tempfile::tempdir().unwrap();
     let output = Command::new(BINARY)
         .current_dir(scratch.path())
@@ -151,7 +151,7 @@ fn what_a_stream_cannot_be_is_wrong_usage() {
 }
 
 #[test]
-fn an_index_that_cannot_be_read_gives_no_stream() {
+fn an_unreadable_index_gives_no_stream() {
     let scratch = tempfile::tempdir().unwrap();
     let error = refusal(&run(&[&"extract", &scratch.path(), &"-o", &"-"]), 1);
     assert!(error.contains("header.bin"), "{error}");
@@ -165,7 +165,7 @@ mod unix {
 
     use super::*;
 
-    /// Starts a stream of `count` vectors, takes its first bytes and leaves the pipe full.
+    /// Starts a stream of `count` vectors, reads its first bytes and leaves the pipe full.
     fn start(dir: &Path, count: u64) -> (Child, ChildStdout) {
         write_sparse(dir, 384, count);
         let mut child = Command::new(BINARY)
@@ -191,7 +191,7 @@ mod unix {
     }
 
     #[test]
-    fn a_reader_that_goes_away_ends_a_stream_without_words() {
+    fn a_closed_pipe_ends_a_stream_silently() {
         let dir = tempfile::tempdir().unwrap();
         let (child, stream) = start(dir.path(), 10_000);
         drop(stream);
@@ -201,7 +201,7 @@ mod unix {
     }
 
     #[test]
-    fn an_interrupt_ends_a_stream_whatever_its_reader_does() {
+    fn an_interrupt_ends_a_stream_with_any_reader() {
         let dir = tempfile::tempdir().unwrap();
         for reader in ["waits", "reads", "goes"] {
             let (child, mut stream) = start(dir.path(), 10_000_000);
@@ -224,7 +224,7 @@ mod unix {
     }
 
     #[test]
-    fn a_stream_of_an_index_that_changed_has_no_end_and_is_status_1() {
+    fn a_stream_of_a_modified_index_has_no_end_marker_and_status_1() {
         let dir = tempfile::tempdir().unwrap();
         let (child, mut stream) = start(dir.path(), 10_000);
         std::fs::File::options()
@@ -242,7 +242,7 @@ mod unix {
     }
 
     #[test]
-    fn a_stream_that_cannot_be_written_is_status_1() {
+    fn an_unwritable_stream_gives_status_1() {
         let full = std::fs::File::options()
             .write(true)
             .open("/dev/full")
@@ -259,8 +259,8 @@ mod unix {
     }
 }
 
-/// Runs a command in a terminal, with a variable set, and gives its exit status and all that the terminal shows; or
-/// nothing, where there is no command that gives it one.
+/// Runs a command in a terminal with a variable set. Returns its exit status and everything the
+/// terminal shows, or `None` if the command `script` is missing.
 #[cfg(target_os = "linux")]
 pub(crate) fn in_terminal(
     arguments: &str,

@@ -1,4 +1,4 @@
-//! Verification: what Chroma writes is healthy, and each kind of damage is reported by its code.
+//! Verification: output of Chroma is healthy, and each kind of damage is reported by its code.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,7 +13,7 @@ use hnsw_toolbox::{
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// The report by both ways of reading, which agree.
+/// The report by both ways of reading, which must agree.
 fn verify(dir: &Path) -> VerifyReport {
     let [mapped, read] = IO_MODES.map(|io| {
         verify_index(
@@ -33,7 +33,7 @@ fn verify(dir: &Path) -> VerifyReport {
     mapped
 }
 
-/// Count and place of a finding.
+/// Count and position of a finding.
 #[track_caller]
 fn finding<'r>(report: &'r VerifyReport, code: &str, file: &str) -> (u64, &'r str) {
     let found = report
@@ -123,7 +123,7 @@ fn each_missing_file_is_told() {
 }
 
 #[test]
-fn a_header_that_does_not_hold_together_is_told_by_each_field() {
+fn each_inconsistent_header_field_is_reported() {
     let dir = real();
     edit(dir.path(), "header.bin", |bytes| {
         bytes[84..92].copy_from_slice(&0.5_f64.to_le_bytes());
@@ -153,7 +153,7 @@ fn a_header_that_does_not_hold_together_is_told_by_each_field() {
 }
 
 #[test]
-fn records_that_are_not_there_are_counted_and_the_others_checked() {
+fn missing_records_are_counted_and_the_others_checked() {
     let dir = real();
     edit(dir.path(), "data_level0.bin", |bytes| {
         bytes.truncate(1000 * RECORD + 59);
@@ -174,7 +174,7 @@ fn records_that_are_not_there_are_counted_and_the_others_checked() {
     assert!(first.starts_with("record 10:"), "{first}");
 }
 
-/// Live records of the fixture, by internal id.
+/// Live records of the fixture by internal id.
 fn live(dir: &Path) -> Vec<usize> {
     let bytes = std::fs::read(dir.join("data_level0.bin")).unwrap();
     let records = bytes.chunks(RECORD).take(RECORDS);
@@ -186,7 +186,7 @@ fn live(dir: &Path) -> Vec<usize> {
 }
 
 #[test]
-fn labels_and_vectors_that_no_record_can_have_are_told() {
+fn impossible_labels_and_vectors_are_reported() {
     let dir = real();
     let live = live(dir.path());
     let (zero, one, other, nan) = (live[10], live[20], live[30], live[40]);
@@ -210,7 +210,7 @@ fn labels_and_vectors_that_no_record_can_have_are_told() {
         finding(&report, "vectors.not_finite", file),
         (1, format!("record {nan}, component 1").as_str())
     );
-    // The labels that were overwritten.
+    // The overwritten labels.
     let (count, _) = finding(
         &report,
         "metadata.label_without_record",
@@ -226,11 +226,11 @@ fn labels_and_vectors_that_no_record_can_have_are_told() {
 }
 
 #[test]
-fn links_of_level_0_that_lead_nowhere_are_told_and_odd_ones_are_no_damage() {
+fn invalid_level_0_links_are_reported_and_odd_ones_accepted() {
     let dir = real();
     let file = "data_level0.bin";
     edit(dir.path(), file, |bytes| {
-        // Record 7: its own neighbour, twice.
+        // Record 7: linked to itself, twice.
         bytes[7 * RECORD..][..2].copy_from_slice(&2_u16.to_le_bytes());
         bytes[7 * RECORD + 4..][..8].copy_from_slice(&[7, 0, 0, 0, 7, 0, 0, 0]);
         bytes[8 * RECORD + 3] = 1;
@@ -267,8 +267,8 @@ fn links_of_level_0_that_lead_nowhere_are_told_and_odd_ones_are_no_damage() {
     );
 }
 
-/// Offset of the size of the first element on upper levels, its id, and that of the first element
-/// that is on none.
+/// Offset of the list size of the first record on upper levels, its id, and the id of the first
+/// record that is only on level 0.
 fn first_upper(bytes: &[u8]) -> (usize, u32, u32) {
     let (mut upper, mut lower) = (None, None);
     let mut offset = 0;
@@ -288,7 +288,7 @@ fn first_upper(bytes: &[u8]) -> (usize, u32, u32) {
 }
 
 #[test]
-fn link_lists_that_are_cut_or_lead_nowhere_are_torn() {
+fn truncated_or_invalid_link_lists_are_torn() {
     let file = "link_lists.bin";
     for cut in [0, 1, 3, 4, 5000, 25459] {
         let dir = real();
@@ -339,7 +339,7 @@ fn link_lists_that_are_cut_or_lead_nowhere_are_torn() {
 }
 
 #[test]
-fn runaway_link_lists_of_a_sparse_terabyte_are_told_at_once() {
+fn oversized_link_lists_of_a_sparse_file_are_reported_at_once() {
     let file = "link_lists.bin";
     let dir = real();
     let sparse = |dir: &Path| {
@@ -359,7 +359,7 @@ fn runaway_link_lists_of_a_sparse_terabyte_are_told_at_once() {
     assert_eq!(count, 1);
     assert!(first.contains("4294967295 bytes, at most 120"), "{first}");
 
-    // A header that allows it.
+    // With a header that permits it.
     edit(dir.path(), "header.bin", |bytes| {
         bytes[52..56].copy_from_slice(&i32::MAX.to_le_bytes());
     });
@@ -375,7 +375,7 @@ fn edit_in_place(path: &Path, at: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn a_pickle_that_is_cut_anywhere_is_no_metadata() {
+fn a_truncated_pickle_counts_as_no_metadata() {
     let dir = real();
     let name = "index_metadata.pickle";
     let whole = std::fs::read(dir.path().join(name)).unwrap();
@@ -413,8 +413,8 @@ fn pickle(labels: &[u64], total: u64, dimensionality: Option<u64>) -> Vec<u8> {
     serde_pickle::to_vec(&fields, serde_pickle::SerOptions::new()).unwrap()
 }
 
-/// Five records of dimension 2: 0, 1 and 2 in a ring, 3 that nothing leads to, and 4 that only
-/// level 1 leads to. Labels 10 to 14.
+/// Five records of dimension 2: 0, 1 and 2 in a ring, 3 without incoming links, and 4 linked only
+/// on level 1. Labels 10 to 14.
 fn five_records() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut header = Header::new(Word::U64, 2, 2, 5);
@@ -457,19 +457,19 @@ fn five_records() -> tempfile::TempDir {
 }
 
 #[test]
-fn records_that_no_links_lead_to_are_counted_as_information() {
+fn unlinked_records_are_counted_as_information() {
     let dir = five_records();
     let report = verify(dir.path());
     assert_eq!(report.state, IndexState::Healthy);
     let file = "data_level0.bin";
     assert_eq!(finding(&report, "links.unreachable", file), (1, "record 3"));
 
-    // Without the upper level, there are two.
+    // Without the upper level, two are unreachable.
     edit(dir.path(), "link_lists.bin", |bytes| bytes[4] = 0);
     let report = verify(dir.path());
     assert_eq!(finding(&report, "links.unreachable", file), (2, "record 3"));
 
-    // A ring back from there reaches all.
+    // A link back to the ring makes all reachable.
     edit(dir.path(), file, |bytes| {
         let size = bytes.len() / 5;
         bytes[0] = 3;
@@ -480,7 +480,7 @@ fn records_that_no_links_lead_to_are_counted_as_information() {
 }
 
 #[test]
-fn metadata_of_other_labels_or_another_dimension_is_a_mismatch() {
+fn metadata_with_other_labels_or_dimension_is_a_mismatch() {
     let name = "index_metadata.pickle";
     for (labels, total, dimension, code, first) in [
         (
@@ -526,7 +526,7 @@ fn metadata_of_other_labels_or_another_dimension_is_a_mismatch() {
 }
 
 #[test]
-fn of_several_damages_the_state_is_the_one_that_others_depend_on() {
+fn the_state_is_the_most_fundamental_of_several_damages() {
     let dir = real();
     let mut states = Vec::new();
     std::fs::write(dir.path().join("index_metadata.pickle"), b"").unwrap();
@@ -555,7 +555,7 @@ fn of_several_damages_the_state_is_the_one_that_others_depend_on() {
 }
 
 #[test]
-fn a_file_that_changes_or_appears_meanwhile_is_an_error_not_a_finding() {
+fn a_file_modified_or_created_meanwhile_is_an_error() {
     for io in IO_MODES {
         for name in [
             "header.bin",
@@ -592,7 +592,7 @@ fn a_file_that_changes_or_appears_meanwhile_is_an_error_not_a_finding() {
 }
 
 #[test]
-fn a_directory_that_is_none_is_an_error_and_a_cancelled_verification_stops() {
+fn non_directories_are_errors_and_a_cancelled_check_stops() {
     let dir = real();
     for path in [dir.path().join("nowhere"), dir.path().join("header.bin")] {
         let error = verify_index(
@@ -614,7 +614,7 @@ fn a_directory_that_is_none_is_an_error_and_a_cancelled_verification_stops() {
 }
 
 #[test]
-fn the_command_says_so_by_its_exit_status_and_in_json() {
+fn the_command_reports_by_exit_status_and_json() {
     let run = |dir: &Path, more: &[&str]| {
         let mut command = Command::new(BINARY);
         command.arg("verify").arg(dir).args(more).output().unwrap()
@@ -651,7 +651,7 @@ proptest! {
     #![proptest_config(proptest_config(96))]
 
     #[test]
-    fn any_damage_to_real_files_gives_a_report_by_both_ways_of_reading(
+    fn any_damage_to_real_files_gives_a_report_mapped_or_read(
         name in prop::sample::select(vec![
             "header.bin", "data_level0.bin", "length.bin", "link_lists.bin", "index_metadata.pickle",
         ]),

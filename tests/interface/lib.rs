@@ -1,1 +1,1 @@
-//! The tests of this package are all it has.
+//! This package contains only tests.

@@ -1,4 +1,4 @@
-"""examples/dask_export.py loses and doubles nothing when a worker is killed.
+"""Checks that examples/dask_export.py loses and duplicates nothing if a worker is killed.
 
     check_dask.py LIBRARY
 
@@ -28,7 +28,7 @@ COPIES = 15
 
 
 def workers_of(pid):
-    """The processes that Dask has started, but for Python's own that watch over them."""
+    """Returns Dask's processes, without Python's helpers that supervise them."""
     for entry in pathlib.Path("/proc").iterdir():
         try:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])

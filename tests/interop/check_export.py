@@ -1,4 +1,4 @@
-"""`hnsw-toolbox export` gives what Chroma's own client returns.
+"""Checks that `hnsw-toolbox export` equals the output of Chroma's own client.
 
     check_export.py PATH_OF_HNSW_TOOLBOX [PYTHON_WITH_CHROMADB ...]
 
@@ -22,7 +22,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 WRITER = pathlib.Path(__file__).resolve().parent / "write_collections.py"
-# Chroma waits for the disk at each call, which memory spares it.
+# In memory, because Chroma waits for the disk at each call.
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 SEEDS = [1, 2]
 OPERATIONS = 250
@@ -79,7 +79,7 @@ def check_columns(table, records, json_columns, context):
 
 
 def check_duckdb(json_file, columns_file, records, context):
-    """JSON functions over one file, and typed columns of the other, agree with the client."""
+    """Checks that JSON functions over one file and typed columns of the other agree with the client."""
     rows = duckdb.sql(
         f"""SELECT a.id, a.metadata->>'$.text', CAST(a.metadata->>'$.int' AS BIGINT), b."metadata.text",
                    b."metadata.int", b."metadata.float", b."metadata.bool"
@@ -117,7 +117,7 @@ def check(toolbox, python, seed):
                 table = read(output / file["file"])
                 records = collection["records"]
                 if truth["chromadb"].startswith("0.4."):
-                    # get() orders by the bytes of the ids there.
+                    # There, get() sorts by the bytes of the ids.
                     by_id = {record["id"]: record for record in records}
                     assert len(by_id) == table.num_rows, context
                     records = [by_id[id] for id in table.column("id").to_pylist()]

@@ -1,4 +1,4 @@
-"""Other programs read what `hnsw-toolbox extract` writes, and find what Chroma stored.
+"""Checks that other programs read the output of `hnsw-toolbox extract`, and that it equals Chroma's data.
 
     check_extract.py PATH_OF_HNSW_TOOLBOX
 
@@ -29,7 +29,7 @@ COLUMNS = ["internal_id", "label", "deleted", "user_id", "seq_id", "vector"]
 
 
 class Index:
-    """A fixture: what its level-0 records hold, and what Chroma says of them."""
+    """A fixture: its level-0 records, and Chroma's own view of them."""
 
     def __init__(self, case):
         self.name = str(case.relative_to(FIXTURES))
@@ -52,14 +52,14 @@ class Index:
         assert np.count_nonzero(self.deleted) == self.expected["deleted_records"]
 
     def rows(self, include_deleted, metadata):
-        """The columns that an extraction has to give."""
+        """Returns the expected columns of an extraction."""
         chosen = np.arange(self.count) if include_deleted else np.flatnonzero(~self.deleted)
         labels = self.records["label"][chosen].tolist()
         deleted = self.deleted[chosen].tolist()
         user_ids = seq_ids = [None] * len(labels)
         if metadata:
             id_of_label = {label: id for id, label in self.expected["labels"].items()}
-            # A deleted record keeps its label, which by then stands for no id.
+            # A deleted record keeps its label, which no longer has an id.
             user_ids = [None if dead else id_of_label[label] for label, dead in zip(labels, deleted)]
             seq_ids = [self.expected["seq_ids"].get(id) for id in user_ids]
         return {
@@ -72,7 +72,7 @@ class Index:
         }
 
     def check_against_chroma(self, rows):
-        """Compares live rows, however they were read, with what the user gave to Chroma."""
+        """Compares live rows, from any reader, with the user's input to Chroma."""
         expected = self.expected
         live = [i for i, dead in enumerate(rows["deleted"]) if not dead]
         row_of_label = {rows["label"][i]: i for i in live}
@@ -108,13 +108,13 @@ def assert_same_rows(found, expected):
 
 
 def vectors(values, dimension):
-    """Rows of numbers as a matrix that has its width even without rows."""
+    """Returns rows of numbers as a matrix, which keeps its width even without rows."""
     values = list(values)
     assert all(len(row) == dimension for row in values), "a vector of another length"
     return np.array(values, np.float32).reshape(len(values), dimension)
 
 
-# Readers: each gives the columns of a file as lists, and the vectors as a matrix.
+# Readers: each returns a file's columns as lists, and the vectors as a matrix.
 
 
 def check_arrow_schema(schema, dimension):
@@ -129,7 +129,7 @@ def check_arrow_schema(schema, dimension):
     ]
     assert schema.names == COLUMNS, schema.names
     for found, wanted in zip(schema, expected):
-        # The name of a list's element is free.
+        # The name of a list's element is unspecified.
         if wanted.name == "vector":
             assert found.type.value_field.with_name("item") == element, found.type.value_field
             assert found.type.list_size == dimension, found.type
@@ -194,7 +194,7 @@ def read_pyarrow(path, index):
 
 
 def read_pandas(path, index):
-    # Nullable types: with the others a column with a null turns to floats, which hold 53 bits of a seq_id.
+    # Nullable types: otherwise a column with a null becomes floats, which hold only 53 bits of a seq_id.
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
     else:
@@ -228,12 +228,12 @@ def read_duckdb(path, index):
         if path.suffix == ".parquet":
             relation = connection.read_parquet(str(path))
         else:
-            # DuckDB takes Arrow IPC through Arrow's own memory.
+            # DuckDB reads Arrow IPC through Arrow's own memory.
             with pa.ipc.open_file(path) as reader:
                 relation = connection.from_arrow(reader.read_all())
         assert relation.columns == COLUMNS, relation.columns
         types = [str(type) for type in relation.types]
-        # DuckDB reads the standard list of Parquet, and does not look at the Arrow schema.
+        # DuckDB reads Parquet's standard list and ignores the Arrow schema.
         vector = "FLOAT[]" if path.suffix == ".parquet" else f"FLOAT[{index.dimension}]"
         assert types == ["UBIGINT", "UBIGINT", "BOOLEAN", "VARCHAR", "UBIGINT", vector], types
         fetched = relation.fetchall()
@@ -243,7 +243,7 @@ def read_duckdb(path, index):
 
 
 def query_duckdb(path, index, expected):
-    """DuckDB skips row groups by their statistics, so a filter must find what a scan finds."""
+    """Checks that a filter finds the same rows as a scan: DuckDB skips row groups by their statistics."""
     with duckdb.connect() as connection:
         for label in sorted(expected["label"])[:: max(1, len(expected["label"]) // 20)]:
             query = "SELECT internal_id FROM read_parquet(?) WHERE label = ?"
@@ -262,7 +262,7 @@ class Report:
     def check(self, name, test):
         try:
             test()
-        # A panic inside polars is no Exception.
+        # A panic inside polars is not an Exception.
         except (Exception, pl.exceptions.PanicException) as error:
             self.failed += 1
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -287,7 +287,7 @@ def extract(toolbox, index, out, compression, include_deleted, metadata, batch_s
 
 
 def check_summary(response, index, out, expected, metadata):
-    """All that the contract names; it lets more be added to a summary."""
+    """Returns the fields that the contract names; a summary can have more."""
     header = index.expected["header"]
     emitted = len(expected["label"])
     summary = response.pop("summary")

@@ -1,4 +1,4 @@
-"""What comes out of an Arrow C stream, and of the command line's `-o -`, is what is in the file.
+"""Checks that an Arrow C stream and the command line's `-o -` give the content of the file.
 
     check_stream.py PATH_OF_HNSW_TOOLBOX LIBRARY
 
@@ -34,7 +34,7 @@ def read(path):
 
 def same(reader, path, in_c=True):
     schema, batches = read(path)
-    # Names in C end with a NUL: one inside them is escaped.
+    # Names in C end with a NUL, so inner NULs are escaped.
     names = [name.replace("\0", "\\0") if in_c else name for name in schema.names]
     schema = pa.schema([field.with_name(name) for field, name in zip(schema, names)], schema.metadata)
     batches = [batch.rename_columns(names).replace_schema_metadata(schema.metadata) for batch in batches]
@@ -43,7 +43,7 @@ def same(reader, path, in_c=True):
     for batch in streamed:
         batch.validate(full=True)
 
-    # As bytes, for NaN is not equal to NaN.
+    # As bytes, because NaN is not equal to NaN.
     def content(batches):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema) as writer:
@@ -62,7 +62,7 @@ def run(toolbox, *arguments):
 
 
 def same_piped(path, toolbox, *arguments):
-    """The same of a stream on standard output, which is read while it is written."""
+    """The same for a stream on standard output, read while it is written."""
     command = [toolbox, *map(str, arguments), "-o", "-", "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         with pa.ipc.open_stream(process.stdout) as reader:
@@ -118,7 +118,7 @@ def main(toolbox, library):
             else:
                 raise AssertionError(request)
         for _ in range(200):
-            # Dropped before its end, sometimes at once.
+            # Dropped before its end, sometimes immediately.
             reader = open_stream(library, index_dir=str(FIXTURES / "chroma" / "1.5.9" / "churn" / "segment"), batch_size=1)
             kept = reader.read_next_batch()
             del reader

@@ -1,4 +1,4 @@
-"""Writes collections with Chroma, by chance, and what its client returns at the end.
+"""Writes random collections with Chroma, and records its client's final output.
 
     write_collections.py DIRECTORY SEED OPERATIONS
 
@@ -43,7 +43,7 @@ def vector(rng):
 
 
 def operate(collection, rng, ids, known):
-    """One call, of which nothing may be rejected."""
+    """Makes one call, which must not reject anything."""
     kind = rng.choice(["add", "add", "update", "upsert", "upsert", "delete"])
     if kind == "delete":
         chosen = rng.sample(sorted(known), min(len(known), rng.randrange(1, 4)))
@@ -91,7 +91,7 @@ def main(directory, seed, operations):
         for _ in range(int(operations)):
             operate(collection, rng, ids, known)
         got = collection.get(include=["documents", "metadatas"])
-        # 0.4 may have lost vectors, and then fails when it is asked for all of them.
+        # 0.4 can lose vectors, and then fails on a request for all of them.
         vectors = {}
         for id in got["ids"]:
             try:

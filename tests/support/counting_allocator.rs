@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts each byte asked for. Growing a block counts as having the old and the new one at once.
+/// Counts requested bytes. A growing block counts as the old and the new block at once.
 pub struct CountingAllocator;
 
 fn add(size: usize) {
@@ -16,7 +16,7 @@ fn add(size: usize) {
     PEAK.fetch_max(now, Relaxed);
 }
 
-// SAFETY: every call is passed on to `System` as it is.
+// SAFETY: every call is passed on to `System` unchanged.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
@@ -35,19 +35,19 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// Bytes in use. From here on, [`peak`] starts over.
+/// Returns the bytes in use, and resets [`peak`].
 pub fn restart() -> usize {
     let now = IN_USE.load(Relaxed);
     PEAK.store(now, Relaxed);
     now
 }
 
-/// Most bytes in use since the last [`restart`].
+/// Maximum number of bytes in use since the last [`restart`].
 pub fn peak() -> usize {
     PEAK.load(Relaxed)
 }
 
-/// Most bytes in use while `work` runs, beyond those in use before.
+/// Maximum number of bytes in use while `work` runs, beyond those in use before.
 pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = restart();
     let result = work();

@@ -1,5 +1,4 @@
-//! What every fuzz property needs: a directory for its files, and inputs to run it over in
-//! `cargo test`.
+//! Support for fuzz properties: a directory for files, and inputs for `cargo test`.
 #![allow(dead_code, reason = "each user needs a part")]
 
 use std::fs::File;
@@ -8,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
-/// A directory for the files of one run, in memory where the system can.
+/// A directory for the files of one run, in memory if possible.
 pub struct Directory(TempDir);
 
 impl Directory {
@@ -26,8 +25,8 @@ impl Directory {
         self.0.path()
     }
 
-    /// Writes a file that is old enough to be opened at once: a target that waited 10 ms for the
-    /// clock in each run would try a hundred inputs a second.
+    /// Writes a file old enough to be opened at once. With a wait of 10 ms for the clock in each
+    /// run, a target would try a hundred inputs per second.
     pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -38,8 +37,8 @@ impl Directory {
     }
 }
 
-/// Runs a property over the seeds of its target, and over what once failed. It must say of each
-/// that it has run it: an input that it refuses tests nothing.
+/// Runs a property over the seeds and regressions of its target. It must return true for each,
+/// because an input that it skips tests nothing.
 #[cfg(test)]
 pub fn replay(fuzz: &Path, target: &str, property: impl Fn(&[u8]) -> bool) {
     let inputs = |kind: &str| -> Vec<PathBuf> {
@@ -50,7 +49,7 @@ pub fn replay(fuzz: &Path, target: &str, property: impl Fn(&[u8]) -> bool) {
     let seeds = inputs("seeds");
     assert!(!seeds.is_empty(), "{target} has no seeds");
     for input in seeds.into_iter().chain(inputs("regressions")) {
-        // Which input it is, when the property fails.
+        // Names the input if the property fails.
         let _shown = Shown(&input);
         assert!(property(&std::fs::read(&input).unwrap()), "was not run");
     }

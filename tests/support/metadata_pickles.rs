@@ -7,15 +7,15 @@ use std::path::Path;
 /// A shape of metadata pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Chroma 1.x: a plain dict of protocol 3, no memo, no sequence numbers, maps in no order.
+    /// Chroma 1.x: a plain dict of protocol 3; no memo, no sequence numbers, maps in random order.
     Rust,
-    /// The same after an upgrade: with a sequence number for each id.
+    /// The same after an upgrade: with a sequence number per id.
     RustWithSeqIds,
-    /// Chroma 0.4 to 0.6: an instance of protocol 5, where all maps share each id's string.
+    /// Chroma 0.4 to 0.6: an instance of protocol 5 in which all maps share each id's string.
     PythonShared,
-    /// The same, where `id_to_seq_id` has strings of its own.
+    /// The same, but `id_to_seq_id` has separate strings.
     PythonDistinctSeqIds,
-    /// The same, where each map has strings of its own.
+    /// The same, but each map has separate strings.
     PythonDistinct,
 }
 
@@ -33,7 +33,7 @@ impl Shape {
     }
 }
 
-/// The id of the element with that label: looks like a version 4 UUID.
+/// The id of the record with this label, in the form of a version 4 UUID.
 pub fn id(label: u32) -> String {
     let mixed = u64::from(label)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -56,7 +56,7 @@ struct Pickler<W> {
     out: W,
     shape: Shape,
     memoised: u32,
-    /// The memo entry of the first label's id, once ids are memoised.
+    /// The memo entry of the first label's id, if ids are memoised.
     first_id: Option<u32>,
     count: u32,
 }
@@ -87,7 +87,7 @@ impl<W: Write> Pickler<W> {
         self.out.write_all(&value.to_le_bytes())
     }
 
-    /// The `at`th label of a map. Python keeps the order of insertion.
+    /// The `at`th label of a map. Python keeps the insertion order.
     fn label(&self, at: u32, step: u32) -> u32 {
         if self.shape.is_python() {
             return at + 1;
@@ -141,7 +141,7 @@ impl<W: Write> Pickler<W> {
     }
 }
 
-/// Writes a pickle of `count` ids, with the labels 1 to `count`.
+/// Writes a pickle of `count` ids with the labels 1 to `count`.
 pub fn write(path: &Path, shape: Shape, count: u32) -> io::Result<()> {
     let mut pickler = Pickler {
         out: BufWriter::new(std::fs::File::create(path)?),
@@ -168,7 +168,7 @@ pub fn write(path: &Path, shape: Shape, count: u32) -> io::Result<()> {
     pickler.out.write_all(b"N")?;
     pickler.text("total_elements_added")?;
     pickler.number(count)?;
-    // Steps that are prime, and so visit each label once.
+    // Prime steps, which visit each label once.
     pickler.map("id_to_label", 1_000_003, false, false)?;
     let share = matches!(shape, Shape::PythonShared | Shape::PythonDistinctSeqIds);
     pickler.map("label_to_id", 7_368_787, false, share)?;

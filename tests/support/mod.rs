@@ -1,4 +1,4 @@
-//! What the integration tests share: fixtures, and extraction into rows that can be compared.
+//! Shared by the integration tests: fixtures, and extraction into comparable rows.
 #![allow(dead_code, unused_imports, reason = "each user needs a part")]
 
 use std::fs::File;
@@ -26,12 +26,13 @@ pub use export::{assert_same_rows, Export, Row};
 pub use extent::{extent, pairs};
 pub use synthetic::{Element, Header, Random, Synthetic, Word};
 
-/// The root of the repository: tests are built as those of a package below it.
+/// The root of the repository. Tests are built as part of a package below it.
 pub const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_hnsw-toolbox");
 
-/// This many cases, or usually a quarter. What fails is kept next to the test's source and tried first.
+/// This number of cases, or by default a quarter. Failures are kept next to the test's source and
+/// tried first.
 pub fn proptest_config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases: extent(cases / 4, cases),
@@ -56,7 +57,7 @@ pub fn columnar_options(format: ColumnarFormat, extract: ExtractOptions) -> Colu
         .with_format(format)
 }
 
-/// The rows that [`extract_index`] hands out.
+/// The rows that [`extract_index`] passes to its callback.
 pub fn rows_by_callback(
     dir: &Path,
     options: &ExtractOptions,
@@ -76,7 +77,7 @@ pub fn rows_by_callback(
     Ok((summary, rows))
 }
 
-/// Extracts to a file in `scratch`, and reads it back with a reader that is not ours.
+/// Extracts to a file in `scratch`, and reads it back with an independent reader.
 pub fn rows_by_file(
     dir: &Path,
     scratch: &Path,
@@ -87,7 +88,7 @@ pub fn rows_by_file(
     Ok((summary, read_export(&output, options.format)))
 }
 
-/// Reads a columnar file, and checks that it has the six columns in the types of the contract.
+/// Reads a columnar file, and checks for the six columns of the contract and their types.
 pub fn read_export(path: &Path, format: ColumnarFormat) -> Export {
     let file = BufReader::new(File::open(path).unwrap());
     match format {
@@ -107,7 +108,7 @@ pub fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// The segment directories under a root that is laid out as `<version>/<case>/segment`.
+/// The segment directories below a root with the layout `<version>/<case>/segment`.
 pub fn cases(root: &Path) -> Vec<PathBuf> {
     let mut cases = Vec::new();
     for version in std::fs::read_dir(root).unwrap() {
@@ -130,7 +131,7 @@ pub fn fixtures_root() -> PathBuf {
     Path::new(REPOSITORY).join("tests/fixtures/chroma")
 }
 
-/// The fixtures of the repository, and those under `HNSW_TOOLBOX_FIXTURES`.
+/// The fixtures of the repository, and those in `HNSW_TOOLBOX_FIXTURES`.
 pub fn fixtures() -> Vec<PathBuf> {
     let mut fixtures = cases(&fixtures_root());
     assert!(fixtures.len() >= 8, "fixtures are missing: {fixtures:?}");
@@ -143,7 +144,7 @@ pub fn fixtures() -> Vec<PathBuf> {
 }
 
 impl Synthetic {
-    /// What an extraction of it holds.
+    /// The rows of its extraction.
     pub fn rows(&self, include_deleted: bool) -> Vec<Row> {
         (0..)
             .zip(&self.elements)
@@ -160,8 +161,8 @@ impl Synthetic {
     }
 }
 
-/// A large index that takes no time to write: a valid header, and `count` records that are all
-/// zeros and mostly holes in a sparse file.
+/// A large index that is written instantly: a valid header and `count` records of zeros, mostly
+/// holes in a sparse file.
 pub fn write_sparse(dir: &Path, dimension: u64, count: u64) {
     let header = Header::new(Word::U64, 16, dimension, count);
     std::fs::write(dir.join("header.bin"), header.bytes()).unwrap();

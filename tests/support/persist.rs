@@ -1,4 +1,4 @@
-//! The persist directories of `tests/fixtures/persist`, and what is in them.
+//! The persist directories of `tests/fixtures/persist` and their contents.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-/// The versions of Chroma that made them.
+/// The Chroma versions that wrote them.
 pub const PERSIST_FIXTURES: [&str; 2] = ["0.5.23-metalag", "1.5.9"];
 
-/// The folder of the archives, from the root of the repository or from a package below it.
+/// The folder of the archives, relative to the root of the repository or a package below it.
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -18,7 +18,7 @@ fn fixtures() -> PathBuf {
         .unwrap()
 }
 
-/// A copy of a persist directory, and the truth about it.
+/// A copy of a persist directory, with its expected contents.
 pub struct PersistFixture {
     directory: TempDir,
     pub expected: Json,
@@ -52,7 +52,7 @@ impl PersistFixture {
         self.expected["collections"].as_array().unwrap()
     }
 
-    /// The collection of that name in the default database.
+    /// The collection with this name in the default database.
     pub fn collection(&self, name: &str) -> &Json {
         let is_it = |collection: &&Json| {
             collection["name"] == name && collection["database"] == "default_database"
@@ -60,14 +60,14 @@ impl PersistFixture {
         self.collections().iter().find(is_it).unwrap()
     }
 
-    /// The directory of a collection's index.
+    /// The segment directory of a collection.
     pub fn segment(&self, name: &str) -> PathBuf {
         let segment = self.collection(name)["vector_segment"].as_str().unwrap();
         self.dir().join(segment)
     }
 }
 
-/// Unpacks regular files and directories of an archive in the ustar format.
+/// Unpacks regular files and directories from an archive in the ustar format.
 fn untar(mut bytes: &[u8], target: &Path) {
     const BLOCK: usize = 512;
     let text = |field: &[u8]| {
@@ -90,7 +90,7 @@ fn untar(mut bytes: &[u8], target: &Path) {
     }
 }
 
-/// The components of a vector as `expected.json` gives them.
+/// The components of a vector in `expected.json`.
 pub fn vector(json: &Json) -> Vec<f32> {
     let component = |json: &Json| match json {
         Json::Number(number) => number.as_f64().unwrap() as f32,
@@ -105,7 +105,7 @@ pub fn vector(json: &Json) -> Vec<f32> {
     json.as_array().unwrap().iter().map(component).collect()
 }
 
-/// The vector that a reader must give: bit for bit.
+/// The vector that a reader must return, bit for bit.
 pub fn expected_vector(record: &Json) -> Vec<f32> {
     let given = vector(&record["given"]);
     let in_index = record["vector_in"] == "index";
@@ -115,7 +115,7 @@ pub fn expected_vector(record: &Json) -> Vec<f32> {
     }
 }
 
-/// The metadata that a reader must give, as canonical JSON; `None` for no metadata.
+/// The metadata that a reader must return, as canonical JSON; `None` for no metadata.
 pub fn expected_metadata(typed: &Json) -> Option<String> {
     let pairs = typed.as_object().filter(|pairs| !pairs.is_empty())?;
     let mut keys: Vec<_> = pairs.keys().collect();

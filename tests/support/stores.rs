@@ -1,4 +1,4 @@
-//! Stores with the schema of Chroma 1.5 and nothing that Chroma would write into them.
+//! Stores with the schema of Chroma 1.5, without the initial rows that Chroma writes.
 #![allow(dead_code, reason = "each user needs a part")]
 
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use rusqlite::{params, Connection};
 
 use super::persist::PersistFixture;
 
-/// What of the schema a store lacks.
+/// Parts of the schema that a store lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Schema {
     Whole,
@@ -16,7 +16,7 @@ pub enum Schema {
     WithoutIndexes,
 }
 
-/// A store that is being made.
+/// A store under construction.
 pub struct Store {
     pub database: Connection,
     pub collections: Vec<[String; 3]>,
@@ -71,7 +71,7 @@ impl Store {
         }
     }
 
-    /// Adds the collection `c<number>`, which has no index yet.
+    /// Adds the collection `c<number>`, without an index.
     pub fn add_collection(&mut self, dimension: u32) -> usize {
         let number = self.collections.len();
         let ids =
@@ -111,7 +111,7 @@ impl Store {
         self.database.last_insert_rowid()
     }
 
-    /// Adds a row to the queue and its record, with a document and a number.
+    /// Adds a row to the queue and the corresponding record, with a document and a number.
     pub fn add(&self, collection: usize, id: &str, document: &str) -> i64 {
         let seq_id = self.queue(collection, id, &[1.0, 2.0], "{}");
         let segment = &self.collections[collection][2];
@@ -133,7 +133,7 @@ impl Store {
         seq_id
     }
 
-    /// Ends the store: the metadata segments have seen all of the queue.
+    /// Completes the store: the metadata segments have applied the whole queue.
     pub fn finish(self) {
         self.database
             .execute_batch(
@@ -146,7 +146,7 @@ impl Store {
     }
 }
 
-/// Collections of `rows` records each, which take turns.
+/// Interleaved collections of `rows` records each.
 pub fn write_interleaved(dir: &Path, schema: Schema, collections: usize, rows: usize) {
     let mut store = Store::create(dir, schema);
     for _ in 0..collections {
@@ -164,7 +164,7 @@ pub fn write_interleaved(dir: &Path, schema: Schema, collections: usize, rows: u
     store.finish();
 }
 
-/// A JSON object with `keys` keys in no order.
+/// A JSON object with `keys` keys in random order.
 pub fn shuffled_keys(keys: u64) -> String {
     let mut json = String::from("{");
     for key in 0..keys {
@@ -176,7 +176,7 @@ pub fn shuffled_keys(keys: u64) -> String {
     json
 }
 
-/// Makes the overflow page that holds `marker` its own successor.
+/// Makes the overflow page that contains `marker` its own successor.
 pub fn loop_chain_at(database: &Path, marker: &[u8]) {
     const PAGE: usize = 4096;
     let mut bytes = std::fs::read(database).unwrap();

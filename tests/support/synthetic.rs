@@ -1,10 +1,10 @@
-//! Index directories that no Chroma wrote.
+//! Synthetic index directories.
 #![allow(dead_code, reason = "each user needs a part")]
 
 use std::fmt;
 use std::path::Path;
 
-/// `size_t` of the machine that writes an index.
+/// `size_t` of the machine that wrote an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
     U32,
@@ -27,7 +27,7 @@ impl Word {
     }
 }
 
-/// The fields of `header.bin`, free to be wrong.
+/// The fields of `header.bin`, which can be invalid.
 #[derive(Clone, Debug)]
 pub struct Header {
     pub word: Word,
@@ -48,7 +48,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// As Chroma writes it.
+    /// As written by Chroma.
     pub fn new(word: Word, m: u64, dimension: u64, count: u64) -> Self {
         let offset_data = 4 + 8 * m;
         let label_offset = offset_data + 4 * dimension;
@@ -107,7 +107,7 @@ pub struct Element {
 }
 
 impl fmt::Debug for Element {
-    /// On one line, as there may be hundreds.
+    // On one line, because hundreds can be printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             label,
@@ -118,17 +118,17 @@ impl fmt::Debug for Element {
     }
 }
 
-/// An index directory that no Chroma wrote.
+/// A synthetic index directory.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
     pub header: Header,
     pub elements: Vec<Element>,
-    /// What stands in `data_level0.bin` after the elements.
+    /// Bytes of `data_level0.bin` after the records.
     pub trailing: Vec<u8>,
 }
 
 impl Synthetic {
-    /// Ordinary vectors; every third element deleted; labels descending from `count`.
+    /// Ordinary vectors; every third record deleted; labels descending from `count`.
     pub fn new(word: Word, m: u64, dimension: usize, count: usize) -> Self {
         let mut random = Random(42);
         let elements = (0..count)
@@ -153,7 +153,7 @@ impl Synthetic {
         let mut random = Random(7);
         let mut bytes = Vec::new();
         for element in &self.elements {
-            // The links do not matter to extraction: anything must do.
+            // Extraction must not depend on the links, so they hold arbitrary bytes.
             bytes.extend(u16::try_from(2 * self.header.m).unwrap().to_le_bytes());
             bytes.push(u8::from(element.deleted));
             bytes.push(0);
@@ -178,7 +178,7 @@ impl Synthetic {
         write("link_lists.bin", &vec![0; self.elements.len() * 4]);
     }
 
-    /// In a new directory.
+    /// Writes it to a new directory.
     pub fn directory(&self) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         self.write(dir.path());

@@ -1,4 +1,4 @@
-//! Any Parquet or Arrow IPC file as cells, read by parquet2 and arrow2.
+//! Reads any Parquet or Arrow IPC file into cells, with parquet2 and arrow2.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use parquet2::page::{split_buffer, Page};
 use parquet2::read::{decompress, get_page_iterator, read_metadata};
 use parquet2::schema::types::PhysicalType;
 
-/// A value that owns what it holds. Floats are compared bit by bit.
+/// An owned value. Floats are compared bit by bit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Null,
@@ -31,15 +31,15 @@ pub enum Cell {
     Float32(u32),
 }
 
-/// A file that was read.
+/// The contents of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// Key-value metadata, without the Arrow schema that a Parquet file holds.
+    /// Key-value metadata, without the Arrow schema of a Parquet file.
     pub metadata: BTreeMap<String, String>,
     pub names: Vec<String>,
-    /// By column.
+    /// Cells by column.
     pub cells: Vec<Vec<Cell>>,
-    /// Rows of each row group or record batch.
+    /// Number of rows in each row group or record batch.
     pub groups: Vec<usize>,
 }
 
@@ -48,7 +48,7 @@ impl Table {
         self.groups.iter().sum()
     }
 
-    /// The cells of the column with that name.
+    /// The cells of the column with this name.
     pub fn column(&self, name: &str) -> &[Cell] {
         let at = self.names.iter().position(|known| known == name);
         let at = at.unwrap_or_else(|| panic!("no column {name} in {:?}", self.names));

@@ -5,9 +5,10 @@
 //! hnsw-toolbox-graphs search SEARCHER METRIC THREADS DIMENSION INDEX.hnsw QUERIES.f32 TRUTH.u32 EF...
 //! ```
 //!
-//! ENGINE is native, partition, hnsw_rs or fast_hnsw, with @ and ef_construction where that is not 200;
-//! METRIC one of the library's five; always m 16. SEARCHER is toolbox, which maps the file, loaded, which reads it into memory, or
-//! fast_hnsw, which loads it and uses one thread. TRUTH holds the ten nearest of each query.
+//! ENGINE is native, partition, hnsw_rs or fast_hnsw, followed by @ and ef_construction unless that is 200.
+//! METRIC is one of the library's five, and m is always 16. SEARCHER is toolbox (maps the file), loaded
+//! (loads it into memory) or fast_hnsw (loads it and uses one thread). TRUTH holds the ten nearest
+//! neighbours of each query.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -25,13 +26,13 @@ use hnsw_toolbox::{
 
 const K: usize = 10;
 
-/// Counts what is on the heap.
+/// Counts the bytes on the heap.
 struct Counting;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is passed on to the system's allocator.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -48,7 +49,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Calls a function with fast-hnsw's metric of that name before the other arguments.
+/// Calls a function with fast-hnsw's metric of that name as the first argument.
 macro_rules! with_metric {
     ($name:expr, $function:ident($($argument:expr),*)) => {
         match $name {
@@ -151,8 +152,8 @@ fn build(
     );
 }
 
-/// What all threads of this process have computed, which another busy process changes less than
-/// the time that has passed. 0 where the system does not say.
+/// Processor time in seconds of all threads of this process. Other busy processes affect it less than
+/// wall time. 0 if the system does not report it.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let ticks = |field: usize| -> f64 {
@@ -193,7 +194,7 @@ fn search_file(options: &OpenOptions, threads: usize, index: &str, queries: &[f3
     let report = measure_recall(&index, &sample, &recall_options, &Monitor::default()).unwrap();
     for row in report.rows {
         let ef = row.ef;
-        // The searches alone, for their processor time, which is counted in hundredths of a second.
+        // Searches only: processor time is counted in hundredths of a second.
         let search = || index.search_batch(queries, K, ef, Some(threads)).unwrap();
         search();
         let (start, before) = (Instant::now(), cpu_seconds());
@@ -219,7 +220,7 @@ fn search_file(options: &OpenOptions, threads: usize, index: &str, queries: &[f3
     println!("{{{}}}", fields.join(", "));
 }
 
-/// `wall` is what a query takes, `cpu` what all of them take.
+/// `wall` is the time per query in seconds, `cpu` the processor time of all queries.
 fn result(ef: usize, recall: f64, queries: u64, wall: f64, cpu: f64) -> String {
     format!(
         "\"{ef}\": {{\"recall\": {recall:.4}, \"micros\": {:.2}, \"cpu_micros\": {:.2}}}",

@@ -1,6 +1,6 @@
-//! Extraction through the Rust API, of a small synthetic index that stays in the page cache.
+//! Extraction of a small synthetic index through the Rust API, from the page cache.
 //!
-//! The programs of this package measure the command line beside others, at sizes that matter.
+//! The programs of this package compare the command line with others at realistic sizes.
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ fn extract(criterion: &mut Criterion) {
         let options = ExtractOptions::default();
         bencher.iter(|| {
             let summary = extract_index(&index, &options, &monitor, |record| {
-                // A callback that reads the vector, as any user of it does.
+                // A callback that reads the vector, like any real one.
                 black_box(record.vector.iter().sum::<f32>());
                 Ok(ControlFlow::Continue(()))
             })

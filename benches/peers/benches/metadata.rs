@@ -1,4 +1,4 @@
-//! Time to read metadata pickles, beside serde-pickle, in one run.
+//! Time to read metadata pickles, compared with serde-pickle in one run.
 //!
 //! `cargo bench --manifest-path benches/peers/Cargo.toml --bench metadata [-- IDS …]`. Both read from
 //! a file in the page cache; serde-pickle through its fastest way, from a slice into typed maps.
@@ -36,7 +36,7 @@ fn with_serde_pickle(path: &Path) -> usize {
     fields.label_to_id.len()
 }
 
-/// Extracts an index without records, so that all there is to do is to read the metadata.
+/// Extracts an index without records, so that reading the metadata is the only work.
 fn with_ours(directory: &Path, pickle: &Path, io: IoMode) -> usize {
     let options = ExtractOptions::default()
         .with_metadata(MetadataFrom::Path(pickle.to_path_buf()))
@@ -65,7 +65,7 @@ fn main() {
         .filter_map(|word| word.parse().ok())
         .collect();
     if counts.is_empty() {
-        // Without `cargo bench`, only to see that it runs.
+        // Without `cargo bench`, only checks that it runs.
         let is_bench = std::env::args().any(|word| word == "--bench");
         counts = if is_bench {
             vec![500_000, 1_000_000]

@@ -1,4 +1,4 @@
-//! What the programs that measure have in common.
+//! Shared by the measuring programs.
 
 pub mod measure;
 #[path = "../../support/synthetic_index.rs"]

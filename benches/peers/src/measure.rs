@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 use anyhow::{ensure, Context, Result};
 use wait4::Wait4;
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// From start to exit.
     pub wall: Duration,
-    /// In user and in kernel mode, of the process and of its children.
+    /// User and kernel time of the process and its children.
     pub cpu: Duration,
-    /// Peak resident memory in bytes, mapped files included.
+    /// Peak resident memory in bytes, including mapped files.
     ///
-    /// A child starts out in its parent's memory, so this is never below what the measuring
-    /// program itself held when it started it: that one must stay small.
+    /// A child starts with its parent's memory, so this is at least the memory of the measuring
+    /// program, which must therefore stay small.
     pub peak_rss: u64,
 }
 
-/// Runs `commands` one after the other, and adds up what they took.
+/// Runs `commands` sequentially and adds up their costs.
 ///
 /// # Errors
 ///
-/// That of a command that cannot be started or that does not succeed.
+/// The error of the first command that cannot be started or fails.
 pub fn run(commands: &mut [Command]) -> Result<Usage> {
     let mut total = Usage::default();
     for command in commands {
@@ -44,11 +44,11 @@ pub fn run(commands: &mut [Command]) -> Result<Usage> {
     Ok(total)
 }
 
-/// The middle of `values`; the mean of the two in the middle when their number is even.
+/// The median of `values`; for an even number, the mean of the middle two.
 ///
 /// # Panics
 ///
-/// When there are none.
+/// If `values` is empty.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();

@@ -1,7 +1,7 @@
 //! The Arrow IPC file and stream formats.
 //!
-//! Both hold the same messages: the schema, the record batches and the marker of the end. A file has
-//! a magic number before them and a footer after them, by which a reader can seek.
+//! Both contain the same messages: schema, record batches and an end marker. A file also has a
+//! magic number in front and a footer at the end, which allow random access.
 
 #[cfg(feature = "wire")]
 use std::io::Write;
@@ -18,9 +18,10 @@ use crate::columnar::batches::{Batch, BatchSink};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 
+// Embeddings compress little, and uncompressed buffers can be mapped by readers.
 const UNCOMPRESSED: WriteOptions = WriteOptions { compression: None };
 
-/// A file that takes record batches.
+/// Writes record batches to a file.
 pub(crate) struct IpcFile<'o> {
     writer: FileWriter<&'o mut AtomicFile>,
     target: PathBuf,
@@ -28,6 +29,7 @@ pub(crate) struct IpcFile<'o> {
 
 impl<'o> IpcFile<'o> {
     pub(crate) fn new(output: &'o mut AtomicFile, schema: Schema) -> Result<Self> {
+        // Kept for errors, because the writer borrows the output.
         let target = output.target().to_path_buf();
         let writer = FileWriter::try_new(output, schema, None, UNCOMPRESSED)
             .map_err(|error| write_error(&target, error))?;
@@ -56,7 +58,7 @@ fn write_error(target: &Path, error: arrow2::error::Error) -> Error {
     }
 }
 
-/// A stream that takes record batches.
+/// Writes record batches to a stream.
 #[cfg(feature = "wire")]
 pub(crate) struct IpcStream<W: Write> {
     writer: StreamWriter<W>,
@@ -70,7 +72,8 @@ impl<W: Write> IpcStream<W> {
         }
     }
 
-    /// Marks the end of the stream. Dropped before that, it remains without a mark.
+    /// Writes the end-of-stream marker. A stream dropped before this call has no
+    /// marker.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.writer.finish().map_err(output_error)?;
         let flushed = self.writer.into_inner().flush();
@@ -92,7 +95,7 @@ impl<W: Write> StreamSink for IpcStream<W> {
     }
 }
 
-/// The output of a stream is the caller's, and so are its errors.
+/// Maps a write error to the caller's, because the output of a stream belongs to the caller.
 #[cfg(feature = "wire")]
 fn output_error(error: arrow2::error::Error) -> Error {
     match error {

@@ -1,12 +1,12 @@
-//! Vectors and labels out of Parquet and Arrow IPC files, batch by batch.
+//! Reads vectors and labels from Parquet and Arrow IPC files in batches.
 //!
-//! Only the columns of the vectors, the labels and `deleted` are ever decoded; others may be of any
-//! type. The files are decoded here rather than by arrow2 and parquet2, whose readers
-//! panic on, or allocate what is written in, malformed files, refuse files for columns that are
-//! not needed, and hold whole row groups.
+//! Only the columns of vectors, labels and `deleted` are decoded; others can be of any type. The
+//! decoders here replace the readers of arrow2 and parquet2. Those panic on malformed files,
+//! allocate sizes found in the file, refuse files for columns that are not needed, and hold whole
+//! row groups.
 //!
-//! Rows are numbered from 0, in errors too. Rows that are deleted and so left out are not looked
-//! at: their vectors and labels may be null, not finite or of another dimension.
+//! Rows are numbered from 0, also in errors. The contents of skipped deleted rows are not checked:
+//! their vectors and labels can be null, not finite or of another dimension.
 
 #[cfg(test)]
 mod tests;
@@ -23,25 +23,25 @@ use super::ColumnarFormat;
 use crate::error::Result;
 use crate::io::file::InputFile;
 
-/// A batch ends early when its vectors have this many elements (256 MiB).
+/// A batch ends early once its vectors have this many components (256 MiB).
 const MAX_BATCH_ELEMENTS: usize = 64 << 20;
 
-/// Some consecutive rows of the input.
+/// Consecutive rows of the input.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowBatch {
-    /// Elements of each vector; 0 until the first row that is not left out.
+    /// Components per vector; 0 before the first row that is kept.
     pub(crate) dimension: usize,
-    /// Row-major, of the rows that are not left out: finite numbers, `dimension` for each row.
+    /// Row-major vectors of the kept rows: `dimension` finite components each.
     pub(crate) vectors: Vec<f32>,
-    /// One for each of these rows.
+    /// One label per kept row.
     pub(crate) labels: Vec<u64>,
-    /// Their numbers in the file.
+    /// Row numbers of the kept rows in the file.
     pub(crate) rows: Vec<u64>,
-    /// Rows of the file in this batch.
+    /// Number of rows of the file in this batch, kept or skipped.
     pub(crate) scanned: u64,
-    /// Those of them that are deleted and were left out.
+    /// Number of rows skipped because they are deleted.
     pub(crate) deleted_skipped: u64,
-    /// Those of them that have no vector and were left out.
+    /// Number of rows skipped because they have no vector.
     pub(crate) without_vector: u64,
 }
 
@@ -60,9 +60,9 @@ impl ColumnarInput {
     /// Opens `path` and checks its schema.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when a needed column is missing, there twice or of a wrong type, or
-    /// when the file is malformed; [`Error::Unsupported`] when it is of a kind that is not read
-    /// (encrypted, big-endian, an unknown codec …); [`Error::Io`].
+    /// [`Error::InvalidInput`] if a needed column is missing, duplicated or of a wrong type, or if
+    /// the file is malformed; [`Error::Unsupported`] if the file uses an unsupported feature
+    /// (encryption, big-endian data, an unknown codec …); [`Error::Io`].
     pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
         let wanted = Wanted::new(options)?;
         let input = Input::new(InputFile::open(path, options.io)?);
@@ -82,27 +82,27 @@ impl ColumnarInput {
         })
     }
 
-    /// The name of the column of the vectors.
+    /// Name of the vector column.
     pub(crate) fn vector_name(&self) -> &str {
         &self.vector_name
     }
 
-    /// The name of the column of the labels; `None` where they are the row numbers.
+    /// Name of the label column; `None` if the row numbers serve as labels.
     pub(crate) fn label_column(&self) -> Option<&str> {
         self.label_name.as_deref()
     }
 
-    /// Rows in the file, deleted ones included.
+    /// Number of rows in the file, including deleted ones.
     pub(crate) fn row_count(&self) -> u64 {
         self.columns.row_count()
     }
 
-    /// Reads the next rows: as many as the batch size, or fewer at the end and when vectors are
-    /// very long. Returns `false`, with an empty batch, at the end. The batch's memory is reused.
+    /// Reads the next rows: up to the batch size, or fewer at the end and if vectors are very long.
+    /// Returns `false` with an empty batch at the end. The batch's memory is reused.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] names the first row, column and element that cannot be used; or the
-    /// part of the file that is malformed. Nothing may be read after an error.
+    /// [`Error::InvalidInput`] names the first invalid row, column and component, or the malformed
+    /// part of the file. After an error, this method must not be called again.
     pub(crate) fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
         batch.vectors.clear();
         batch.labels.clear();
@@ -134,6 +134,7 @@ impl ColumnarInput {
             ));
         };
         let deleted = deleted != 0;
+        // Columns advance together, so label and vector are read for skipped rows also.
         let label = self.columns.label(row)?;
         let mut vector = VectorRow {
             input: &self.input,
@@ -169,7 +170,7 @@ impl ColumnarInput {
         Ok(())
     }
 
-    /// Fails when the file is not what it was when it was opened.
+    /// Fails if the file has changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.input.source().check_unchanged()
     }
@@ -185,16 +186,16 @@ impl std::fmt::Debug for ColumnarInput {
     }
 }
 
-/// What a file is, apart from its columns.
+/// The container format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Container {
     Parquet,
     ArrowFile,
-    /// Messages without a footer, as Hugging Face datasets are.
+    /// Messages without a footer, the form of Hugging Face datasets.
     ArrowStream,
 }
 
-/// Tells a file of another format by its first bytes.
+/// Detects the container by its first bytes, and checks it against `format`.
 fn check_format(input: &Input, format: ColumnarFormat) -> Result<Container> {
     let expected = match format {
         ColumnarFormat::Parquet => "a Parquet file",
@@ -215,7 +216,7 @@ fn check_format(input: &Input, format: ColumnarFormat) -> Result<Container> {
                     ("an Arrow IPC file", Some(Container::ArrowFile))
                 }
                 [b'F', b'E', b'A', b'1', ..] => ("a Feather file of version 1", None),
-                // What comes before each message of a stream.
+                // The marker in front of each message of a stream.
                 [0xff, 0xff, 0xff, 0xff, ..] => {
                     ("an Arrow IPC stream", Some(Container::ArrowStream))
                 }

@@ -1,8 +1,8 @@
-//! Writes Parquet and Arrow IPC files and streams of any columns, in memory that does not grow with them.
+//! Writes Parquet and Arrow IPC files and streams with bounded memory.
 //!
-//! There are two ways to give rows. [`write`] takes a [`ColumnSource`], which can go over the rows
-//! of a group again for each column: nothing but the page or record batch at hand is in memory.
-//! [`TableWriter`] takes rows one after another, each once:
+//! Rows are supplied in one of two ways. [`write`] takes a [`ColumnSource`], which can read the
+//! rows of a group again for each column. Memory then holds one page or record batch.
+//! [`TableWriter`] takes rows one at a time:
 //!
 //! ```text
 //! let schema = Schema {
@@ -20,16 +20,16 @@
 //!     table.push(0, Value::Utf8(record.id))?;
 //!     table.push(1, Value::Vector(record.vector))?;
 //!     table.push(3, Value::Utf8List(&record.tags))?;
-//!     table.end_row()?; // columns that were given nothing are null in this row
+//!     table.end_row()?; // columns without a value are null in this row
 //! }
 //! let rows = table.finish()?;
 //! file.commit()?;
 //! ```
 //!
-//! What is pushed is flushed by `batch_size`. Parquet needs the pages of a column next to each
-//! other, so the encoded pages of all columns but that of the vectors are kept until they hold
-//! 8 MiB; the pages of the vectors go to the file at once, and so come first in a row
-//! group, whatever the position of their column in the schema.
+//! Pushed values are flushed every `batch_size` rows. Parquet stores the pages of a column
+//! contiguously. The encoded pages of all other columns are therefore kept, up to 8 MiB, while the
+//! pages of vectors go to the file at once. In a row group, vectors come first regardless of their
+//! position in the schema.
 
 #[cfg(test)]
 mod tests;
@@ -45,14 +45,14 @@ use super::ColumnarFormat;
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicFile;
 
-/// A text of so many bytes is written without a copy in a builder: memory holds it once, and once as
-/// it is written.
+/// Minimum size in bytes of a text that bypasses the builder's copy. Memory then holds it at most
+/// twice: the text and its encoded form.
 pub(crate) const LARGE_TEXT_BYTES: usize = 1 << 20;
 
-/// Where rows go.
+/// Destination of rows.
 pub(crate) enum Output<'o> {
     File(&'o mut AtomicFile),
-    /// The record batches that an Arrow IPC file would have.
+    /// Record batches, the same as an Arrow IPC file would contain.
     #[cfg(feature = "wire")]
     Batches(&'o mut dyn StreamSink),
 }
@@ -123,7 +123,7 @@ impl<'o> FormatWriter<'o> {
         }
     }
 
-    /// Gives a column a text that it may keep.
+    /// Pushes a text whose memory the column can take over.
     fn push_text(&mut self, column: usize, text: String) -> Result<()> {
         if let Self::Parquet(writer) = self {
             return writer.push_text(column, text);
@@ -134,10 +134,10 @@ impl<'o> FormatWriter<'o> {
         }
     }
 
-    /// Makes room for a row with large texts.
+    /// Prepares for a row with large texts.
     fn begin_large_row(&mut self) -> Result<()> {
         match self {
-            // Each column has pages of its own.
+            // Each column has its own pages.
             Self::Parquet(_) => Ok(()),
             Self::ArrowIpc(writer) => writer.end_batch(),
             #[cfg(feature = "wire")]
@@ -145,7 +145,7 @@ impl<'o> FormatWriter<'o> {
         }
     }
 
-    /// Flushes rows that were pushed, and completes the output.
+    /// Flushes pushed rows and completes the output.
     fn finish(self) -> Result<()> {
         match self {
             Self::Parquet(mut writer) => {
@@ -162,12 +162,12 @@ impl<'o> FormatWriter<'o> {
     }
 }
 
-/// Writes rows that come one after another.
+/// Writes rows supplied one at a time.
 pub(crate) struct TableWriter<'o> {
     writer: FormatWriter<'o>,
-    /// Rows that are complete.
+    /// Number of complete rows.
     rows: u64,
-    /// Values that each column was given, nulls included.
+    /// Number of values pushed into each column, including nulls.
     pushed: Vec<u64>,
 }
 
@@ -184,7 +184,7 @@ impl<'o> TableWriter<'o> {
         })
     }
 
-    /// Gives the current row its value in column number `column`.
+    /// Sets the current row's value in column number `column`.
     pub(crate) fn push(&mut self, column: usize, value: Value<'_>) -> Result<()> {
         let builder = self.writer.builders().get_mut(column);
         match (builder, self.pushed.get_mut(column)) {
@@ -198,8 +198,8 @@ impl<'o> TableWriter<'o> {
         }
     }
 
-    /// Gives the current row its text in column number `column`. A large one is not copied if the
-    /// row was begun with [`begin_large_row`](Self::begin_large_row).
+    /// Sets the current row's text in column number `column`. A large text is not copied if the row
+    /// was begun with [`begin_large_row`](Self::begin_large_row).
     pub(crate) fn push_text(&mut self, column: usize, text: String) -> Result<()> {
         if text.len() < LARGE_TEXT_BYTES {
             return self.push(column, Value::Utf8(&text));
@@ -212,12 +212,12 @@ impl<'o> TableWriter<'o> {
         self.writer.push_text(column, text)
     }
 
-    /// Says that texts of the next row are large.
+    /// Announces that the next row has large texts.
     pub(crate) fn begin_large_row(&mut self) -> Result<()> {
         self.writer.begin_large_row()
     }
 
-    /// Completes the current row: it is null in the columns that were given no value.
+    /// Completes the current row. Columns without a value are set to null.
     pub(crate) fn end_row(&mut self) -> Result<()> {
         for column in 0..self.pushed.len() {
             if self.pushed.get(column) == Some(&self.rows) {
@@ -228,7 +228,7 @@ impl<'o> TableWriter<'o> {
         self.writer.end_row()
     }
 
-    /// Completes the file, and returns the number of its rows.
+    /// Completes the file and returns its number of rows.
     pub(crate) fn finish(self) -> Result<u64> {
         if self.pushed.iter().any(|&pushed| pushed != self.rows) {
             return Err(Error::internal("the last row is not complete"));

@@ -1,4 +1,4 @@
-//! Rows that are pushed, read back by parquet2 and arrow2.
+//! Pushed rows, read back with parquet2 and arrow2.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -155,7 +155,7 @@ fn write_table(path: &Path, options: &WriteOptions, schema: &Schema, rows: &[Vec
     let mut table = TableWriter::new(&mut file, schema, options).unwrap();
     for row in rows {
         for (number, (column, cell)) in schema.columns.iter().zip(row).enumerate() {
-            // What is not pushed is null.
+            // Columns without a value are null.
             if *cell != Cell::Null || number % 4 == 0 {
                 push(&mut table, number, column.type_, cell);
             }
@@ -166,7 +166,7 @@ fn write_table(path: &Path, options: &WriteOptions, schema: &Schema, rows: &[Vec
     file.commit().unwrap();
 }
 
-/// The rows of a file, by columns, and the number of rows of each row group or record batch.
+/// A file's rows by column, and the number of rows of each row group or record batch.
 fn read(format: ColumnarFormat, path: &Path, schema: &Schema) -> (Vec<Vec<Cell>>, Vec<usize>) {
     let table = match format {
         ColumnarFormat::Parquet => table::read_parquet(path),
@@ -188,7 +188,7 @@ fn options(format: ColumnarFormat, batch_size: usize) -> WriteOptions {
 }
 
 #[test]
-fn pushed_rows_of_every_type_are_read_back_value_for_value() {
+fn pushed_rows_of_every_type_round_trip() {
     let folder = tempfile::tempdir().unwrap();
     let schema = schema();
     let mut random = Random(1);
@@ -260,7 +260,7 @@ fn large_strings_end_row_groups_and_record_batches() {
 }
 
 #[test]
-fn values_of_another_type_and_rows_without_a_required_value_are_refused() {
+fn wrong_types_and_missing_required_values_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let schema = schema();
     for format in [ColumnarFormat::Parquet, ColumnarFormat::ArrowIpc] {

@@ -1,4 +1,4 @@
-//! The fields of the file, as raw structs.
+//! The fields of the file as raw structs.
 
 use zerocopy::little_endian::{F32, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -8,16 +8,16 @@ use crate::graph::distance::Metric;
 pub(crate) const MAGIC: [u8; 8] = *b"HNSWNDX\0";
 pub(crate) const VERSION: u32 = 1;
 
-/// Where the vectors start.
+/// Offset of the first vector.
 pub(crate) const VECTORS_OFFSET: u64 = 256;
 
-/// The entry point of a graph without nodes.
+/// Stored entry point of a graph without nodes.
 pub(crate) const NO_ENTRY_POINT: u64 = u64::MAX;
 
-/// Bytes of a node's label.
+/// Size of a label in bytes.
 pub(crate) const LABEL_SIZE: u64 = 8;
 
-/// The first 256 bytes.
+/// The first 256 bytes of the file.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawHeader {
@@ -35,31 +35,33 @@ pub(crate) struct RawHeader {
     pub(crate) keep_pruned: u8,
     pub(crate) prune_strategy: u8,
     pub(crate) extension: RawExtension,
+    // fast-hnsw reserves the header up to byte 256.
     pub(crate) zeros: [u8; 168],
 }
 
 const _: () = assert!(size_of::<RawHeader>() as u64 == VECTORS_OFFSET);
 
-/// What this crate adds where fast-hnsw writes zeros and reads nothing.
+/// This crate's addition to the header. fast-hnsw writes zeros here and ignores them.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawExtension {
     tag: [u8; 8],
     version: U32,
     metric: u8,
+    // Pads the extension to 16 bytes.
     zeros: [u8; 3],
 }
 
 const EXTENSION_TAG: [u8; 8] = *b"hnswtool";
 const EXTENSION_VERSION: u32 = 1;
 
-/// What a file says about its metric.
+/// The metric recorded in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StatedMetric {
-    /// Nothing: the file is fast-hnsw's own, or of an earlier version of this crate.
+    /// Not recorded: written by fast-hnsw or by an earlier version of this crate.
     Nothing,
     Metric(Metric),
-    /// A code that has no meaning.
+    /// An unassigned code.
     UnknownCode(u8),
     /// An extension of a later version.
     UnknownVersion(u32),
@@ -90,7 +92,7 @@ impl RawExtension {
     }
 }
 
-/// The number that stands for a metric. It is part of the format: never change one.
+/// The stored code of a metric. Codes are part of the format and must never change.
 fn metric_code(metric: Metric) -> u8 {
     match metric {
         Metric::Euclidean => 1,
@@ -109,7 +111,7 @@ pub(crate) struct Connection {
     pub(crate) distance: F32,
 }
 
-/// What stands before the labels.
+/// The header in front of the labels.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(crate) struct RawPayloadHeader {

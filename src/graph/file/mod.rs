@@ -3,9 +3,9 @@
 //! ```text
 //!   0  header                    256 bytes
 //! 256  vectors                   n × dimension × f32, row-major
-//!      levels                    n × u32, the highest layer of each node
-//!      offsets                   n × u64, where each node's connections start in the file
-//!      connections               for each node and each of its layers, from 0 up:
+//!      levels                    n × u32, the highest level of each node
+//!      offsets                   n × u64, the offset of each node's lists in the file
+//!      connections               for each node and each of its levels, from 0 up:
 //!                                u32 count, count × (u32 id, f32 distance)
 //!      labels                    u64 n, u64 8, n × u64
 //! ```
@@ -23,9 +23,9 @@
 //!  52  u64 entry point
 //! ```
 //!
-//! From byte 72 on fast-hnsw writes zeros and reads nothing, so its files do not state a metric, and
-//! it opens ours. Where the labels are is not written anywhere: they follow the last node's
-//! connections.
+//! fast-hnsw writes zeros from byte 72 on and does not read them. Its own files therefore state no
+//! metric, and it can open ours. The offset of the labels is not stored: they follow the last
+//! node's lists.
 
 pub(crate) mod layout;
 pub(crate) mod read;

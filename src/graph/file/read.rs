@@ -1,9 +1,9 @@
-//! Reading the file, part by part.
+//! Reads the file section by section.
 //!
-//! [`Layout::read`] checks what can be checked in a time that does not depend on the size of the
-//! file: that the sections whose sizes the header gives are inside it, the entry point, and where
-//! the labels are. Neighbour lists are checked when a [`View`] reads them: whatever a file holds, a
-//! walk over it ends with an error that names what is wrong, and never leaves the file.
+//! [`Layout::read`] checks everything that takes constant time: the bounds of the sections, the
+//! entry point and the offset of the labels. Neighbour lists are checked when a [`View`] reads
+//! them. A walk over a damaged file ends with an error that names the problem, and never reads
+//! outside of the file.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::graph::candidate::Candidate;
 use crate::graph::distance::Metric;
 use crate::io::source::Source;
 
-/// A vector takes less than 2 GiB, as in a segment.
+/// Maximum dimension: a vector takes less than 2 GiB, as in a segment.
 const MAX_DIMENSION: usize = (1 << 29) - 1;
 
 const F32_SIZE: u64 = size_of::<f32>() as u64;
@@ -28,29 +28,29 @@ const OFFSET_SIZE: u64 = size_of::<U64>() as u64;
 const COUNT_SIZE: u64 = size_of::<U32>() as u64;
 const CONNECTION_SIZE: u64 = size_of::<Connection>() as u64;
 
-/// What a header holds and where the sections are, checked against the length of the file.
+/// The header's fields and the offsets of the sections, checked against the length of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) nodes: u32,
-    /// Elements of each vector; at least 1 when there is a node.
+    /// Number of components per vector; at least 1 if there are nodes.
     pub(crate) dimension: usize,
     pub(crate) m: u64,
     pub(crate) m0: u64,
     pub(crate) ef_construction: u64,
-    /// `None` when there is no node.
+    /// `None` if there are no nodes.
     pub(crate) entry_point: Option<EntryPoint>,
-    /// `None` when the file does not say.
+    /// `None` if the file does not state it.
     pub(crate) metric: Option<Metric>,
     stated_entry_point: u64,
     stated_level: u64,
     levels: u64,
     offsets: u64,
     connections: u64,
-    /// Where the last node's connections end.
+    /// End of the last node's lists.
     connections_end: u64,
-    /// Where the first label is; `None` when there are no labels.
+    /// Offset of the first label; `None` if the file has no labels.
     labels: Option<u64>,
-    /// Where the labels end.
+    /// End of the labels.
     pub(crate) end: u64,
 }
 
@@ -60,15 +60,15 @@ pub(crate) struct EntryPoint {
     pub(crate) level: u8,
 }
 
-/// Whether a file starts as a `.hnsw` file does.
+/// Returns true if a file starts like a `.hnsw` file.
 pub(crate) fn has_magic<S: Source>(source: &mut S) -> Result<bool> {
     Ok(source.len() >= MAGIC.len() as u64 && source.bytes(0, MAGIC.len())? == MAGIC)
 }
 
 impl Layout {
-    /// Reads and checks the header, the entry point, and where the labels are.
+    /// Reads and checks the header, the entry point and the position of the labels.
     ///
-    /// `path` is the file that errors name.
+    /// `path` names the file in errors.
     pub(crate) fn read<S: Source>(source: &mut S, path: &Path) -> Result<Self> {
         let mut layout = Self::read_header(source, path)?;
         layout.read_entry_point(source, path)?;
@@ -76,7 +76,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Reads and checks the header alone: there is no entry point and there are no labels then.
+    /// Reads and checks the header alone; entry point and labels are left out.
     pub(crate) fn read_header<S: Source>(source: &mut S, path: &Path) -> Result<Self> {
         let len = source.len();
         let corrupt = |field: &'static str, found: &dyn ToString, expected: &dyn ToString| {
@@ -135,7 +135,7 @@ impl Layout {
             let levels = VECTORS_OFFSET.checked_add(vectors)?;
             let offsets = levels.checked_add(n.checked_mul(LEVEL_SIZE)?)?;
             let connections = offsets.checked_add(n.checked_mul(OFFSET_SIZE)?)?;
-            // Each node has a list on layer 0.
+            // Each node has at least an empty list on level 0.
             let least = connections.checked_add(n.checked_mul(COUNT_SIZE)?)?;
             Some((levels, offsets, connections, least))
         };
@@ -149,12 +149,12 @@ impl Layout {
         };
         let nodes = u32::try_from(n)
             .ok()
-            .filter(|nodes| *nodes <= Candidate::NODES_MAX)
+            .filter(|nodes| *nodes <= Candidate::MAX_NODES)
             .ok_or_else(|| {
-                let expected = format!("at most {}", Candidate::NODES_MAX);
+                let expected = format!("at most {}", Candidate::MAX_NODES);
                 unsupported("number of vectors", n, expected)
             })?;
-        // Without a node, the length of the file bounds nothing.
+        // In a file without nodes, its length does not bound the dimension.
         let dimension = usize::try_from(dimension)
             .ok()
             .filter(|dimension| *dimension <= MAX_DIMENSION)
@@ -215,7 +215,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Finds the labels, which follow the last node's connections.
+    /// Locates the labels, which follow the last node's lists.
     pub(crate) fn find_labels<S: Source>(&mut self, source: &mut S, path: &Path) -> Result<()> {
         if let Some(last) = self.nodes.checked_sub(1) {
             self.connections_end = View::new(&mut *source, self, path).end_of_connections(last)?;
@@ -255,7 +255,8 @@ impl Layout {
                 expected: LABEL_SIZE.to_string().into(),
             });
         }
-        // The count is that of the nodes, which have more bytes than this in the file.
+        // Cannot overflow: the count equals the number of nodes, and each has more bytes in the
+        // file.
         let size = count.saturating_mul(LABEL_SIZE);
         if left < size {
             return Err(Error::corrupt(
@@ -270,46 +271,46 @@ impl Layout {
         Ok(())
     }
 
-    /// Where the connections start, and where they end.
+    /// Range of the neighbour lists in the file.
     pub(crate) fn connections(&self) -> std::ops::Range<u64> {
         self.connections..self.connections_end
     }
 
-    /// Whether nodes have labels.
+    /// Returns true if nodes have labels.
     pub(crate) fn has_labels(&self) -> bool {
         self.labels.is_some()
     }
 
-    /// Where a node's vector is.
+    /// Offset of a node's vector.
     pub(crate) fn vector_offset(&self, node: u32) -> u64 {
-        // Checked by `read` for the last node.
+        // Cannot overflow: `read` has checked the last node.
         VECTORS_OFFSET.wrapping_add(u64::from(node).wrapping_mul(self.vector_size() as u64))
     }
 
-    /// Bytes of a vector.
+    /// Size of a vector in bytes.
     pub(crate) fn vector_size(&self) -> usize {
         self.dimension.wrapping_mul(size_of::<f32>())
     }
 
-    /// Where a node's entry in the table of offsets is.
+    /// Offset of a node's entry in the table of offsets.
     pub(crate) fn offset_offset(&self, node: u32) -> u64 {
         self.offsets
             .wrapping_add(u64::from(node).wrapping_mul(OFFSET_SIZE))
     }
 }
 
-/// A neighbour list that is inside the file.
+/// A neighbour list, checked to be inside the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
     pub(crate) node: u32,
     pub(crate) layer: u8,
-    /// Where the first connection is.
+    /// Offset of the first link.
     start: u64,
     pub(crate) count: usize,
 }
 
 impl List {
-    /// Bytes of a list of `connections` connections and its count.
+    /// Size in bytes of a list with this many links, including its count.
     pub(crate) fn size_of(connections: usize) -> usize {
         connections
             .saturating_mul(size_of::<Connection>())
@@ -317,7 +318,7 @@ impl List {
     }
 }
 
-/// The parts of a file, each checked when it is read.
+/// Access to the sections of a file, each checked when it is read.
 #[derive(Debug)]
 pub(crate) struct View<'v, S> {
     source: S,
@@ -361,7 +362,7 @@ impl<'v, S: Source> View<'v, S> {
             .ok_or_else(|| Error::internal("fewer bytes than were asked for"))
     }
 
-    /// The vector of a node below the number of nodes.
+    /// The vector of a node, which must exist.
     #[inline(always)]
     pub(crate) fn vector(&mut self, node: u32) -> Result<&[f32]> {
         let (offset, size) = (self.layout.vector_offset(node), self.layout.vector_size());
@@ -369,7 +370,7 @@ impl<'v, S: Source> View<'v, S> {
             .map_err(|_| Error::internal("vectors are not aligned in memory"))
     }
 
-    /// The vectors of some nodes, one after the other.
+    /// The vectors of a range of nodes, contiguous.
     pub(crate) fn vectors(&mut self, nodes: std::ops::Range<u32>) -> Result<&[f32]> {
         let count = nodes.end.saturating_sub(nodes.start) as usize;
         let size = count.saturating_mul(self.layout.vector_size());
@@ -378,16 +379,17 @@ impl<'v, S: Source> View<'v, S> {
             .map_err(|_| Error::internal("vectors are not aligned in memory"))
     }
 
-    /// The highest layer that a node is on.
+    /// The highest level of a node.
     pub(crate) fn level(&mut self, node: u32) -> Result<u8> {
         let offset = u64::from(node).wrapping_mul(LEVEL_SIZE);
         let level = self.number(self.layout.levels.wrapping_add(offset))?;
+        // The file has 32 bits per level; real graphs need far fewer than 8 bits.
         let level = u32::from_le_bytes(level);
         u8::try_from(level)
             .map_err(|_| self.corrupt(|| format!("level of node {node}"), level, "at most 255"))
     }
 
-    /// Where a node's connections start, as the file says.
+    /// The stored offset of a node's lists.
     #[inline(always)]
     pub(crate) fn offset(&mut self, node: u32) -> Result<u64> {
         Ok(u64::from_le_bytes(
@@ -395,7 +397,7 @@ impl<'v, S: Source> View<'v, S> {
         ))
     }
 
-    /// A node's list on a layer.
+    /// A node's list on a level.
     #[inline(always)]
     pub(crate) fn list(&mut self, node: u32, layer: u8) -> Result<List> {
         let start = self.offset(node)?;
@@ -406,6 +408,7 @@ impl<'v, S: Source> View<'v, S> {
                 format!("at least {}, after the tables", self.layout.connections),
             ));
         }
+        // Offsets point to the list on level 0; lists of upper levels follow it.
         let list = self.list_at(node, 0, start)?;
         if layer == 0 {
             return Ok(list);
@@ -420,21 +423,22 @@ impl<'v, S: Source> View<'v, S> {
             return Err(self.corrupt(
                 || format!("level of node {}", base.node),
                 level,
-                format!("at least {layer}, as links on layer {layer} lead there"),
+                format!("at least {layer}, as links on level {layer} lead there"),
             ));
         }
         let mut list = base;
+        // Upper lists follow the one on level 0 without a table of their own.
         for layer in 1..=layer {
             list = self.list_at(base.node, layer, self.end_of(list))?;
         }
         Ok(list)
     }
 
-    /// The list that starts at an offset. [`Layout::connections_end`] is at least 4.
+    /// The list at an offset. [`Layout::connections_end`] must be at least 4.
     #[inline(always)]
     pub(crate) fn list_at(&mut self, node: u32, layer: u8, offset: u64) -> Result<List> {
         let end = self.layout.connections_end;
-        let field = |what: &str| format!("{what} of node {node} on layer {layer}");
+        let field = |what: &str| format!("{what} of node {node} on level {layer}");
         let start = offset.checked_add(COUNT_SIZE).filter(|start| *start <= end);
         let Some(start) = start else {
             return Err(self.corrupt(
@@ -449,7 +453,7 @@ impl<'v, S: Source> View<'v, S> {
         } else {
             self.layout.m
         };
-        // Neither number can be trusted to keep the list inside the file.
+        // Neither limit alone guarantees that the list is inside the file.
         let room = end.wrapping_sub(start) / CONNECTION_SIZE;
         if u64::from(count) > most.min(room) {
             let expected = if most <= room {
@@ -468,20 +472,20 @@ impl<'v, S: Source> View<'v, S> {
         })
     }
 
-    /// Where a list ends, and the next one of the node starts.
+    /// End of a list, where the node's next list starts.
     pub(crate) fn end_of(&self, list: List) -> u64 {
         let size = (list.count as u64).wrapping_mul(CONNECTION_SIZE);
         list.start.wrapping_add(size)
     }
 
-    /// Where the last list of a node ends.
+    /// End of a node's last list.
     fn end_of_connections(&mut self, node: u32) -> Result<u64> {
         let level = self.level(node)?;
         let last = self.list(node, level)?;
         Ok(self.end_of(last))
     }
 
-    /// The connections of a list from number `first` on, at most `most` of them.
+    /// At most `most` links of a list, starting with number `first`.
     #[inline(always)]
     pub(crate) fn connections(
         &mut self,
@@ -497,17 +501,17 @@ impl<'v, S: Source> View<'v, S> {
             .map_err(|_| Error::internal("a list of a length that was not asked for"))
     }
 
-    /// The error of a neighbour that is not a node.
+    /// The error for a neighbour that does not exist.
     #[cold]
     pub(crate) fn no_such_node(&self, list: List, id: u32) -> Error {
         self.corrupt(
-            || format!("neighbours of node {} on layer {}", list.node, list.layer),
+            || format!("neighbours of node {} on level {}", list.node, list.layer),
             format!("node {id}"),
             format!("nodes below {}", self.layout.nodes),
         )
     }
 
-    /// A node's label: its number where the file has no labels.
+    /// A node's label; the node itself if the file has no labels.
     pub(crate) fn label(&mut self, node: u32) -> Result<u64> {
         let Some(labels) = self.layout.labels else {
             return Ok(node.into());

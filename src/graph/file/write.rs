@@ -1,9 +1,8 @@
-//! Writing the file.
+//! Writes the file.
 //!
-//! The vectors come first, so they are written as they are read; the graph is then built over the
-//! file's own mapping, and what follows is appended. The header holds the number of vectors, which
-//! is known at the end only, and is then written over the zeros that held its place. Nothing else is
-//! written twice.
+//! Vectors come first and are written while they are read. The graph is then built over the file's
+//! own mapping, and the other sections are appended. The header needs the number of vectors, so
+//! zeros hold its place until the end. No other part is written twice.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -21,30 +20,30 @@ use crate::graph::distance::{Measure, Metric, Space};
 use crate::graph::Graph;
 use crate::io::atomic::AtomicFile;
 
-/// Bytes gathered before they are given to the operating system.
+/// Bytes buffered per write to the operating system.
 const BUFFER: usize = 1 << 20;
 
-/// Nodes whose distances are computed before they are written.
+/// Number of nodes whose lists are encoded at a time.
 const NODES_AT_ONCE: u32 = 1024;
 
-/// How a graph was built, as the header states it.
+/// Build parameters, as recorded in the header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parameters {
     pub(crate) m: usize,
     pub(crate) m0: usize,
     pub(crate) ef_construction: usize,
-    /// Whether candidates that the heuristic turned down fill the places that are free.
+    /// True if free slots hold candidates that the heuristic rejected.
     pub(crate) keep_pruned: bool,
-    /// Whether a neighbour list that overflows is pruned by the heuristic, not by distance alone.
+    /// True if an overflowing list is pruned by the heuristic rather than by distance alone.
     pub(crate) prune_by_heuristic: bool,
 }
 
-/// Starts a file: leaves room for the header. The vectors follow, row after row.
+/// Starts a file with room for the header. The vectors follow, row by row.
 pub(crate) fn reserve_header(writer: &mut impl Write) -> io::Result<()> {
     writer.write_all(&[0; size_of::<RawHeader>()])
 }
 
-/// Appends the graph and the labels to a file that holds the vectors, and writes the header.
+/// Appends the graph and the labels to the vectors, then writes the header.
 pub(crate) fn write_graph<G: Graph, M: Measure>(
     target: &mut AtomicFile,
     space: &Space<'_, M>,
@@ -55,6 +54,7 @@ pub(crate) fn write_graph<G: Graph, M: Measure>(
 ) -> Result<()> {
     let mut writer = BufWriter::with_capacity(BUFFER, &mut *target);
     let appended = append_graph(&mut writer, space, metric, graph, labels);
+    // `write_error` needs the file, which the writer borrows.
     drop(writer);
     appended.map_err(|error| target.write_error(error))?;
     let header = header(space.vectors().dimension(), metric, graph, parameters);
@@ -78,6 +78,7 @@ fn append_graph<G: Graph, M: Measure>(
     }
 
     let mut neighbours = Vec::new();
+    // Tables of levels (u32) and offsets (u64): 12 bytes per node.
     let mut offset = VECTORS_OFFSET
         .saturating_add(size_of_val(vectors.data()) as u64)
         .saturating_add(12 * u64::from(graph.len()));
@@ -85,6 +86,7 @@ fn append_graph<G: Graph, M: Measure>(
         writer.write_all(U64::from(offset).as_bytes())?;
         for layer in graph.layers(node) {
             graph.neighbours(node, layer, &mut neighbours);
+            // A u32 count, and 8 bytes per link.
             offset = offset.saturating_add(4 + 8 * neighbours.len() as u64);
         }
     }
@@ -163,6 +165,7 @@ impl<G: Graph, M: Measure> WithSimd for EncodeConnections<'_, '_, G, M> {
             for layer in self.graph.layers(node) {
                 self.graph.neighbours(node, layer, &mut neighbours);
                 for id in &neighbours {
+                    // Neighbours are scattered over the file, so their vectors are requested ahead.
                     self.space.prefetch(*id);
                 }
                 let count = u32::try_from(neighbours.len()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! Insertion of nodes, batch by batch, on several threads.
+//! Insertion of nodes in batches, on several threads.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::Mutex;
@@ -15,17 +15,17 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::Result;
 
-/// A batch has at most one node for each `BATCH_PART` nodes in the graph.
+/// Divisor of the graph's size: a batch has at most one node per `BATCH_PART` inserted nodes.
 const BATCH_PART: u32 = 200;
 
-/// Most nodes of a batch: bounds the memory of planned links.
-const BATCH_MAX: u32 = 4096;
+/// Maximum number of nodes in a batch. Bounds the memory of planned links.
+const MAX_BATCH: u32 = 4096;
 
-/// Groups of links for each thread. Several, so that a slow one does not keep the others waiting.
+/// Groups of links per thread. Several, so that threads finish at about the same time.
 const GROUPS_PER_THREAD: usize = 4;
 
 /// Upper bound on the number of groups.
-const GROUPS_MAX: usize = 128;
+const MAX_GROUPS: usize = 128;
 
 /// Inserts nodes into a graph that holds only the entry point.
 pub(crate) struct Insert<'a> {
@@ -46,11 +46,12 @@ impl Insert<'_> {
         let groups = self
             .threads
             .saturating_mul(GROUPS_PER_THREAD)
-            .min(GROUPS_MAX);
+            .min(MAX_GROUPS);
         let mut scratch = Vec::new();
         for thread in 0..self.threads {
             scratch.push(Scratch::new(thread, groups, &self, space.len())?);
         }
+        // One list per pair of planning thread and group, so that threads seldom share a lock.
         let slots = self.threads.saturating_mul(groups);
         let shared = Shared {
             planned: AtomicU32::new(0),
@@ -161,7 +162,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
             if done >= nodes {
                 return;
             }
-            let batch = (inserted / BATCH_PART).clamp(1, BATCH_MAX);
+            let batch = (inserted / BATCH_PART).clamp(1, MAX_BATCH);
             let end = done.saturating_add(batch).min(nodes);
             while let Some(position) = take(&shared.planned, end) {
                 if stop.is_stopped() || !stop.check(insert.monitor.check()) {
@@ -169,6 +170,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
                 }
                 if let Some(node) = insert.order.get(position as usize) {
                     let planned = inserter.plan(scratch, *node);
+                    // Threads stop after the barrier below, which each of them must reach.
                     stop.check(planned);
                 }
             }
@@ -185,6 +187,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
             if stop.is_stopped() {
                 return;
             }
+            // The counter continues from batch to batch; its remainder is the group.
             groups_end = groups_end.wrapping_add(groups);
             while let Some(taken) = take(&shared.linked, groups_end) {
                 let group = (taken % groups) as usize;
@@ -192,6 +195,7 @@ impl<M: Measure> WithSimd for Worker<'_, '_, M> {
                 for slot in shared.reverse.iter().skip(group).step_by(shared.groups) {
                     stop.check(append(&mut scratch.linking, &mut lock(slot)));
                 }
+                // The order of planning threads must not matter.
                 scratch.linking.sort_unstable();
                 inserter.link(scratch);
             }

@@ -72,6 +72,7 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
         } = scratch;
         let list = links.list(target, layer);
         let held = ids(list).count();
+        // With enough free slots no choice is needed, and spare links are overwritten.
         if held.wrapping_add(added.len()) <= list.len() {
             let slots = list.iter().skip(held);
             for (slot, link) in slots.zip(added) {
@@ -87,6 +88,7 @@ impl<S: Simd, M: Measure> Searcher<'_, '_, S, M> {
         candidates.clear();
         for (number, id) in ids(list).enumerate() {
             let candidate = Candidate::new(space.key(simd, &origin, id), id);
+            // The marked prefix was chosen together, so its members do not exclude each other.
             candidates.push(if number < diverse {
                 candidate.marked()
             } else {

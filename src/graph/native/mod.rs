@@ -55,8 +55,9 @@ use crate::base::progress::Monitor;
 use crate::error::Result;
 use insert::Insert;
 
-/// Most nodes: the mark in a [`Candidate`] or a list takes one bit of a node's number.
-pub(crate) const NODES_MAX: usize = Candidate::NODES_MAX as usize;
+/// Maximum number of nodes: the mark in a [`Candidate`] or a list takes one bit of the node's
+/// number.
+pub(crate) const MAX_NODES: usize = Candidate::MAX_NODES as usize;
 
 /// Builds a graph.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ impl Native<'_> {
         progress: &(dyn Fn(u64, u64) -> Result<()> + Sync),
     ) -> Result<()> {
         let order = insertion_order(links, equals, self.seed, lowest)?;
+        // The entry point is not in `order`.
         let all = order.len().saturating_add(1) as u64;
         Insert {
             links,
@@ -140,7 +142,7 @@ impl Native<'_> {
     }
 }
 
-/// The nodes of a level, without duplicates and the entry point, in an order that the seed scatters.
+/// The nodes of a level in an order scattered by the seed, without duplicates and the entry point.
 fn insertion_order(links: &Links, equals: &Equals, seed: u64, layer: u8) -> Result<Vec<u32>> {
     let on_layer = |node: &u32| {
         *node != links.entry() && links.level_of(*node) >= layer && !equals.is_copy(*node)

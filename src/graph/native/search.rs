@@ -9,16 +9,16 @@ use crate::base::memory;
 use crate::error::Result;
 use crate::io::mmap::prefetch;
 
-/// Bounds the bytes of vectors that are on their way into the caches at a time.
-const PREFETCHED: usize = 12 << 10;
+/// Maximum size in bytes of the vectors prefetched at a time.
+const MAX_PREFETCHED_BYTES: usize = 12 << 10;
 
-/// What one thread reuses from search to search.
+/// Buffers that one thread reuses from search to search.
 #[derive(Debug)]
 pub(crate) struct SearchScratch {
-    /// For each node, the stamp of the last search that met it.
+    /// For each node, the stamp of the last search that visited it.
     visited: Vec<u8>,
     stamp: u8,
-    /// What a search found, nearest first.
+    /// The results of a search, nearest first.
     pub(crate) pool: Vec<Candidate>,
     unvisited: Vec<u32>,
 }
@@ -34,10 +34,11 @@ impl SearchScratch {
         })
     }
 
-    /// Starts a search that has visited nothing.
+    /// Starts a new search without visited nodes.
     #[inline(always)]
     fn begin(&mut self) {
         self.stamp = self.stamp.wrapping_add(1);
+        // The stamp wrapped around: old stamps could pass for new ones.
         if self.stamp == 0 {
             self.visited.fill(0);
             self.stamp = 1;
@@ -46,28 +47,28 @@ impl SearchScratch {
     }
 }
 
-/// The paper's algorithms that read the graph, for one kind of processor and one metric.
+/// The paper's read-only algorithms, for one instruction set and one metric.
 ///
-/// Those that are long are functions of their own, which [`Simd::vectorize`] compiles for the
-/// processor: inlined wherever they are called, they took most of the time of compiling the crate.
+/// Long ones are functions of their own, which [`Simd::vectorize`] compiles for the processor.
+/// Inlined into every caller, they dominated the crate's compile time.
 #[derive(Clone, Copy)]
 pub(crate) struct Searcher<'s, 'v, S, M> {
     pub(crate) simd: S,
     pub(crate) space: &'s Space<'v, M>,
     pub(crate) links: &'s Links,
-    /// How many of the nearest a search keeps.
+    /// Number of nearest nodes that a search keeps.
     pub(crate) ef: usize,
 }
 
 impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
-    /// The node where every search starts.
+    /// The node at which every search starts.
     #[inline(always)]
     pub(crate) fn entry(&self, origin: &Origin<'_>) -> Candidate {
         let entry = self.links.entry();
         Candidate::new(self.space.key(self.simd, origin, entry), entry)
     }
 
-    /// Leaves the nearest nodes of layer 0 in the pool, nearest first.
+    /// Leaves the nearest nodes of level 0 in the pool, nearest first.
     #[inline(always)]
     pub(crate) fn nearest(&self, scratch: &mut SearchScratch, origin: &Origin<'_>) {
         let mut nearest = self.entry(origin);
@@ -77,7 +78,7 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
         self.search(scratch, origin, nearest, 0);
     }
 
-    /// Walks to a node that is nearer than all its neighbours on the layer.
+    /// Walks to a node that is nearer than all its neighbours on the level.
     #[inline(never)]
     pub(crate) fn descend(&self, origin: &Origin<'_>, start: Candidate, layer: u8) -> Candidate {
         self.simd.vectorize(Descend {
@@ -88,10 +89,10 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
         })
     }
 
-    /// Algorithm 2: leaves the nearest nodes of the layer in the pool, nearest first.
+    /// Algorithm 2: leaves the nearest nodes of the level in the pool, nearest first.
     ///
-    /// The pool is both the paper's result set and its candidate queue, for a candidate that has
-    /// left the best `ef` would never be expanded. A mark says which have been.
+    /// The pool serves both as the paper's result set and as its candidate queue: a candidate
+    /// outside of the best `ef` is never expanded. Marks show the expanded ones.
     #[inline(never)]
     pub(crate) fn search(
         &self,
@@ -109,10 +110,10 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
         });
     }
 
-    /// Algorithm 4, without its extensions: of candidates in the order of their distance, chooses
-    /// those that are nearer to the origin than to any chosen before, at most `most`.
+    /// Algorithm 4 without its extensions: from candidates in ascending distance, chooses at most
+    /// `most` that are closer to the origin than to any node chosen before.
     ///
-    /// With `TRUST`, candidates with a mark are known to be no reason against each other.
+    /// With `TRUST`, marked candidates are known not to exclude each other, and are not compared.
     #[inline(never)]
     pub(crate) fn choose<const TRUST: bool>(
         &self,
@@ -128,7 +129,7 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
         });
     }
 
-    /// The same for any kind of processor.
+    /// A searcher for any processor, to be specialised by [`Simd::vectorize`].
     fn graph(&self) -> Searcher<'s, 'v, Scalar, M> {
         self.on(Scalar)
     }
@@ -183,9 +184,10 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
             *visited = stamp;
         }
         pool.push(start.unmarked());
-        let ahead = (PREFETCHED / size_of_val(origin.vector()).max(1)).max(1);
+        let ahead = (MAX_PREFETCHED_BYTES / size_of_val(origin.vector()).max(1)).max(1);
         let mut next = 0;
         loop {
+            // Everything in the pool is expanded: the search is complete.
             let Some(candidate) = pool.get_mut(next) else {
                 return;
             };
@@ -208,7 +210,7 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
             for id in unvisited.iter().take(ahead) {
                 self.space.prefetch(*id);
             }
-            // Most likely the next to be expanded.
+            // Probably the next node to be expanded.
             if let Some(following) = pool.get(next.wrapping_add(1)) {
                 prefetch(self.links.list(following.node(), layer));
             }
@@ -225,6 +227,7 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
                 }
                 let position = pool.partition_point(|candidate| *candidate < found);
                 pool.insert(position, found);
+                // A new candidate before `next` must be expanded first.
                 next = next.min(position);
             }
         }
@@ -246,7 +249,8 @@ impl<'s, 'v, S: Simd, M: Measure> Searcher<'s, 'v, S, M> {
                 self.space.prefetch(later.node());
             }
             let origin = self.space.origin(candidate.node());
-            // No closure: one that is not inlined would lack the instructions of the processor.
+            // A loop instead of a closure, which would be compiled without the processor's
+            // instructions.
             let mut shadowed = false;
             for before in chosen.iter() {
                 if TRUST && candidate.is_marked() && before.is_marked() {

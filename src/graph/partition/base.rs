@@ -13,7 +13,7 @@ use super::super::native::lists::ListScratch;
 use super::super::native::search::Searcher;
 use super::super::random::mix;
 use super::super::workers;
-use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, GROUP_MAX};
+use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, MAX_GROUP};
 use super::cover::{self, Count, Cover};
 use super::effort::{Effort, EXTRA_ROUNDS, FAN_OUT_OF_ROUNDS};
 use super::group::{Group, Scratch};
@@ -75,7 +75,7 @@ impl Base<'_> {
 
     /// Number of rounds. Nodes that fit into one group form the same group in every round.
     fn rounds(&self) -> usize {
-        if self.nodes.len() <= GROUP_MAX {
+        if self.nodes.len() <= MAX_GROUP {
             1
         } else {
             self.effort.rounds
@@ -95,7 +95,7 @@ impl Base<'_> {
         reservoirs: &Reservoirs<'_>,
         threads: &mut [Thread],
     ) -> Result<bool> {
-        if self.nodes.len() <= GROUP_MAX || !self.effort.is_checked() {
+        if self.nodes.len() <= MAX_GROUP || !self.effort.is_checked() {
             return Ok(false);
         }
         let all = Mutex::new(Count::default());
@@ -130,7 +130,7 @@ impl Base<'_> {
     ) -> Result<Buckets> {
         let nodes = self.nodes;
         let action = "hold groups of nodes";
-        if nodes.len() <= GROUP_MAX {
+        if nodes.len() <= MAX_GROUP {
             let followed = memory::filled(nodes.len(), 0, action)?;
             return Buckets::new(nodes, &followed, 1);
         }

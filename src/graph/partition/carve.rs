@@ -14,29 +14,30 @@ use super::product::{Gather, Rows, WIDTH};
 use crate::base::memory;
 use crate::error::Result;
 
-/// Most nodes of a group. A thread holds one key for each pair of them: 4 MiB.
-pub(super) const GROUP_MAX: usize = 1024;
+/// Maximum number of nodes in a group. A thread holds one key for each pair of them: 4 MiB.
+pub(super) const MAX_GROUP: usize = 1024;
 
-/// Average followers of a leader.
+/// Average number of followers per leader.
 const FOLLOWERS_PER_LEADER: usize = 460;
 
-/// Smaller groups are merged.
-const GROUP_MIN: usize = GROUP_MAX / 6;
+/// Minimum number of nodes in a group. Smaller groups are merged.
+const MIN_GROUP: usize = MAX_GROUP / 6;
 
-/// Most leaders: bounds the comparisons of each node.
-const LEADERS_MAX: usize = 2048;
+/// Maximum number of leaders. Bounds the comparisons per node.
+const MAX_LEADERS: usize = 2048;
 
-/// Most bytes of the leaders' vectors, but at least [`LEADERS_MIN`] leaders.
-const LEADERS_BYTES: usize = 8 << 20;
-const LEADERS_MIN: usize = 64;
+/// Maximum size in bytes of the leaders' vectors, for more than [`MIN_LEADERS`] leaders.
+const MAX_LEADER_BYTES: usize = 8 << 20;
+const MIN_LEADERS: usize = 64;
 
-/// Leaders that a node follows when a group is carved again for the first time; then it is one.
+/// Number of leaders that a node follows when a group is carved for the second time. Later, it is
+/// 1.
 const FAN_OUT_AGAIN: usize = 2;
 
 /// Maximum recursion depth. A group that is still too large is then split arbitrarily.
-const DEPTH_MAX: usize = 6;
+const MAX_DEPTH: usize = 6;
 
-/// Nodes compared with the leaders at a time.
+/// Number of nodes compared with the leaders at a time.
 pub(super) const CHUNK: usize = 4 * WIDTH;
 
 /// The leaders, packed for comparison.
@@ -55,7 +56,7 @@ impl Leaders {
         seed: u64,
     ) -> Result<Self> {
         let bytes = space.vectors().dimension().saturating_mul(4);
-        let most = (LEADERS_BYTES / bytes.max(1)).clamp(LEADERS_MIN, LEADERS_MAX);
+        let most = (MAX_LEADER_BYTES / bytes.max(1)).clamp(MIN_LEADERS, MAX_LEADERS);
         let count = nodes
             .len()
             .saturating_mul(fan_out)
@@ -118,6 +119,7 @@ impl<M: Measure> WithSimd for Follow<'_, '_, M> {
                 for slot in followed {
                     if let Some((_, leader)) = nearest(simd, keys) {
                         last = u16::try_from(leader).unwrap_or_default();
+                        // Taken: the next search finds the second nearest.
                         if let Some(key) = keys.get_mut(leader) {
                             *key = f32::INFINITY;
                         }
@@ -151,7 +153,7 @@ impl Buckets {
         let mut bucket_of = memory::filled(leaders, 0_usize, action)?;
         let mut ranges = memory::with_capacity(leaders, action)?;
         let mut start = 0_usize;
-        let large = |size: &usize| *size >= GROUP_MIN;
+        let large = |size: &usize| *size >= MIN_GROUP;
         for (size, bucket) in sizes.iter().zip(&mut bucket_of) {
             if large(size) {
                 *bucket = ranges.len();
@@ -160,10 +162,10 @@ impl Buckets {
             }
         }
         // Small groups share buckets.
-        let mut held = GROUP_MIN;
+        let mut held = MIN_GROUP;
         for (size, bucket) in sizes.iter().zip(&mut bucket_of) {
             if !large(size) && *size > 0 {
-                if held >= GROUP_MIN {
+                if held >= MIN_GROUP {
                     ranges.push(start..start);
                     held = 0;
                 }
@@ -180,6 +182,7 @@ impl Buckets {
                     continue;
                 };
                 let bucket = held.get(range.clone()).unwrap_or_default();
+                // A node that follows two leaders of a merged bucket appears once.
                 if bucket.last() == Some(node) {
                     continue;
                 }
@@ -202,7 +205,7 @@ impl Buckets {
     }
 }
 
-/// Carves a bucket into groups of at most [`GROUP_MAX`] nodes and calls `with` for each.
+/// Carves a bucket into groups of at most [`MAX_GROUP`] nodes and calls `with` for each.
 pub(super) fn carve<M: Measure>(
     space: &Space<'_, M>,
     nodes: &[u32],
@@ -211,12 +214,12 @@ pub(super) fn carve<M: Measure>(
     scratch: &mut Scratch,
     with: &mut impl FnMut(&[u32], &mut Scratch) -> Result<()>,
 ) -> Result<()> {
-    if nodes.len() <= GROUP_MAX {
+    if nodes.len() <= MAX_GROUP {
         return with(nodes, scratch);
     }
-    if depth >= DEPTH_MAX {
+    if depth >= MAX_DEPTH {
         return nodes
-            .chunks(GROUP_MAX)
+            .chunks(MAX_GROUP)
             .try_for_each(|nodes| with(nodes, scratch));
     }
     let fan_out = if depth == 0 { FAN_OUT_AGAIN } else { 1 };
@@ -233,6 +236,7 @@ pub(super) fn carve<M: Measure>(
     let buckets = Buckets::new(nodes, &followed, leaders.len())?;
     drop((leaders, followed));
     for (number, bucket) in buckets.iter().enumerate() {
+        // Each bucket needs its own leaders.
         let seed = mix(seed ^ number as u64);
         carve(space, bucket, seed, depth.wrapping_add(1), scratch, with)?;
     }
@@ -276,7 +280,7 @@ mod tests {
                 let groups = with_space(metric, vectors, Groups).unwrap();
                 let mut seen = vec![false; count as usize];
                 for group in groups {
-                    assert!(group.len() <= GROUP_MAX);
+                    assert!(group.len() <= MAX_GROUP);
                     assert!(group.is_sorted_by(|a, b| a < b));
                     group.iter().for_each(|node| seen[*node as usize] = true);
                 }

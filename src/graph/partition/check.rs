@@ -15,14 +15,14 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::Result;
 
-/// Nodes searched for.
+/// Number of nodes searched for.
 const SAMPLE: usize = 1000;
 
 /// Candidates that a search keeps. A smaller number makes the check stricter.
 const EF: usize = 50;
 
-/// Most nodes of the sample that searches may miss in an accepted graph.
-pub(super) const LOST_MAX: usize = 1;
+/// Maximum number of sampled nodes that searches miss in an accepted graph.
+pub(super) const MAX_LOST: usize = 1;
 
 /// Searches a graph for a sample of its nodes.
 pub(super) struct Check<'c> {

@@ -18,19 +18,19 @@ use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::Result;
 
-/// Nodes in the sample.
+/// Number of nodes in the sample.
 const SAMPLE: usize = 64;
 
-/// Nodes of the sample that one thread compares with all nodes at a time.
+/// Number of sampled nodes that one thread compares with all nodes at a time.
 const PART: usize = 16;
 
-/// Nearest neighbours that a node's groups should have offered.
+/// Number of nearest neighbours that a node's groups should have offered.
 const NEAREST: usize = 10;
 
-/// Vector components gathered at a time: 128 KiB.
+/// Number of components gathered at a time: 128 KiB.
 const BLOCK: usize = 32 << 10;
 
-/// Nearest neighbours counted, and how many of them were offered.
+/// Number of nearest neighbours counted, and how many of them were offered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     offered: usize,
@@ -38,8 +38,8 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// Least sufficient coverage. Twelve groups cover 90 % of the neighbours of learned embeddings, but
-    /// only two thirds if vectors are uniform with 64 components.
+    /// Minimum sufficient coverage. Twelve groups cover 90 % of the neighbours of learned
+    /// embeddings, but only two thirds for uniform vectors with 64 components.
     const ENOUGH_PERCENT: usize = 85;
 
     pub(super) fn add(&mut self, other: Self) {
@@ -97,6 +97,7 @@ impl<M: Measure> Cover<'_, '_, '_, M> {
         let mut candidates = memory::with_capacity(NEAREST, action)?;
         let mut chosen = memory::with_capacity(NEAREST, action)?;
         for (own, found) in part.iter().zip(exact.into_nearest()) {
+            // Positions in `nodes`, not nodes, until mapped below.
             let others = found.iter().filter(|found| found.node() != *own);
             nearest.clear();
             nearest.extend(others.take(NEAREST).map(|found| self.node(found.node())));

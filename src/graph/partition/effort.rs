@@ -18,11 +18,12 @@ const EF_PER_GROUP: usize = 16;
 /// For small efforts the number of groups is log2(`ef_construction`²) − 3.
 const SMALL_EFFORT_BIAS: u32 = 3;
 
-const GROUPS_MIN: usize = 2;
-const GROUPS_MAX: usize = 64;
+/// Limits of the number of groups per node.
+const MIN_GROUPS: usize = 2;
+const MAX_GROUPS: usize = 64;
 
-/// Most groups of a node in a single round, 4 bytes each.
-const FAN_OUT_MAX: usize = 12;
+/// Maximum number of groups per node in a single round, 4 bytes each.
+const MAX_FAN_OUT: usize = 12;
 
 /// Groups of a node in each of several rounds. They take 6 bytes each, because they are found while
 /// candidates are held.
@@ -35,14 +36,14 @@ pub(super) const EXTRA_ROUNDS: usize = 2;
 /// with the same effort gives a worse graph anyway.
 const MIN_GROUPS_CHECKED: usize = 10;
 
-/// Most candidates that a node keeps, 5 bytes each: 256 bytes a node together with its groups. If m0 is
-/// larger, m0 candidates are kept.
-const ROOM_MAX: usize = 40;
+/// Maximum number of candidates that a node keeps, 5 bytes each: 256 bytes per node together with
+/// its groups. If m0 is larger, m0 candidates are kept.
+const MAX_ROOM: usize = 40;
 
-/// Least candidates that a node keeps, even with few groups.
-const ROOM_MIN: usize = 24;
+/// Minimum number of candidates that a node keeps, even with few groups.
+const MIN_ROOM: usize = 24;
 
-/// Most candidates that one group gives a node, unless m is larger.
+/// Maximum number of candidates that one group gives a node, unless m is larger.
 const PICKS: usize = 16;
 
 /// The amount of work for a graph.
@@ -52,19 +53,20 @@ pub(super) struct Effort {
     pub(super) rounds: usize,
     /// Leaders that each node follows in one round.
     pub(super) fan_out: usize,
-    /// Most candidates that one group gives a node.
+    /// Maximum number of candidates that one group gives a node.
     pub(super) picks: usize,
-    /// Most candidates that a node keeps.
+    /// Maximum number of candidates that a node keeps.
     pub(super) room: usize,
 }
 
 impl Effort {
     pub(super) fn new(ef_construction: usize, m: usize, m0: usize) -> Self {
+        // Squared so that the integer logarithm is 2 · log2(ef), rounded down.
         let square = ef_construction.saturating_mul(ef_construction);
         let few = square.max(1).ilog2().saturating_sub(SMALL_EFFORT_BIAS) as usize;
         let groups = few.max(ef_construction / EF_PER_GROUP);
-        let groups = groups.clamp(GROUPS_MIN, GROUPS_MAX);
-        let rounds = if groups <= FAN_OUT_MAX {
+        let groups = groups.clamp(MIN_GROUPS, MAX_GROUPS);
+        let rounds = if groups <= MAX_FAN_OUT {
             1
         } else {
             groups.div_ceil(FAN_OUT_OF_ROUNDS)
@@ -75,13 +77,13 @@ impl Effort {
             picks: m.max(PICKS),
             room: groups
                 .saturating_mul(2)
-                .saturating_add(ROOM_MIN)
-                .min(ROOM_MAX)
+                .saturating_add(MIN_ROOM)
+                .min(MAX_ROOM)
                 .max(m0),
         }
     }
 
-    /// Returns true if coverage is measured and rounds may be added.
+    /// Returns true if coverage is measured, so that rounds can be added.
     pub(super) fn is_checked(self) -> bool {
         self.rounds.saturating_mul(self.fan_out) >= MIN_GROUPS_CHECKED
     }
@@ -119,6 +121,6 @@ mod tests {
             assert!(5 * effort.room + 6 * FAN_OUT_OF_ROUNDS + 4 <= 256);
             before = effort;
         }
-        assert!(before.rounds * before.fan_out >= GROUPS_MAX);
+        assert!(before.rounds * before.fan_out >= MAX_GROUPS);
     }
 }

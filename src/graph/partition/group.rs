@@ -37,7 +37,7 @@ pub(super) struct Scratch {
 pub(super) struct Group<'g, 'r, 'v, M> {
     pub(super) space: &'g Space<'v, M>,
     pub(super) nodes: &'g [u32],
-    /// Most candidates a node.
+    /// Maximum number of candidates per node.
     pub(super) picks: usize,
     pub(super) reservoirs: &'g Reservoirs<'r>,
     pub(super) scratch: &'g mut Scratch,
@@ -69,6 +69,7 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
             nodes,
             centre: centre::<M>(nodes),
         })?;
+        // Sums of terms lose no digits.
         let mut precise = !M::Term::EXPANDS;
         if rows.can_multiply() {
             multiply::<S, M>(simd, rows, None, keys)?;
@@ -108,6 +109,7 @@ impl<M: Measure> WithSimd for Group<'_, '_, '_, M> {
         }
         let mut start = 0;
         for (node, end) in nodes.iter().zip(ends) {
+            // One lock per node, for all of its candidates.
             reservoirs.offer(*node, picked.get(start..*end).unwrap_or_default());
             start = *end;
         }

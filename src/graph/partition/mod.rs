@@ -47,14 +47,14 @@ use super::native::Native;
 use crate::base::memory;
 use crate::error::Result;
 use base::Base;
-use check::{Check, LOST_MAX};
+use check::{Check, MAX_LOST};
 use effort::Effort;
 
-/// Smaller sets are inserted: they fit into one group.
-const NODES_MIN: usize = 128;
+/// Minimum number of nodes. Smaller sets fit into one group and are inserted instead.
+const MIN_NODES: usize = 128;
 
-/// Vectors of fewer components are inserted: comparing them costs less than grouping them.
-const DIMENSION_MIN: usize = 3;
+/// Minimum dimension. Shorter vectors are inserted: comparing them costs less than grouping them.
+const MIN_DIMENSION: usize = 3;
 
 /// Builds a graph; the native engine inside inserts the upper levels.
 #[derive(Debug)]
@@ -66,8 +66,9 @@ impl WithSpace for Partition<'_> {
     fn run<M: Measure>(self, space: &Space<'_, M>) -> Result<Links> {
         let Self(native) = self;
         let equals = Equals::find(space)?;
+        // Copies would crowd the groups of their vector.
         let nodes = distinct(space.len(), &equals)?;
-        if nodes.len() < NODES_MIN || space.vectors().dimension() < DIMENSION_MIN {
+        if nodes.len() < MIN_NODES || space.vectors().dimension() < MIN_DIMENSION {
             return native.build(space, &equals);
         }
         let links = Links::new(space.len(), native.m, native.m0, native.seed, &equals)?;
@@ -92,7 +93,7 @@ impl WithSpace for Partition<'_> {
             monitor: native.monitor,
         };
         let lost = check.run(space, &links)?;
-        if lost <= LOST_MAX {
+        if lost <= MAX_LOST {
             return Ok(links);
         }
         // The groups are freed by now, so a second graph does not raise the peak of memory.
@@ -109,7 +110,7 @@ impl WithSpace for Partition<'_> {
     }
 }
 
-/// All nodes but copies.
+/// All nodes except copies.
 fn distinct(nodes: u32, equals: &Equals) -> Result<Vec<u32>> {
     let all = 0..nodes;
     let count = all.clone().filter(|node| !equals.is_copy(*node)).count();

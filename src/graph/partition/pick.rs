@@ -7,14 +7,15 @@
 
 use pulp::Simd;
 
-/// Keys examined without a branch.
+/// Number of keys examined without a branch.
 const BLOCK: usize = 16;
 
-/// The smallest of `keys` and its position, or `None` if all are infinite. The first of equal keys.
+/// The smallest of `keys` and its first position, or `None` if all are infinite.
 #[inline(always)]
 pub(super) fn nearest<S: Simd>(simd: S, keys: &[f32]) -> Option<(f32, usize)> {
     let infinity = simd.splat_f32s(f32::INFINITY);
     let (keys_by_lanes, rest) = S::as_simd_f32s(keys);
+    // Rows are padded with infinity to a multiple of every register width.
     debug_assert!(rest.is_empty(), "rows are padded");
     let mut lowest = infinity;
     for keys in keys_by_lanes {

@@ -22,17 +22,19 @@ use super::super::distance::{to_unit, Space, Term};
 use crate::base::memory;
 use crate::error::Result;
 
-/// Vectors in a panel: a multiple of [`VECTORS`] times the lanes of every instruction set (4 to 16).
+/// Number of vectors in a panel: a multiple of [`VECTORS`] times the lanes of every instruction set
+/// (4 to 16).
 pub(super) const WIDTH: usize = 48;
 
-/// Registers of the second panel that are multiplied at a time.
+/// Number of registers of the second panel that are multiplied at a time.
 const VECTORS: usize = 3;
 
 /// Width of the square tiles that are transposed in registers.
 const TILE: usize = 8;
 
-/// Longer vectors are compared one by one, because their products may overflow.
-const SQUARED_LENGTH_MAX: f32 = f32::MAX / 8.0;
+/// Maximum squared norm. Longer vectors are compared one by one, because their products can
+/// overflow.
+const MAX_SQUARED_NORM: f32 = f32::MAX / 8.0;
 
 /// One component of each vector of a panel, or the keys of one vector to all of them. The alignment
 /// keeps each register load within one cache line.
@@ -86,6 +88,7 @@ impl Rows {
         let action = "compare vectors";
         self.count = nodes.len();
         self.depth = space.vectors().dimension();
+        // The last panel is padded with zeros.
         let panels = nodes.len().div_ceil(WIDTH);
         self.lines.clear();
         self.squares.clear();
@@ -97,6 +100,7 @@ impl Rows {
         let centre = centre.map(|node| space.vectors().get(node));
         let panels = self.lines.chunks_exact_mut(self.depth.max(1));
         for ((nodes, panel), squares) in nodes.chunks(WIDTH).zip(panels).zip(&mut self.squares) {
+            // Columns of an incomplete panel keep a scale of 0.
             let mut vectors: [&[f32]; WIDTH] = [&[]; WIDTH];
             let mut scales = [0.0; WIDTH];
             for ((node, vector), scale) in nodes.iter().zip(&mut vectors).zip(&mut scales) {
@@ -130,7 +134,7 @@ impl Rows {
     #[inline(always)]
     pub(super) fn can_multiply(&self) -> bool {
         let mut squares = elements(&self.squares).iter();
-        squares.all(|square| *square <= SQUARED_LENGTH_MAX)
+        squares.all(|square| *square <= MAX_SQUARED_NORM)
     }
 
     /// The squared norm of a packed vector.
@@ -146,7 +150,7 @@ impl Rows {
     }
 }
 
-/// Packs a vector again whose length has no inverse in f32.
+/// Repacks a vector whose norm has no inverse in f32.
 #[cold]
 #[inline(never)]
 fn scale_extreme(vector: &[f32], place: usize, panel: &mut [Line], Line(squares): &mut Line) {
@@ -163,7 +167,8 @@ fn scale_extreme(vector: &[f32], place: usize, panel: &mut [Line], Line(squares)
     }
 }
 
-/// [Packs](Rows::gather) vectors. A type of its own for dispatch: the code is too large to inline.
+/// [Packs](Rows::gather) vectors. A separate type for dispatch, because the code is too large to
+/// inline.
 pub(super) struct Gather<'g, 'v, M> {
     pub(super) rows: &'g mut Rows,
     pub(super) space: &'g Space<'v, M>,
@@ -267,6 +272,7 @@ impl Keys {
     ) -> Result<()> {
         self.resize(rows.len(), rows.len())?;
         for (column, (b, b_squares)) in rows.panels().enumerate() {
+            // The diagonal and the upper triangle; the lower one is transposed from it.
             for (row, (a, a_squares)) in rows.panels().enumerate().take(column.wrapping_add(1)) {
                 let tile = product::<S, T>(simd, (a, a_squares), (b, b_squares), form);
                 self.store(row, column, &tile);
@@ -275,6 +281,7 @@ impl Keys {
                 }
             }
         }
+        // Only the upper triangle was computed; the loop has stored the transposed tiles.
         self.pad_and_close(rows.len());
         Ok(())
     }
@@ -291,6 +298,7 @@ impl Keys {
     pub(super) fn set(&mut self, row: usize, column: usize, key: f32) {
         if row != column {
             if let Some(slot) = self.row_mut(row).get_mut(column) {
+                // Infinity is reserved for padding and struck out candidates.
                 *slot = key.min(f32::MAX);
             }
         }
@@ -310,7 +318,7 @@ impl Keys {
         elements_mut(lines.unwrap_or_default())
     }
 
-    /// Resizes to whole panels.
+    /// Resizes to complete panels.
     fn resize(&mut self, rows: usize, columns: usize) -> Result<()> {
         self.width = columns.div_ceil(WIDTH);
         let count = rows.next_multiple_of(WIDTH).saturating_mul(self.width);
@@ -425,6 +433,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
     form: Form,
     tile: &mut [Line; WIDTH],
 ) {
+    // Register groups per panel row: 4 with 4 lanes, 2 with 8, 1 with 16.
     let parts = WIDTH / VECTORS / S::F32_LANES;
     let a = elements(a).as_chunks::<ROWS>().0;
     let b = pulp::as_arrays::<VECTORS, _>(S::as_simd_f32s(elements(b)).0).0;
@@ -436,6 +445,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
     for (block, (rows, a_squares)) in blocks.enumerate() {
         for (part, b_squares) in b_squares.iter().enumerate() {
             let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+            // One step per component: the block's rows of each line of the panel.
             let a = a.iter().skip(block).step_by(WIDTH / ROWS);
             let b = b.iter().skip(part).step_by(parts);
             for (a, b) in a.zip(b) {
@@ -450,6 +460,7 @@ fn product_by<S: Simd, T: Term, const ROWS: usize>(
                 let row = S::as_mut_simd_f32s(&mut row.0).0;
                 let slots = pulp::as_arrays_mut::<VECTORS, _>(row).0.get_mut(part);
                 let square = if form.squares { *square } else { 0.0 };
+                // Everything of the key that depends on the row only.
                 let constant = simd.splat_f32s(form.constant + square);
                 for ((slot, sum), square) in slots.into_iter().flatten().zip(sums).zip(b_squares) {
                     let constant = if form.squares {

@@ -18,8 +18,8 @@ use super::super::workers::lock;
 use crate::base::memory;
 use crate::error::Result;
 
-/// Nodes guarded by one lock. Few enough that threads seldom contend, many enough that the locks take
-/// little memory.
+/// Number of nodes guarded by one lock. Small enough that threads seldom contend, large enough that
+/// the locks take little memory.
 const STRIPE: usize = 64;
 
 /// A candidate in 40 bits, little-endian, ordered by key, then by node.
@@ -66,6 +66,7 @@ impl Packing {
 
     #[inline(always)]
     fn pack(self, candidate: Candidate) -> Place {
+        // Only the upper bits of the key are kept; see the module's documentation.
         let key = u64::from(candidate.order() >> self.dropped());
         Place::new(key << self.node_bits | u64::from(candidate.node()))
     }
@@ -102,9 +103,11 @@ impl Packing {
             return;
         };
         let is_same = |place: &Place| self.node(*place) == self.node(candidate);
+        // The node is present with a lower key.
         if nearer.iter().any(is_same) {
             return;
         }
+        // A worse entry of the same node is replaced; otherwise the worst entry is dropped.
         let same = others.iter().position(is_same);
         let last = same.unwrap_or(others.len().wrapping_sub(1));
         if let Some(moved) = others.get_mut(..=last) {
@@ -239,6 +242,7 @@ impl Stripe<'_, '_> {
         let packing = self.packing;
         let places = self.places.chunks_exact(self.room.max(1));
         (self.first..).zip(places).map(move |(node, places)| {
+            // Empty places sort last.
             let count = places.partition_point(|place| *place != Place::EMPTY);
             let node = u32::try_from(node).unwrap_or(u32::MAX);
             let held = Held {

@@ -138,7 +138,10 @@ fn without_records(
     let empty = match files.metadata.get() {
         Ok(None) => (!exists(files.header.path())?).then_some(EmptyReason::NeverFlushed),
         Ok(Some(_)) => match files.read_metadata(monitor) {
-            Ok(metadata) => metadata.table().is_empty().then_some(EmptyReason::AllDeleted),
+            Ok(metadata) => metadata
+                .table()
+                .is_empty()
+                .then_some(EmptyReason::AllDeleted),
             Err(error) => recoverable(error).map(|_| None)?,
         },
         Err(error) => recoverable(error).map(|_| None)?,

@@ -405,7 +405,7 @@ fn write_vectors<R: RowSource>(
         };
         return invalid("rows", found, "at least one vector to insert");
     }
-    if labels.len() > native::NODES_MAX {
+    if labels.len() > native::MAX_NODES {
         return invalid(
             "rows",
             format!("{} vectors", labels.len()),

@@ -10,7 +10,7 @@ use super::written::{UpperLevels, WrittenLevel0};
 use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::graph::compact::{Bridge, Holed};
+use crate::graph::compact::{PartlyDeletedGraph, Reconnector};
 use crate::graph::distance::Metric;
 use crate::io::atomic::DirectoryFile;
 use crate::io::file::{FileWindow, InputFile};
@@ -105,11 +105,11 @@ impl Keep<'_> {
 
     /// Returns the maker of neighbour lists. The fewer records are kept, the more effort is spent
     /// on each, so that the total work stays the same.
-    fn bridge(&self) -> Bridge {
+    fn bridge(&self) -> Reconnector {
         let stay = u64::from(self.chosen.ranks().count()).max(1);
         let effort = self.segment.count().div_ceil(stay);
         let effort = usize::try_from(effort).unwrap_or(usize::MAX);
-        Bridge::new(self.metric, self.shape.dimension(), effort)
+        Reconnector::new(self.metric, self.shape.dimension(), effort)
     }
 
     fn records_at_once(&self, layout: RecordLayout) -> usize {
@@ -245,7 +245,7 @@ impl Keep<'_> {
 struct Level0State<'f> {
     level0: Level0<FileWindow<'f>>,
     graph: OldGraph<'f>,
-    bridge: Bridge,
+    bridge: Reconnector,
     old: Vec<u32>,
     list: Vec<u32>,
     out: Vec<u8>,
@@ -254,7 +254,7 @@ struct Level0State<'f> {
 
 struct UpperState<'f> {
     graph: OldGraph<'f>,
-    bridge: Bridge,
+    bridge: Reconnector,
     vector: Vec<f32>,
     old: Vec<u32>,
     list: Vec<u32>,

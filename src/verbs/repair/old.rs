@@ -12,7 +12,7 @@ use crate::base::bits::Ranks;
 use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::graph::compact::Holed;
+use crate::graph::compact::PartlyDeletedGraph;
 use crate::graph::sketch::{Directions, Sketch};
 use crate::io::file::{FileWindow, InputFile};
 use crate::io::mmap::Map;
@@ -197,7 +197,7 @@ impl OldGraph<'_> {
     }
 }
 
-impl Holed for OldGraph<'_> {
+impl PartlyDeletedGraph for OldGraph<'_> {
     #[inline]
     fn is_live(&self, node: u32) -> bool {
         self.live.contains(node)

@@ -385,14 +385,14 @@ fn damage_is_an_error_that_names_it() {
         (with(80, &[9]), "version of the metric's field: found 9, which is not supported; expected 1".to_string()),
         (with(LEVELS + 4 * 199, &[0, 1]), "level of node 199: found 256, expected at most 255".to_string()),
         (with(OFFSETS + 8 * not_entry, &number(17)), format!("offset of node {not_entry}: found 17, expected at least {CONNECTIONS}, after the tables")),
-        (with(entry_list, &[17]), format!("number of neighbours of node {entry_point} on layer 0: found 17, expected at most m0, which is 16")),
-        (with(entry_list + 4, &[200]), format!("neighbours of node {entry_point} on layer 0: found node 200, expected nodes below 200")),
+        (with(entry_list, &[17]), format!("number of neighbours of node {entry_point} on level 0: found 17, expected at most m0, which is 16")),
+        (with(entry_list + 4, &[200]), format!("neighbours of node {entry_point} on level 0: found node 200, expected nodes below 200")),
     ] {
         assert_eq!(errors(&bad), expected);
     }
     let error = errors(&with(OFFSETS + 8 * not_entry, &number(u64::MAX)));
     let start = format!(
-        "offset of the list of node {not_entry} on layer 0: found {}",
+        "offset of the list of node {not_entry} on level 0: found {}",
         u64::MAX
     );
     assert!(error.starts_with(&start), "{error}");

@@ -1,5 +1,4 @@
-//! Stores that are large in an unusual way: many collections, many keys, and values that are not
-//! what they claim to be.
+//! Unusually large stores: many collections, many keys, and values that misstate their size.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ fn utf8(text: &str) -> Cell {
 }
 
 #[test]
-fn collections_that_take_turns_keep_their_rows() {
+fn interleaved_collections_keep_their_rows() {
     for schema in [Schema::Whole, Schema::WithoutIndexes] {
         let dir = tempfile::tempdir().unwrap();
         let store = dir.path().join("store");
@@ -47,7 +46,7 @@ fn collections_that_take_turns_keep_their_rows() {
 }
 
 #[test]
-fn lost_rows_of_the_queue_count_for_every_collection_that_may_need_them() {
+fn lost_queue_rows_are_counted_for_every_affected_collection() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(dir.path(), Schema::Whole);
     for _ in 0..3 {
@@ -56,7 +55,7 @@ fn lost_rows_of_the_queue_count_for_every_collection_that_may_need_them() {
     for (collection, id) in [(0, "a"), (1, "a"), (2, "a"), (2, "b")] {
         store.add(collection, id, "text");
     }
-    // The last row may be of any of them.
+    // The last row could belong to any of them.
     let update = "UPDATE embeddings_queue SET topic = x'00' WHERE seq_id = 4";
     store.database.execute(update, []).unwrap();
     store.finish();
@@ -70,7 +69,7 @@ fn lost_rows_of_the_queue_count_for_every_collection_that_may_need_them() {
 }
 
 #[test]
-fn a_record_may_have_many_keys_in_any_order() {
+fn a_record_can_have_many_keys_in_any_order() {
     let keys = 20_000;
     let json = shuffled_keys(keys);
     let mut sorted: Vec<&str> = json.trim_matches(['{', '}']).split(',').collect();
@@ -85,7 +84,7 @@ fn a_record_may_have_many_keys_in_any_order() {
     let (_, table) = export(dir.path(), "c0");
     assert_eq!(table.column("metadata"), std::slice::from_ref(&expected));
 
-    // The same in the table, without an index.
+    // The same for the table, without an index.
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(dir.path(), Schema::WithoutIndexes);
     let collection = store.add_collection(2);
@@ -104,14 +103,14 @@ fn a_record_may_have_many_keys_in_any_order() {
     assert_eq!(codes(&summary), [""; 0]);
 }
 
-/// A text of numbered words, each of which is there once.
+/// A text of numbered words without repetition.
 fn numbered(bytes: usize) -> String {
     let words = (0..bytes / 8).map(|number| format!("{number:07x} "));
     words.collect()
 }
 
 #[test]
-fn a_large_document_is_written_as_it_is() {
+fn a_large_document_is_written_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let store_dir = dir.path().join("store");
     let mut store = Store::create(&store_dir, Schema::Whole);
@@ -159,7 +158,7 @@ fn a_large_document_is_written_as_it_is() {
 }
 
 #[test]
-fn a_chain_that_leads_to_itself_holds_no_document() {
+fn a_cyclic_overflow_chain_holds_no_document() {
     let text = numbered(1 << 20);
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(dir.path(), Schema::Whole);
@@ -186,8 +185,8 @@ fn a_chain_that_leads_to_itself_holds_no_document() {
 }
 
 #[test]
-fn a_chain_of_the_queue_that_leads_to_itself_holds_nothing() {
-    // The vector of a row, or its metadata.
+fn a_cyclic_overflow_chain_in_the_queue_holds_nothing() {
+    // The vector or the metadata of a row.
     for is_vector in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::create(dir.path(), Schema::Whole);
@@ -220,7 +219,7 @@ fn a_chain_of_the_queue_that_leads_to_itself_holds_nothing() {
 }
 
 #[test]
-fn collection_metadata_beyond_its_limit_is_left_out_and_counted() {
+fn collection_metadata_over_the_limit_is_skipped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(dir.path(), Schema::Whole);
     for _ in 0..2 {
@@ -260,14 +259,14 @@ fn collection_metadata_beyond_its_limit_is_left_out_and_counted() {
     let [many, few] = &list.collections[..] else {
         panic!("{list:?}")
     };
-    // What the index was built with is read all the same.
+    // The index's build parameters are read anyway.
     assert_eq!((many.metric, few.metric), ("ip", "ip"));
     assert!(few.metadata.to_json().contains("kept"));
     assert!(many.metadata.to_json().len() < 1 << 20);
 }
 
 #[test]
-fn an_export_of_many_collections_stops_when_it_is_asked_to() {
+fn an_export_of_many_collections_stops_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let store = dir.path().join("store");
     write_interleaved(&store, Schema::WithoutIndexes, 1000, 20);
@@ -282,7 +281,7 @@ fn an_export_of_many_collections_stops_when_it_is_asked_to() {
     let error = export_collections(&store, &output, &ExportOptions::default(), &monitor);
     assert!(matches!(error, Err(Error::Cancelled)), "{error:?}");
     let asked = asked.lock().unwrap().unwrap();
-    // Half a second on a machine that does nothing else.
+    // Takes half a second on an idle machine.
     assert!(asked.elapsed() < Duration::from_secs(20));
     assert!(!output.exists());
 }

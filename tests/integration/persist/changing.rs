@@ -1,5 +1,5 @@
-//! Exports of a store whose segment another thread truncates and writes again: as before, or with a
-//! finding, or an error.
+//! Exports of a store while another thread truncates and rewrites its segment: the same result as
+//! before, a finding, or an error.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +24,8 @@ const FILES: [&str; 5] = [
     "link_lists.bin",
 ];
 
-/// Truncates one file after the other and writes it again, until it is told to stop. Every file is
-/// what it was at the end.
+/// Truncates and rewrites one file after another until told to stop. Every file ends with its
+/// original content.
 fn disturb(segment: &Path, stop: &AtomicBool) {
     let contents = FILES.map(|name| std::fs::read(segment.join(name)).unwrap());
     for turn in 0_u64.. {
@@ -35,9 +35,9 @@ fn disturb(segment: &Path, stop: &AtomicBool) {
             let kept = content.len() as u64 * (turn % 4) / 4;
             file.set_len(kept).unwrap();
             std::thread::sleep(Duration::from_millis(turn % 3 * 4));
-            // In place, as hnswlib does.
+            // In place, like hnswlib.
             std::fs::write(&path, content).unwrap();
-            // Now and then an export has the time to finish.
+            // Pause at times, so that some exports can finish.
             std::thread::sleep(Duration::from_millis(turn * turn % 7 * 10));
         }
         if stop.load(Ordering::Relaxed) {
@@ -46,7 +46,7 @@ fn disturb(segment: &Path, stop: &AtomicBool) {
     }
 }
 
-/// Tells the thread to stop.
+/// Stops the thread.
 struct Stop<'s>(&'s AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -90,7 +90,7 @@ fn exports_while_segment_files_are_truncated_and_rewritten() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| disturb(&segment, &stop));
-        // Also when an assertion fails: the scope waits for the thread.
+        // Also if an assertion fails, because the scope waits for the thread.
         let _stop = Stop(&stop);
         for turn in 0..extent(40, 400) {
             let context = format!("turn {turn}");
@@ -99,7 +99,8 @@ fn exports_while_segment_files_are_truncated_and_rewritten() {
                     assert_eq!(summary.rows, before.rows, "{context}");
                     assert!(found == rows, "{context}: other rows without a finding");
                 }
-                // A truncated file that did not change meanwhile: what is left, with a finding.
+                // A truncated file that stayed the same during the export: the rest, with a
+                // finding.
                 Ok((summary, _)) => {
                     assert_eq!(summary.rows, before.rows, "{context}");
                     assert!(!findings(&summary).is_empty(), "{context}");

@@ -1,4 +1,4 @@
-//! Damaged vectors and norms of a segment: surviving parts are exported and repaired, the rest is
+//! Damaged vectors and norms of a segment: undamaged parts are exported and repaired, the rest is
 //! null, and both are counted.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// By id, the vector that the table has.
+/// The table's vectors by id.
 fn vectors(table: &Table) -> BTreeMap<String, Option<Vec<f32>>> {
     let component = |cell: &Cell| match cell {
         Cell::Float32(bits) => f32::from_bits(*bits),
@@ -63,7 +63,7 @@ fn norm(vector: &[f32]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// True if two vectors differ by rounding only: the queue has them before they were divided by their
+/// Returns true if two vectors differ only by rounding: the queue holds them before division by the
 /// norm, the segment after.
 fn is_same(vector: &[f32], given: &[f32]) -> bool {
     let mut pairs = vector.iter().zip(given);
@@ -71,7 +71,7 @@ fn is_same(vector: &[f32], given: &[f32]) -> bool {
         && pairs.all(|(found, given)| (found - given).abs() <= 1e-6 * norm(vector) as f32)
 }
 
-/// True if a vector is `given` divided by its norm, but not `given` itself.
+/// Returns true if a vector is `given` divided by its norm, but not `given` itself.
 fn is_direction_of(vector: &[f32], given: &[f32]) -> bool {
     let length = norm(given);
     let mut pairs = vector.iter().zip(given);
@@ -79,7 +79,7 @@ fn is_direction_of(vector: &[f32], given: &[f32]) -> bool {
         && pairs.all(|(found, given)| (f64::from(*found) - f64::from(*given) / length).abs() < 1e-5)
 }
 
-/// Repairs a collection, and checks that the new segment is healthy.
+/// Repairs a collection and checks that the new segment is healthy.
 fn repair(persist_dir: &Path, name: &str) -> RepairSummary {
     let scratch = tempfile::tempdir().unwrap();
     let new_dir = scratch.path().join("new");
@@ -93,7 +93,7 @@ fn repair(persist_dir: &Path, name: &str) -> RepairSummary {
     summary
 }
 
-/// A name, and what happens to length.bin.
+/// A name, and a modification of length.bin.
 type Loss = (&'static str, fn(&Path));
 
 const LOSSES: [Loss; 8] = [
@@ -125,7 +125,7 @@ const LOSSES: [Loss; 8] = [
 
 #[test]
 fn vectors_whose_norm_is_lost_keep_their_direction() {
-    // All of them with the newest, one with the oldest.
+    // All of them with the newest version, one with the oldest.
     for (version, losses) in [("1.5.9", &LOSSES[..]), ("0.5.23-metalag", &LOSSES[..1])] {
         let (sound, _) = export(&PersistFixture::unpack(version).dir(), "articles");
         assert!(!codes(&sound).contains(&"norm-missing"));
@@ -202,7 +202,7 @@ fn a_zero_vector_with_norm_0_is_sound() {
     }
 }
 
-/// A name, and what happens to 512 bytes.
+/// A name, and a modification of 512 bytes.
 type Tear = (&'static str, fn(&mut [u8], &[u8]));
 
 const TEARS: [Tear; 3] = [
@@ -220,7 +220,7 @@ const TEARS: [Tear; 3] = [
 ];
 
 #[test]
-fn vectors_that_are_damaged_in_part_are_null_in_a_cosine_collection() {
+fn partly_damaged_vectors_of_a_cosine_collection_are_null() {
     for (tear, damage) in TEARS {
         for at in [20, 333] {
             let fixture = PersistFixture::unpack("1.5.9");
@@ -230,7 +230,7 @@ fn vectors_that_are_damaged_in_part_are_null_in_a_cosine_collection() {
             edit(&segment.join("data_level0.bin"), |bytes| {
                 let other = bytes[700 * RECORD + 40..][..1024].to_vec();
                 let vector = at * RECORD + VECTOR;
-                // Half of the vector, and nothing else.
+                // Half of the vector and nothing else.
                 damage(&mut bytes[vector..vector + 2 * COMPONENTS], &other);
             });
             let (summary, table) = export(&fixture.dir(), "articles");
@@ -284,7 +284,7 @@ fn the_queue_replaces_damaged_vectors_and_gives_norms_back() {
     let found = vectors(&table);
     let file = &before.files[0];
     assert!(file.without_vector > 100 && file.vectors_from_index > 100);
-    // The rows that a queue would still have which was never purged.
+    // The rows that a never purged queue would still have.
     let topic = format!(
         "persistent://default/default/{}",
         fixture.collection("articles")["id"].as_str().unwrap()
@@ -329,7 +329,7 @@ fn the_queue_replaces_damaged_vectors_and_gives_norms_back() {
 
 #[test]
 fn a_zeroed_sector_is_a_finding_with_other_metrics() {
-    // Records of 188 bytes with 12 components, so that some sectors end within a vector.
+    // Records of 188 bytes with 12 components, so that some sectors end inside a vector.
     const SIZE: usize = 188;
     let mut found = 0;
     let ends = (100 * SIZE / 512..).map(|sector| sector * 512);
@@ -361,7 +361,7 @@ fn a_zeroed_sector_is_a_finding_with_other_metrics() {
 }
 
 #[test]
-fn sound_collections_have_no_damaged_vectors() {
+fn intact_collections_have_no_damaged_vectors() {
     for version in ["1.5.9", "0.5.23-metalag"] {
         let fixture = PersistFixture::unpack(version);
         let list = list_collections(
@@ -389,7 +389,7 @@ fn a_record_that_overwrote_another_is_a_finding() {
     });
     let (summary, _) = export(&fixture.dir(), "articles");
     let lost = count(&summary, "id-without-record");
-    // Some of the six records may be deleted, and then repeat nothing.
+    // Some of the six records can be deleted; those duplicate nothing.
     let repeated = count(&summary, "label-duplicate");
     assert!(repeated > 0 && repeated <= 3, "{repeated}");
     assert!(lost > 0 && lost <= 3, "{lost}");

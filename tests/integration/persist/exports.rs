@@ -1,4 +1,4 @@
-//! Every value of every column, against what the real Chroma gave.
+//! Every value of every column, compared with the output of the real Chroma.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ fn floats(vector: &[f32]) -> Cell {
     Cell::List(vector.iter().map(|c| Cell::Float32(c.to_bits())).collect())
 }
 
-/// The metadata that the client returned, and what was given, where the log still has that.
+/// The metadata returned by the client, and the input if the queue still has it.
 fn metadata_of(record: &Json) -> [Option<String>; 2] {
     let client = expected_metadata(&record["metadata"]);
     let given = match record.get("metadata_given") {
@@ -69,7 +69,7 @@ fn assert_metadata_json(table: &Table, collection: &Json, context: &str) {
     }
 }
 
-/// The JSON of a cell of a typed column.
+/// The JSON value of a cell in a typed column.
 fn cell_json(cell: &Cell) -> String {
     match cell {
         Cell::Int64(value) => typed_json("int", &value.to_string().into()),
@@ -133,7 +133,7 @@ fn assert_metadata_columns(table: &Table, collection: &Json, json: &[String], co
 }
 
 #[test]
-fn every_value_is_what_chroma_gave() {
+fn every_value_equals_chromas() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         for format in FORMATS {
@@ -188,7 +188,7 @@ fn every_value_is_what_chroma_gave() {
 }
 
 #[test]
-fn the_file_says_where_it_is_from() {
+fn the_file_states_its_source() {
     let fixture = PersistFixture::unpack("1.5.9");
     let collection = fixture.collection("schema_cosine");
     let id = collection["id"].as_str().unwrap();
@@ -214,7 +214,7 @@ fn the_file_says_where_it_is_from() {
 }
 
 #[test]
-fn the_manifest_is_the_summary_and_knows_each_file() {
+fn the_manifest_is_the_summary_with_a_hash_per_file() {
     use sha2::{Digest, Sha256};
 
     let fixture = PersistFixture::unpack("1.5.9");
@@ -237,7 +237,7 @@ fn the_manifest_is_the_summary_and_knows_each_file() {
     names.push("manifest.json".into());
     names.sort();
     assert_eq!(files_of(&output), names);
-    // Three collections are called `articles`, in three databases.
+    // Three collections in three databases are called `articles`.
     let articles = names.iter().filter(|name| name.starts_with("articles-"));
     assert_eq!(articles.count(), 3);
     assert!(!names.contains(&"articles.parquet".to_string()));
@@ -253,7 +253,7 @@ fn files_of(directory: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn stored_vectors_have_length_one_and_come_from_one_form() {
+fn stored_vectors_have_norm_1_and_one_representation() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let directory = tempfile::tempdir().unwrap();
@@ -291,7 +291,7 @@ fn stored_vectors_have_length_one_and_come_from_one_form() {
 }
 
 #[test]
-fn index_columns_lead_back_to_the_index() {
+fn index_columns_identify_records_of_the_index() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (summary, table) = export(&fixture.dir(), "articles");
@@ -326,7 +326,7 @@ fn index_columns_lead_back_to_the_index() {
 }
 
 #[test]
-fn one_collection_goes_to_one_file() {
+fn one_collection_is_exported_to_one_file() {
     let fixture = PersistFixture::unpack("1.5.9");
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.parquet");
@@ -353,7 +353,7 @@ fn what_is_exported_can_be_built() {
     use hnsw_toolbox::{build_index_from_columnar, BuildOptions, GraphOptions};
 
     let fixture = PersistFixture::unpack("0.5.23-metalag");
-    // Some rows have no vector, and some that have one have no label.
+    // Some rows have no vector, and some rows with a vector have no label.
     std::fs::remove_dir_all(fixture.segment("wal_purged")).unwrap();
     for format in FORMATS {
         let directory = tempfile::tempdir().unwrap();
@@ -380,7 +380,7 @@ fn what_is_exported_can_be_built() {
             assert_eq!(built.without_vector, file.without_vector);
             assert_eq!(built.inserted, file.rows - file.without_vector);
             assert_eq!(file.without_vector > 0, name == "wal_purged");
-            // Labels are taken when they are asked for, and must be there.
+            // Labels are used on request, and must then be present.
             let options = options.with_label_column(Some("label".to_string()));
             let error = build_index_from_columnar(&input, &index, &options, &monitor);
             let error = error.unwrap_err().to_string();
@@ -390,7 +390,7 @@ fn what_is_exported_can_be_built() {
 }
 
 #[test]
-fn collections_are_listed_as_they_are() {
+fn collections_are_listed_with_their_state() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let filter = CollectionFilter::default();
@@ -437,7 +437,7 @@ fn collections_are_listed_as_they_are() {
 }
 
 #[test]
-fn an_empty_collection_is_a_file_without_rows() {
+fn an_empty_collection_gives_a_file_without_rows() {
     let fixture = PersistFixture::unpack("1.5.9");
     for (name, dimension) in [("empty", None), ("docs_deleted", Some(6))] {
         let (summary, table): (ExportSummary, _) = export(&fixture.dir(), name);

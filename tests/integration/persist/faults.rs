@@ -1,4 +1,4 @@
-//! Databases that are in use, damaged, or none; outputs that cannot be.
+//! Locked, damaged and missing databases, and unusable outputs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -33,7 +33,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Started by the test below in a process of its own.
+/// Started by the test below as a separate process.
 #[test]
 fn hold_a_lock() {
     let Ok(path) = std::env::var("HNSW_TOOLBOX_TEST_LOCK") else {
@@ -51,7 +51,7 @@ fn hold_a_lock() {
 }
 
 #[test]
-fn a_database_that_another_process_has_locked_is_read() {
+fn a_database_locked_by_another_process_is_read() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "articles");
     let mut holder = Command::new(std::env::current_exe().unwrap())
@@ -72,7 +72,7 @@ fn a_database_that_another_process_has_locked_is_read() {
 }
 
 #[test]
-fn what_is_no_database_is_refused_with_words() {
+fn files_other_than_databases_are_rejected_with_a_reason() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("chroma.sqlite3");
     let error = list(directory.path()).unwrap_err();
@@ -100,7 +100,7 @@ fn what_is_no_database_is_refused_with_words() {
 }
 
 #[test]
-fn a_segment_directory_is_no_persist_directory() {
+fn a_segment_directory_is_not_a_persist_directory() {
     let fixture = PersistFixture::unpack("1.5.9");
     let error = list(&fixture.segment("articles")).unwrap_err();
     assert_eq!(error.code(), 301);
@@ -111,7 +111,7 @@ fn a_segment_directory_is_no_persist_directory() {
 }
 
 #[test]
-fn a_database_of_another_program_is_refused() {
+fn a_database_of_another_program_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let database = Connection::open(directory.path().join("chroma.sqlite3")).unwrap();
     database.execute_batch("CREATE TABLE other (id)").unwrap();
@@ -124,7 +124,7 @@ fn a_database_of_another_program_is_refused() {
 }
 
 #[test]
-fn views_are_not_taken_for_tables() {
+fn views_are_not_accepted_as_tables() {
     let fixture = PersistFixture::unpack("1.5.9");
     let database = Connection::open(fixture.database()).unwrap();
     database
@@ -175,7 +175,7 @@ fn each_table_may_be_missing() {
                 assert!(!output.exists());
             }
             "embeddings" => {
-                // Only the index knows ids then, and the tail of the log.
+                // Only the index and the tail of the queue have ids then.
                 let summary = result.unwrap();
                 let purged = summary
                     .files
@@ -194,7 +194,7 @@ fn below(random: &mut Random, end: u64) -> u64 {
     random.next() % end
 }
 
-/// The leaf pages of a table, or of an index, of a database.
+/// The leaf pages of a table or index.
 fn pages_of(database: &Path, name: &str) -> Vec<u64> {
     pages_of_kind(database, name, "leaf")
 }
@@ -244,7 +244,7 @@ fn damaged_full_text_tables_do_not_matter() {
 }
 
 #[test]
-fn damaged_pages_are_stepped_over_and_counted() {
+fn damaged_pages_are_skipped_and_counted() {
     for (table, code) in [
         ("embeddings_queue", "queue-damaged"),
         ("embedding_metadata", "metadata-damaged"),
@@ -270,7 +270,7 @@ fn damaged_pages_are_stepped_over_and_counted() {
 }
 
 #[test]
-fn table_and_index_make_up_for_each_other() {
+fn table_and_index_replace_each_others_damage() {
     for table in [
         "sqlite_autoindex_embedding_metadata_1",
         "embedding_metadata_array_id_key",
@@ -296,7 +296,7 @@ fn table_and_index_make_up_for_each_other() {
 }
 
 #[test]
-fn a_table_that_leads_back_to_itself_ends() {
+fn a_cyclic_table_is_read_once() {
     for (table, code) in [
         ("embeddings_queue", "queue-damaged"),
         ("embeddings", "records-damaged"),
@@ -305,7 +305,7 @@ fn a_table_that_leads_back_to_itself_ends() {
         let database = fixture.database();
         let first = u32::try_from(pages_of(&database, table)[0]).unwrap();
         let mut bytes = std::fs::read(&database).unwrap();
-        // The last child of each interior page is the first leaf, and the index is no help.
+        // The last child of each interior page is the first leaf; the index does not help.
         for page in pages_of_kind(&database, table, "internal") {
             let last_child = (page as usize - 1) * 4096 + 8;
             bytes[last_child..last_child + 4].copy_from_slice(&first.to_be_bytes());
@@ -323,7 +323,7 @@ fn a_table_that_leads_back_to_itself_ends() {
 }
 
 #[test]
-fn rows_that_an_index_does_not_know_are_found_in_the_table() {
+fn rows_missing_from_an_index_are_found_in_the_table() {
     for table in [
         "sqlite_autoindex_embeddings_1",
         "sqlite_autoindex_embedding_metadata_1",
@@ -331,8 +331,8 @@ fn rows_that_an_index_does_not_know_are_found_in_the_table() {
     ] {
         let fixture = PersistFixture::unpack("1.5.9");
         let (_, before) = export(&fixture.dir(), "articles");
-        // As after a power failure that only part of the pages survived: each leaf lacks its last
-        // entry, which SQLite cannot see.
+        // As after a power failure with only part of the pages written: each leaf lacks its last
+        // entry, which SQLite cannot detect.
         let mut bytes = std::fs::read(fixture.database()).unwrap();
         for page in pages_of(&fixture.database(), table) {
             let count = (page as usize - 1) * 4096 + 3;
@@ -349,13 +349,13 @@ fn rows_that_an_index_does_not_know_are_found_in_the_table() {
 }
 
 #[test]
-fn an_index_that_gives_other_rowids_than_the_table_is_not_used() {
+fn an_index_with_wrong_rowids_is_not_used() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "articles");
     let mut bytes = std::fs::read(fixture.database()).unwrap();
     for page in pages_of(&fixture.database(), "sqlite_autoindex_embeddings_1") {
         let page = &mut bytes[(page as usize - 1) * 4096..][..4096];
-        // The rowid ends the payload, whose length comes first.
+        // The rowid ends the payload; the payload starts with its length.
         let cell = usize::from(u16::from_be_bytes([page[8], page[9]]));
         let end = cell + 1 + usize::from(page[cell]);
         page[end - 1] ^= 0x55;
@@ -366,13 +366,13 @@ fn an_index_that_gives_other_rowids_than_the_table_is_not_used() {
 }
 
 #[test]
-fn rows_that_their_rowids_do_not_lead_to_are_exported() {
+fn rows_unreachable_by_their_rowid_are_exported() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "articles");
     let mut bytes = std::fs::read(fixture.database()).unwrap();
     for page in pages_of_kind(&fixture.database(), "embeddings", "internal") {
         let page = &mut bytes[(page as usize - 1) * 4096..][..4096];
-        // All rows of the first child but one are now looked for in the second.
+        // All rows of the first child except one are now looked up in the second.
         let cell = usize::from(u16::from_be_bytes([page[12], page[13]]));
         let key = cell + 4;
         assert!(page[key] < 0x80, "a rowid of one byte");
@@ -386,7 +386,7 @@ fn rows_that_their_rowids_do_not_lead_to_are_exported() {
 }
 
 #[test]
-fn ids_that_the_tables_have_lost_are_those_of_the_index() {
+fn ids_lost_by_the_tables_come_from_the_index() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "ip_default");
     for table in ["embeddings", "sqlite_autoindex_embeddings_1"] {
@@ -398,7 +398,7 @@ fn ids_that_the_tables_have_lost_are_those_of_the_index() {
     let findings = summary.files[0].findings.iter();
     let codes: Vec<_> = findings.map(|finding| finding.code).collect();
     assert!(codes.contains(&"records-damaged") && codes.contains(&"vector-without-record"));
-    // Every vector is there, that of the log too, but no document.
+    // Every vector is present, including the queue's, but no document.
     let rows = |table: &crate::support::table::Table| {
         let ids = table.column("id").iter().cloned();
         let mut rows: Vec<_> = ids.zip(table.column("vector").iter().cloned()).collect();
@@ -413,7 +413,7 @@ fn ids_that_the_tables_have_lost_are_those_of_the_index() {
 }
 
 #[test]
-fn what_is_left_of_a_database_that_is_cut_off_is_exported() {
+fn the_rest_of_a_truncated_database_is_exported() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "articles");
     let rows = |table: &crate::support::table::Table| -> Vec<_> {
@@ -438,7 +438,7 @@ fn what_is_left_of_a_database_that_is_cut_off_is_exported() {
 }
 
 #[test]
-fn metadata_in_a_damaged_page_of_the_log_is_left_out() {
+fn metadata_in_a_damaged_page_of_the_queue_is_skipped() {
     let fixture = PersistFixture::unpack("0.5.23-metalag");
     let metadata = format!(
         r#"{{"chroma:document": "{}", "kept": 1}}"#,
@@ -493,14 +493,14 @@ fn a_directory_without_write_permission_is_exported() {
     let when = modified();
     list(&fixture.dir()).unwrap();
     let (_, after) = export(&fixture.dir(), "articles");
-    // Nor has anything been in it for a while, which root could have written.
+    // Root could have written temporary files; check that the directory is untouched.
     assert_eq!(modified(), when);
     set(&fixture.dir(), 0o755);
     assert_eq!(after, before);
 }
 
 #[test]
-fn whatever_is_damaged_there_is_an_answer_or_an_error() {
+fn any_damage_gives_an_answer_or_an_error() {
     let fixture = PersistFixture::unpack("1.5.9");
     let original = std::fs::read(fixture.database()).unwrap();
     let mut random = Random(14);
@@ -546,7 +546,7 @@ fn whatever_is_damaged_there_is_an_answer_or_an_error() {
 }
 
 #[test]
-fn a_database_that_changes_meanwhile_is_an_error_and_nothing_is_written() {
+fn a_database_modified_meanwhile_gives_an_error_and_no_output() {
     let fixture = PersistFixture::unpack("1.5.9");
     for journal in [false, true] {
         let directory = tempfile::tempdir().unwrap();
@@ -570,7 +570,7 @@ fn a_database_that_changes_meanwhile_is_an_error_and_nothing_is_written() {
 }
 
 #[test]
-fn an_index_that_changes_meanwhile_is_an_error_and_nothing_is_written() {
+fn an_index_modified_meanwhile_gives_an_error_and_no_output() {
     let fixture = PersistFixture::unpack("1.5.9");
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.parquet");
@@ -610,7 +610,7 @@ fn a_cancelled_export_leaves_nothing() {
 }
 
 #[test]
-fn progress_goes_from_the_first_row_to_the_last() {
+fn progress_covers_the_first_to_the_last_row() {
     let fixture = PersistFixture::unpack("1.5.9");
     let directory = tempfile::tempdir().unwrap();
     let seen = std::sync::Mutex::new(Vec::new());
@@ -626,7 +626,7 @@ fn progress_goes_from_the_first_row_to_the_last() {
 }
 
 #[test]
-fn an_output_that_would_destroy_something_is_refused() {
+fn an_output_that_would_destroy_files_is_rejected() {
     let fixture = PersistFixture::unpack("1.5.9");
     let directory = tempfile::tempdir().unwrap();
     let full = directory.path().join("full");
@@ -656,7 +656,7 @@ fn an_output_that_would_destroy_something_is_refused() {
         .iter()
         .any(|name| name.starts_with('.')));
     assert!(!fixture.dir().join("deep").exists());
-    // An empty directory may be replaced, and so may a file, as in an extraction.
+    // An empty directory can be replaced, and so can a file, as in an extraction.
     let empty = directory.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     export_all(&fixture.dir(), &empty).unwrap();
@@ -664,7 +664,7 @@ fn an_output_that_would_destroy_something_is_refused() {
 }
 
 #[test]
-fn a_file_takes_the_place_of_an_earlier_one() {
+fn an_earlier_file_is_replaced() {
     let fixture = PersistFixture::unpack("1.5.9");
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.parquet");

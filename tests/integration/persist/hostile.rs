@@ -1,5 +1,5 @@
-//! Stores that a stranger made to do harm: journals that name other files, schemas that compute,
-//! pipes in the place of files.
+//! Malicious stores: journals that name other files, schemas with computed values, and pipes in the
+//! place of files.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use super::export;
 use super::variants::{contents, copy_all};
 use crate::support::persist::PersistFixture;
 
-/// The first bytes of a rollback journal, and the last ones of one that names a super-journal.
+/// The magic of a rollback journal, at its start and at the end of one that names a super-journal.
 const JOURNAL_MAGIC: [u8; 8] = [0xD9, 0xD5, 0x05, 0xF9, 0x20, 0xA1, 0x63, 0xD7];
 
 fn open(store: &Path) -> Connection {
     Connection::open(store.join("chroma.sqlite3")).unwrap()
 }
 
-/// A store as a process leaves it that is killed in a transaction, of which a part is written.
+/// A store as left by a process killed in a partly written transaction.
 fn crashed_store() -> (PersistFixture, tempfile::TempDir) {
     let fixture = PersistFixture::unpack("1.5.9");
     let crashed = tempfile::tempdir().unwrap();
@@ -32,7 +32,7 @@ fn crashed_store() -> (PersistFixture, tempfile::TempDir) {
     (fixture, crashed)
 }
 
-/// Adds what SQLite writes at the end of the journal of a transaction over several databases.
+/// Appends what SQLite writes to the journal of a transaction over several databases.
 fn name_super_journal(store: &Path, name: &[u8]) {
     let path = store.join("chroma.sqlite3-journal");
     let mut journal = std::fs::read(&path).unwrap();
@@ -48,14 +48,14 @@ fn name_super_journal(store: &Path, name: &[u8]) {
 }
 
 #[test]
-fn a_journal_that_names_another_file_is_refused() {
+fn a_journal_that_names_another_file_is_rejected() {
     let (_fixture, crashed) = crashed_store();
     let plain = contents(crashed.path());
     let elsewhere = tempfile::tempdir().unwrap();
     let there = elsewhere.path().join("there-mj0000009AB");
     std::fs::write(&there, b"chroma.sqlite3-journal\0").unwrap();
     let there = there.to_str().unwrap();
-    // Not rolled back, the transaction that was never committed would be exported.
+    // Without a rollback, the uncommitted transaction would be exported.
     for name in [there, "gone-mj0000009AB", "no name that SQLite would give"] {
         std::fs::write(
             crashed.path().join("chroma.sqlite3-journal"),
@@ -76,12 +76,12 @@ fn a_journal_that_names_another_file_is_refused() {
 }
 
 #[test]
-fn a_journal_whose_transaction_is_over_may_name_anything() {
+fn a_journal_of_a_finished_transaction_can_name_anything() {
     let (_fixture, crashed) = crashed_store();
     let intact = PersistFixture::unpack("1.5.9");
     std::fs::copy(intact.database(), crashed.path().join("chroma.sqlite3")).unwrap();
     name_super_journal(crashed.path(), b"gone-mj0000009AB");
-    // As `journal_mode = PERSIST` leaves it.
+    // As left by `journal_mode = PERSIST`.
     let path = crashed.path().join("chroma.sqlite3-journal");
     let mut journal = std::fs::read(&path).unwrap();
     journal[..28].fill(0);
@@ -90,7 +90,7 @@ fn a_journal_whose_transaction_is_over_may_name_anything() {
     assert_eq!(export(crashed.path(), "articles").1, before);
 }
 
-/// Rewrites the SQL of a table, as no statement of SQLite would.
+/// Rewrites the SQL of a table in a way that no SQLite statement would.
 fn forge(table: &str, from: &str, to: &str) -> String {
     format!(
         "PRAGMA writable_schema = ON; UPDATE sqlite_schema \
@@ -99,7 +99,7 @@ fn forge(table: &str, from: &str, to: &str) -> String {
 }
 
 #[test]
-fn tables_that_compute_are_refused() {
+fn tables_with_computed_values_are_rejected() {
     let fixture = PersistFixture::unpack("1.5.9");
     let pristine = std::fs::read(fixture.database()).unwrap();
     let embedding_id = |to: &str| forge("embeddings", "embedding_id TEXT NOT NULL", to);
@@ -201,11 +201,11 @@ fn tables_that_compute_are_refused() {
 }
 
 #[test]
-fn what_other_programs_keep_beside_does_not_matter() {
+fn additional_tables_of_other_programs_are_ignored() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "articles");
     let database = open(&fixture.dir());
-    // Theirs may do anything; and an index over Chroma's columns only makes Chroma faster.
+    // They can contain anything; an index over Chroma's columns only makes Chroma faster.
     database
         .execute_batch(
             "CREATE INDEX theirs ON embedding_metadata (string_value, key);
@@ -238,7 +238,7 @@ fn a_sparse_database_is_copied_up_to_its_last_page() {
     database
         .execute_batch("UPDATE acquire_write SET lock_status = 0; CREATE TABLE more (a);")
         .unwrap();
-    // A terabyte that is not there.
+    // A terabyte without data.
     let file = std::fs::OpenOptions::new()
         .write(true)
         .open(fixture.database());
@@ -267,7 +267,7 @@ mod pipes {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     }
 
-    /// Runs the command in a directory, and fails if it waits for ever.
+    /// Runs the command in a directory, and fails if it blocks.
     fn run(directory: &Path, arguments: &[&str]) -> Output {
         let mut child = Command::new(BINARY)
             .args(arguments)
@@ -300,7 +300,7 @@ mod pipes {
     }
 
     #[test]
-    fn a_pipe_that_a_journal_names_is_not_opened() {
+    fn a_pipe_named_by_a_journal_is_not_opened() {
         let (_fixture, crashed) = crashed_store();
         let directory = tempfile::tempdir().unwrap();
         make_pipe(&directory.path().join("pipe-mj0000009AB"));
@@ -328,7 +328,7 @@ mod pipes {
     }
 
     #[test]
-    fn a_database_that_is_no_file_is_an_error() {
+    fn a_database_other_than_a_file_is_an_error() {
         type Obstacle = fn(&Path);
         let obstacles: [Obstacle; 5] = [
             make_pipe,
@@ -355,7 +355,7 @@ mod pipes {
     }
 
     #[test]
-    fn a_pipe_in_a_segment_is_not_waited_for() {
+    fn a_pipe_in_a_segment_does_not_block() {
         let fixture = PersistFixture::unpack("1.5.9");
         let directory = beside(&fixture.dir());
         for name in [
@@ -382,7 +382,7 @@ mod pipes {
     }
 
     #[test]
-    fn a_pipe_in_the_place_of_an_input_is_an_error() {
+    fn a_pipe_as_input_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         make_pipe(&directory.path().join("pipe.parquet"));
         make_pipe(&directory.path().join("pipe.hnsw"));

@@ -1,4 +1,4 @@
-//! Collections whose `header.bin` is lost or wrong, against the export of the sound ones.
+//! Collections with a lost or wrong `header.bin`, compared with the export of intact ones.
 
 use std::path::Path;
 
@@ -12,21 +12,21 @@ use super::{codes, export, only};
 use crate::support::persist::{PersistFixture, PERSIST_FIXTURES};
 use crate::support::table::Table;
 
-/// The number of bytes of `header.bin`.
+/// Size of `header.bin` in bytes.
 const LEN: usize = 100;
 
-/// Offsets of fields of `header.bin`.
+/// Offsets of fields in `header.bin`.
 const MAX_ELEMENTS: usize = 12;
 const COUNT: usize = 20;
 const LABEL_OFFSET: usize = 36;
 
-/// The same records, whatever the findings.
+/// Asserts the same records, regardless of findings.
 fn assert_same(found: &Table, sound: &Table, context: &str) {
     assert_eq!(found.names, sound.names, "{context}");
     assert!(found.cells == sound.cells, "{context}");
 }
 
-/// Headers that nobody can use: none, and some that are cut or overwritten.
+/// Unusable headers: missing, truncated or overwritten.
 fn lost(header: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
     let mut lost = vec![("missing".to_string(), None)];
     for (name, bytes) in [
@@ -57,7 +57,7 @@ fn state_of(fixture: &PersistFixture, name: &str) -> CollectionState {
 }
 
 #[test]
-fn nothing_is_missing_when_the_header_is_lost() {
+fn a_lost_header_loses_no_record() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         for collection in [
@@ -102,8 +102,9 @@ fn no_byte_of_the_header_changes_an_export() {
                 let (summary, table) = export(&fixture.dir(), "renamed_cosine");
                 let context = format!("{name}, byte {at} ^ {flip:#x}");
                 assert_same(&table, &sound, &context);
-                // Fields whose other values may be right as well: the capacity, the entry point
-                // among those of its level, digits of `mult`, and ef_construction.
+                // Fields for which other values can be right as well: the capacity,
+                // ef_construction, digits of `mult`, and the entry point among the nodes of its
+                // level.
                 let is_free = (MAX_ELEMENTS..COUNT).contains(&at) || at >= 56;
                 if !is_free {
                     assert!(codes(&summary).contains(&"header-damaged"), "{context}");
@@ -114,7 +115,7 @@ fn no_byte_of_the_header_changes_an_export() {
 }
 
 #[test]
-fn a_count_that_others_contradict_is_not_used() {
+fn a_contradicted_count_is_not_used() {
     let fixture = PersistFixture::unpack("1.5.9");
     let path = fixture.segment("wal_purged").join("header.bin");
     let header = std::fs::read(&path).unwrap();
@@ -125,7 +126,7 @@ fn a_count_that_others_contradict_is_not_used() {
         std::fs::write(&path, bytes).unwrap();
         let lists = path.with_file_name("link_lists.bin");
         let whole = std::fs::read(&lists).unwrap();
-        // With nothing else that counts, labels of the pickle say that records follow.
+        // Without any other count, the pickle's labels show that more records follow.
         for cut in [whole.len(), whole.len() - 2, 0] {
             std::fs::write(&lists, &whole[..cut]).unwrap();
             let (summary, table) = export(&fixture.dir(), "wal_purged");
@@ -158,7 +159,7 @@ fn the_header_of_another_segment_is_not_used() {
 }
 
 #[test]
-fn the_other_files_say_the_dimension_too() {
+fn the_other_files_also_determine_the_dimension() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         for collection in ["wal_purged", "renamed_cosine"] {
@@ -196,7 +197,7 @@ fn ranks_replace_the_pickle_without_a_header() {
     assert_eq!(table.column("vector"), sound.column("vector"));
     assert!(codes(&summary).contains(&"pickle-lost"));
     assert!(codes(&summary).contains(&"header-damaged"));
-    // Nothing counts the records: memory after the last one may look like some.
+    // Nothing counts the records, and memory after the last one can look like a record.
     std::fs::remove_file(segment.join("link_lists.bin")).unwrap();
     let (summary, _) = export(&fixture.dir(), "ip_default");
     assert!(summary.files[0].without_vector > 0);
@@ -204,7 +205,7 @@ fn ranks_replace_the_pickle_without_a_header() {
 }
 
 #[test]
-fn a_lost_header_of_an_index_that_was_never_flushed_loses_nothing() {
+fn a_lost_header_of_a_never_flushed_index_loses_nothing() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (_, sound) = export(&fixture.dir(), "l2_small");
@@ -220,7 +221,7 @@ fn a_lost_header_of_an_index_that_was_never_flushed_loses_nothing() {
 }
 
 #[test]
-fn a_shape_that_is_given_must_be_the_right_one() {
+fn a_given_shape_must_be_correct() {
     let fixture = PersistFixture::unpack("1.5.9");
     std::fs::remove_file(fixture.segment("wal_purged").join("header.bin")).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -245,7 +246,7 @@ fn a_shape_that_is_given_must_be_the_right_one() {
             other => panic!("{other:?}"),
         }
     }
-    // No database says it.
+    // Without the database's values.
     let database = Connection::open(fixture.database()).unwrap();
     database
         .execute_batch("UPDATE collections SET dimension = NULL, schema_str = NULL")

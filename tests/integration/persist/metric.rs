@@ -1,4 +1,4 @@
-//! The metric of collections of which the database does not say it.
+//! The metric of collections if the database does not state it.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ fn repair_as(dir: &Path, name: &str, metric: Option<Space>) -> Result<MetricSour
     Ok(summary.metric_source)
 }
 
-/// The error names both metrics.
+/// Asserts that the error names both metrics.
 fn assert_refused<T: std::fmt::Debug>(result: Result<T>, given: &str, known: &str) {
     match result {
         Err(Error::InvalidArgument {
@@ -55,7 +55,7 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T>, given: &str, known: &st
     }
 }
 
-/// Faults of the configuration of all collections.
+/// Damage to the configuration of all collections.
 const UNREADABLE: [&str; 7] = [
     "ALTER TABLE collections DROP COLUMN schema_str",
     "UPDATE collections SET schema_str = substr(schema_str, 1, 400)",
@@ -67,7 +67,7 @@ const UNREADABLE: [&str; 7] = [
 ];
 
 #[test]
-fn vectors_are_evidence_where_the_configuration_cannot_be_read() {
+fn vectors_are_evidence_if_the_configuration_is_unreadable() {
     for (number, sql) in UNREADABLE.into_iter().enumerate() {
         let fixture = PersistFixture::unpack("1.5.9");
         let names = [
@@ -97,7 +97,7 @@ fn vectors_are_evidence_where_the_configuration_cannot_be_read() {
         if number > 0 {
             continue;
         }
-        // One that the vectors cannot refute decides between the other two.
+        // A given metric that the vectors cannot refute decides between the other two.
         let summary = export_as(&fixture.dir(), "ip_default", Some(Space::Ip)).unwrap();
         assert_eq!(
             (summary.files[0].metric, summary.files[0].metric_source),
@@ -126,7 +126,7 @@ fn vectors_are_evidence_where_the_configuration_cannot_be_read() {
 }
 
 #[test]
-fn rows_of_segment_metadata_that_are_lost_are_replaced_by_evidence() {
+fn lost_rows_of_segment_metadata_are_replaced_by_evidence() {
     for sql in [
         "DELETE FROM segment_metadata",
         "DROP TABLE segment_metadata",
@@ -154,7 +154,7 @@ fn rows_of_segment_metadata_that_are_lost_are_replaced_by_evidence() {
 }
 
 #[test]
-fn a_metric_that_contradicts_the_database_is_refused() {
+fn a_metric_that_contradicts_the_database_is_rejected() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         for (name, given, known) in [
@@ -184,7 +184,7 @@ fn a_metric_that_contradicts_the_database_is_refused() {
 #[test]
 fn norms_of_1_leave_the_metric_undecided() {
     let fixture = PersistFixture::unpack("1.5.9");
-    // As if all vectors had been given with norm 1; none waits in the queue.
+    // As if all vectors had been given with norm 1 and none were queued.
     let norms = fixture.segment("schema_cosine").join("length.bin");
     let count = std::fs::metadata(&norms).unwrap().len() / 4;
     let ones = 1_f32.to_le_bytes().repeat(usize::try_from(count).unwrap());
@@ -223,7 +223,7 @@ fn norms_of_1_leave_the_metric_undecided() {
 }
 
 #[test]
-fn an_absent_column_is_a_finding_wherever_the_metric_is_known_from() {
+fn a_missing_column_is_a_finding_for_any_source_of_the_metric() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (before, sound) = export(&fixture.dir(), "articles");
     change(

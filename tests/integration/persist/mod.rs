@@ -1,4 +1,4 @@
-//! Persist directories: what `list_collections` and `export_collections` make of them.
+//! Persist directories, as `list_collections` and `export_collections` see them.
 
 mod bounds;
 mod changing;
@@ -50,7 +50,7 @@ fn export(persist_dir: &Path, name: &str) -> (ExportSummary, Table) {
     (summary, read_arrow(&output))
 }
 
-/// The codes of the findings of the one file.
+/// The codes of the single file's findings.
 fn codes(summary: &ExportSummary) -> Vec<&str> {
     assert_eq!(summary.files.len(), 1);
     let findings = summary.files[0].findings.iter();

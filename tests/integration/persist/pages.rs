@@ -1,7 +1,7 @@
-//! Every page of `chroma.sqlite3` damaged in turn: an export that differs from the sound one says so.
+//! Damages each page of `chroma.sqlite3` in turn: an export that differs must report it.
 //!
-//! A fault is unnoticed if the export differs and reports nothing that the sound export does not
-//! report. Tests damage a sample of the pages, `make sweep` damages every page. Each prints its counts.
+//! A fault is unnoticed if the export differs without an additional finding. Tests damage a sample
+//! of the pages; `make sweep` damages every page. Each prints its counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
@@ -19,7 +19,7 @@ use crate::support::Random;
 
 const PAGE: usize = 4096;
 
-/// The large tables that are read.
+/// The large tables that exports read.
 const READ: [&str; 3] = ["embeddings", "embedding_metadata", "embeddings_queue"];
 
 /// One page of a database.
@@ -44,7 +44,7 @@ impl Page {
     }
 }
 
-/// Content of an export: a hash by collection.
+/// Content of an export: one hash per collection.
 type Contents = BTreeMap<(String, String, String), (u64, String)>;
 
 /// A store whose pages are damaged and restored.
@@ -54,7 +54,7 @@ struct Store {
     sound: Vec<u8>,
     pages: Vec<Page>,
     expected: Contents,
-    /// Findings of the sound export.
+    /// Findings of the intact export.
     known: BTreeSet<(String, u64)>,
 }
 
@@ -63,9 +63,9 @@ struct Store {
 struct Counts {
     faults: u64,
     refused: u64,
-    /// Exports that differ and say so.
+    /// Exports that differ and report it.
     reported: u64,
-    /// Exports that do not differ.
+    /// Exports without a difference.
     same: u64,
     unnoticed: Vec<String>,
 }
@@ -156,7 +156,7 @@ impl Store {
         self.sound[(page.number as usize - 1) * PAGE..][..PAGE].to_vec()
     }
 
-    /// Exports the store with these pages in the place of the sound ones.
+    /// Exports the store with these pages in place of the intact ones.
     fn damage(&self, name: &str, pages: &[(&Page, Vec<u8>)], counts: &mut Counts) {
         let write = |changed: bool| {
             let mut file = std::fs::OpenOptions::new()
@@ -190,11 +190,11 @@ impl Store {
         }
     }
 
-    /// About `usual` of the pages, the same in each run, or all.
+    /// About `usual` of the pages, the same in each run; or all of them.
     fn sample<'s>(&'s self, usual: usize, fits: impl Fn(&Page) -> bool) -> Vec<&'s Page> {
         let pages: Vec<_> = self.pages.iter().filter(|page| fits(page)).collect();
         let step = swept(pages.len().div_ceil(usual), 1);
-        // Roots are the likeliest to be forgotten.
+        // Roots are the pages most easily forgotten.
         let is_root = |page: &Page| page.kind == "internal" && READ.contains(&page.owner.as_str());
         let chosen = |(at, page): &(usize, &'s Page)| at % step == 0 || is_root(page);
         let pages = pages.into_iter().enumerate().filter(chosen);
@@ -264,7 +264,7 @@ fn emptied_pages_are_noticed() {
 }
 
 #[test]
-fn pages_that_lost_half_their_cells_are_noticed() {
+fn pages_without_half_of_their_cells_are_noticed() {
     let store = Store::open(STORE);
     let mut counts = Counts::default();
     for page in store.sample(12, Page::is_tree) {
@@ -274,9 +274,9 @@ fn pages_that_lost_half_their_cells_are_noticed() {
     counts.assert_noticed("halved");
 }
 
-/// As written by SQLite: nothing in the page tells that it held anything.
+/// As written by SQLite: the page itself does not show that it held anything.
 #[test]
-fn pages_that_are_empty_in_themselves_are_noticed() {
+fn consistently_empty_pages_are_noticed() {
     let store = Store::open(STORE);
     let mut counts = Counts::default();
     for page in store.sample(12, |page| page.kind == "leaf") {
@@ -315,7 +315,7 @@ fn swapped_pages_are_noticed() {
     counts.assert_noticed("swapped");
 }
 
-/// Codes of the findings about a store, and about one of its collections.
+/// Codes of the findings about a store and one of its collections.
 fn all_codes(summary: &ExportSummary) -> BTreeSet<String> {
     reported(summary)
         .into_iter()
@@ -323,7 +323,7 @@ fn all_codes(summary: &ExportSummary) -> BTreeSet<String> {
         .collect()
 }
 
-/// Overwrites pages of a database for good.
+/// Overwrites pages of a database permanently.
 fn overwrite(fixture: &PersistFixture, pages: &[(u64, Vec<u8>)]) {
     let mut bytes = std::fs::read(fixture.database()).unwrap();
     for (number, page) in pages {
@@ -340,7 +340,7 @@ fn numbers(fixture: &PersistFixture, owner: &str, kind: &str) -> Vec<u64> {
         .collect()
 }
 
-/// Makes the root of `embedding_metadata` a page without cells, as a lost write does.
+/// Replaces the root of `embedding_metadata` with a page without cells, as after a lost write.
 fn empty_metadata_root(fixture: &PersistFixture) {
     let root = numbers(fixture, "embedding_metadata", "internal")[0];
     let mut page =
@@ -350,7 +350,7 @@ fn empty_metadata_root(fixture: &PersistFixture) {
 }
 
 #[test]
-fn documents_come_from_the_copy_where_metadata_is_gone() {
+fn documents_come_from_the_copy_if_metadata_is_lost() {
     let fixture = PersistFixture::unpack(STORE);
     let (_, before) = super::export(&fixture.dir(), "articles");
     empty_metadata_root(&fixture);
@@ -369,7 +369,7 @@ fn copies_that_differ_from_a_document_are_not_used() {
     let fixture = PersistFixture::unpack(STORE);
     let (_, before) = super::export(&fixture.dir(), "articles");
     let leaves = numbers(&fixture, "embedding_metadata", "leaf");
-    // The copy of a document that is not lost is another text, as in a store of Chroma 0.4.5.
+    // The copy of an undamaged document has another text, as in a store of Chroma 0.4.5.
     let database = Connection::open(fixture.database()).unwrap();
     let last = "SELECT max(id) FROM embedding_metadata WHERE key = 'chroma:document'";
     let changed = database
@@ -438,7 +438,7 @@ fn collections_lost_with_a_page_are_found_elsewhere() {
             .any(|collection| is_lost(&collection)));
         assert_eq!(by_id(listed), before);
 
-        // Without the indexes there is no name, and every collection that has a segment.
+        // Without the indexes, names are lost, and all collections with a segment are listed.
         let pages = indexes.map(|index| (index, vec![0; PAGE]));
         overwrite(&fixture, &pages);
         let listed = list();
@@ -452,7 +452,7 @@ fn collections_lost_with_a_page_are_found_elsewhere() {
 }
 
 #[test]
-fn ids_of_a_page_of_another_segment_are_not_exported() {
+fn ids_in_a_page_of_another_segment_are_not_exported() {
     let fixture = PersistFixture::unpack(STORE);
     let sound = std::fs::read(fixture.database()).unwrap();
     let page = |number: u64| sound[(number as usize - 1) * PAGE..][..PAGE].to_vec();

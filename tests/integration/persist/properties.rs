@@ -1,4 +1,4 @@
-//! Any log over any index and any tables gives what the rules of the merge say.
+//! Random queues, indexes and tables, merged according to the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,7 +21,7 @@ const UPDATE: i64 = 1;
 const UPSERT: i64 = 2;
 const DELETE: i64 = 3;
 
-/// A row of the log. Its vector holds its sequence number, so that each is another.
+/// A row of the queue. Its vector holds its sequence number, so all vectors differ.
 #[derive(Clone, Debug)]
 struct Logged {
     seq_id: i64,
@@ -39,14 +39,14 @@ impl Logged {
     }
 }
 
-/// What a directory holds.
+/// The contents of a directory.
 #[derive(Clone, Debug)]
 struct Case {
     log: Vec<Logged>,
-    /// Rows up to these are in the index, and in the tables.
+    /// The last rows that the index and the tables contain.
     vector_watermark: Option<i64>,
     metadata_watermark: i64,
-    /// Whether rows below both are gone from the log.
+    /// True if rows up to both are purged from the queue.
     purged: bool,
     /// Ids that the index has lost.
     lost: BTreeSet<String>,
@@ -130,7 +130,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 type Texts = BTreeMap<String, Json>;
 
-/// The reference: vectors by id.
+/// Reference implementation: vectors by id.
 fn replay_vectors<'l>(
     mut vectors: BTreeMap<String, [f32; 2]>,
     rows: impl Iterator<Item = &'l Logged>,
@@ -148,7 +148,7 @@ fn replay_vectors<'l>(
     vectors
 }
 
-/// The reference: documents and metadata, in the order in which records were first added.
+/// Reference implementation: documents and metadata in the order of each record's first addition.
 fn replay_texts<'l>(
     mut records: Vec<(String, Texts)>,
     rows: impl Iterator<Item = &'l Logged>,
@@ -177,7 +177,7 @@ fn replay_texts<'l>(
     records
 }
 
-/// The vector that only the whole log has.
+/// The vector that only the complete queue has.
 fn last_vector(rows: &[&Logged], id: &str) -> Option<[f32; 2]> {
     let mut found = None;
     for row in rows.iter().filter(|row| row.id == id) {
@@ -342,7 +342,7 @@ proptest! {
     #![proptest_config(proptest_config(200))]
 
     #[test]
-    fn random_logs_merge_as_the_rules_say(case in case()) {
+    fn random_queues_merge_according_to_the_rules(case in case()) {
         let directory = tempfile::tempdir().unwrap();
         let persist = directory.path().join("persist");
         std::fs::create_dir(&persist).unwrap();

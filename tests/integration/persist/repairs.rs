@@ -1,4 +1,4 @@
-//! Indexes that are put together from the index and the log, against what an export holds.
+//! Repairs that merge the index with the queue, compared with an export.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,14 +17,14 @@ use crate::support::persist::{PersistFixture, PERSIST_FIXTURES};
 use crate::support::table::Cell;
 use crate::support::{extent, pairs, rows_by_callback};
 
-/// By id, the bits of the vector.
+/// Bits of the vectors by id.
 type Vectors = BTreeMap<String, Vec<u32>>;
 
 fn text(collection: &Json, field: &str) -> String {
     collection[field].as_str().unwrap().to_string()
 }
 
-/// What an export holds of the collection, with vectors as an index holds them.
+/// The collection's records in an export, with vectors as stored in an index.
 fn exported(dir: &Path, collection: &Json, form: VectorForm) -> Vectors {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out.arrow");
@@ -71,13 +71,13 @@ fn options(collection: &Json) -> RepairOptions {
         .with_tenant(text(collection, "tenant"))
 }
 
-/// Repairs, and holds the result against what an export of the same directory says.
+/// Repairs, and compares the result with an export of the same directory.
 fn repaired(dir: &Path, collection: &Json, options: &RepairOptions) -> Option<RepairSummary> {
     let place = tempfile::tempdir().unwrap();
     let new = place.path().join("new");
     let database = std::fs::read(dir.join("chroma.sqlite3")).unwrap();
     let mut expected = exported(dir, collection, VectorForm::Stored);
-    // Such vectors cannot be searched for, and are damage in an index.
+    // Such vectors cannot be found by a search and count as damage in an index.
     expected.retain(|_, vector| vector.iter().all(|bits| f32::from_bits(*bits).is_finite()));
     let result = repair_index(dir, &new, options, &Monitor::default());
     assert!(std::fs::read(dir.join("chroma.sqlite3")).unwrap() == database);
@@ -103,7 +103,7 @@ fn repaired(dir: &Path, collection: &Json, options: &RepairOptions) -> Option<Re
         expected.len()
     );
     if collection["space"] == "cosine" {
-        // Those that were given, up to rounding.
+        // The given vectors, up to rounding.
         let given = exported(dir, collection, VectorForm::Original);
         for (id, vector) in held(&new, VectorForm::Original) {
             for (found, given) in vector.iter().zip(&given[&id]) {
@@ -119,7 +119,7 @@ fn repaired(dir: &Path, collection: &Json, options: &RepairOptions) -> Option<Re
 }
 
 #[test]
-fn every_collection_comes_out_as_an_export_has_it() {
+fn every_repaired_collection_equals_its_export() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (mut kept, mut inserted) = (0, 0);
@@ -143,7 +143,7 @@ fn every_collection_comes_out_as_an_export_has_it() {
 }
 
 #[test]
-fn an_index_that_is_damaged_or_gone_comes_back_as_far_as_the_log_has_it() {
+fn a_damaged_or_lost_index_is_recovered_from_the_queue() {
     type Damage = fn(&Path);
     let damages: [Damage; 5] = [
         |dir| std::fs::remove_dir_all(dir).unwrap(),
@@ -174,7 +174,7 @@ fn an_index_that_is_damaged_or_gone_comes_back_as_far_as_the_log_has_it() {
 }
 
 #[test]
-fn a_spoilt_watermark_is_named_with_the_statement_that_mends_it() {
+fn a_poisoned_watermark_is_reported_with_the_fixing_statement() {
     let fixture = PersistFixture::unpack("1.5.9");
     let collection = fixture.collection("articles");
     let segment = text(collection, "vector_segment");
@@ -186,7 +186,7 @@ fn a_spoilt_watermark_is_named_with_the_statement_that_mends_it() {
             .unwrap()
     };
     let right = read();
-    // What Chroma's migration makes of a number: its digits as bytes, after as many 0x11.
+    // Chroma's migration turns a number into its digits as bytes, preceded by as many 0x11.
     let digits = right.to_string();
     let mut bytes = [0x11; 8];
     bytes[8 - digits.len()..].copy_from_slice(digits.as_bytes());
@@ -211,7 +211,7 @@ fn a_spoilt_watermark_is_named_with_the_statement_that_mends_it() {
 }
 
 #[test]
-fn an_index_in_a_persist_directory_has_the_metric_of_its_database() {
+fn an_index_in_a_store_has_the_metric_of_its_database() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         for wanted in [
@@ -247,7 +247,7 @@ fn an_index_in_a_persist_directory_has_the_metric_of_its_database() {
 }
 
 #[test]
-fn a_collection_must_be_one_that_is_there() {
+fn a_collection_must_exist() {
     let fixture = PersistFixture::unpack("1.5.9");
     let place = tempfile::tempdir().unwrap();
     let new = place.path().join("new");
@@ -277,7 +277,7 @@ fn a_collection_must_be_one_that_is_there() {
 }
 
 #[test]
-fn a_collection_is_whole_after_a_repair_without_its_header() {
+fn a_repair_without_the_header_loses_no_record() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         for wanted in ["wal_purged", "renamed_cosine", "ip_default"] {
@@ -285,7 +285,7 @@ fn a_collection_is_whole_after_a_repair_without_its_header() {
             let path = fixture.segment(wanted).join("header.bin");
             let header = std::fs::read(&path).unwrap();
             let sound = exported(&fixture.dir(), collection, VectorForm::Stored);
-            // The version, the count, the layout, the highest level, the entry point, m, and ef.
+            // Version, count, layout, highest level, entry point, m and ef_construction.
             let fields = [0, 20, 36, 52, 56, 76, 92].map(Some);
             let fields = fields.into_iter().filter(|_| wanted == "renamed_cosine");
             for at in fields.chain([None]) {

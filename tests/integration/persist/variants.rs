@@ -1,4 +1,4 @@
-//! Every trap of the format, set into a copy of a real directory.
+//! Every trap of the format, applied to a copy of a real directory.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::table::{Cell, Table};
 
 fn open(fixture: &PersistFixture) -> Connection {
     let database = Connection::open(fixture.database()).unwrap();
-    // Waiting for the disk at each statement takes most of the time of a test.
+    // Waiting for the disk after each statement would dominate the run time.
     database.pragma_update(None, "synchronous", "off").unwrap();
     database
 }
@@ -34,7 +34,7 @@ fn floats(vector: &[f32]) -> Cell {
     Cell::List(vector.iter().map(|c| Cell::Float32(c.to_bits())).collect())
 }
 
-/// The vectors that are there are right, and so many are not there.
+/// Asserts that all vectors found are right, and that this number is missing.
 fn assert_vectors(table: &Table, collection: &Json, missing: usize) {
     let found = vectors(table);
     let records = collection["records"].as_array().unwrap();
@@ -54,7 +54,7 @@ fn assert_vectors(table: &Table, collection: &Json, missing: usize) {
     assert_eq!(without, missing);
 }
 
-/// What the migration to 1.0 made of a number that was an INTEGER already.
+/// The result of the migration to 1.0 for a number that was already an INTEGER.
 fn poisoned(seq_id: i64) -> i64 {
     let digits = seq_id.to_string();
     let mut bytes = [0x11; 8];
@@ -94,15 +94,15 @@ fn poisoned_watermarks_are_repaired_and_reported() {
     }
 }
 
-/// Several records are read with one statement where their rowids are near one another.
+/// Records with close rowids are read with one statement.
 #[test]
-fn records_are_read_wherever_they_are_and_however_large() {
+fn records_of_any_position_and_size_are_read() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (_, before) = export(&fixture.dir(), "articles");
         let database = open(&fixture);
         database.pragma_update(None, "foreign_keys", "off").unwrap();
-        // With several statements where documents are large.
+        // With large documents, several statements are needed.
         let set = "UPDATE embedding_metadata SET string_value = ?1 \
                    WHERE key = 'chroma:document' AND id % 3 = ?2";
         for (remainder, bytes) in [(0, 100_000), (1, 300_000)] {
@@ -117,7 +117,7 @@ fn records_are_read_wherever_they_are_and_however_large() {
             assert_eq!(large.column(column), before.column(column), "{name}");
         }
 
-        // Far from one another, so that each record has a statement of its own.
+        // Far from one another, so that each record takes a separate statement.
         let records = database
             .query_row("SELECT max(id) FROM embeddings", [], |row| {
                 row.get::<_, i64>(0)
@@ -140,7 +140,7 @@ fn records_are_read_wherever_they_are_and_however_large() {
 }
 
 #[test]
-fn sequence_numbers_of_both_forms_may_be_in_one_column() {
+fn sequence_numbers_of_both_forms_can_share_a_column() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let (_, before) = export(&fixture.dir(), "articles");
@@ -160,7 +160,7 @@ fn sequence_numbers_of_both_forms_may_be_in_one_column() {
                     Value::Blob(bytes) => {
                         Value::Integer(i64::from_be_bytes(bytes.try_into().unwrap()))
                     }
-                    // An INTEGER column would turn a BLOB of eight bytes into nothing else.
+                    // A BLOB of eight bytes is stored unchanged even in an INTEGER column.
                     Value::Integer(number) => Value::Blob(number.to_be_bytes().to_vec()),
                     other => other,
                 };
@@ -173,7 +173,7 @@ fn sequence_numbers_of_both_forms_may_be_in_one_column() {
 }
 
 #[test]
-fn topics_belong_to_a_collection_by_their_last_part() {
+fn the_last_part_of_a_topic_identifies_the_collection() {
     let fixture = PersistFixture::unpack("0.5.23-metalag");
     let (_, before) = export(&fixture.dir(), "articles");
     let change = "UPDATE embeddings_queue
@@ -184,7 +184,7 @@ fn topics_belong_to_a_collection_by_their_last_part() {
 }
 
 #[test]
-fn an_index_that_is_gone_leaves_what_the_log_has() {
+fn a_missing_index_leaves_the_records_of_the_queue() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         std::fs::remove_dir_all(fixture.segment("wal_purged")).unwrap();
@@ -209,10 +209,10 @@ fn an_index_that_is_gone_leaves_what_the_log_has() {
 }
 
 #[test]
-fn a_wiped_index_leaves_what_the_log_has() {
+fn a_wiped_index_leaves_the_records_of_the_queue() {
     let fixture = PersistFixture::unpack("1.5.9");
     let segment = fixture.segment("ip_default");
-    // What opening it for writing without a pickle does: all files anew, without elements.
+    // Opening it for writing without a pickle recreates all files without records.
     let never_flushed = fixture.segment("l2_small");
     for file in [
         "header.bin",
@@ -222,7 +222,7 @@ fn a_wiped_index_leaves_what_the_log_has() {
     ] {
         std::fs::copy(never_flushed.join(file), segment.join(file)).unwrap();
     }
-    // Its dimension is another one, which does not matter without elements.
+    // Its dimension differs, which is irrelevant without records.
     std::fs::remove_file(segment.join("index_metadata.pickle")).unwrap();
     let (summary, table) = export(&fixture.dir(), "ip_default");
     let file = &summary.files[0];
@@ -236,7 +236,7 @@ fn a_wiped_index_leaves_what_the_log_has() {
 }
 
 #[test]
-fn an_add_of_a_known_id_is_no_vector_when_the_index_is_lost() {
+fn an_add_of_a_known_id_gives_no_vector_if_the_index_is_lost() {
     for name in PERSIST_FIXTURES {
         for lost in ["directory", "pickle", "records"] {
             let fixture = PersistFixture::unpack(name);
@@ -250,7 +250,7 @@ fn an_add_of_a_known_id_is_no_vector_when_the_index_is_lost() {
                     std::fs::write(level0, &bytes[..bytes.len() / 8]).unwrap();
                 }
             }
-            // The log of this collection has an add of an id that the index holds.
+            // The queue of this collection has an add of an id that the index contains.
             let (summary, table) = export(&fixture.dir(), "articles");
             let without = summary.files[0].without_vector as usize;
             assert!(without > 0, "{name}, {lost}");
@@ -263,7 +263,7 @@ fn an_add_of_a_known_id_is_no_vector_when_the_index_is_lost() {
                 let Cell::List(found) = &found[id] else {
                     continue;
                 };
-                // Those of the log are as given, those of the index to the last digit but one.
+                // The queue's vectors equal the input; the index's equal it up to rounding.
                 for (found, given) in found.iter().zip(vector(&record["given"])) {
                     let Cell::Float32(bits) = found else {
                         panic!("{found:?}")
@@ -277,7 +277,7 @@ fn an_add_of_a_known_id_is_no_vector_when_the_index_is_lost() {
 }
 
 #[test]
-fn a_lost_pickle_is_replaced_by_rank_where_that_is_exact() {
+fn a_lost_pickle_is_replaced_by_rank_if_that_is_exact() {
     for torn in [false, true] {
         let fixture = PersistFixture::unpack("1.5.9");
         let pickle = fixture.segment("ip_default").join("index_metadata.pickle");
@@ -291,7 +291,7 @@ fn a_lost_pickle_is_replaced_by_rank_where_that_is_exact() {
         let (summary, table) = export(&fixture.dir(), "ip_default");
         assert_vectors(&table, fixture.collection("ip_default"), 0);
         assert!(codes(&summary).contains(&"pickle-lost"));
-        // The last write that the index holds is in the log, too.
+        // The last write in the index is still in the queue.
         assert_eq!(summary.files[0].vectors_from_index, 999);
         assert_eq!(summary.files[0].state, CollectionState::Damaged);
     }
@@ -333,7 +333,7 @@ fn a_lost_pickle_is_not_replaced_by_rank_after_a_delete() {
         )
         .unwrap();
     let (summary, table) = export(&fixture.dir(), "ip_default");
-    // The record is gone, by the tail that the metadata segment has not seen.
+    // The record is gone because of queued rows that the metadata segment has not applied.
     assert_eq!(table.rows(), 1299);
     let mut findings = summary.files[0].findings.iter();
     let lost = findings
@@ -348,7 +348,7 @@ fn a_lost_pickle_is_not_replaced_by_rank_after_a_delete() {
 }
 
 #[test]
-fn whole_records_of_a_torn_index_are_used() {
+fn complete_records_of_a_truncated_index_are_used() {
     for name in PERSIST_FIXTURES {
         let fixture = PersistFixture::unpack(name);
         let level0 = fixture.segment("wal_purged").join("data_level0.bin");
@@ -375,11 +375,11 @@ fn whole_records_of_a_torn_index_are_used() {
 }
 
 #[test]
-fn a_vector_that_the_index_lost_is_found_in_all_of_the_log() {
+fn a_vector_lost_by_the_index_is_found_in_the_whole_queue() {
     let fixture = PersistFixture::unpack("0.5.23-metalag");
     let collection = fixture.collection("l2_small");
     let database = open(&fixture);
-    // Never flushed: as if it had been, and had lost everything.
+    // Never flushed, but presented as flushed with everything lost.
     let last: i64 = database
         .query_row("SELECT max(seq_id) FROM embeddings_queue", [], |row| {
             row.get(0)
@@ -421,7 +421,7 @@ fn an_index_of_another_dimension_is_not_used() {
 }
 
 #[test]
-fn a_dimension_that_is_none_is_that_of_the_vectors() {
+fn an_invalid_dimension_is_replaced_by_the_vectors_dimension() {
     for impossible in ["0", "-3", "1073741823", "9223372036854775807"] {
         let fixture = PersistFixture::unpack("1.5.9");
         let (before, expected) = export(&fixture.dir(), "articles");
@@ -436,7 +436,7 @@ fn a_dimension_that_is_none_is_that_of_the_vectors() {
 }
 
 #[test]
-fn rows_of_the_log_that_cannot_be_right_are_left_out_and_counted() {
+fn invalid_rows_of_the_queue_are_skipped_and_counted() {
     let fixture = PersistFixture::unpack("1.5.9");
     let collection = fixture.collection("l2_small");
     let topic = format!(
@@ -485,7 +485,7 @@ fn rows_of_the_log_that_cannot_be_right_are_left_out_and_counted() {
 }
 
 #[test]
-fn a_write_ahead_log_is_read_and_the_directory_left_as_it_is() {
+fn a_write_ahead_log_is_read_without_changing_the_directory() {
     let fixture = PersistFixture::unpack("1.5.9");
     let collection = fixture.collection("l2_small");
     let topic = format!(
@@ -519,7 +519,7 @@ fn a_write_ahead_log_is_read_and_the_directory_left_as_it_is() {
 }
 
 #[test]
-fn a_log_mode_without_a_log_needs_no_copy() {
+fn wal_mode_without_a_wal_file_needs_no_copy() {
     let fixture = PersistFixture::unpack("1.5.9");
     let (_, before) = export(&fixture.dir(), "l2_small");
     let database = open(&fixture);
@@ -547,7 +547,7 @@ fn a_hot_journal_is_rolled_back_in_a_copy() {
                  UPDATE embeddings_queue SET vector = NULL;",
             )
             .unwrap();
-        // As a process leaves it that is killed now.
+        // As left by a process killed at this point.
         copy_all(&fixture.dir(), crashed.path());
     }
     let files = contents(crashed.path());
@@ -570,7 +570,7 @@ pub(super) fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// What is in a directory, but for the index of a write-ahead log, which its readers write.
+/// The contents of a directory, except the index of a write-ahead log, which readers write.
 pub(super) fn contents(directory: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut files = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -588,7 +588,7 @@ pub(super) fn contents(directory: &Path) -> std::collections::BTreeMap<String, V
 }
 
 #[test]
-fn nothing_in_the_directory_is_changed() {
+fn an_export_changes_nothing_in_the_directory() {
     let fixture = PersistFixture::unpack("0.5.23-metalag");
     let before = contents(&fixture.dir());
     export(&fixture.dir(), "articles");
@@ -602,7 +602,7 @@ fn nothing_in_the_directory_is_changed() {
 }
 
 #[test]
-fn a_segment_id_that_leads_elsewhere_is_not_followed() {
+fn a_segment_id_with_a_path_is_not_followed() {
     let fixture = PersistFixture::unpack("1.5.9");
     let collection = fixture.collection("ip_default");
     let segment = segment_of(collection);

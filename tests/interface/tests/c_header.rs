@@ -1,8 +1,8 @@
-//! The committed header is the one that the source generates: `make header`.
+//! Checks that the committed header equals the generated one: `make header`.
 
 use std::path::Path;
 
-/// With `UPDATE_HEADER=1` the header is written instead.
+/// With `UPDATE_HEADER=1`, writes the header instead.
 #[test]
 fn committed_header_is_the_generated_one() {
     let crate_dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ffi"));

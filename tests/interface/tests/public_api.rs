@@ -1,11 +1,11 @@
-//! The committed list of the public API is the one that the source gives: `make api`.
+//! Checks that the committed list of the public API matches the source: `make api`.
 //!
-//! The list is made of rustdoc's JSON, whose format changes with the compiler. A new compiler may
-//! need another version of the package public-api, and then the error says so.
+//! The list is derived from rustdoc's JSON, whose format changes with the compiler. A new compiler
+//! can need another version of the package public-api; the error then says so.
 
 use std::path::Path;
 
-/// With `UPDATE_API=1` the list is written instead.
+/// With `UPDATE_API=1`, writes the list instead.
 #[test]
 fn committed_public_api_is_the_one_of_the_source() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));

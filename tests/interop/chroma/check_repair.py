@@ -1,4 +1,4 @@
-"""Repairs what this release of chromadb wrote, and lets it work on with the result.
+"""Repairs stores of this chromadb release, and lets it continue with the result.
 
     check_repair.py PATH_OF_HNSW_TOOLBOX
 
@@ -22,8 +22,8 @@ import numpy as np
 DIMENSION = 24
 # More than enough for several flushes.
 COUNT, SYNC, BATCH = 1500, 100, 50
-# By collection, its space and the writes between two flushes. The last has none, and its log is all
-# there is of it.
+# Per collection, its space and the writes between two flushes. The last one never flushes, so it
+# exists only in the queue.
 COLLECTIONS = {
     "space-l2": ("l2", SYNC),
     "space-cosine": ("cosine", SYNC),
@@ -33,7 +33,7 @@ COLLECTIONS = {
 
 
 def vector(seed):
-    """The same for the same seed, in every process."""
+    """Deterministic: equal seeds give equal results in every process."""
     return np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
 
 
@@ -58,7 +58,7 @@ def add(collection, numbers, version=0):
 
 
 def make(persist, state):
-    """Collections with deleted and updated records, and what they hold by the client's own word."""
+    """Writes collections with deleted and updated records. Returns the client's view of them."""
     chroma = client(persist)
     for name, (space, sync) in COLLECTIONS.items():
         collection = chroma.create_collection(
@@ -76,7 +76,7 @@ def make(persist, state):
             collection.delete(ids=[name_of(n) for n in range(start, start + 100) if n % 3])
         for n in range(700, 750):
             collection.update(ids=[name_of(n)], embeddings=[vector(n + 100000).tolist()])
-        # To the end of a flush and a little further.
+        # Slightly past the end of a flush.
         add(collection, list(range(COUNT, COUNT + 230)))
     remember(persist, state)
 
@@ -98,7 +98,7 @@ def remember(persist, state):
 
 
 def check(persist, state):
-    """What the client says now is what it said before, and queries find it."""
+    """Checks that the client returns the same records as before, and that queries find them."""
     chroma = client(persist)
     with open(state, "rb") as file:
         expected = pickle.load(file)
@@ -132,7 +132,7 @@ def check(persist, state):
 
 
 def work_on(persist, state):
-    """Adds, updates and deletes, over several flushes."""
+    """Adds, updates and deletes records over several flushes."""
     chroma = client(persist)
     for name in COLLECTIONS:
         collection = chroma.get_collection(name)
@@ -163,7 +163,7 @@ def segment(persist, name):
 
 
 def keeps_log(persist):
-    """Whether the log still has every write: releases before 0.5.6 never shorten it."""
+    """Returns true if the queue still has every write: releases before 0.5.6 never purge it."""
     return ask(persist, "select 1 from sqlite_master where name = 'embeddings_queue_config'") is None
 
 
@@ -178,7 +178,7 @@ def repair(toolbox, *arguments):
 
 
 def replace_one(toolbox, persist, name, links, place):
-    """By the directory of its index alone."""
+    """Repairs from the segment directory alone."""
     old, new = segment(persist, name), place / f"new-{name}"
     before = digest(persist)
     answer = repair(toolbox, old, "-o", new, "--links", links)
@@ -190,7 +190,7 @@ def replace_one(toolbox, persist, name, links, place):
 
 
 def replace_merged(toolbox, persist, name, place):
-    """With the records of the log, all of which are there where the index is lost."""
+    """Repairs with the queue's records, which are complete if the index is lost."""
     old, new = segment(persist, name), place / f"new-{name}"
     if name == "space-ip" and keeps_log(persist):
         os.rename(old, place / f"lost-{name}")

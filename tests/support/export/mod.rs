@@ -1,7 +1,7 @@
-//! Independent readers of what is extracted.
+//! Independent readers of extraction outputs.
 //!
-//! Vectors are compared as the bits of their components: a float comparison would take −0.0 for
-//! 0.0, and a NaN for unequal to itself.
+//! Vectors are compared by the bits of their components. A float comparison would equate −0.0 with
+//! 0.0, and would consider NaN unequal to itself.
 #![allow(dead_code, reason = "each user needs a part")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub mod arrow_ipc;
 pub mod parquet;
 
-/// One row of an export, or one record handed to a callback.
+/// One row of an export, or one record passed to a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     pub internal_id: u64,
@@ -21,18 +21,18 @@ pub struct Row {
     pub vector: Vec<u32>,
 }
 
-/// A columnar file as read back.
+/// A columnar file after reading.
 #[derive(Debug)]
 pub struct Export {
     pub rows: Vec<Row>,
-    /// Rows in each row group or record batch.
+    /// Number of rows in each row group or record batch.
     pub groups: Vec<usize>,
-    /// The most rows in a page of any column; as `groups` for Arrow IPC.
+    /// Maximum number of rows in a page of any column; same as `groups` for Arrow IPC.
     pub largest_page: usize,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Fails with the first row that differs, rather than with all of them.
+/// Fails at the first differing row, rather than printing all of them.
 #[track_caller]
 pub fn assert_same_rows(found: &[Row], expected: &[Row], context: &str) {
     for (found, expected) in found.iter().zip(expected) {

@@ -1,5 +1,5 @@
-//! Reads an export in Parquet: parquet2 finds the pages and decodes the levels, the PLAIN values
-//! are taken apart here.
+//! Reads an export in Parquet. parquet2 finds the pages and decodes the levels; PLAIN values are
+//! decoded here.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -98,7 +98,7 @@ fn read_row_group(
     check_bounds(&group.columns()[0], &internal_ids);
     check_bounds(&group.columns()[1], &labels);
 
-    // A row starts where the repetition level is 0, and has as many values as the dimension.
+    // A row starts at repetition level 0 and has as many values as the dimension.
     let starts = vector.pages.iter().flat_map(|page| &page.repetitions);
     assert!(starts
         .enumerate()
@@ -132,7 +132,7 @@ fn read_row_group(
     export.largest_page = export.largest_page.max(largest.unwrap());
 }
 
-/// Statistics are optional, but wrong ones make readers skip rows.
+/// Statistics are optional, but readers skip rows because of wrong ones.
 fn check_bounds(chunk: &ColumnChunkMetaData, values: &[Option<u64>]) {
     let statistics = chunk.statistics().unwrap().unwrap();
     let statistics: &PrimitiveStatistics<i64> = statistics.as_any().downcast_ref().unwrap();
@@ -152,10 +152,10 @@ struct Column {
 }
 
 struct DataPage {
-    /// Number of values, nulls included.
+    /// Number of values, including nulls.
     len: usize,
     repetitions: Vec<u32>,
-    /// Whether there is a value, for each place.
+    /// For each position, true if it has a value.
     present: Vec<bool>,
     values: Vec<u8>,
 }
@@ -239,7 +239,7 @@ impl Column {
         bits.collect()
     }
 
-    /// Takes each value off the front of its page, and asserts that a page holds nothing more.
+    /// Takes each value from the front of its page, and asserts that nothing is left in the page.
     fn optional<T>(&self, take: impl Fn(&mut &[u8]) -> T) -> Vec<Option<T>> {
         let mut column = Vec::new();
         for page in &self.pages {

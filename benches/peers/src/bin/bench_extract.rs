@@ -1,9 +1,8 @@
 //! Measures `hnsw-toolbox extract`, compared with arrow-rs and with a plain copy.
 //!
-//! Every contender is a process of its own and writes a new file. The contenders take turns, so
-//! that whatever else the machine does falls on all of them; before each turn the earlier outputs
-//! are removed and everything is written out. Ratios are taken inside a round, and the median of
-//! the rounds is shown.
+//! Every contender is a separate process and writes a new file. The contenders take turns, so that
+//! other load on the machine affects all of them. Before each turn, earlier outputs are removed and
+//! pending writes are flushed. Ratios are computed within a round; the median of the rounds is shown.
 
 use std::fs;
 use std::io;
@@ -75,7 +74,7 @@ impl Options {
         Ok(options)
     }
 
-    /// A synthetic index of `rows` elements, made when it is not there yet.
+    /// A synthetic index of `rows` records, created if it does not exist yet.
     fn index(&self, rows: u64) -> Result<PathBuf> {
         let shape = Shape {
             count: rows,
@@ -110,7 +109,7 @@ fn main() -> Result<()> {
     if !options.memory.is_empty() {
         show_memory(&options)?;
     }
-    // Last: it takes memory, which would be counted as that of every process started afterwards.
+    // Last, because its memory would be attributed to every process started afterwards.
     if options.rounds > 0 {
         check_same_rows(&options)?;
     }
@@ -122,12 +121,12 @@ type CommandsFor = dyn Fn(&Path) -> Vec<Command>;
 
 struct Contender {
     name: &'static str,
-    /// Name of the file it writes.
+    /// Name of the output file.
     out: &'static str,
     commands: Box<CommandsFor>,
 }
 
-// Positions in what `contenders` gives.
+// Positions in the result of `contenders`.
 const PARQUET: usize = 0;
 const IPC: usize = 1;
 const USUAL_PARQUET: usize = 2;
@@ -196,7 +195,7 @@ fn contenders(options: &Options, index: &Path) -> Result<[Contender; 7]> {
 
 fn compare(options: &Options) -> Result<()> {
     let index = options.index(options.rows)?;
-    // Into the page cache, so that the first contender is not alone in reading from the disk.
+    // Fills the page cache, so that the first contender is not the only one to read from disk.
     io::copy(
         &mut fs::File::open(index.join("data_level0.bin"))?,
         &mut io::sink(),
@@ -208,7 +207,7 @@ fn compare(options: &Options) -> Result<()> {
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
         for turn in 0..contenders.len() {
-            // Each round starts with another one.
+            // Each round starts with another contender.
             let number = (turn + round) % contenders.len();
             let contender = &contenders[number];
             settle(&outputs)?;
@@ -272,7 +271,7 @@ fn cpu(usage: &Usage) -> f64 {
     usage.cpu.as_secs_f64()
 }
 
-/// Leaves no earlier output, and no earlier writing that is still to be done.
+/// Removes earlier outputs and flushes pending writes.
 fn settle(outputs: &Path) -> Result<()> {
     if outputs.exists() {
         fs::remove_dir_all(outputs)?;
@@ -282,7 +281,7 @@ fn settle(outputs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is fast must also be right: each of our files holds the rows of arrow-rs' own.
+/// Checks the results: each of our files must hold the same rows as arrow-rs' own.
 fn check_same_rows(options: &Options) -> Result<()> {
     let contenders = contenders(options, &options.index(options.rows)?)?;
     let outputs = options.dir.join("outputs");
@@ -311,7 +310,7 @@ fn check_same_rows(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Number of rows; an error unless both give the same, in batches of the same lengths.
+/// Returns the number of rows; fails unless both give the same rows in batches of the same lengths.
 fn same_rows(
     mut ours: impl Iterator<Item = Result<RecordBatch>>,
     truth: impl Iterator<Item = Result<RecordBatch>>,
@@ -330,7 +329,7 @@ fn same_rows(
     Ok(rows)
 }
 
-/// The components of the last column; the name of its element, which is free, left aside.
+/// The components of the last column, regardless of the name of its list element.
 fn vectors(batch: &RecordBatch) -> Result<&Float32Array> {
     let vectors = batch.columns().last().context("no columns")?;
     let vectors = vectors

@@ -1,5 +1,5 @@
-//! The usual way to get such an index into a columnar file: read the records through a BufReader,
-//! collect batches of 1,024 rows of the same six columns, hand them to arrow-rs.
+//! The usual way to convert such an index to a columnar file: read records through a BufReader,
+//! collect batches of 1,024 rows with the same six columns, and pass them to arrow-rs.
 //!
 //! `extract_arrow_rs WRITER INDEX_DIR OUT`, where WRITER is `parquet` (default properties),
 //! `parquet-plain` (no dictionary, no statistics, row groups of 16,384 rows) or `ipc`.

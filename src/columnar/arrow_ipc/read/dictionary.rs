@@ -1,8 +1,8 @@
 //! The dictionaries of dictionary-encoded labels.
 //!
-//! Messages of their own hold a dictionary's values; record batches hold indices. In a stream, a
-//! dictionary may be replaced or extended between record batches, so that which values an index
-//! stands for depends on where in the file it is.
+//! A dictionary's values come in separate messages; record batches hold indices. In a stream, a
+//! dictionary can be replaced or extended between record batches. The value of an index therefore
+//! depends on its position in the file.
 
 use super::flatbuffer::Table;
 use super::format::{dictionary_batch, header_type, record_batch};
@@ -12,21 +12,21 @@ use crate::columnar::bytes::{DecodeError, Decoded, Input};
 use crate::columnar::cells::IntegerType;
 use crate::error::Result;
 
-/// Most values of a dictionary. They are kept in memory.
+/// Maximum number of values in a dictionary. They are kept in memory, 16 bytes each.
 const MAX_VALUES: usize = 1 << 22;
 
-/// A message with values of a dictionary.
+/// A dictionary message.
 pub(super) struct DictionaryBlock {
     block: Block,
     id: i64,
-    /// Whether the values follow those that were there before, rather than replace them.
+    /// True if the values extend the earlier ones instead of replacing them.
     is_delta: bool,
-    /// Record batches that come before it.
+    /// Number of record batches in front of it.
     before: usize,
 }
 
 impl DictionaryBlock {
-    /// Reads what the message at `block` is about.
+    /// Reads the id and the delta flag of the message at `block`.
     pub(super) fn read(input: &Input, block: Block, before: usize) -> Result<Self> {
         header(input, &block, |header| {
             Ok(Self {
@@ -62,13 +62,13 @@ fn header<T>(
     })
 }
 
-/// The values of a column's dictionary, as they are at one place in the file.
+/// The values of a column's dictionary as of one position in the file.
 pub(super) struct Dictionary {
     id: i64,
     type_: IntegerType,
-    /// The bits of each value.
+    /// The value bits; `None` is null.
     values: Vec<Option<u64>>,
-    /// Messages that were looked at.
+    /// Number of dictionary messages processed.
     seen: usize,
 }
 
@@ -86,7 +86,7 @@ impl Dictionary {
         self.id
     }
 
-    /// The value that `index` stands for.
+    /// Looks up the value of `index`.
     pub(super) fn get(&self, index: i128) -> Decoded<Option<i128>> {
         let value = usize::try_from(index)
             .ok()
@@ -100,7 +100,7 @@ impl Dictionary {
         }
     }
 
-    /// Goes on to the values for record batch number `batch`.
+    /// Applies all dictionary messages in front of record batch number `batch`.
     pub(super) fn update(
         &mut self,
         input: &Input,
@@ -129,6 +129,8 @@ impl Dictionary {
                 .table(dictionary_batch::DATA)?
                 .ok_or_else(|| DecodeError::new("a dictionary without values", "them"))?;
             let rows = length(data.i64(record_batch::LENGTH)?)?;
+            // A dictionary is stored as a record batch of one column: one node, and two buffers
+            // (validity and values).
             let parts = Parts::new(&data, block, Slot::default(), 1, 2, rows)?;
             Ok((rows, compression(&data)?, parts))
         })?;
@@ -146,7 +148,8 @@ impl Dictionary {
             place: place(block),
             parts,
         };
-        // Fails when the values are fewer, so that no memory is taken for more than there are.
+        // Fails if there are fewer values than announced, so memory is bounded by the file's
+        // content.
         let mut values = IntegerBatch::new(&opener, Some(self.type_))?;
         for _ in 0..count {
             memory::reserve(&mut self.values, 1, "hold a dictionary")?;

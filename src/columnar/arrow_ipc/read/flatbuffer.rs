@@ -1,8 +1,8 @@
-//! FlatBuffers, the encoding of Arrow's schemas and message headers; every access is checked.
+//! FlatBuffers, the encoding of Arrow's schemas and message headers, with every access checked.
 //!
-//! A table is a position, at which the distance back to its vtable stands; the vtable has, for each
-//! field, the field's distance from the table, or 0 when the field has its default value. Tables,
-//! strings and vectors are stored elsewhere, and the field holds the distance to them.
+//! A table starts with the signed distance back to its vtable. The vtable holds, per field, the
+//! field's distance from the table, or 0 if the field has its default value. Tables, strings and
+//! vectors are stored elsewhere; their fields hold the distance to them.
 //! Source: <https://flatbuffers.dev/internals/>.
 
 use crate::columnar::bytes::{array, DecodeError, Decoded};
@@ -20,7 +20,7 @@ fn size(value: impl TryInto<usize>) -> Decoded<usize> {
     value.try_into().map_err(|_| DecodeError::end())
 }
 
-/// Follows the distance that stands at `at`.
+/// Follows the unsigned 32-bit distance stored at `at`.
 fn follow(bytes: &[u8], at: usize) -> Decoded<usize> {
     let distance = size(u32::from_le_bytes(array(bytes, at)?))?;
     at.checked_add(distance).ok_or_else(DecodeError::end)
@@ -33,6 +33,7 @@ impl<'a> Table<'a> {
     }
 
     fn new(bytes: &'a [u8], at: usize) -> Decoded<Self> {
+        // The distance is signed: the vtable can also come after the table.
         let back = i64::from(i32::from_le_bytes(array(bytes, at)?));
         let vtable = i64::try_from(at)
             .ok()
@@ -48,8 +49,10 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Position of a field's value, or `None` when it is left out.
+    /// Position of a field's value, or `None` if the field is omitted.
     fn position(&self, field: usize) -> Decoded<Option<usize>> {
+        // The vtable starts with two u16: its own length and the table's. Fields of newer versions
+        // lie past the end of an older vtable.
         let entry = 4 + 2 * field;
         if entry + 2 > self.vtable_len {
             return Ok(None);
@@ -88,7 +91,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// A vector's elements of `width` bytes each: strings are vectors of bytes.
+    /// The bytes of a vector with elements of `width` bytes. Strings are vectors of bytes.
     pub(crate) fn vector(&self, field: usize, width: usize) -> Decoded<&'a [u8]> {
         match self.position(field)? {
             Some(at) => Self::elements(self.bytes, at, width).map(|(bytes, _)| bytes),
@@ -99,6 +102,7 @@ impl<'a> Table<'a> {
     fn elements(bytes: &'a [u8], at: usize, width: usize) -> Decoded<(&'a [u8], usize)> {
         let at = follow(bytes, at)?;
         let count = size(u32::from_le_bytes(array(bytes, at)?))?;
+        // The elements follow a u32 count.
         let start = at.saturating_add(4);
         count
             .checked_mul(width)
@@ -123,6 +127,7 @@ impl<'a> Table<'a> {
         };
         let bytes = self.bytes;
         Ok((0..elements.len() / 4)
+            // Each element is a distance from its own position.
             .map(move |index| Table::new(bytes, follow(bytes, start + 4 * index)?)))
     }
 }

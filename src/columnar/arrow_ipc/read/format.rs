@@ -1,10 +1,11 @@
-//! The numbers of Arrow's FlatBuffers: `Message.fbs`, `Schema.fbs` and `File.fbs`.
+//! Field numbers and enum values of Arrow's FlatBuffers: `Message.fbs`, `Schema.fbs` and
+//! `File.fbs`.
 
-/// Versions of the metadata.
+/// Values of `MetadataVersion`: the enum starts with V1 as 0.
 pub(super) const VERSION_4: i16 = 3;
 pub(super) const VERSION_5: i16 = 4;
 
-/// What stands before each message since Arrow 0.15.
+/// Marker in front of each message since Arrow 0.15.
 pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 
 /// Fields of `Message`.
@@ -28,7 +29,7 @@ pub(super) mod footer {
     pub(crate) const SCHEMA: usize = 1;
     pub(crate) const DICTIONARIES: usize = 2;
     pub(crate) const RECORD_BATCHES: usize = 3;
-    /// Size of a `Block`: offset, length of the metadata, padding, length of the body.
+    /// Size in bytes of a `Block`: offset, metadata length, padding, body length.
     pub(crate) const BLOCK_SIZE: usize = 24;
 }
 
@@ -47,7 +48,9 @@ pub(super) mod key_value {
 
 /// Fields of `Field`.
 pub(super) mod field {
+    // Field 1, `nullable`, is not read: the null counts of record batches suffice.
     pub(crate) const NAME: usize = 0;
+    // A union takes two fields: the number of its member, then its table.
     pub(crate) const TYPE_CODE: usize = 2;
     pub(crate) const TYPE: usize = 3;
     pub(crate) const DICTIONARY: usize = 4;
@@ -111,6 +114,7 @@ pub(super) mod fixed_size_list {
 
 /// The field of `Union`.
 pub(super) mod union {
+    // Dense unions have a buffer of offsets; sparse ones, mode 0, have none.
     pub(crate) const MODE: usize = 0;
     pub(crate) const DENSE: i16 = 1;
 }
@@ -122,7 +126,7 @@ pub(super) mod record_batch {
     pub(crate) const BUFFERS: usize = 2;
     pub(crate) const COMPRESSION: usize = 3;
     pub(crate) const VARIADIC_BUFFER_COUNTS: usize = 4;
-    /// Size of a `FieldNode`, and of a `Buffer`: two numbers of 64 bits.
+    /// Size in bytes of a `FieldNode` and of a `Buffer`: two 64-bit numbers each.
     pub(crate) const PAIR_SIZE: usize = 16;
 }
 

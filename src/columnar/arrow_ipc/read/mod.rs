@@ -10,9 +10,8 @@
 //!     footer (FlatBuffers: schema, place of every message), i32 length of the footer, "ARROW1"
 //! ```
 //!
-//! The footer of a file says where its record batches lie. The messages of a stream are gone over
-//! once, header by header, to find them; a stream may end without the marker. The dictionaries of
-//! the labels are the one thing that is kept: 16 bytes for each of their values.
+//! A file's footer lists its record batches. A stream is scanned once, header by header, to find
+//! them; its end marker is optional. Only label dictionaries stay in memory: 16 bytes per value.
 //! Source: <https://arrow.apache.org/docs/format/Columnar.html>.
 
 mod dictionary;
@@ -37,30 +36,30 @@ use stream::{Bits, Compression, Range, Stream};
 
 const MAGIC: &[u8; 6] = b"ARROW1";
 
-/// Bytes of elements taken at once.
+/// Bytes of components decoded at a time.
 const CHUNK: usize = CHUNK_ELEMENTS * size_of::<f32>();
 
-/// What stands before a message: the marker, and the length of what follows.
+/// Bytes in front of a message: the marker and the length of the header.
 const PREFIX: u64 = 8;
 
-/// A message.
+/// Position of a message.
 #[derive(Clone, Copy, Debug)]
 struct Block {
     offset: u64,
-    /// Length of the message's header, with what stands before it, and of the body after it.
+    /// Length in bytes of the prefix and header, then of the body.
     metadata: u64,
     body: u64,
 }
 
 impl Block {
-    /// Where the next message is.
+    /// Offset of the next message.
     fn end(&self) -> Option<u64> {
         self.offset
             .checked_add(self.metadata)?
             .checked_add(self.body)
     }
 
-    /// Calls `read` with the type and the table of the message's header, and the message's own.
+    /// Calls `read` with the header's type, the header table and the message table.
     fn header<T>(
         &self,
         input: &Input,
@@ -69,7 +68,7 @@ impl Block {
     ) -> Result<T> {
         let end = input.len();
         input.decode(self.offset, self.metadata, end, place, |bytes| {
-            // Without the marker, as until Arrow 0.14, the length stands first.
+            // Before Arrow 0.15 there was no marker: the prefix was the length alone.
             let at = match array(bytes, 0)? {
                 CONTINUATION => 8,
                 _ => 4,
@@ -97,19 +96,19 @@ fn check_version(version: i16) -> Decoded<i16> {
 
 pub(crate) struct IpcColumns {
     input: Input,
-    /// Record batches and their rows.
+    /// Record batches with their row counts.
     blocks: Vec<(Block, u64)>,
     rows: u64,
     vector_name: Name,
     vector: (Slot, ListKind, FloatType),
-    /// What labels are called, though there may be none.
+    /// Name of the label column; `None` if the row numbers serve as labels.
     label_name: Option<Name>,
     is_export: bool,
     label: Option<Integers>,
     deleted: Option<Integers>,
-    /// Of the two columns, in the order in which they stand in the file.
+    /// Dictionary messages of the label and `deleted` columns, in file order.
     dictionaries: Vec<DictionaryBlock>,
-    /// Record batches that have been begun.
+    /// Number of record batches started.
     begun: usize,
     batch: Batch,
 }
@@ -135,6 +134,7 @@ impl IpcColumns {
     pub(crate) fn open_file(input: &Input, wanted: &Wanted) -> Result<Self> {
         let place = || "footer".to_string();
         let len = input.len();
+        // The file ends with the footer, its i32 length and the magic number.
         let tail = len.saturating_sub(MAGIC.len() as u64 + 4);
         let footer_len = input.decode(tail, len - tail, len, place, |bytes| {
             if !bytes.ends_with(MAGIC) {
@@ -166,8 +166,10 @@ impl IpcColumns {
                 let block_list = |field| blocks(table.vector(field, footer::BLOCK_SIZE)?, start);
                 let dictionaries = block_list(footer::DICTIONARIES)?;
                 let batches = block_list(footer::RECORD_BATCHES)?;
-                // An error that names a column is passed on as it is, like those of the footer.
+                // The inner result is an error that names a column; the outer one is an error of
+                // the footer.
                 Ok(
+                    // `bytes` bounds the schema: all of it is inside the footer.
                     Self::from_schema(input, &schema, bytes.len(), version, wanted)?
                         .map(|columns| (columns, dictionaries, batches)),
                 )
@@ -202,14 +204,16 @@ impl IpcColumns {
                 Ok(length)
             })?;
             if metadata == 0 {
-                // The end of the stream.
+                // A header length of 0 marks the end of the stream.
                 break;
             }
+            // The body's length is in the header, which is read next.
             let mut block = Block {
                 offset: at,
                 metadata: metadata + PREFIX,
                 body: 0,
             };
+            // The schema must come first, and only once.
             let is_first = columns.is_none();
             let (kind, schema, body) = block.header(input, place, |kind, header, message| {
                 let schema = match (kind, is_first) {
@@ -229,6 +233,7 @@ impl IpcColumns {
                 Ok((kind, schema, length(message.i64(message::BODY_LENGTH)?)?))
             })?;
             block.body = body;
+            // Also guarantees progress: a message takes at least its prefix.
             at = block.end().filter(|end| *end <= len).ok_or_else(|| {
                 input.invalid(
                     place(),
@@ -249,7 +254,8 @@ impl IpcColumns {
         columns.ok_or_else(|| input.invalid("message 0", "the end of the stream", "a schema"))
     }
 
-    /// Checks a schema, which is part of `len` bytes.
+    /// Checks the schema and chooses the columns. `len` is the size in bytes of the buffer that
+    /// holds it.
     fn from_schema(
         input: &Input,
         table: &Table<'_>,
@@ -313,7 +319,7 @@ impl IpcColumns {
         })
     }
 
-    /// Takes notice of a record batch.
+    /// Registers a record batch.
     fn add_batch(&mut self, block: Block) -> Result<()> {
         let place = record_batch_place(self.blocks.len());
         let rows = record_batch_header(&self.input, block, &place, |header| {
@@ -331,7 +337,7 @@ impl IpcColumns {
         Ok(())
     }
 
-    /// Takes notice of a dictionary, if a column that is read needs it.
+    /// Registers a dictionary message if one of the columns to read refers to it.
     fn add_dictionary(&mut self, block: Block) -> Result<()> {
         let needed = [&self.label, &self.deleted]
             .into_iter()
@@ -365,6 +371,7 @@ impl IpcColumns {
             }
         }
         let (vector_slot, kind, float) = self.vector;
+        // Variable-length lists have one buffer more: their offsets.
         let offsets = usize::from(matches!(kind, ListKind::Offsets(_)));
         let place = record_batch_place(number);
         let (compression, vector, label, deleted) =
@@ -428,7 +435,7 @@ fn record_batch_header<T>(
     })
 }
 
-/// A column's parts of a record batch: nodes (length and number of nulls), and places of buffers.
+/// A column's share of a record batch: nodes (length and null count) and buffer ranges.
 struct Parts {
     nodes: Vec<(u64, u64)>,
     buffers: Vec<Range>,
@@ -456,6 +463,7 @@ impl Parts {
         };
         let mut first = slot.buffer;
         let counts = header.vector(record_batch::VARIADIC_BUFFER_COUNTS, size_of::<i64>())?;
+        // View columns in front of this one have a variable number of buffers, counted separately.
         for index in 0..slot.variadic {
             let count = length(i64::from_le_bytes(array(counts, index.saturating_mul(8))?))?;
             first = usize::try_from(count)
@@ -470,6 +478,7 @@ impl Parts {
                 format!("{rows} rows"),
             ));
         }
+        // Buffer offsets are relative to the body, which follows the header.
         let body = block.offset.saturating_add(block.metadata);
         let buffers = pairs(record_batch::BUFFERS, first, buffers)?;
         let buffers = buffers
@@ -491,7 +500,7 @@ impl Parts {
     }
 }
 
-/// Opens the buffers of one column of a record batch.
+/// Opens the buffers of one column in a record batch.
 struct Opener<'a> {
     input: &'a Input,
     compression: Compression,
@@ -514,8 +523,9 @@ impl Opener<'_> {
         }
     }
 
-    /// The bitmap at `buffer` of the values that are not null, of node `node`.
+    /// Opens the validity bitmap of node `node`, stored in buffer `buffer`.
     fn validity(&self, node: usize, buffer: usize) -> Result<Bits> {
+        // Without nulls, writers are free to omit the bitmap.
         let (len, nulls) = self.node(node);
         if nulls == 0 {
             return Ok(Bits::new(None));
@@ -573,12 +583,13 @@ impl IntegerBatch {
         })
     }
 
-    /// The bits of the next value, which are the lowest; or `None` for null.
+    /// The next value in the lowest bits; `None` for null.
     fn next_bits(&mut self) -> Result<Option<u64>> {
         let bits = match &mut self.values {
             IntegerValues::Booleans(bits) => u64::from(bits.next()?),
             IntegerValues::Integers(stream, integer) => {
                 let mut bytes = [0; 8];
+                // The lowest `width` bytes of a little-endian u64; the rest stay 0.
                 let width = usize::try_from(integer.bits / 8).unwrap_or(8).min(8);
                 stream.take(bytes.get_mut(..width).unwrap_or_default())?;
                 u64::from_le_bytes(bytes)
@@ -591,11 +602,11 @@ impl IntegerBatch {
 struct VectorBatch {
     validity: Bits,
     lists: Lists,
-    /// Of the elements of all lists, one after another.
+    /// Validity of the components of all lists in sequence.
     present: Bits,
     elements: Stream,
     float: FloatType,
-    /// Elements in all, and those taken.
+    /// Total number of components, and the number taken so far.
     len: u64,
     at: u64,
 }
@@ -632,14 +643,15 @@ impl VectorBatch {
             len,
             at: 0,
         };
+        // The first offset is read here; each row then reads the offset of its end.
         if let Some(first) = batch.offset()? {
-            // A slice of a longer array may have been written with all its elements.
+            // The first offset of a slice is not 0 if the writer kept the whole child array.
             batch.take_elements(first, None)?;
         }
         Ok(batch)
     }
 
-    /// The next offset, if lists have offsets.
+    /// The next offset; `None` for fixed-size lists.
     fn offset(&mut self) -> Result<Option<u64>> {
         let offset = match &mut self.lists {
             Lists::Fixed(_) => return Ok(None),
@@ -664,7 +676,7 @@ impl VectorBatch {
         self.take_elements(end.unwrap_or(u64::MAX), Some(row))
     }
 
-    /// Gives the elements up to number `end` to `row`, or skips them.
+    /// Decodes the components before number `end` into `row`, or skips them.
     fn take_elements(&mut self, end: u64, mut row: Option<&mut VectorRow<'_>>) -> Result<()> {
         if end < self.at || end > self.len {
             return Err(self.elements.error(DecodeError::new(
@@ -681,6 +693,7 @@ impl VectorBatch {
             let bytes = chunk.get_mut(..bytes).unwrap_or_default();
             self.elements.take(bytes)?;
             self.at += count;
+            // Without nulls, a whole chunk is converted at once.
             if let (Some(row), true) = (&mut row, self.present.are_all_ones()) {
                 let append = |out: &mut Vec<_>| {
                     float.append(bytes, out);
@@ -791,7 +804,8 @@ impl Columns for IpcColumns {
     }
 
     fn deleted(&mut self) -> Result<Option<i128>> {
-        // The first of the three that is asked for each row.
+        // `deleted` is called first for each row, so it starts record batches. Empty ones are
+        // skipped.
         while self.batch.rows == 0 {
             self.next_batch()?;
         }

@@ -1,8 +1,8 @@
-//! The schema: which columns there are, and which nodes and buffers of a record batch are theirs.
+//! The schema: columns, and the nodes and buffers of a record batch that belong to each.
 //!
 //! A record batch lists the nodes (lengths and null counts) and buffers of all columns in
-//! depth-first order, so the columns before a wanted one must be understood well enough to count
-//! theirs. Source: `Schema.fbs` and <https://arrow.apache.org/docs/format/Columnar.html>.
+//! depth-first order. To locate a column, the reader must count the nodes and buffers of
+//! every column in front of it. Source: `Schema.fbs` and <https://arrow.apache.org/docs/format/Columnar.html>.
 
 use super::flatbuffer::Table;
 use super::format::{
@@ -13,46 +13,48 @@ use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::cells::{FloatType, IntegerType};
 use crate::columnar::selection::{ColumnNames, Found, INTEGER_TYPE, VECTOR_TYPE};
 
-/// Nesting of columns that are skipped.
+/// Maximum nesting of skipped columns.
 const MAX_DEPTH: u32 = 64;
 
-/// Where a column's parts begin in a record batch's lists.
+/// Indices of a column's first node and buffer in a record batch.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) node: usize,
-    /// Without those buffers whose number each record batch says for itself.
+    /// Excludes variadic buffers, which each record batch counts for itself.
     pub(crate) buffer: usize,
-    /// How many columns there are before this one that have such buffers.
+    /// Number of columns with variadic buffers in front of this one.
     pub(crate) variadic: usize,
 }
 
-/// A column that was asked for.
+/// A column found by name.
 pub(crate) struct Field<'a> {
     pub(crate) slot: Slot,
     field: Table<'a>,
-    /// The code of a type before it that is not known, so that `slot` is wrong.
+    /// The code of an unknown type in front of it. The number of its buffers is unknown, so `slot`
+    /// is wrong.
     lost: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ListKind {
-    /// Of this many elements.
+    /// Fixed-size lists of this many elements.
     Fixed(u64),
-    /// With offsets of this many bytes.
+    /// Lists with offsets of this many bytes each.
     Offsets(usize),
 }
 
 struct Walk {
     slot: Slot,
     lost: Option<u8>,
-    /// Fields that may still be visited. Tables may be shared, so that a short schema could
-    /// describe a tree without end.
+    /// Number of fields left to visit. Tables can be shared, so a short schema could otherwise
+    /// describe an endless tree.
     budget: usize,
-    /// Whether unions have validity bitmaps, as they had until version 4.
+    /// True if unions have validity bitmaps, as in metadata version 4.
     union_validity: bool,
 }
 
-/// The columns of a schema of `len` bytes that have one of `names`. `all` takes the names of all.
+/// Finds the columns of a schema that have one of `names`, and collects all column names in `all`.
+/// `len` is the size in bytes of the buffer that holds the schema.
 pub(crate) fn fields<'a>(
     table: &Table<'a>,
     len: usize,
@@ -64,6 +66,7 @@ pub(crate) fn fields<'a>(
     let mut walk = Walk {
         slot: Slot::default(),
         lost: None,
+        // Each field takes at least a 4-byte entry in a vector of the buffer, unless it is shared.
         budget: len / 4,
         union_validity,
     };
@@ -80,13 +83,14 @@ pub(crate) fn fields<'a>(
                 lost: walk.lost,
             });
         }
+        // Found or not, the column advances the slot of the next one.
         walk.skip(&field, 0)?;
     }
     Ok(found)
 }
 
-/// Whether a schema's metadata has this key. Metadata that is malformed is nobody's but its
-/// writer's.
+/// Returns true if the schema's metadata has this key. Malformed metadata counts as absent, because
+/// nothing else depends on it.
 pub(crate) fn has_key(table: &Table<'_>, wanted: &str) -> bool {
     let is_wanted = |pair: Decoded<Table<'_>>| -> Decoded<bool> {
         Ok(pair?.vector(key_value::KEY, 1)? == wanted.as_bytes())
@@ -101,17 +105,17 @@ impl Walk {
             .budget
             .checked_sub(1)
             .filter(|_| depth <= MAX_DEPTH)
-            .ok_or_else(|| DecodeError::new("a schema nested without end", "a tree of columns"))?;
+            .ok_or_else(|| DecodeError::new("a schema nested too deeply", "a tree of columns"))?;
         let code = type_code(field)?;
-        // A dictionary's indices; its values are elsewhere.
+        // Validity and indices; the values come in dictionary messages.
         let (own, has_children) = if is_dictionary(field)? {
             (Some(2), false)
         } else {
             let buffers = match code {
                 type_code::NULL | type_code::RUN_END_ENCODED => Some(0),
-                // Validity.
+                // Validity bitmap.
                 type_code::STRUCT | type_code::FIXED_SIZE_LIST => Some(1),
-                // Validity, and values or offsets.
+                // Validity bitmap, and values or offsets.
                 type_code::INT
                 | type_code::FLOATING_POINT
                 | type_code::BOOL
@@ -125,19 +129,19 @@ impl Walk {
                 | type_code::MAP
                 | type_code::DURATION
                 | type_code::LARGE_LIST => Some(2),
-                // Validity, offsets, and values or sizes.
+                // Validity bitmap, offsets, and values or sizes.
                 type_code::BINARY
                 | type_code::UTF8
                 | type_code::LARGE_BINARY
                 | type_code::LARGE_UTF8
                 | type_code::LIST_VIEW
                 | type_code::LARGE_LIST_VIEW => Some(3),
-                // Validity, views, and as many more as each record batch says.
+                // Validity bitmap, views, and a variable number of data buffers.
                 type_code::BINARY_VIEW | type_code::UTF8_VIEW => {
                     self.slot.variadic += 1;
                     Some(2)
                 }
-                // Type codes, and offsets if it is dense.
+                // Type ids, and offsets for dense unions.
                 type_code::UNION => {
                     let parameters = field.table(field_of::TYPE)?;
                     let mode = parameters.map_or(Ok(0), |table| table.i16(union::MODE))?;
@@ -170,18 +174,17 @@ fn is_dictionary(field: &Table<'_>) -> Decoded<bool> {
     Ok(field.table(field_of::DICTIONARY)?.is_some())
 }
 
-/// How a column of integers or booleans is stored.
+/// Storage of a column of integers or booleans.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IntegerField {
-    /// The type of what the record batches hold; `None` for booleans.
+    /// Type of the stored values; `None` for booleans.
     pub(crate) stored: Option<IntegerType>,
-    /// Of a dictionary-encoded column, whose record batches hold indices: the number of the
-    /// dictionary, and the type of its values.
+    /// Id of the dictionary and type of its values. The record batches then hold indices.
     pub(crate) dictionary: Option<(i64, IntegerType)>,
 }
 
 impl Field<'_> {
-    /// For a list of floats: what kind of list, and the type of its elements.
+    /// Checks that the column is a list of floats. Returns the kind of list and the component type.
     pub(crate) fn vector(&self) -> Decoded<(ListKind, FloatType)> {
         self.check_known()?;
         refuse_dictionary(&self.field)?;
@@ -216,7 +219,7 @@ impl Field<'_> {
         }
     }
 
-    /// For a column of integers, or of booleans, where they are allowed.
+    /// Checks that the column holds integers. Booleans are accepted if `boolean` is set.
     pub(crate) fn integer(&self, boolean: bool) -> Decoded<IntegerField> {
         self.check_known()?;
         let parameters = self.field.table(field_of::TYPE)?;
@@ -233,6 +236,7 @@ impl Field<'_> {
             (type_code::INT, Some(int), Some(encoding)) => {
                 let stored = match encoding.table(dictionary_encoding::INDEX_TYPE)? {
                     Some(index) => integer_type(&index)?,
+                    // `Schema.fbs`: without an index type, indices are signed 32-bit integers.
                     None => IntegerType::new(32, true),
                 };
                 let id = encoding.i64(dictionary_encoding::ID)?;
@@ -279,13 +283,13 @@ fn refuse_dictionary(field: &Table<'_>) -> Decoded<()> {
     if is_dictionary(field)? {
         return Err(DecodeError::unsupported(
             "dictionary-encoded vectors",
-            "vectors that are not",
+            "plain vectors",
         ));
     }
     Ok(())
 }
 
-/// What a column of a wrong type is; `Err` when even that cannot be said.
+/// Error that describes a column's type as found; `Err` if the type itself is malformed.
 fn mistyped(field: &Table<'_>, expected: &'static str) -> Decoded<DecodeError> {
     let mut found = type_name(field)?;
     let mut children = field.tables(field_of::CHILDREN)?;

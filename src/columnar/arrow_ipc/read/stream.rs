@@ -1,7 +1,7 @@
-//! The buffers of a record batch, each read from its start to its end.
+//! The buffers of a record batch, each read sequentially.
 //!
-//! A record batch may be as long as the file, so no buffer is ever held whole; a compressed one is
-//! decompressed as it is read.
+//! A record batch can be as long as the file, so no buffer is held in full. Compressed buffers are
+//! decompressed while they are read.
 
 use std::io::{BufReader, Read};
 
@@ -10,14 +10,14 @@ use crate::columnar::codec::no_panic;
 use crate::error::{Error, Result};
 use crate::io::mmap::check_headroom;
 
-/// Read ahead in each buffer.
+/// Bytes read ahead in each buffer.
 const READ_AHEAD: u64 = 256 << 10;
 
-/// Decompression keeps 2 to this power bytes of each buffer: 8 MiB, what every decoder is to
-/// support by RFC 8878. Otherwise a file could make it 128 MiB.
+/// Log2 of the maximum zstd window per buffer: 8 MiB, the size every decoder should support
+/// according to RFC 8878. By default, a file could request 128 MiB.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// How the buffers of a record batch are compressed.
+/// Compression of a record batch's buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     Stored,
@@ -25,14 +25,14 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// A buffer's place in the file; known to lie in it.
+/// A buffer's range in the file, checked against its length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
 
-/// Whether zstd could not have the memory of its window. Its errors have names only.
+/// Returns true if zstd failed to allocate its window. Its errors can be told apart by name only.
 fn is_out_of_memory(error: &std::io::Error) -> bool {
     /// `ZSTD_error_memory_allocation` of zstd_errors.h; a function returns it negated.
     const MEMORY_ALLOCATION: usize = 64;
@@ -42,10 +42,10 @@ fn is_out_of_memory(error: &std::io::Error) -> bool {
 
 pub(crate) struct Stream {
     input: Input,
-    /// What it is, for errors.
+    /// Names the buffer in errors.
     place: String,
     reader: Box<dyn Read + Send>,
-    /// Bytes that may still be taken.
+    /// Number of content bytes not yet taken.
     left: u64,
 }
 
@@ -59,7 +59,7 @@ impl Stream {
         let Range { offset, len } = range;
         let (mut compression, mut offset, mut stored, mut left) = (compression, offset, len, len);
         if compression != Compression::Stored && len > 0 {
-            // The length of the content, or −1 when the content is not compressed after all.
+            // A compressed buffer starts with the i64 length of its content. -1 means stored.
             let end = offset.saturating_add(len);
             let prefix = input.decode(
                 offset,
@@ -81,6 +81,7 @@ impl Stream {
                 })?,
             };
         }
+        // The decoders allocate their tables in ways that abort on failure.
         check_headroom("decompress a part of it")
             .map_err(|error| error.in_file(input.source().path()))?;
         let capacity = usize::try_from(stored.min(READ_AHEAD)).unwrap_or(0);
@@ -105,7 +106,7 @@ impl Stream {
         })
     }
 
-    /// Fails when there are fewer than `len` bytes left.
+    /// Fails if fewer than `len` bytes are left.
     pub(crate) fn check(&self, len: u64, expected: &str) -> Result<()> {
         if self.left >= len {
             return Ok(());
@@ -120,7 +121,7 @@ impl Stream {
         self.input.error(self.place.clone(), error)
     }
 
-    /// Takes the next `out.len()` bytes.
+    /// Fills `out` with the next bytes.
     pub(crate) fn take(&mut self, out: &mut [u8]) -> Result<()> {
         self.left = self
             .left
@@ -128,6 +129,7 @@ impl Stream {
             .ok_or_else(|| self.error(DecodeError::end()))?;
         let reader = &mut self.reader;
         let read = no_panic(|| reader.read_exact(out)).map_err(|error| self.error(error))?;
+        // The `Input` wraps its own errors in `io::Error`; unwrap those unchanged.
         read.map_err(|error| match error.downcast::<Error>() {
             Ok(error) => error,
             Err(error) if is_out_of_memory(&error) => {
@@ -148,7 +150,7 @@ impl Stream {
     }
 }
 
-/// A bitmap, or all ones where there is none.
+/// A validity bitmap; without a stream, all bits are ones.
 pub(crate) struct Bits {
     stream: Option<Stream>,
     byte: u8,
@@ -164,7 +166,7 @@ impl Bits {
         }
     }
 
-    /// Whether there is no bitmap.
+    /// Returns true if there is no bitmap.
     pub(crate) fn are_all_ones(&self) -> bool {
         self.stream.is_none()
     }
@@ -177,6 +179,7 @@ impl Bits {
             [self.byte] = stream.take_array()?;
             self.left = 8;
         }
+        // Arrow numbers bits from the least significant one.
         let bit = self.byte & 1 != 0;
         self.byte >>= 1;
         self.left -= 1;

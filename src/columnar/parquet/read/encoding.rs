@@ -1,17 +1,18 @@
-//! The encodings of levels and values.
+//! Decoders of levels and values.
 //!
-//! Every decoder keeps positions in a page's bytes rather than a slice of them, is given the bytes
-//! with each call, and reads nothing outside its own range.
+//! Decoders hold positions in a page's bytes rather than a slice, and receive the bytes with each
+//! call. None of them reads outside its own range.
 
 use super::thrift::{varint, zigzag};
 use crate::columnar::bytes::{array, DecodeError, Decoded};
 use crate::columnar::cells::FloatType;
 
-/// `width` bits from bit `bit` of `bytes` on, least significant first; bits past the end are 0.
+/// Reads `width` bits at bit offset `bit`, least significant first; bits past the end are 0.
 fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
     let rest = bytes.get(bit / 8..).unwrap_or_default();
     let shift = bit % 8;
     match rest.first_chunk() {
+        // A 64-bit load covers the value if `shift` + `width` is at most 7 + 56 bits.
         Some(word) if width <= 56 => (u64::from_le_bytes(*word) >> shift) & ((1 << width) - 1),
         _ => {
             let mut word = [0; 16];
@@ -19,19 +20,19 @@ fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
                 *to = *from;
             }
             let low = (u128::from_le_bytes(word) >> shift) & ((1 << width) - 1);
-            // At most 64 bits are left.
+            // Masked to at most 64 bits above, so the conversion succeeds.
             u64::try_from(low).unwrap_or(u64::MAX)
         }
     }
 }
 
-/// The RLE / bit-packing hybrid: levels, dictionary indices, booleans.
+/// The RLE / bit-packing hybrid for levels, dictionary indices and booleans.
 #[derive(Clone, Debug)]
 pub(crate) struct Hybrid {
     at: usize,
     end: usize,
     width: u32,
-    /// Values left in the current run.
+    /// Number of values left in the current run.
     left: u64,
     run: Run,
 }
@@ -44,7 +45,7 @@ enum Run {
 }
 
 impl Hybrid {
-    /// Values of `width` bits in the bytes `at .. end`.
+    /// Decodes values of `width` bits in the bytes `at .. end`.
     pub(crate) fn new(at: usize, end: usize, width: u32) -> Decoded<Self> {
         if width > 32 {
             return Err(DecodeError::new(
@@ -76,16 +77,16 @@ impl Hybrid {
         }
     }
 
-    /// Number of values in the rest of the run, and at most `most`, before the first one other than
-    /// `value`.
+    /// Number of values, at most `most`, that equal `value` at the start of the current run's rest.
     pub(crate) fn known(&self, page: &[u8], value: u64, most: u64) -> u64 {
         let most = most.min(self.left);
         match self.run {
             Run::Repeated(repeated) if repeated == value => most,
             Run::Packed(bit) if self.width > 0 && value >> self.width == 0 => {
-                // As many values as `bits` reads with one load.
+                // As many values as `bits` reads with one 64-bit load.
                 let per_word = 56 / self.width;
                 let width = per_word * self.width;
+                // The lowest bit of each packed value set, so that `ones * value` repeats `value`.
                 let ones = ((1 << width) - 1) / ((1u64 << self.width) - 1);
                 let (mut known, mut bit) = (0, bit);
                 while known < most {
@@ -103,7 +104,7 @@ impl Hybrid {
         }
     }
 
-    /// Takes `count` values, which must be known.
+    /// Skips `count` values that [`known`](Self::known) returned.
     pub(crate) fn skip_known(&mut self, count: u64) {
         self.left = self.left.saturating_sub(count);
         if let Run::Packed(bit) = &mut self.run {
@@ -117,6 +118,7 @@ impl Hybrid {
         let header = varint(&mut rest)?;
         let at = self.end - rest.len();
         let count = header >> 1;
+        // The lowest bit of a run's header: 0 for RLE, 1 for bit-packed groups of 8 values.
         if header & 1 == 0 {
             let len = self.width.div_ceil(8) as usize;
             let bytes = rest.get(..len).ok_or_else(DecodeError::end)?;
@@ -124,7 +126,7 @@ impl Hybrid {
             self.left = count;
             self.at = at + len;
         } else {
-            // Some writers cut the last run's padding off.
+            // Some writers omit the padding of the last run, so the bytes left bound the count.
             let groups = usize::try_from(count).unwrap_or(usize::MAX);
             let len = groups.saturating_mul(self.width as usize).min(rest.len());
             self.left = match self.width {
@@ -138,7 +140,7 @@ impl Hybrid {
     }
 }
 
-/// Writers use 128 values, or a small multiple.
+/// Maximum number of values in a delta block. Writers use 128 or a small multiple.
 const MAX_DELTA_BLOCK: u64 = 1 << 20;
 
 /// DELTA_BINARY_PACKED integers.
@@ -146,16 +148,16 @@ const MAX_DELTA_BLOCK: u64 = 1 << 20;
 pub(crate) struct Delta {
     at: usize,
     end: usize,
-    /// Values left, the next included.
+    /// Number of values left, including the next.
     left: u64,
     next: u64,
     per_miniblock: u64,
     miniblocks: usize,
     min_delta: u64,
-    /// Position of the bit widths of this block's miniblocks, and how many are used up.
+    /// Position of this block's miniblock bit widths, and the number of miniblocks used.
     widths: usize,
     used: usize,
-    /// Values left in the miniblock, the bit position of the next, and its width.
+    /// Number of values left in the miniblock, bit position of the next one, and bits per value.
     in_miniblock: u64,
     bit: usize,
     width: u32,
@@ -184,6 +186,7 @@ impl Delta {
             miniblocks: usize::try_from(miniblocks).map_err(|_| DecodeError::end())?,
             min_delta: 0,
             widths: 0,
+            // Forces the first block header to be read.
             used: usize::MAX,
             in_miniblock: 0,
             bit: 0,
@@ -230,7 +233,7 @@ impl Delta {
         }
         let len = self.per_miniblock / 8 * u64::from(width);
         let len = usize::try_from(len).map_err(|_| DecodeError::end())?;
-        // The last miniblock may be cut off after its last value.
+        // Writers are free to cut the last miniblock after its last value.
         let needed = self.left.min(self.per_miniblock) * u64::from(width);
         if needed.div_ceil(8) > (self.end - self.at) as u64 {
             return Err(DecodeError::end());
@@ -244,15 +247,15 @@ impl Delta {
     }
 }
 
-/// The values of a page, as bits: integers of 32 bits and floats are not extended.
+/// The values of a page as raw bits: 32-bit integers and floats are not extended.
 #[derive(Clone, Debug)]
 pub(crate) enum Values {
-    /// Little-endian values of `width` bytes.
+    /// Little-endian values of `width` bytes each.
     Plain {
         at: usize,
         width: usize,
     },
-    /// Booleans of one bit.
+    /// Booleans of one bit each.
     PlainBits {
         bit: usize,
     },
@@ -262,7 +265,7 @@ pub(crate) enum Values {
         values: Delta,
         width: usize,
     },
-    /// `count` first bytes, then `count` second bytes, and so on.
+    /// All first bytes of `count` values, then all second bytes, and so on.
     ByteStreamSplit {
         at: usize,
         count: usize,
@@ -271,7 +274,7 @@ pub(crate) enum Values {
 }
 
 impl Values {
-    /// The next value. `dictionary` is the column chunk's.
+    /// Decodes the next value. `dictionary` belongs to the column chunk.
     pub(crate) fn next(&mut self, page: &[u8], dictionary: &[u64]) -> Decoded<u64> {
         match self {
             Self::Plain { at, width } => {
@@ -301,6 +304,7 @@ impl Values {
             Self::Runs(runs) => runs.next(page),
             Self::Delta { values, width } => {
                 let value = values.next(page)?;
+                // Deltas wrap at the physical type's width; the sum above wraps at 64 bits.
                 Ok(if *width == 4 {
                     value & u64::from(u32::MAX)
                 } else {
@@ -320,8 +324,8 @@ impl Values {
 }
 
 impl Values {
-    /// Appends the next `count` values as floats. Returns false if there are fewer, or if the encoding
-    /// is read value by value; then neither `self` nor `out` is of use.
+    /// Appends the next `count` values as floats. Returns false if there are fewer, or if the
+    /// encoding has no bulk path. On false the contents of `self` and `out` are unspecified.
     pub(crate) fn append(
         &mut self,
         page: &[u8],

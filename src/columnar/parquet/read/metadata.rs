@@ -1,8 +1,8 @@
-//! The footer: which columns there are, and where their chunks lie.
+//! The footer: columns, and the positions of their chunks.
 //!
-//! Follows `FileMetaData` of parquet.thrift, but takes only what reading the wanted columns needs, so
-//! that memory does not grow with the other columns. The structs that parquet-format-safe reads it
-//! into would hold all of it, and it fails on a logical type newer than itself, of whatever column.
+//! Parses `FileMetaData` of parquet.thrift, but keeps only the wanted columns, so memory does not
+//! grow with the others. The structs of parquet-format-safe would hold everything. Its parser also
+//! rejects a file if any column has a logical type newer than the crate.
 
 use parquet_format_safe::{CompressionCodec, ConvertedType, FieldRepetitionType, Type};
 
@@ -12,13 +12,14 @@ use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::codec::Codec;
 use crate::columnar::selection::{ColumnNames, Found};
 
-/// Nesting of columns that are skipped.
+/// Maximum nesting of skipped columns.
 const MAX_SCHEMA_DEPTH: usize = 1000;
 
-/// Elements of a wanted column that are kept: a list has three at most.
+/// Maximum number of schema elements kept per wanted column. Lists have at most three; a fourth
+/// marks the column as something else.
 const KEPT_ELEMENTS: usize = 4;
 
-/// Numbers of the fields that are taken, by the struct of parquet.thrift that has them.
+/// Field ids used here, grouped by the structs of parquet.thrift.
 mod fields {
     pub(super) mod file_metadata {
         pub(crate) const SCHEMA: i64 = 2;
@@ -42,7 +43,7 @@ mod fields {
         pub(crate) const LOGICAL_TYPE: i64 = 10;
     }
 
-    /// A union: one field, whose number says which logical type it is.
+    /// A union: the id of its single field identifies the logical type.
     pub(super) mod logical_type {
         pub(crate) const STRING: i64 = 1;
         pub(crate) const MAP: i64 = 2;
@@ -123,7 +124,7 @@ pub(crate) enum Repetition {
     Repeated,
 }
 
-/// What an annotation makes of a physical type.
+/// Interpretation of a physical type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Annotation {
     List,
@@ -135,32 +136,32 @@ pub(crate) enum Annotation {
 /// A node of the schema tree, in depth-first order.
 #[derive(Clone, Debug)]
 pub(crate) struct Element {
-    /// Of a leaf; `None` for a group.
+    /// Physical type of a leaf; `None` for a group.
     pub(crate) physical: Option<Physical>,
-    /// Length of each value in bytes, where all are equally long.
+    /// Bytes per value of a FIXED_LEN_BYTE_ARRAY.
     pub(crate) length: Option<i32>,
     pub(crate) repetition: Repetition,
     pub(crate) annotation: Option<Annotation>,
     pub(crate) children: usize,
 }
 
-/// A column that was asked for: a field of the schema's root.
+/// A wanted column: a field of the schema's root.
 #[derive(Clone, Debug)]
 pub(crate) struct Field {
-    /// The number of its first leaf among all leaves, which is its column chunk's number.
+    /// Index of its first leaf among all leaves. Column chunks have the same order.
     pub(crate) leaf: u64,
-    /// The field's element and those below it, cut off at [`KEPT_ELEMENTS`].
+    /// Schema elements of the field in depth-first order, truncated to [`KEPT_ELEMENTS`].
     pub(crate) elements: Vec<Element>,
 }
 
-/// Where a column's pages of one row group lie.
+/// Position of a column's pages in one row group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
-    /// Of the first page, in bytes from the start of the file.
+    /// Byte offset of the first page in the file.
     pub(crate) offset: u64,
-    /// Length of all pages in bytes.
+    /// Bytes of all pages.
     pub(crate) len: u64,
-    /// Values in all pages, nulls and empty lists included.
+    /// Number of values in all pages, including nulls and empty lists.
     pub(crate) values: u64,
     pub(crate) codec: Codec,
     pub(crate) physical: Physical,
@@ -169,11 +170,11 @@ pub(crate) struct Chunk {
 #[derive(Debug)]
 pub(crate) struct RowGroup {
     pub(crate) rows: u64,
-    /// For each column of the request to [`Footer::row_groups`].
+    /// One per leaf requested from [`Footer::row_groups`].
     pub(crate) chunks: Vec<Chunk>,
 }
 
-/// The footer's parts, before the wanted columns are known.
+/// The parts of the footer, located but not parsed.
 #[derive(Debug)]
 pub(crate) struct Footer<'a> {
     schema: Thrift<'a>,
@@ -198,6 +199,7 @@ impl<'a> Footer<'a> {
         Thrift::new(bytes).structure(|thrift, id, wire| {
             use fields::file_metadata as field;
             match (id, wire) {
+                // Clone the position and parse the list later, once the columns are chosen.
                 (field::SCHEMA, Wire::List) => schema = Some(thrift.clone()),
                 (field::NUM_ROWS, Wire::I64) => {
                     rows = Some(thrift.i64()?);
@@ -219,7 +221,7 @@ impl<'a> Footer<'a> {
         })
     }
 
-    /// Whether the file's metadata has this key.
+    /// Returns true if the file's metadata has this key.
     pub(crate) fn has_key(&self, wanted: &str) -> bool {
         let mut found = false;
         let read = self.key_values.clone().map_or(Ok(()), |mut list| {
@@ -233,12 +235,12 @@ impl<'a> Footer<'a> {
                 })
             })
         });
-        // Metadata that is malformed is nobody's but its writer's.
+        // Malformed metadata counts as absent, because nothing else depends on it.
         found && read.is_ok()
     }
 
-    /// The fields of the schema's root that have one of `names`, and the number of leaves in all.
-    /// `all` takes the names of all fields of the root.
+    /// Finds the fields of the schema's root that have one of `names`, and collects all of their
+    /// names in `all`. Also returns the number of leaves.
     pub(crate) fn fields(
         &self,
         names: &[&str],
@@ -246,7 +248,7 @@ impl<'a> Footer<'a> {
     ) -> Decoded<(Vec<Found<Field>>, u64)> {
         let mut found: Vec<Found<Field>> = names.iter().map(|_| Found::default()).collect();
         let mut current: Option<usize> = None;
-        // Children still to come of each group that is open; the root's first.
+        // Number of missing children of each open group, starting with the root.
         let mut open: Vec<usize> = Vec::new();
         let (mut leaves, mut root_seen) = (0u64, false);
         self.schema.clone().structures(|thrift| {
@@ -259,6 +261,7 @@ impl<'a> Footer<'a> {
                 open.push(element.children);
                 return Ok(());
             }
+            // Close the groups whose children are complete.
             while open.pop_if(|left| *left == 0).is_some() {}
             let depth = open.len();
             match open.last_mut() {
@@ -287,7 +290,7 @@ impl<'a> Footer<'a> {
                 open.push(element.children);
                 if open.len() > MAX_SCHEMA_DEPTH {
                     return Err(DecodeError::new(
-                        "a column nested too deep",
+                        "a column nested too deeply",
                         "at most 1000 levels",
                     ));
                 }
@@ -309,7 +312,7 @@ impl<'a> Footer<'a> {
         Ok((found, leaves))
     }
 
-    /// Every row group, with the chunks of the columns whose leaves are given.
+    /// Parses all row groups, with the chunks of the `wanted` leaves.
     pub(crate) fn row_groups(&self, wanted: &[u64], leaves: u64) -> Decoded<Vec<RowGroup>> {
         let mut groups = Vec::new();
         let mut total = 0u64;
@@ -373,7 +376,7 @@ fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
     let element = Element {
         physical,
         length,
-        // The root has none.
+        // The root has no repetition type.
         repetition: repetition.unwrap_or(Repetition::Required),
         annotation: logical.or_else(|| converted.map(converted_type)),
         children,
@@ -381,7 +384,7 @@ fn element<'a>(thrift: &mut Thrift<'a>) -> Decoded<(Element, &'a [u8])> {
     Ok((element, name.ok_or_else(missing("name of a column"))?))
 }
 
-/// `ConvertedType` of parquet.thrift.
+/// Maps `ConvertedType` of parquet.thrift, the annotation that predates `LogicalType`.
 fn converted_type(code: i32) -> Annotation {
     let integer = |bits, signed| Annotation::Integer { bits, signed };
     Annotation::Other(match ConvertedType(code) {
@@ -405,7 +408,7 @@ fn converted_type(code: i32) -> Annotation {
     })
 }
 
-/// The union `LogicalType` of parquet.thrift.
+/// Maps the union `LogicalType` of parquet.thrift.
 fn logical_type(thrift: &mut Thrift<'_>) -> Decoded<Option<Annotation>> {
     use fields::{int_type, logical_type as field};
     let mut annotation = None;
@@ -415,6 +418,7 @@ fn logical_type(thrift: &mut Thrift<'_>) -> Decoded<Option<Annotation>> {
             thrift.structure(|thrift, id, wire| {
                 match (id, wire) {
                     (int_type::BIT_WIDTH, Wire::Byte) => bits = thrift.byte()?,
+                    // A boolean field is encoded in its wire type, without a value.
                     (int_type::IS_SIGNED, Wire::True) => signed = true,
                     (int_type::IS_SIGNED, Wire::False) => signed = false,
                     _ => thrift.skip(wire)?,
@@ -468,12 +472,14 @@ fn row_group(
     let rows = rows.ok_or_else(missing("number of rows of a row group"))?;
     let mut columns = columns.ok_or_else(missing("column chunks of a row group"))?;
     let (wire, count) = columns.list()?;
+    // Chunks are matched to leaves by position, so the counts must agree.
     if count != leaves || (count > 0 && wire != Wire::Struct) {
         return Err(DecodeError::new(
             format!("a row group of {count} column chunks"),
             format!("{leaves}, as in the schema"),
         ));
     }
+    // In the order of `wanted`; the file has them in the order of leaves.
     let mut chunks = vec![None; wanted.len()];
     for leaf in 0..count {
         let mut places = wanted
@@ -510,10 +516,11 @@ fn column_chunk(thrift: &mut Thrift<'_>, encrypted_file: bool) -> Decoded<Chunk>
         }
         thrift.skip(wire)
     })?;
+    // In an encrypted file, unencrypted columns are still readable.
     if encrypted || (encrypted_file && chunk.is_none()) {
         return Err(DecodeError::unsupported(
             "an encrypted column",
-            "one that is not",
+            "an unencrypted column",
         ));
     }
     if elsewhere {
@@ -541,7 +548,7 @@ fn column_metadata(thrift: &mut Thrift<'_>) -> Decoded<Chunk> {
                 len = length(thrift, "compressed size")?;
             }
             (field::DATA_PAGE_OFFSET, Wire::I64) => data = length(thrift, "data page offset")?,
-            // Some writers say 0 or less when there is none.
+            // Some writers store 0 or a negative offset if there is no dictionary page.
             (field::DICTIONARY_PAGE_OFFSET, Wire::I64) => {
                 dictionary = u64::try_from(thrift.i64()?).ok()
             }
@@ -551,6 +558,7 @@ fn column_metadata(thrift: &mut Thrift<'_>) -> Decoded<Chunk> {
     })?;
     let data = data.ok_or_else(missing("offset of the data pages"))?;
     Ok(Chunk {
+        // The dictionary page, if any, precedes the data pages.
         offset: dictionary
             .filter(|at| *at > 0)
             .map_or(data, |at| at.min(data)),

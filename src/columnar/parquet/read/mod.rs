@@ -8,8 +8,8 @@
 //! footer (Thrift: schema, place of every column chunk), u32 length of the footer, "PAR1"
 //! ```
 //!
-//! Each wanted column has a cursor of its own over its pages, so no row group is ever whole in
-//! memory. Source: <https://github.com/apache/parquet-format>.
+//! Each wanted column has its own cursor over its pages, so no row group is in memory at once.
+//! Source: <https://github.com/apache/parquet-format>.
 
 mod encoding;
 mod metadata;
@@ -32,7 +32,7 @@ const MAGIC: &[u8] = b"PAR1";
 pub(crate) struct ParquetColumns {
     rows: u64,
     vector: Vector,
-    /// What labels are called, though there may be none.
+    /// Name of the label column; `None` if the row numbers serve as labels.
     label_name: Option<Name>,
     is_export: bool,
     label: Option<Integers>,
@@ -42,9 +42,9 @@ pub(crate) struct ParquetColumns {
 #[derive(Debug)]
 struct Vector {
     column: ColumnReader,
-    /// Definition level of an empty list; below it is a null list.
+    /// Definition level of an empty list; null lists have a lower one.
     empty: u64,
-    /// Of an element that is not null.
+    /// Definition level of a non-null component.
     present: u64,
     float: FloatType,
 }
@@ -71,6 +71,7 @@ impl ParquetColumns {
     pub(crate) fn open(input: &Input, wanted: &Wanted) -> Result<Self> {
         let len = input.len();
         let tail = len.saturating_sub(8);
+        // The file ends with the u32 length of the footer and the magic number.
         let footer_len = input.decode(tail, len - tail, len, footer, |bytes| {
             match bytes.split_last_chunk::<4>() {
                 Some((length, b"PAR1")) => match length.try_into() {
@@ -79,7 +80,7 @@ impl ParquetColumns {
                 },
                 Some((_, b"PARE")) => Err(DecodeError::unsupported(
                     "an encrypted Parquet file",
-                    "one that is not",
+                    "an unencrypted file",
                 )),
                 _ => Err(DecodeError::new(
                     "other bytes at the end of the file",
@@ -102,7 +103,8 @@ impl ParquetColumns {
             let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
             let mut all = ColumnNames::default();
             let (found, leaves) = footer.fields(&names, &mut all)?;
-            // An error that names a column is passed on as it is, like those of the footer.
+            // The inner result is an error that names a column; the outer one is an error of the
+            // footer.
             let is_export = footer.has_key(EXPORT_KEY);
             let columns = wanted
                 .choose(input, found, &all, is_export)
@@ -130,6 +132,7 @@ impl ParquetColumns {
         let label = integer(chosen.label, false)?;
         let deleted = integer(chosen.deleted, true)?;
 
+        // Chunks are requested in the order vectors, labels, `deleted`.
         let mut wanted = vec![field.leaf];
         wanted.extend(label.iter().chain(&deleted).map(|known| known.1));
         let groups = parsed
@@ -177,7 +180,7 @@ fn chunks_of(groups: &[RowGroup], number: usize) -> Result<Vec<(u64, Chunk)>> {
     Ok(chunks)
 }
 
-/// The leaf of a list of floats, their type, and the definition level of an empty list.
+/// The leaf of a list of floats, its type, and the definition level of an empty list.
 fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
     let optional = |element: &Element| u64::from(element.repetition == Repetition::Optional);
     let is_list = |element: &Element| {
@@ -188,8 +191,9 @@ fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
     };
     let repeated = |element: &Element| element.repetition == Repetition::Repeated;
     let (leaf, empty) = match elements {
-        // A repeated field outside of any list, as Protocol Buffers have it.
+        // A repeated field outside of a list, as Protocol Buffers writers produce it.
         [leaf] if repeated(leaf) => (leaf, 0),
+        // The two-level form of old writers, then the standard three-level form.
         [list, leaf] if is_list(list) && repeated(leaf) => (leaf, optional(list)),
         [list, group, leaf]
             if is_list(list) && repeated(group) && group.children == 1 && !repeated(leaf) =>
@@ -208,6 +212,7 @@ fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
         physical: leaf.physical.unwrap_or(Physical::Float),
         width: Some(float.width()),
         repeated: true,
+        // One level for the repeated field, and one if the components are optional.
         max_definition: empty + 1 + optional(leaf),
     };
     Ok((leaf, float, empty))
@@ -232,6 +237,7 @@ fn integer_leaf(elements: &[Element], boolean: bool) -> Decoded<(Leaf, IntegerTy
         _ => return Err(wrong()),
     };
     let signed = match element.annotation {
+        // Booleans (1 bit) are unsigned; plain INT32 and INT64 are signed.
         None => storage > 1,
         Some(Annotation::Integer { bits, signed }) if u32::from(bits) <= storage => signed,
         Some(_) => return Err(wrong()),
@@ -308,6 +314,7 @@ impl Columns for ParquetColumns {
             float,
         } = &mut self.vector;
         let mut definition = column.next_row()?;
+        // Below `empty` the list is null; at `empty` it has no components.
         if definition < *empty {
             return row.null();
         }

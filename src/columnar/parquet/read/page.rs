@@ -1,4 +1,4 @@
-//! The pages of one column, from the first row group to the last, one page in memory at a time.
+//! The pages of one column, read in order with one page in memory at a time.
 
 use parquet_format_safe::thrift::protocol::TCompactInputProtocol;
 use parquet_format_safe::{Encoding, PageHeader, PageType};
@@ -12,16 +12,16 @@ use crate::columnar::codec::Codec;
 use crate::columnar::selection::Name;
 use crate::error::{Error, Result};
 
-/// Longest page header, in bytes. No header of a numeric column comes near this.
+/// Maximum size of a page header in bytes. Headers of numeric columns stay far below.
 const MAX_HEADER: usize = 64 << 10;
 
-/// What the schema says of a leaf column.
+/// Properties of a leaf column from the schema.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaf {
     pub(crate) physical: Physical,
-    /// Size of a value in bytes; `None` for booleans, which are bits.
+    /// Bytes per value; `None` for booleans, which take one bit.
     pub(crate) width: Option<usize>,
-    /// Whether it lies in a list, so that it has repetition levels of 0 and 1.
+    /// True if the leaf is inside a list, with repetition levels of 0 and 1.
     pub(crate) repeated: bool,
     pub(crate) max_definition: u64,
 }
@@ -34,28 +34,28 @@ pub(crate) struct ColumnReader {
     input: Input,
     name: Name,
     leaf: Leaf,
-    /// Rows and pages of each row group.
+    /// Number of rows and position of each row group.
     groups: Vec<(u64, Chunk)>,
-    /// Row groups that have been begun, and pages of the last one.
+    /// Number of row groups started, and number of pages read of the last one.
     begun: usize,
     pages: usize,
-    /// Rows left in the row group.
+    /// Number of rows left in the row group.
     rows: u64,
-    /// The part of the chunk that has not been read, and its values that are in no page yet.
+    /// Unread range of the chunk, and number of its values not yet in any page.
     at: u64,
     end: u64,
     values_left: u64,
     codec: Codec,
     dictionary: Option<Vec<u64>>,
     page: Page,
-    /// A level that was looked at and not taken.
+    /// A level read ahead but not yet taken.
     peeked: Option<Level>,
 }
 
 #[derive(Debug)]
 struct Page {
     bytes: Vec<u8>,
-    /// Levels left.
+    /// Number of levels left.
     left: u64,
     repetition: Option<Hybrid>,
     definition: Option<Hybrid>,
@@ -113,7 +113,7 @@ impl ColumnReader {
         self.name.clone()
     }
 
-    /// Where the last page stands, for errors.
+    /// Names the current page in errors.
     fn place(&self) -> impl Fn() -> String + Clone + use<> {
         let (name, group, page) = (self.name.clone(), self.begun, self.pages);
         move || {
@@ -126,7 +126,7 @@ impl ColumnReader {
         self.input.error(self.place()(), error)
     }
 
-    /// Goes to the next row and returns the definition level of its first value.
+    /// Advances to the next row and returns the definition level of its first value.
     pub(crate) fn next_row(&mut self) -> Result<u64> {
         while self.rows == 0 {
             self.next_group()?;
@@ -148,7 +148,7 @@ impl ColumnReader {
         }
     }
 
-    /// The definition level of the row's next value, or `None` when it has no more.
+    /// Returns the definition level of the row's next value, or `None` at the end of the row.
     pub(crate) fn next_in_row(&mut self) -> Result<Option<u64>> {
         match self.next_level()? {
             Some((1, definition)) => Ok(Some(definition)),
@@ -159,8 +159,8 @@ impl ColumnReader {
         }
     }
 
-    /// Takes as many levels as are at once known to be of values of this row that are not null, and
-    /// returns their number. The values follow.
+    /// Takes the levels of the following non-null values of this row, as far as their runs show
+    /// them at once. Returns their number; the caller must read as many values.
     pub(crate) fn known_in_row(&mut self) -> u64 {
         let page = &mut self.page;
         let (Some(repetition), Some(definition), None) =
@@ -168,7 +168,7 @@ impl ColumnReader {
         else {
             return 0;
         };
-        // The limit keeps the work linear where one kind of levels has longer runs than the other.
+        // Bounds the work per call if one kind of levels has much longer runs than the other.
         let most = page.left.min(CHUNK_ELEMENTS as u64);
         let count = repetition.known(&page.bytes, 1, most);
         let count = definition.known(&page.bytes, self.leaf.max_definition, count);
@@ -178,7 +178,7 @@ impl ColumnReader {
         count
     }
 
-    /// The value of the last level, which must have been the highest.
+    /// Reads the value of the last level, which must have been the maximum.
     pub(crate) fn value(&mut self) -> Result<u64> {
         let dictionary = self.dictionary.as_deref().unwrap_or_default();
         self.page
@@ -187,7 +187,7 @@ impl ColumnReader {
             .map_err(|error| self.error(error))
     }
 
-    /// Gives the next `count` values, whose levels must have been the highest, to `row`.
+    /// Decodes the next `count` values into `row`. Their levels must have been the maximum.
     pub(crate) fn push_values(
         &mut self,
         float: FloatType,
@@ -199,6 +199,7 @@ impl ColumnReader {
             let count = usize::try_from(left).map_or(CHUNK_ELEMENTS, |n| n.min(CHUNK_ELEMENTS));
             left -= count as u64;
             let dictionary = self.dictionary.as_deref().unwrap_or_default();
+            // A copy, because a failed bulk read leaves it unspecified.
             let mut values = self.page.values.clone();
             let append =
                 |out: &mut Vec<_>| values.append(&self.page.bytes, dictionary, float, count, out);
@@ -214,7 +215,7 @@ impl ColumnReader {
         Ok(())
     }
 
-    /// Fails when the row group holds more than was read.
+    /// Fails if the row group holds more values than its rows.
     pub(crate) fn finish_group(&mut self) -> Result<()> {
         if self.rows == 0 && self.next_level()?.is_some() {
             return Err(self.error(DecodeError::new(
@@ -269,7 +270,7 @@ impl ColumnReader {
             .map_err(|error| self.error(error))
     }
 
-    /// Reads the next page of the chunk, whatever its kind.
+    /// Reads the next page of the chunk, of any type.
     fn next_page(&mut self) -> Result<()> {
         self.pages += 1;
         let (input, place) = (self.input.clone(), self.place());
@@ -304,13 +305,14 @@ impl ColumnReader {
             }),
         }
         .map_err(|error| self.error(error))?;
+        // Put the buffer back: the new page refers to it by position.
         self.page.bytes = bytes;
         Ok(())
     }
 
     fn read_dictionary(&mut self, header: &Header, bytes: &[u8]) -> Decoded<()> {
         let width = match (header.encoding, self.leaf.width) {
-            // For dictionaries they mean the same.
+            // PLAIN_DICTIONARY is the older name of the same encoding.
             (Encoding::PLAIN | Encoding::PLAIN_DICTIONARY, Some(width)) => width,
             (encoding, _) => {
                 return Err(DecodeError::unsupported(
@@ -339,9 +341,10 @@ impl ColumnReader {
         Ok(())
     }
 
-    /// Where a data page's levels and values lie. Its bytes are left to the caller.
+    /// Locates the levels and values of a data page. The caller stores the bytes.
     fn read_data(&self, header: &Header, bytes: &[u8]) -> Decoded<Page> {
         let mut at = 0usize;
+        // Levels take as many bits as their maximum has.
         let definition_width = u64::BITS - self.leaf.max_definition.leading_zeros();
         let mut levels = |width: u32, present: bool, v2_len: usize, encoding: Encoding| {
             let len = match header.kind {
@@ -354,6 +357,7 @@ impl ColumnReader {
                     ))
                 }
                 _ => {
+                    // Version 1 pages have a u32 length in front of the levels.
                     let len = u32::from_le_bytes(array(bytes, at)?);
                     at += 4;
                     usize::try_from(len).map_err(|_| DecodeError::end())?
@@ -412,7 +416,7 @@ impl ColumnReader {
                         "a dictionary page before them",
                     ));
                 }
-                // A page without values may lack the width too.
+                // A page without values can lack the byte of the bit width.
                 let width = bytes.get(at).copied().unwrap_or(0);
                 let start = at.saturating_add(1).min(end);
                 Values::Dictionary(Hybrid::new(start, end, u32::from(width))?)
@@ -432,6 +436,7 @@ impl ColumnReader {
             }
             (Encoding::DELTA_BINARY_PACKED, Some(width)) if integer => {
                 if at == end {
+                    // A page without values can lack the header.
                     return Ok(Values::Plain { at, width });
                 }
                 let values = Delta::new(bytes, at, end)?;
@@ -479,29 +484,29 @@ enum Kind {
     Index,
     Dictionary,
     DataV2 {
-        /// Lengths of the levels in bytes; they are never compressed.
+        /// Bytes of the levels, which are never compressed.
         repetition: usize,
         definition: usize,
         compressed: bool,
     },
 }
 
-/// What a page's header says of it.
+/// The contents of a page header.
 #[derive(Debug)]
 struct Header {
     kind: Kind,
-    /// Lengths of the page without its header, in bytes.
+    /// Bytes of the page without its header.
     compressed: u64,
     uncompressed: usize,
-    /// Values, nulls included; or of the dictionary.
+    /// Number of values including nulls, or of dictionary entries.
     values: u64,
     encoding: Encoding,
-    /// Of repetition and definition levels.
+    /// Encodings of repetition and definition levels.
     level_encodings: [Encoding; 2],
 }
 
 impl Header {
-    /// Reads a header from the start of `bytes`, and takes it off them.
+    /// Parses a header at the start of `bytes` and advances past it.
     fn read(bytes: &mut &[u8]) -> Decoded<Self> {
         let mut protocol = TCompactInputProtocol::new(bytes, MAX_HEADER);
         let header = PageHeader::read_from_in_protocol(&mut protocol).map_err(|error| {
@@ -536,6 +541,7 @@ impl Header {
                 let kind = Kind::DataV2 {
                     repetition: size(data.repetition_levels_byte_length)?,
                     definition: size(data.definition_levels_byte_length)?,
+                    // parquet.thrift: compressed unless stated otherwise.
                     compressed: data.is_compressed.unwrap_or(true),
                 };
                 (kind, data.num_values, data.encoding, [Encoding::RLE; 2])
@@ -555,7 +561,8 @@ impl Header {
         })
     }
 
-    /// The page's levels and values, from its bytes in the file.
+    /// Appends the page's levels and values to `out`, decompressed. `stored` is the page in the
+    /// file.
     fn decompress(&self, codec: Codec, stored: &[u8], out: &mut Vec<u8>) -> Decoded<()> {
         match self.kind {
             Kind::DataV2 {
@@ -579,6 +586,8 @@ impl Header {
                     )
                 })?;
                 match len {
+                    // An empty page can be stored without any bytes, which is not valid
+                    // compressed data.
                     0 => Ok(()),
                     _ if compressed => codec.decompress(values, len, out),
                     _ => Codec::Stored.decompress(values, len, out),

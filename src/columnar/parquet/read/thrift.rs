@@ -1,12 +1,12 @@
-//! The compact protocol of Apache Thrift, in which Parquet writes its footer and page headers.
+//! The compact protocol of Apache Thrift, in which Parquet stores its footer and page headers.
 //!
-//! Values are taken from the front of a slice; whatever is not asked for is skipped without being
-//! understood, so that a type or annotation newer than this code does no harm. (The reader that
-//! parquet-format-safe has fails on a logical type that it does not know, and with it the file.)
+//! Values are taken from the front of a slice. Unwanted fields are skipped by their wire type
+//! alone, so newer types and annotations do no harm. (The parser of parquet-format-safe rejects a
+//! file if a logical type is unknown to it.)
 
 use crate::columnar::bytes::{DecodeError, Decoded};
 
-/// Nesting of skipped structs; those of Parquet nest less than ten deep.
+/// Maximum nesting of skipped structs. Parquet's own nest less than ten deep.
 const MAX_DEPTH: u32 = 32;
 
 /// The wire type of a value.
@@ -37,7 +37,7 @@ impl Wire {
             6 => Self::I64,
             7 => Self::Double,
             8 => Self::Binary,
-            // A set is written as a list is.
+            // Sets and lists have the same encoding.
             9 | 10 => Self::List,
             11 => Self::Map,
             12 => Self::Struct,
@@ -90,8 +90,8 @@ impl<'a> Thrift<'a> {
         self.take(len)
     }
 
-    /// Takes a struct: calls `field` with each field's number and wire type; it must take the
-    /// value, or [skip](Self::skip) it.
+    /// Parses a struct. `field` is called with each field's id and wire type, and must take the
+    /// value or [skip](Self::skip) it.
     pub(crate) fn structure(
         &mut self,
         mut field: impl FnMut(&mut Self, i64, Wire) -> Decoded<()>,
@@ -102,6 +102,7 @@ impl<'a> Thrift<'a> {
             if header == 0 {
                 return Ok(());
             }
+            // The high bits hold the difference from the previous id; 0 means that the id follows.
             id = match header >> 4 {
                 0 => self.i64()?,
                 delta => id.saturating_add(i64::from(delta)),
@@ -110,11 +111,12 @@ impl<'a> Thrift<'a> {
         }
     }
 
-    /// Takes a list's header: the type of its elements and their number, each of which is at least
-    /// one byte long.
+    /// Parses a list's header: element type and count. Each element takes at least one byte, which
+    /// bounds the count.
     pub(crate) fn list(&mut self) -> Decoded<(Wire, u64)> {
         let header = self.byte()?;
         let count = match header >> 4 {
+            // 15 means that the count follows as a varint.
             15 => self.varint()?,
             short => u64::from(short),
         };
@@ -124,7 +126,7 @@ impl<'a> Thrift<'a> {
                 format!("no more than the {} bytes that follow", self.rest.len()),
             ));
         }
-        // Some writers give the type of an empty list as 0.
+        // Some writers store element type 0 for an empty list.
         let wire = if count == 0 {
             Wire::Byte
         } else {
@@ -133,7 +135,7 @@ impl<'a> Thrift<'a> {
         Ok((wire, count))
     }
 
-    /// Takes a list of structs, calling `element` for each.
+    /// Parses a list of structs, and calls `element` for each.
     pub(crate) fn structures(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Decoded<()>,
@@ -148,9 +150,10 @@ impl<'a> Thrift<'a> {
         (0..count).try_for_each(|_| element(self))
     }
 
-    /// Takes the value of a field.
+    /// Skips the value of a field.
     pub(crate) fn skip(&mut self, wire: Wire) -> Decoded<()> {
         match wire {
+            // As a field, a boolean is encoded in its wire type; elsewhere it takes a byte.
             Wire::True | Wire::False => Ok(()),
             _ => self.skip_value(wire, 0),
         }
@@ -193,9 +196,10 @@ impl<'a> Thrift<'a> {
     }
 }
 
-/// Takes an unsigned LEB128 number of up to 64 bits.
+/// Parses an unsigned LEB128 number of up to 64 bits.
 pub(crate) fn varint(rest: &mut &[u8]) -> Decoded<u64> {
     let mut value = 0u64;
+    // 7 bits per byte, least significant first; the high bit marks a continuation.
     for shift in (0..64).step_by(7) {
         let (&byte, after) = rest.split_first().ok_or_else(DecodeError::end)?;
         *rest = after;
@@ -210,7 +214,7 @@ pub(crate) fn varint(rest: &mut &[u8]) -> Decoded<u64> {
     ))
 }
 
-/// 0, −1, 1, −2, … from 0, 1, 2, 3, …
+/// Decodes zigzag: 0, 1, 2, 3, … become 0, −1, 1, −2, …
 pub(crate) fn zigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }

@@ -1,5 +1,5 @@
-//! Compression of a page whose parts are not next to each other, in memory that does not grow with
-//! the page.
+//! Compression of a page whose parts are not contiguous, with memory independent of the page's
+//! size.
 
 use std::io::Write;
 
@@ -7,14 +7,14 @@ use crate::base::memory::reserve;
 use crate::columnar::Compression;
 use crate::error::{Error, Result};
 
-/// Bytes that the Snappy format's encoder takes at once. Its blocks do not refer to each other, so
-/// that their encodings can follow each other under one length.
+/// Bytes per block of the Snappy encoder. Blocks do not refer to each other, so separately encoded
+/// ones can be concatenated under one length.
 const SNAPPY_BLOCK: usize = 64 << 10;
 
-/// zstd's own default, which parquet2 takes as well.
+/// zstd's default level, which parquet2 also uses.
 const ZSTD_LEVEL: i32 = 0;
 
-/// Appends the compressed `parts`, of `length` bytes in all, to `out`.
+/// Appends the compressed `parts` to `out`. `length` is their total length in bytes.
 pub(super) fn compress_parts(
     compression: Compression,
     parts: &[&[u8]],
@@ -33,6 +33,7 @@ pub(super) fn compress_parts(
             let mut encoder =
                 zstd::Encoder::new(Growing(out), ZSTD_LEVEL).map_err(Error::internal)?;
             let length = u64::try_from(length).ok();
+            // With the size in the frame, readers can allocate their output at once.
             encoder
                 .set_pledged_src_size(length)
                 .and_then(|()| encoder.include_contentsize(true))
@@ -56,6 +57,7 @@ fn snappy(parts: &[&[u8]], length: usize, out: &mut Vec<u8>) -> Result<()> {
         let encoded = encoded.get(..count).unwrap_or_default();
         append(out, without_varint(encoded))
     };
+    // A Snappy stream starts with the uncompressed length as a varint.
     let mut left = length;
     let mut varint = Vec::new();
     while left >= 0x80 {
@@ -85,7 +87,7 @@ fn snappy(parts: &[&[u8]], length: usize, out: &mut Vec<u8>) -> Result<()> {
     }
 }
 
-/// The encoding of a block without its length.
+/// Removes the length that precedes an encoded block.
 fn without_varint(encoded: &[u8]) -> &[u8] {
     let end = encoded.iter().position(|byte| byte & 0x80 == 0);
     end.and_then(|end| encoded.get(end.saturating_add(1)..))
@@ -103,7 +105,7 @@ fn append(out: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Grows by allocations that may fail.
+/// Grows through fallible allocations.
 struct Growing<'o>(&'o mut Vec<u8>);
 
 impl Write for Growing<'_> {

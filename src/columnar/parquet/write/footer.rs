@@ -1,4 +1,4 @@
-//! The footer: schema, key-value metadata, and where the column chunks lie.
+//! The footer: schema, key-value metadata, and the positions of the column chunks.
 
 use base64::Engine as _;
 use parquet_format_safe::{
@@ -12,13 +12,13 @@ use crate::columnar::columns::{Column, ColumnType, ElementType, Schema};
 use crate::columnar::Compression;
 use crate::error::{Error, Result};
 
-/// Name and version of the writer.
+/// Name and version of the writer, as stored in the footer.
 const CREATED_BY: &str = concat!("hnsw-toolbox ", env!("CARGO_PKG_VERSION"));
 
-/// The key under which Arrow readers look for the Arrow schema.
+/// Key of the Arrow schema in the file metadata, by Arrow's convention.
 const ARROW_SCHEMA: &str = "ARROW:schema";
 
-/// What the footer says of a column of a row group.
+/// Totals of a column chunk for the footer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chunk {
     values: u64,
@@ -29,7 +29,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Counts a page, with the sizes that it has in the file before and after compression.
+    /// Adds a page, with its sizes in the file before and after compression, header included.
     pub(super) fn add(&mut self, page: &Page<'_>, uncompressed: usize, compressed: usize) {
         self.values += page.count as u64;
         self.uncompressed += uncompressed as u64;
@@ -42,7 +42,7 @@ impl Chunk {
         };
     }
 
-    /// The chunk of `column` whose pages begin at byte `start` of the file.
+    /// Describes the chunk of `column` whose pages start at offset `start`.
     pub(super) fn finish(
         self,
         column: &Column,
@@ -50,6 +50,7 @@ impl Chunk {
         start: u64,
     ) -> Result<ColumnChunk> {
         let list = list_element(column.type_).is_some();
+        // The leaf's path in the schema; the chunk's metadata must repeat it.
         let mut path = vec![column.name.clone()];
         if list {
             path.extend([LIST.to_string(), ELEMENT.to_string()]);
@@ -70,7 +71,7 @@ impl Chunk {
             data_page_offset: signed(start)?,
             index_page_offset: None,
             dictionary_page_offset: None,
-            // Of lists, they would be about the elements.
+            // Statistics of a list column would describe its elements.
             statistics: if list { None } else { Some(self.statistics()?) },
             encoding_stats: None,
             bloom_filter_offset: None,
@@ -89,7 +90,7 @@ impl Chunk {
     }
 
     fn statistics(&self) -> Result<Statistics> {
-        // Little-endian and 64 bits wide, signed or not.
+        // Plain encoding: 8 little-endian bytes, signed or unsigned.
         let plain = |value: i128| value.to_le_bytes().iter().take(8).copied().collect();
         Ok(Statistics {
             max: None,
@@ -121,6 +122,7 @@ pub(super) fn row_group(
         num_rows: signed(rows)?,
         sorting_columns: None,
         file_offset: Some(signed(start)?),
+        // Optional, and only 16 bits wide.
         ordinal: i16::try_from(ordinal).ok(),
         columns,
     })
@@ -135,6 +137,7 @@ pub(super) fn footer(schema: &Schema, row_groups: Vec<RowGroup>) -> Result<FileM
         elements.extend(schema_elements(column)?);
     }
     Ok(FileMetaData {
+        // Version 1 of the format: only its encodings and page type are used.
         version: 1,
         schema: elements,
         num_rows: row_groups.iter().map(|group| group.num_rows).sum(),
@@ -151,28 +154,28 @@ pub(super) fn footer(schema: &Schema, row_groups: Vec<RowGroup>) -> Result<FileM
     })
 }
 
-/// The Arrow schema as Arrow readers look for it: an encapsulated IPC message in base64.
+/// The Arrow schema as Arrow readers expect it: an encapsulated IPC message in base64.
 fn arrow_schema(schema: &Schema) -> Result<String> {
     let schema = schema.arrow();
     let fields = arrow2::io::ipc::write::default_ipc_fields(&schema.fields);
     let message = arrow2::io::ipc::write::schema_to_bytes(&schema, &fields);
     let length = u32::try_from(message.len())
         .map_err(|_| Error::internal("the Arrow schema exceeds 4 GiB"))?;
-    // A marker stands before the length since Arrow 0.15.
+    // Continuation marker in front of the length, since Arrow 0.15.
     let mut bytes = vec![0xFF; 4];
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&message);
     Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
 }
 
-/// The names of the two inner levels of a list.
+/// Names of the two inner levels of a list in parquet-format's `LIST` layout.
 const LIST: &str = "list";
 const ELEMENT: &str = "element";
 
-/// How Parquet stores a value, and what it is.
+/// Physical type of a column's leaf, and its annotations.
 struct LeafType {
     physical: Type,
-    /// The annotation for readers that are older than the logical types.
+    /// Annotation for readers that predate logical types.
     converted: Option<ConvertedType>,
     logical: Option<LogicalType>,
 }
@@ -218,7 +221,7 @@ fn leaf_type(type_: ColumnType) -> LeafType {
     }
 }
 
-/// The schema's elements of a column: one, or the three levels of a list.
+/// Schema elements of a column: one, or the three levels of a list.
 fn schema_elements(column: &Column) -> Result<Vec<SchemaElement>> {
     let repetition = if column.nullable {
         FieldRepetitionType::OPTIONAL

@@ -5,13 +5,13 @@
 //!        = the pages of one column after the other
 //! ```
 //!
-//! A page is a flush of a column's builder: at most `batch_size` rows, PLAIN. Rows that can be read
-//! again for each column need no other memory than a page's, so that row groups can be as large as
-//! readers like them. Of rows that are pushed, the encoded pages are kept until a row group is
-//! complete, but for those of the vectors, which go to the file at once. What is kept for the
-//! footer is about row groups, not pages.
+//! A page is a flush of a column's builder: at most `batch_size` rows, PLAIN. If the source can
+//! read rows again for each column, memory is limited to a page and row groups can be of the size
+//! that readers prefer. If rows are pushed, encoded pages are kept until a row group is complete.
+//! Only the pages of vectors go to the file at once. Metadata kept for the footer grows with row
+//! groups, not pages.
 //!
-//! The pages are written here rather than by parquet2, which takes a row group's pages from memory.
+//! Pages are written here because parquet2 needs all pages of a row group in memory.
 
 mod compress;
 mod footer;
@@ -36,23 +36,23 @@ use page::{Page, PageBuffer};
 
 const MAGIC: &[u8; 4] = b"PAR1";
 
-/// A row group has no more rows than this, so that a list of them stays small next to the pages
-/// even where vectors are very short.
+/// Maximum number of rows in a row group. A list of them stays small next to the pages even if
+/// vectors are very short.
 const MAX_GROUP_ROWS: u64 = 1 << 19;
 
-/// A page holds fewer than `batch_size` rows when their vectors would exceed this.
+/// Soft limit on the bytes of vectors per page. It lowers the number of rows per page.
 const MAX_PAGE_BYTES: usize = 8 << 20;
 
-/// A page of strings or lists is full when it holds this much.
+/// Soft limit on the bytes of strings or lists per page.
 const FULL_PAGE_BYTES: usize = 1 << 20;
 
-/// All builders are flushed when pushed rows hold this much.
+/// Bytes of pushed rows at which all builders are flushed.
 const MAX_PUSHED_BYTES: usize = 4 << 20;
 
-/// A row group ends when the pages that are kept for it hold this much.
+/// Bytes of kept pages at which a row group ends.
 const MAX_KEPT_BYTES: usize = 8 << 20;
 
-/// What the memory of kept pages is for.
+/// Purpose of kept pages' memory in out-of-memory errors.
 const KEEP: &str = "keep the pages of a row group";
 
 pub(crate) struct ParquetWriter<'o> {
@@ -60,18 +60,17 @@ pub(crate) struct ParquetWriter<'o> {
     file: File<'o>,
     encoder: Encoder,
     builders: Vec<Builder>,
-    /// Most rows in a row group.
+    /// Maximum number of rows in a row group.
     group_rows: usize,
     row_groups: Vec<RowGroup>,
     pushed: PushedGroup,
 }
 
-/// Pages that are kept until their row group is complete. Large texts stay where they are, so that
-/// memory holds each once.
+/// Pages kept until their row group is complete. Large texts are moved in rather than copied.
 #[derive(Default)]
 struct Kept {
     bytes: Vec<u8>,
-    /// Texts, and how many of the bytes come before each.
+    /// Texts, each with the number of bytes in front of it.
     texts: Vec<(usize, String)>,
     len: usize,
 }
@@ -89,7 +88,7 @@ impl Kept {
         self.texts.push((self.bytes.len(), text));
     }
 
-    /// Gives all of it to `write`, and keeps no more memory than for usual pages.
+    /// Passes everything to `write` in order. Memory beyond the usual size is released.
     fn take(&mut self, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut start = 0;
         for (end, text) in self.texts.drain(..) {
@@ -105,11 +104,11 @@ impl Kept {
     }
 }
 
-/// The row group that rows are pushed into.
+/// The row group into which rows are pushed.
 struct PushedGroup {
-    /// The column whose pages are not kept but written.
+    /// The column whose pages are written at once instead of kept.
     streamed: Option<usize>,
-    /// Of each column: what was flushed, and the pages that are kept.
+    /// Totals and kept pages of each column.
     chunks: Vec<(Chunk, Kept)>,
     start: u64,
     rows: usize,
@@ -128,10 +127,12 @@ impl<'o> ParquetWriter<'o> {
             };
             Builder::new(column.clone(), capacity)
         };
+        // Clamp to 1 so that a vector larger than the limit still gets a row group.
         let group_rows = options
             .row_group_bytes
             .checked_div(schema.vector_bytes() as u64)
             .map_or(MAX_GROUP_ROWS, |rows| rows.clamp(1, MAX_GROUP_ROWS));
+        // Column chunks are located by offset, so every write is counted.
         let mut file = File { output, offset: 0 };
         file.write_all(MAGIC)?;
         Ok(Self {
@@ -176,14 +177,15 @@ impl<'o> ParquetWriter<'o> {
         }
     }
 
-    /// To push a row's values into.
+    /// The builders into which the caller pushes the values of a row.
     pub(crate) fn builders(&mut self) -> &mut [Builder] {
         &mut self.builders
     }
 
-    /// Flushes the builders that are full, and ends the row group when it is large enough.
+    /// Flushes full builders, and ends the row group if it is large enough.
     pub(crate) fn end_row(&mut self) -> Result<()> {
         self.pushed.rows += 1;
+        // A large row must not stay in the builders until they are full.
         let bytes: usize = self.builders.iter().map(Builder::bytes).sum();
         let all = bytes >= MAX_PUSHED_BYTES;
         for column in 0..self.builders.len() {
@@ -198,7 +200,7 @@ impl<'o> ParquetWriter<'o> {
         Ok(())
     }
 
-    /// Makes a page of one large text.
+    /// Writes one large text as a page of its own.
     pub(crate) fn push_text(&mut self, column: usize, text: String) -> Result<()> {
         self.flush_pushed(column)?;
         match (
@@ -223,6 +225,7 @@ impl<'o> ParquetWriter<'o> {
             return Ok(());
         }
         if self.pushed.streamed == Some(column) {
+            // Streamed pages follow each other because all other columns are kept.
             return self
                 .encoder
                 .flush(builder, chunk, |bytes| self.file.write_all(bytes));
@@ -230,7 +233,7 @@ impl<'o> ParquetWriter<'o> {
         self.encoder.flush(builder, chunk, |bytes| kept.push(bytes))
     }
 
-    /// Writes what is left of the row group that rows were pushed into, if any were.
+    /// Writes the rest of the row group; does nothing if no rows were pushed.
     pub(crate) fn end_group(&mut self) -> Result<()> {
         if self.pushed.rows == 0 {
             return Ok(());
@@ -272,7 +275,7 @@ impl<'o> ParquetWriter<'o> {
     }
 }
 
-/// The output, with the number of bytes written.
+/// The output, with the number of bytes written so far.
 struct File<'o> {
     output: &'o mut AtomicFile,
     offset: u64,
@@ -288,11 +291,11 @@ impl File<'_> {
     }
 }
 
-/// Makes pages of builders.
+/// Encodes builders as pages.
 struct Encoder {
     compression: Compression,
     page: PageBuffer,
-    /// Levels and values of a page, next to each other for the compressor.
+    /// Levels and values of a page, contiguous for the compressor.
     uncompressed: Vec<u8>,
     compressed: Vec<u8>,
 }
@@ -307,7 +310,7 @@ impl Encoder {
         }
     }
 
-    /// Gives the values of `builder` to `write` as a page, in order, and empties it.
+    /// Passes the values of `builder` to `write` as a page, then clears the builder.
     fn flush(
         &mut self,
         builder: &mut Builder,
@@ -324,7 +327,7 @@ impl Encoder {
         let body: [&[u8]; 2] = match options {
             None => [page.levels, page.values],
             Some(options) => {
-                // The compressors' own tables are allocated in a way that cannot fail.
+                // The compressors abort if allocation of their tables fails.
                 check_headroom("compress a page")?;
                 self.uncompressed.clear();
                 self.compressed.clear();
@@ -347,7 +350,7 @@ impl Encoder {
         builder.clear()
     }
 
-    /// Keeps a page that holds one text.
+    /// Keeps a page that holds a single text.
     fn write_text(
         &mut self,
         column: &Column,
@@ -355,6 +358,7 @@ impl Encoder {
         chunk: &mut Chunk,
         kept: &mut Kept,
     ) -> Result<()> {
+        // PLAIN strings have a u32 length in front of the bytes.
         let levels = self.page.levels_of_one(column);
         let prefix = u32::try_from(text.len()).map_err(Error::internal)?;
         let prefix = prefix.to_le_bytes();
@@ -377,12 +381,14 @@ impl Encoder {
             header.len() + stored,
         );
         kept.push(&header)?;
+        // Uncompressed, the text moves into the kept pages without a copy.
         if self.compression == Compression::None {
             kept.push(levels)?;
             kept.push(&prefix)?;
             kept.push_text(text);
             return Ok(());
         }
+        // Release the text before the kept pages grow.
         drop(text);
         kept.push(&compressed)
     }

@@ -1,13 +1,13 @@
-//! A flush of a builder as a data page: levels, then PLAIN values.
+//! Encodes a builder's values as a data page: levels, then PLAIN values.
 //!
 //! ```text
-//! u32 length, repetition levels | u32 length, definition levels | values that are not null
+//! u32 length, repetition levels | u32 length, definition levels | non-null values
 //! ```
 //!
-//! Levels say where each value belongs. The repetition level is 0 for the first value of a row and
-//! 1 for those that continue its list. The definition level counts the optional and repeated
-//! fields on the way to the value that are there: the highest one stands for a value, the lower
-//! ones for empty lists and nulls. Columns that are neither nullable nor lists have no levels.
+//! Levels assign values to rows. The repetition level is 0 for a row's first value and 1 for the
+//! other values of its list. The definition level counts the optional and repeated fields present
+//! on the path to the value. The maximum stands for a value; lower ones for empty lists and nulls.
+//! Columns that are neither nullable nor lists have no levels.
 
 use arrow2::bitmap::MutableBitmap;
 use arrow2::offset::Offsets;
@@ -17,14 +17,14 @@ use crate::base::memory::reserve;
 use crate::columnar::columns::{Builder, Column, Lists, Values};
 use crate::error::{Error, Result};
 
-/// What the memory of a page is for.
+/// Purpose of a page's memory in out-of-memory errors.
 const ENCODE: &str = "encode a page";
 
-/// The memory in which pages are encoded, used again for each.
+/// Buffers for encoding, reused for each page.
 #[derive(Default)]
 pub(super) struct PageBuffer {
     levels: Vec<u8>,
-    /// Values that Parquet lays out otherwise than the builder does.
+    /// Values whose layout in Parquet differs from the builder's.
     gathered: Vec<u8>,
 }
 
@@ -32,16 +32,16 @@ pub(super) struct PageBuffer {
 pub(super) struct Page<'p> {
     pub(super) levels: &'p [u8],
     pub(super) values: &'p [u8],
-    /// Number of values, with nulls and empty lists.
+    /// Number of values, including nulls and empty lists.
     pub(super) count: usize,
-    /// Rows that are null.
+    /// Number of null rows.
     pub(super) nulls: usize,
-    /// The smallest and the largest value, of integers.
+    /// Minimum and maximum; integers only.
     pub(super) bounds: Option<(i128, i128)>,
 }
 
 impl<'p> Page<'p> {
-    /// A page of one value that is not null, but for the value.
+    /// A page of one non-null value, without the value itself.
     pub(super) fn of_one(levels: &'p [u8]) -> Self {
         Self {
             levels,
@@ -54,7 +54,7 @@ impl<'p> Page<'p> {
 }
 
 impl PageBuffer {
-    /// The levels of one value that is not null.
+    /// The levels of a single non-null value.
     pub(super) fn levels_of_one(&mut self, column: &Column) -> &[u8] {
         self.levels.clear();
         if column.nullable {
@@ -72,7 +72,7 @@ impl PageBuffer {
         let rows = builder.len();
         let validity = builder.validity();
         let nulls = validity.map_or(0, MutableBitmap::unset_bits);
-        // Which rows are not null, where some are.
+        // `None` if all rows have values.
         let present = validity.filter(|_| nulls > 0);
 
         let count = match builder.values() {
@@ -111,7 +111,7 @@ impl PageBuffer {
             Values::Vector(array) => {
                 plain(array.values().values(), array.size(), present, gathered)?
             }
-            // Null lists have no elements, and elements are never null.
+            // Null lists are empty, and elements are never null, so the buffers need no filtering.
             Values::List(Lists::Float32(lists)) => lists.values().values().as_bytes(),
             Values::List(Lists::UInt64(lists)) => lists.values().values().as_bytes(),
             Values::List(Lists::Int64(lists)) => lists.values().values().as_bytes(),
@@ -143,7 +143,7 @@ fn is_present(present: Option<&MutableBitmap>, row: usize) -> bool {
     present.is_none_or(|present| present.get(row))
 }
 
-/// The levels of an optional column that is no list: 0 for nulls, 1 for values.
+/// Levels of an optional column other than a list: 0 for nulls, 1 for values.
 fn flat_levels(levels: &mut Vec<u8>, rows: usize, nulls: usize, present: Option<&MutableBitmap>) {
     let mut definition = Runs::new(levels);
     match present {
@@ -156,20 +156,21 @@ fn flat_levels(levels: &mut Vec<u8>, rows: usize, nulls: usize, present: Option<
     definition.finish();
 }
 
-/// The levels of a column of lists, whose elements are required. Returns the number of levels.
+/// Levels of a list column with required elements. Returns their number.
 fn list_levels(
     levels: &mut Vec<u8>,
     lengths: impl Iterator<Item = usize> + Clone,
     optional: bool,
     present: Option<&MutableBitmap>,
 ) -> usize {
-    // The list itself, when it is optional, counts one, and being in it another.
+    // An optional list adds one definition level; its repeated field adds another.
     let empty = u8::from(optional);
     let element = empty + 1;
 
     let mut count: usize = 0;
     let mut repetition = Runs::new(levels);
     for (row, length) in lengths.clone().enumerate() {
+        // A null or empty list still takes one level.
         let values = if is_present(present, row) {
             length.max(1)
         } else {
@@ -193,11 +194,11 @@ fn list_levels(
     count
 }
 
-/// Appends levels in the RLE / bit-packing hybrid encoding, as runs of equal levels, with the
-/// length in bytes before them that pages of version 1 have.
+/// Appends levels as runs of equal values in the RLE / bit-packing hybrid encoding. A length in
+/// bytes precedes them, as in version 1 pages.
 struct Runs<'l> {
     levels: &'l mut Vec<u8>,
-    /// Where the length stands.
+    /// Position of the length.
     start: usize,
     level: u8,
     count: usize,
@@ -215,7 +216,7 @@ impl<'l> Runs<'l> {
         }
     }
 
-    /// Appends `count` levels, none of which is higher than 255: so each takes a byte.
+    /// Appends `count` equal levels. In a run, a level of up to 8 bits takes one byte.
     #[inline]
     fn push(&mut self, level: u8, count: usize) {
         if level != self.level {
@@ -229,7 +230,7 @@ impl<'l> Runs<'l> {
         if self.count == 0 {
             return;
         }
-        // The lowest bit says that this is a run.
+        // A lowest bit of 0 marks a run of equal values.
         let mut header = (self.count as u64) << 1;
         while header >= 0x80 {
             self.levels.push(low_byte(header) | 0x80);
@@ -243,7 +244,7 @@ impl<'l> Runs<'l> {
     fn finish(mut self) {
         self.end_run();
         let length = self.levels.len() - self.start - size_of::<u32>();
-        // Longer pages are refused when their header is written.
+        // Pages of this size are rejected when their header is written.
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         if let Some(prefix) = self.levels.get_mut(self.start..self.start + 4) {
             prefix.copy_from_slice(&length.to_le_bytes());
@@ -256,7 +257,7 @@ fn low_byte(value: u64) -> u8 {
     low
 }
 
-/// The smallest and largest of the values that are not null.
+/// Minimum and maximum of the non-null values.
 fn bounds<T: Copy + Ord + Into<i128>>(
     values: &[T],
     present: Option<&MutableBitmap>,
@@ -271,7 +272,7 @@ fn bounds<T: Copy + Ord + Into<i128>>(
     Some(((*low).into(), (*high).into()))
 }
 
-/// Numbers as they stand, `width` to a row; those of rows that are null are left out.
+/// Little-endian numbers, `width` per row. Null rows are omitted.
 fn plain<'p, T: IntoBytes + Immutable>(
     values: &'p [T],
     width: usize,
@@ -290,7 +291,7 @@ fn plain<'p, T: IntoBytes + Immutable>(
     Ok(gathered)
 }
 
-/// Booleans as bits, the first in the lowest bit of the first byte, as Arrow has them too.
+/// Booleans as bits, least significant first, the same layout as Arrow's.
 fn booleans<'p>(
     values: &'p MutableBitmap,
     present: Option<&MutableBitmap>,
@@ -314,7 +315,7 @@ fn booleans<'p>(
     Ok(gathered)
 }
 
-/// Strings with their length before each.
+/// Strings, each preceded by its u32 length.
 fn strings<'p>(
     bytes: &[u8],
     offsets: &Offsets<i32>,

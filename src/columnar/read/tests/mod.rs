@@ -1,4 +1,4 @@
-//! Files of other programs (see `tests/fixtures/columnar/generate.py`), whole and damaged.
+//! Files written by other programs (see `tests/fixtures/columnar/generate.py`), intact and damaged.
 
 mod wide;
 
@@ -33,7 +33,7 @@ fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }
 
-/// All batches of a file in one.
+/// Reads all batches of a file and concatenates them.
 fn read_all(path: &Path, batch_size: usize, include_deleted: bool, io: IoMode) -> Result<RowBatch> {
     let named = name(path).contains("-named");
     let mut input = ColumnarInput::open(
@@ -108,7 +108,7 @@ fn assert_rows(path: &Path, found: &RowBatch, rows: &[u64], context: &str) {
 }
 
 #[test]
-fn files_of_pyarrow_duckdb_and_polars_are_read_value_for_value() {
+fn files_of_pyarrow_duckdb_and_polars_are_read_exactly() {
     for path in files(&folder()) {
         let deleted = name(&path).contains("deleted");
         let rows: Vec<_> = (0..ROWS).filter(|row| !deleted || row % 3 != 0).collect();
@@ -123,7 +123,7 @@ fn files_of_pyarrow_duckdb_and_polars_are_read_value_for_value() {
 }
 
 #[test]
-fn deleted_rows_are_read_like_any_other_on_request() {
+fn deleted_rows_are_read_on_request() {
     let rows: Vec<_> = (0..ROWS).collect();
     for file in [
         "polars-deleted.parquet",
@@ -146,7 +146,7 @@ fn deleted_rows_are_read_like_any_other_on_request() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused_with_words() {
+fn unreadable_files_are_rejected_with_a_reason() {
     let bad = folder().join("bad");
     let list = std::fs::read_to_string(bad.join("refusals.txt")).unwrap();
     let mut listed: Vec<_> = list
@@ -182,16 +182,16 @@ impl Random {
     }
 }
 
-/// Writes a file that is older than the tick of the clock that opening a new one waits for.
+/// Writes a file with an age beyond the clock's resolution, so that opening it does not wait.
 fn write_aged(path: &Path, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
     let file = std::fs::File::options().write(true).open(path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
 }
 
-/// Reads damaged bytes under a file name of the given extension. They may be readable all the same;
-/// what they must not do is make it panic, or fail for a reason that is not the file's. Returns
-/// whether they were refused.
+/// Reads damaged bytes from a file with the extension of `like`. They are allowed to be readable,
+/// but must neither panic nor fail for a reason outside the file. Returns true if they were
+/// rejected.
 fn read_damaged(folder: &Path, like: &Path, bytes: &[u8], io: IoMode) -> bool {
     let path = folder
         .join("damaged")
@@ -205,13 +205,13 @@ fn read_damaged(folder: &Path, like: &Path, bytes: &[u8], io: IoMode) -> bool {
             name(like)
         );
     }
-    // Some file systems write a file that is cut to nothing and filled again out at once.
+    // Some file systems flush a file at once if it is truncated and rewritten.
     std::fs::remove_file(&path).unwrap();
     outcome.is_err()
 }
 
 #[test]
-fn a_file_cut_off_anywhere_is_an_error() {
+fn a_file_truncated_anywhere_is_an_error() {
     let folder_of_cuts = tempfile::tempdir().unwrap();
     for file in [
         "pyarrow-snappy-v1.parquet",
@@ -249,15 +249,15 @@ fn a_stream_may_end_only_between_messages() {
             Err(error) => assert!(matches!(error.code(), 202 | 203), "{len}: {error:?}"),
         }
     }
-    // After the schema, and then after four dictionaries and four record batches.
+    // After the schema, then after each of four dictionaries and four record batches.
     let rows: Vec<_> = ends.iter().map(|(_, rows)| *rows).collect();
     assert_eq!(rows, [0, 0, 16, 16, 32, 32, 48, 48, 50]);
-    // The marker at the end is the last message.
+    // The last message is the end-of-stream marker.
     assert_eq!(ends.last(), Some(&(bytes.len() - 8, 50)));
 }
 
 #[test]
-fn columns_that_are_not_there_are_refused_with_a_list_of_those_that_are() {
+fn a_missing_column_is_reported_with_the_columns_present() {
     let open = |file: &str, vector: Option<&str>, label: Option<&str>| {
         let path = folder().join(file);
         let options = ReadOptions {
@@ -290,7 +290,7 @@ fn columns_that_are_not_there_are_refused_with_a_list_of_those_that_are() {
         assert_eq!(code, 101);
         assert!(text.starts_with("label_column: found x"), "{text}");
 
-        // Very many columns are not all listed.
+        // A long list of columns is abbreviated.
         let (_, text) = open(
             &format!("pyarrow-other-columns.{extension}"),
             Some("x"),
@@ -302,8 +302,8 @@ fn columns_that_are_not_there_are_refused_with_a_list_of_those_that_are() {
 }
 
 #[test]
-fn a_chosen_column_is_used_for_nothing_else() {
-    // The labels are taken from `deleted`, which then leaves no row out.
+fn a_column_chosen_for_labels_does_not_mark_deletions() {
+    // Labels come from `deleted`, so no row counts as deleted.
     let path = folder().join("pyarrow-deleted-u32.parquet");
     let options = ReadOptions {
         batch_size: 1,
@@ -317,7 +317,7 @@ fn a_chosen_column_is_used_for_nothing_else() {
 }
 
 #[test]
-fn names_of_columns_are_shown_escaped_and_cut_off() {
+fn column_names_are_escaped_and_truncated() {
     let mut names = ColumnNames::default();
     assert_eq!(names.to_string(), "the file has no columns");
     names.push(b"a\x1b[2J\xff");
@@ -349,7 +349,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
             bytes[at..at + len].copy_from_slice(&number[..len]);
         }
         5 => {
-            // A long number of the variable-length kind.
+            // A long varint.
             let len = random.below(10).min(bytes.len() - at);
             bytes[at..at + len].fill(0xff);
         }
@@ -374,7 +374,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
 }
 
 #[test]
-fn damaged_files_are_read_or_refused_but_never_crash() {
+fn damaged_files_never_panic() {
     let rounds = std::env::var("DAMAGE_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
     let seed = std::env::var("DAMAGE_SEED").map_or(1, |seed| seed.parse().unwrap());
     let damaged = tempfile::tempdir().unwrap();
@@ -480,11 +480,11 @@ fn element(
     Struct(fields)
 }
 
-/// What is written by hand: a column of floats with one page, in one row group.
+/// A handwritten file: one float column with one page in one row group.
 struct Page {
     rows: i64,
     physical: i64,
-    /// Number of values of a dictionary page, and its content.
+    /// A dictionary page's number of values, and its content.
     dictionary: Option<(i64, Vec<u8>)>,
     codec: i64,
     encoding: i64,
@@ -495,7 +495,7 @@ struct Page {
 }
 
 impl Page {
-    /// Two rows of two elements, repetition and definition levels and values uncompressed.
+    /// Two rows of two components; repetition levels, definition levels and values uncompressed.
     fn new(definition: u8) -> Self {
         // One bit-packed run: 0, 1, 0, 1.
         let mut body = vec![2, 0, 0, 0, 0b11, 0b1010];
@@ -589,7 +589,7 @@ fn three_levels(list: &'static str, item: &'static str) -> Vec<Thrift> {
 }
 
 #[test]
-fn lists_of_every_shape_and_name_that_parquet_allows_are_read() {
+fn lists_are_read_in_all_layouts_parquet_allows() {
     let two_levels = vec![
         element("schema", None, 0, 1, None),
         element("vector", None, 1, 1, LIST),
@@ -613,7 +613,7 @@ fn lists_of_every_shape_and_name_that_parquet_allows_are_read() {
 }
 
 #[test]
-fn levels_mean_the_same_however_they_are_split_into_runs() {
+fn levels_are_independent_of_their_split_into_runs() {
     const ELEMENTS: usize = 100;
     let values: Vec<f32> = (0..3 * 100u16).map(f32::from).collect();
     let levels: Vec<(u8, u8)> = (0..values.len())
@@ -663,7 +663,7 @@ fn levels_mean_the_same_however_they_are_split_into_runs() {
 }
 
 #[test]
-fn pages_that_contradict_themselves_are_refused_with_words() {
+fn inconsistent_pages_are_rejected_with_a_reason() {
     let page = || Page::new(2);
     for (words, page) in [
         (
@@ -731,7 +731,7 @@ fn pages_that_contradict_themselves_are_refused_with_words() {
             "data that cannot be decompressed",
             Page { codec: 7, ..page() },
         ),
-        // These would be allocated if they were believed.
+        // Sizes that an unchecked reader would allocate.
         (
             "(only 28 bytes)",
             Page {
@@ -786,7 +786,7 @@ fn pages_that_contradict_themselves_are_refused_with_words() {
     }
 }
 
-/// Levels in as few bytes as there can be: `first`, encoded, and one run of `value`.
+/// Levels in the fewest bytes: `first`, encoded, and one run of `value`.
 fn level_run(first: &[u8], value: u8, run: u64) -> Vec<u8> {
     let mut levels = first.to_vec();
     varint(&mut levels, run << 1);
@@ -797,7 +797,7 @@ fn level_run(first: &[u8], value: u8, run: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_vector_whose_values_are_not_there_is_refused_before_it_fills_memory() {
+fn missing_values_are_detected_before_they_fill_memory() {
     let count = 1 << 30;
     let mut body = level_run(&[2, 0], 1, count - 1);
     body.extend(level_run(&[], 2, count));
@@ -816,7 +816,7 @@ fn a_vector_whose_values_are_not_there_is_refused_before_it_fills_memory() {
 }
 
 #[test]
-fn a_vector_longer_than_the_limit_is_refused_however_well_it_compresses() {
+fn well_compressed_vectors_over_the_limit_are_rejected() {
     let count: usize = MAX_DIMENSION + 1;
     let mut content = level_run(&[2, 0], 1, count as u64 - 1);
     content.extend(level_run(&[], 2, count as u64));
@@ -836,7 +836,7 @@ fn a_vector_longer_than_the_limit_is_refused_however_well_it_compresses() {
 }
 
 #[test]
-fn schemas_that_lie_are_refused() {
+fn inconsistent_schemas_are_rejected() {
     let column = || element("vector", FLOAT, 2, 0, None);
     let deep = (0..5000).map(|_| element("deep", None, 0, 1, None));
     for (words, schema) in [
@@ -853,7 +853,7 @@ fn schemas_that_lie_are_refused() {
             "a negative number of children",
             vec![element("root", None, 0, -1, None)],
         ),
-        ("a column nested too deep", deep.collect()),
+        ("a column nested too deeply", deep.collect()),
         (
             "column vector: found no such column",
             vec![
@@ -876,8 +876,8 @@ fn schemas_that_lie_are_refused() {
 }
 
 #[test]
-fn structures_nested_without_end_do_not_overflow_the_stack() {
-    // An unknown field of lists of lists of lists …
+fn deeply_nested_structures_do_not_overflow_the_stack() {
+    // An unknown field that nests lists deeply.
     let mut footer = vec![0x99];
     footer.resize(4 << 20, 0x19);
     let mut file = b"PAR1".to_vec();
@@ -892,7 +892,7 @@ fn structures_nested_without_end_do_not_overflow_the_stack() {
 }
 
 #[test]
-fn footers_whose_offsets_point_elsewhere_never_make_it_loop() {
+fn wrong_footer_offsets_never_cause_a_loop() {
     let path = folder().join("pyarrow-list-f32.arrow");
     let original = std::fs::read(&path).unwrap();
     let damaged = tempfile::tempdir().unwrap();
@@ -911,7 +911,7 @@ fn footers_whose_offsets_point_elsewhere_never_make_it_loop() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_read_is_reported_as_changed() {
+fn a_file_truncated_while_read_is_reported_as_changed() {
     let folder_of_copy = tempfile::tempdir().unwrap();
     for file in [
         "pyarrow-one-row-groups.parquet",

@@ -1,4 +1,4 @@
-//! Vectors longer than a chunk, whose elements are checked and copied together.
+//! Vectors longer than a chunk, whose components are checked and copied in bulk.
 
 use arrow2::array::{Array, ListArray, PrimitiveArray};
 use arrow2::chunk::Chunk;
@@ -12,7 +12,7 @@ use crate::columnar::cells::CHUNK_ELEMENTS;
 
 const ELEMENTS: usize = CHUNK_ELEMENTS * 3 / 2;
 
-/// The element that is changed, in the second chunk.
+/// Index of the changed component, in the second chunk.
 const CHANGED: usize = CHUNK_ELEMENTS + 100;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +25,7 @@ enum Layout {
 
 use Layout::{Arrow, ByteStreamSplit, Dictionary, Plain};
 
-/// Every layout, and whether the elements are float64.
+/// Each layout, and true if the components are `f64`.
 const LAYOUTS: [(Layout, bool); 8] = [
     (Plain, false),
     (Plain, true),
@@ -184,7 +184,7 @@ fn errors_in_a_later_chunk_name_row_and_element() {
                 &format!("{place}: found {text}, expected a finite number"),
             );
         }
-        // The first of two is named, also from another chunk.
+        // The first of two invalid components is named, even if they are in different chunks.
         let error = refusal(&|vector| {
             vector[CHANGED] = f64::NAN;
             vector[7] = f64::INFINITY;
