@@ -55,7 +55,7 @@ FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=25
 .DEFAULT_GOAL := help
 .PHONY: build build-release test test-all sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
 	install install-lib uninstall archive sbom test-install \
-	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge cross-check \
+	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge lint-words cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
 
 # The features and the profile of tests, because cargo would otherwise compile the library and 26 of its
@@ -65,7 +65,7 @@ build: ## Build the library, the program and the dynamic library, as tests use t
 
 test: test-rust test-go ## Run the Rust and the Go tests
 
-lint: lint-rust api header lint-go lint-forge ## Check formatting, lints, the public API, the C header, workflows and charts
+lint: lint-rust api header lint-go lint-forge lint-words ## Check formatting, lints, the public API, the C header, workflows, charts and words
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
@@ -194,6 +194,9 @@ lint-go:
 lint-forge:
 	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
 	python3 benches/report.py --check
+
+lint-words:
+	.ci/words
 
 CROSS := x86_64-pc-windows-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
