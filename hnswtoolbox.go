@@ -375,7 +375,7 @@ func OpenIndex(path string, opts ...OpenOption) (*Index, error) {
 // InspectRequest selects an index to inspect. Only IndexDir is required.
 type InspectRequest = toolbox.InspectRequest
 
-// InspectResponse describes the contents of an index directory without judging them.
+// InspectResponse describes the contents of a segment without judging them.
 type InspectResponse = toolbox.InspectResponse
 
 // IndexHeader holds the fields of header.bin under hnswlib's names.
@@ -384,7 +384,7 @@ type IndexHeader = toolbox.IndexHeader
 // LabelRange is the range of labels.
 type LabelRange = toolbox.LabelRange
 
-// FileSize is the size of a file of an index directory.
+// FileSize is the size of a file of a segment.
 type FileSize = toolbox.FileSize
 
 // InspectIndex reads the header of a Chroma vector segment directory and counts its records.

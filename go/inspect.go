@@ -10,7 +10,7 @@ type InspectRequest struct {
 	IO IOMode `json:"io,omitempty"`
 }
 
-// InspectResponse describes the contents of an index directory without judging them.
+// InspectResponse describes the contents of a segment without judging them.
 type InspectResponse struct {
 	Complete        bool        `json:"complete"` // always true
 	Header          IndexHeader `json:"header"`
@@ -47,7 +47,7 @@ type LabelRange struct {
 	Max uint64 `json:"max"`
 }
 
-// FileSize is the size of a file of an index directory.
+// FileSize is the size of a file of a segment.
 type FileSize struct {
 	Name           string  `json:"name"`
 	ApparentBytes  *uint64 `json:"apparent_bytes"`  // nil if the file is absent

@@ -49,7 +49,7 @@ pub enum Error {
         /// The content that the format requires.
         expected: String,
     },
-    /// A metadata pickle cannot be read.
+    /// A pickle cannot be read.
     #[error(
         "{}: byte {position}: found {found}, expected {expected}",
         display_path(path)

@@ -7,7 +7,7 @@
 
 It makes a virtual environment in benches/graphs/target/venv with numpy, faiss, usearch, VSAG and
 hnswlib 0.8.0, the latter compiled on this machine, and builds the Rust program next to it. The data are points of
-a smooth surface, with a little noise: latent dimensions through a random layer with tanh. The more
+a smooth surface, with a little noise: latent dimensions through a random matrix with tanh. The more
 latent dimensions, the harder they are to search.
 
 Metrics are the library's five names; a library that lacks one is left out of its lines.
@@ -17,9 +17,9 @@ writing and syncing the file), seconds of all threads' processor time, recall@10
 (Rust) or growth of peak resident memory (Python) in MB. native, partition and hnsw_rs are
 searched by this library, fast_hnsw by fast-hnsw, the others by their own, all on one thread. VSAG's
 HGraph compares bytes (sq8) and then the nearest once more, exactly.
-Unreachable: nodes that no walk on layer 0 from the entry point finds.
+Unreachable: nodes that no walk on level 0 from the entry point finds.
 
-With --record the figures of each table go into benches/results.json, of which `make bench-report` makes the
+With --record the figures of each table go into benches/results.json, from which `make bench-report` makes the
 documentation's tables and charts. So do the ratios of searches.
 
 With --effort each engine is measured with each value of ef_construction, which is 200 otherwise.
@@ -27,7 +27,7 @@ With --effort each engine is measured with each value of ef_construction, which 
 With --search, searches are measured instead: this library's of the file that native has built, with a
 map and loaded; fast-hnsw's of the same file, loaded; and hnswlib's of its own index. Each is tried with many
 values of ef, turn by turn, and for the recall that hnswlib has at each of its own the queries a second
-are interpolated. Queries a second are those of the processor time that a thread takes, which other
+are interpolated. Queries a second are per processor time of a thread, which other
 work on the machine changes less than the time that passes; the latter is printed too.
 """
 

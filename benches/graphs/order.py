@@ -7,7 +7,7 @@
 Each data set is built by two engines of hnsw-toolbox and by hnswlib 0.8.0, m 16 and ef_construction 200, from the
 same rows in the same order, and searched with 500 queries near its rows. Recall is by distance: a
 neighbour counts when it is no farther than the tenth nearest, so that equal rows stand for each
-other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on layer 0 finds. With --hard the sets are
+other. Columns: recall@10 at ef 50 / 100 of each, and the nodes that no walk on level 0 finds. With --hard the sets are
 those whose order does not matter, with rows of the same kind as queries. With --record the worst of the orders and
 metrics go into benches/results.json.
 """

@@ -1,4 +1,4 @@
-//! Synthetic index directories of any size in Chroma's layout.
+//! Synthetic segments of any size in Chroma's layout.
 //!
 //! Vectors are random directions and links are random neighbours, so such a directory is useful for
 //! reading only. `length.bin`, `link_lists.bin` and the pickle are omitted, because extraction needs

@@ -39,15 +39,15 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write an index directory's records to a Parquet or Arrow file.
+    /// Write a segment's records to a Parquet or Arrow file.
     Extract(ExtractArguments),
     /// Build a .hnsw index from a Parquet or Arrow IPC file.
     ///
     /// The index has the format of the fast-hnsw crate.
     Build(BuildArguments),
-    /// Describe the contents of an index directory or a .hnsw file.
+    /// Describe the contents of a segment or a .hnsw file.
     Inspect(InspectArguments),
-    /// Check an index directory or a .hnsw file for damage.
+    /// Check a segment or a .hnsw file for damage.
     ///
     /// Exit status 1 means that the index is damaged, or its metadata is missing or belongs to
     /// other records. Exit status 2 means that it could not be checked.
@@ -62,7 +62,7 @@ pub(super) enum Command {
     /// PERSIST_DIR.
     #[cfg(feature = "database")]
     Export(ExportArguments),
-    /// Write a healthy replacement for a damaged or bloated index directory.
+    /// Write a healthy replacement for a damaged or bloated segment.
     ///
     /// The input is never written to. The last lines of the output are the steps that make Chroma
     /// use NEW_DIR.
@@ -124,13 +124,13 @@ pub(super) struct ExtractArguments {
     #[arg(long, value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// Read user ids from this pickle [default: INDEX_DIR/index_metadata.pickle]
+    /// Read ids from this pickle [default: INDEX_DIR/index_metadata.pickle]
     ///
     /// The pickle also has the sequence numbers. The default file may be missing.
     #[arg(long, value_name = "PATH", conflicts_with = "no_metadata")]
     pub(super) metadata: Option<PathBuf>,
 
-    /// Leave user ids and sequence numbers null.
+    /// Leave ids and sequence numbers null.
     #[arg(long)]
     pub(super) no_metadata: bool,
 

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 struct Case {
     index: Synthetic,
-    /// The user id and the sequence number of each label.
+    /// The id and the sequence number of each label.
     ids: Option<BTreeMap<u64, (String, Option<u64>)>>,
     options: ColumnarOptions,
 }

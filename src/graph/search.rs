@@ -333,7 +333,7 @@ impl<V: Simd, M: Measure, S: Ahead> Walker<'_, '_, V, M, S> {
         if !start.key().is_nan() {
             pool.push(start.unmarked());
         }
-        // Number of damaged nodes passed through. Those of the upper levels count also.
+        // Number of damaged nodes passed through. Nodes on upper levels count as well.
         let mut passed = 0;
         let mut next = 0;
         loop {

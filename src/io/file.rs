@@ -20,7 +20,7 @@ use crate::io::mmap::{check_headroom, Map};
 use crate::io::source::{outside, Source};
 
 named_enum! {
-    /// How files are read.
+    /// The I/O mode of input files.
     #[derive(Default)]
     pub enum IoMode for "io" {
         /// Map windows of the file. Fastest. If another process truncates the file during a read,

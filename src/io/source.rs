@@ -52,7 +52,7 @@ pub trait Source {
     ///
     /// # Errors
     ///
-    /// Those of the storage, as [`Error::Callback`](crate::Error::Callback) outside this crate. A
+    /// Errors of the storage, as [`Error::Callback`](crate::Error::Callback) outside this crate. A
     /// range past the end is an internal error: parsers check each range against
     /// [`len`](Self::len) first, because only they know which field is wrong.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]>;

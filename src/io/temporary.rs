@@ -89,7 +89,7 @@ impl TemporaryDirectory {
     #[cfg(feature = "database")]
     pub(crate) fn sync_all(&self) -> Result<()> {
         let failed = |error: io::Error| Error::io(&self.path, "sync")(error);
-        // One `syncfs` is much faster than an `fsync` per file, of which there may be ten thousand.
+        // One `syncfs` is much faster than an `fsync` for each of ten thousand files.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {
             let directory = File::open(&self.path).map_err(failed)?;

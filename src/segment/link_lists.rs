@@ -171,7 +171,7 @@ impl<S: Source> LinkLists<S> {
     ///
     /// # Errors
     ///
-    /// Those of the source; [`Cancelled`](Error::Cancelled); [`OutOfMemory`](Error::OutOfMemory).
+    /// Errors of the source; [`Cancelled`](Error::Cancelled); [`OutOfMemory`](Error::OutOfMemory).
     /// Damage is not an error: see [`UpperNodes::flaw`].
     pub fn elements(&mut self, monitor: &Monitor<'_>) -> Result<UpperNodes> {
         let mut upper = UpperNodes::default();
@@ -219,7 +219,7 @@ impl<S: Source> LinkLists<S> {
     ///
     /// # Errors
     ///
-    /// Those of the source.
+    /// Errors of the source.
     pub fn neighbours(
         &mut self,
         node: &UpperNode,

@@ -59,7 +59,7 @@ impl<S: Source> Norms<S> {
     ///
     /// # Errors
     ///
-    /// Those of the source.
+    /// Errors of the source.
     pub fn find(&mut self, internal_id: u64) -> Result<Option<f32>> {
         if internal_id >= self.count() {
             return Ok(None);

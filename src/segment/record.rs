@@ -250,7 +250,7 @@ impl<S: Source> Records<S> {
     ///
     /// # Errors
     ///
-    /// Those of the source; an internal error if there is no record `first`.
+    /// Errors of the source; an internal error if there is no record `first`.
     pub fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {
         let outside = || Error::internal(format!("record {first} is outside the index"));
         let left = self.count.checked_sub(first).ok_or_else(outside)?;
@@ -282,7 +282,7 @@ impl<S: Source> Records<S> {
     ///
     /// # Errors
     ///
-    /// Those of the source and of `visit`; [`Cancelled`](Error::Cancelled) if the monitor is
+    /// Errors of the source and of `visit`; [`Cancelled`](Error::Cancelled) if the monitor is
     /// cancelled.
     pub fn for_each(
         &mut self,
@@ -306,7 +306,7 @@ impl<S: Source> Records<S> {
     ///
     /// # Errors
     ///
-    /// Those of the source; an internal error if there is no record `id`.
+    /// Errors of the source; an internal error if there is no record `id`.
     pub fn record(&mut self, id: u64) -> Result<Record<'_>> {
         self.block(id, 1)?
             .get(id)

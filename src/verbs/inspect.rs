@@ -1,4 +1,4 @@
-//! Describes an index directory, without checking for damage.
+//! Describes a segment, without checking for damage.
 
 use std::path::Path;
 

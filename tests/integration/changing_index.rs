@@ -157,7 +157,7 @@ fn an_index_changed_meanwhile_gives_the_old_rows_or_an_error() {
 const PICKLE: &str = "index_metadata.pickle";
 const LENGTH: &str = "length.bin";
 
-/// An index with user ids, sequence numbers, and norms of 1.
+/// An index with ids, sequence numbers, and norms of 1.
 struct Joined {
     dir: tempfile::TempDir,
     expected: Vec<Row>,

@@ -119,6 +119,8 @@ fn links_lead_to_files() {
         "docs/cli.md",
         "docs/design.md",
         "docs/format.md",
+        "docs/glossary.md",
+        "docs/passes.md",
         "docs/rescue.md",
         "docs/scale.md",
     ] {

@@ -81,7 +81,7 @@ impl Fixture {
         assert_eq!(properties.word_size_bytes, 8);
     }
 
-    /// Takes out the rows with user ids, if any, after checking them.
+    /// Takes out the rows with ids, if any, after checking them.
     fn without_user_ids(&self, mut rows: Vec<Row>) -> Vec<Row> {
         let labels = self.labels();
         for row in &mut rows {

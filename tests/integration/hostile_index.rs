@@ -1,4 +1,4 @@
-//! Invalid index directories and outputs: a precise error, never a panic, and no files left behind.
+//! Invalid segments and outputs: a precise error, never a panic, and no files left behind.
 
 use std::fs::File;
 use std::ops::ControlFlow;

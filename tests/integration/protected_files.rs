@@ -148,7 +148,7 @@ fn extract_follows_no_link_to_a_file_of_an_index() {
     let hard = all.path("hard.parquet");
     std::fs::hard_link(all.index.join("data_level0.bin"), &hard).unwrap();
     all.assert_extract_refused("hard link", &all.index, &hard);
-    // Links whose targets have names other than index files.
+    // Links whose targets have names other than files of a segment.
     let blobs = all.path("blobs");
     std::fs::create_dir(&blobs).unwrap();
     let linked = all.path("linked");

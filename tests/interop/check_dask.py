@@ -2,8 +2,8 @@
 
     check_dask.py LIBRARY
 
-Copies of the persist directories of the fixtures are exported by two worker processes, one of which is killed in the
-middle. Each collection's rows are those of an export without workers; a second run finds nothing to do.
+Copies of the persist directories of the fixtures are exported by two worker processes, and one is killed in the
+middle. Each collection has the same rows as in an export without workers; a second run finds nothing to do.
 """
 
 import os

@@ -4,7 +4,7 @@
 
 Every fixture is extracted to each format, compression and choice of records. pyarrow, pandas, DuckDB and polars
 read each file, and every value is compared with the truth: ids, labels and vectors with expected.json (made by
-Chroma and CPython's unpickler), and all that the index files say with a reading of them by numpy.
+Chroma and CPython's unpickler), and everything in the segment files with a reading of them by numpy.
 """
 
 import json

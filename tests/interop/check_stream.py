@@ -2,9 +2,9 @@
 
     check_stream.py PATH_OF_HNSW_TOOLBOX LIBRARY
 
-Every index and every collection of the fixtures, by examples/stream.py: schema, key-value metadata and every value are
-those of an Arrow IPC file with the same batches; DuckDB and polars read the reader as it is; a reader that is dropped
-half way, and errors, leave the process well.
+For every segment and collection of the fixtures, by examples/stream.py: the schema, the key-value metadata and every
+value equal an Arrow IPC file with the same batches. DuckDB and polars read the reader as it is. A reader that is
+dropped half way and errors leave the process alive.
 """
 
 import json

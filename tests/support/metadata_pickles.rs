@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// A shape of metadata pickle.
+/// A shape of pickle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Chroma 1.x: a plain dict of protocol 3; no memo, no sequence numbers, maps in random order.

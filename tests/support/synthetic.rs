@@ -1,4 +1,4 @@
-//! Synthetic index directories.
+//! Synthetic segments.
 #![allow(dead_code, reason = "each user needs a part")]
 
 use std::fmt;
@@ -118,7 +118,7 @@ impl fmt::Debug for Element {
     }
 }
 
-/// A synthetic index directory.
+/// A synthetic segment.
 #[derive(Clone, Debug)]
 pub struct Synthetic {
     pub header: Header,

@@ -263,7 +263,7 @@ impl<S: Simd, M: Measure> Inserter<'_, '_, S, M> {
         Ok(())
     }
 
-    /// Makes the links of `scratch.linking`, which is sorted by layer, target and source.
+    /// Makes the links of `scratch.linking`, which is sorted by level, target and source.
     #[inline(always)]
     fn link(&self, scratch: &mut Scratch) {
         let Scratch { lists, linking, .. } = scratch;

@@ -196,7 +196,7 @@ impl Pickle {
     ///
     /// # Errors
     ///
-    /// Those of the source; [`Invalid`](DecodeError::Invalid) if the id is no longer UTF-8.
+    /// Errors of the source; [`Invalid`](DecodeError::Invalid) if the id is no longer UTF-8.
     pub fn read_id(&self, entry: Entry, source: &mut impl Source, id: &mut String) -> Decoded<()> {
         let mut bytes = std::mem::take(id).into_bytes();
         bytes.clear();

@@ -1,4 +1,4 @@
-//! The full content of a metadata pickle, by this reader and by serde-pickle, for comparison.
+//! The full content of a pickle, by this reader and by serde-pickle, for comparison.
 
 use std::collections::BTreeMap;
 use std::panic::catch_unwind;
@@ -10,7 +10,7 @@ use super::Pickle;
 use crate::io::source::Source;
 use crate::segment::decode_error::Decoded;
 
-/// The full content of a metadata pickle.
+/// The full content of a pickle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) ids: BTreeMap<u64, (String, Option<u64>)>,

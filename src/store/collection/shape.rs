@@ -344,7 +344,7 @@ impl Suggestions {
     }
 }
 
-/// How well a layout explains a sample of records. The fields are compared in order; the greatest
+/// The fit of a layout to a sample of records. The fields are compared in order; the greatest
 /// score is best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {

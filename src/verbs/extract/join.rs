@@ -26,7 +26,7 @@ impl<'s> Join<'s> {
         })
     }
 
-    /// Returns the slot of an emitted record, and the length of its user id in bytes.
+    /// Returns the slot of an emitted record, and the length of its id in bytes.
     pub(crate) fn choose(&mut self, label: u64, deleted: bool) -> Result<(u32, usize)> {
         let Some(entry) = self.metadata.table().find(label) else {
             return Ok((NO_ENTRY, 0));
@@ -48,7 +48,7 @@ impl<'s> Join<'s> {
         self.entry(slot)?.seq_id
     }
 
-    /// Reads the user id of a slot from the file.
+    /// Reads the id of a slot from the file.
     pub(crate) fn user_id(&mut self, slot: u32) -> Result<Option<&str>> {
         match self.entry(slot) {
             None => Ok(None),

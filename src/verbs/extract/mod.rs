@@ -1,4 +1,4 @@
-//! Extraction: from an index directory to a callback, a Parquet file or an Arrow IPC file.
+//! Extraction: from a segment to a callback, a Parquet file or an Arrow IPC file.
 
 mod join;
 mod range;
@@ -36,12 +36,12 @@ pub struct ExtractOptions {
     pub records: RecordRange,
     /// Also emit records that are marked as deleted.
     pub include_deleted: bool,
-    /// The metadata to join, which gives each record its user id and sequence number. Records that
+    /// The metadata to join, which gives each record its id and sequence number. Records that
     /// are missing from it have neither.
     pub metadata: MetadataFrom,
     /// The form of the vectors.
     pub vectors: VectorForm,
-    /// The I/O mode for the index files.
+    /// The I/O mode for the files of the segment.
     pub io: IoMode,
     /// Skip the damaged records of an index instead of failing.
     pub salvage: Option<Salvage>,
@@ -60,7 +60,7 @@ setters!(ExtractOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataFrom {
-    /// `index_metadata.pickle` in the index directory, if it exists. The default, as on the
+    /// `index_metadata.pickle` in the segment, if it exists. The default, as on the
     /// command line.
     ///
     /// Without that file no metadata is joined, as with [`None`](Self::None); a [`Salvage`] then
@@ -69,7 +69,7 @@ pub enum MetadataFrom {
     IndexDir,
     /// Another file of that format. It must exist.
     Path(PathBuf),
-    /// No metadata: no record has a user id or a sequence number. The default of the C ABI and of
+    /// No metadata: no record has a id or a sequence number. The default of the C ABI and of
     /// Go.
     None,
 }
@@ -211,7 +211,7 @@ impl ExtractSummary {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct JoinSummary {
-    /// Emitted rows whose label has a user id.
+    /// Emitted rows whose label has a id.
     pub rows_with_user_id: u64,
     /// Labels of the metadata that no scanned live record has.
     pub labels_without_record: u64,

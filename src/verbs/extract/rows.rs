@@ -144,7 +144,7 @@ impl<'i> RowReader<'i> {
         self.join.as_ref().map(Join::summary)
     }
 
-    /// Replaces `rows` by the next rows: at most `limit`, and fewer if their user ids reach
+    /// Replaces `rows` by the next rows: at most `limit`, and fewer if their ids reach
     /// `id_bytes`.
     fn choose(
         &mut self,

@@ -11,7 +11,7 @@ use crate::segment::record::Record as Level0Record;
 use crate::segment::vectors::Flaws;
 use crate::verbs::repair::Space;
 
-/// Reads a damaged index directory: skips the damaged records, and counts them.
+/// Reads a damaged segment: skips the damaged records, and counts them.
 ///
 /// All complete records of `data_level0.bin` are read, up to the count in `header.bin`. In the
 /// header, only the layout of a record has to be valid. A record is skipped if
@@ -21,7 +21,7 @@ use crate::verbs::repair::Space;
 /// - its vector does not have norm 1 in a cosine segment, according to a database next to the
 ///   segment or to the proof in vectors and norms.
 ///
-/// Without readable metadata, user ids and sequence numbers are null. `link_lists.bin` is not read.
+/// Without readable metadata, ids and sequence numbers are null. `link_lists.bin` is not read.
 /// With [`VectorForm::Original`](super::VectorForm::Original), a vector whose norm is missing is
 /// written as stored, and counted.
 ///
@@ -88,7 +88,7 @@ pub struct SalvageSummary {
     pub vector_zeroed_sector: u64,
     /// Rows whose norm is missing, so that their vector is written as stored, divided by it.
     pub norm_missing: u64,
-    /// The reason why user ids and sequence numbers are missing, if they were requested.
+    /// The reason why ids and sequence numbers are missing, if they were requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata_error: Option<String>,
 }

@@ -139,7 +139,7 @@ pub struct RepairOptions {
     pub salvage: Salvage,
     /// Number of threads: by default one per core, and never more than 8.
     pub threads: Option<usize>,
-    /// How the segment is read: [`IoMode::Read`] by default.
+    /// The I/O mode for the segment: [`IoMode::Read`] by default.
     pub io: IoMode,
     /// The name of the collection, if the directory is a persist directory (with
     /// `chroma.sqlite3`).
@@ -222,7 +222,7 @@ pub struct RepairSummary {
     pub norms_lost: u64,
     /// Properties of the new index.
     pub index_properties: IndexProperties,
-    /// The collection; absent if an index directory was repaired without its database.
+    /// The collection; absent if a segment was repaired without its database.
     #[cfg(feature = "database")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collection: Option<RepairedCollection>,
@@ -774,7 +774,7 @@ fn find_space(
     ))
 }
 
-/// Returns the metric that a database next to the index directory states for its collection, or
+/// Returns the metric that a database next to the segment states for its collection, or
 /// else `given`.
 pub(crate) fn space_beside(
     index_dir: &Path,

@@ -6,7 +6,7 @@ use super::IndexState;
 use crate::segment::file_name;
 
 named_enum! {
-    /// How bad a finding is.
+    /// The severity of a finding.
     #[derive(PartialOrd, Ord)]
     pub enum Severity for "severity" {
         /// The index is damaged.

@@ -1,4 +1,4 @@
-//! Checks an index directory for damage.
+//! Checks a segment for damage.
 //!
 //! One pass over the records checks their links, labels and vectors, and compares them with the
 //! metadata. Unless that proves all labels distinct, a second pass looks for duplicates. Then the
@@ -77,7 +77,7 @@ impl IndexState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// How files are read: [`IoMode::Read`] by default.
+    /// The I/O mode for the files: [`IoMode::Read`] by default.
     pub io: IoMode,
 }
 
