@@ -174,6 +174,8 @@ test-install: ## Install into a scratch directory, and run a C and a Go program 
 lint-rust:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --package hnsw-toolbox --locked -- -D warnings
+	$(CARGO) clippy --package hnsw-toolbox --no-default-features --locked -- -D warnings
 	for manifest in $(PEERS) $(GRAPHS) $(INTERFACE); do \
 		$(CARGO) fmt --manifest-path $$manifest --check && \
 		$(CARGO) clippy --manifest-path $$manifest --all-targets --target-dir target/peers --locked -- \

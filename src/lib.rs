@@ -26,6 +26,7 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `database` | yes | collections and exports; compiles SQLite |
+//! | `codecs` | no | input files compressed with gzip, Brotli or LZ4; Snappy and zstd are always read |
 //! | `hnsw_rs` | no | [`Engine::HnswRs`], with the crate of that name |
 //!
 //! # Errors

@@ -1,8 +1,10 @@
 //! Decompression with memory bounded in advance.
 
+#[cfg(feature = "codecs")]
 use std::io::Read;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+#[cfg(feature = "codecs")]
 use brotli_decompressor::BrotliDecoderParameter;
 use parquet_format_safe::CompressionCodec;
 
@@ -17,14 +19,17 @@ const DECOMPRESS: &str = "decompress a page";
 /// 1 MiB; DuckDB goes up to 100 MB.
 pub(crate) const MAX_PAGE: usize = 512 << 20;
 
-/// How the pages of a column chunk are compressed.
+/// The compression of the pages of a column chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
     Stored,
     Snappy,
-    Gzip,
-    Brotli,
     Zstd,
+    #[cfg(feature = "codecs")]
+    Gzip,
+    #[cfg(feature = "codecs")]
+    Brotli,
+    #[cfg(feature = "codecs")]
     Lz4Raw,
 }
 
@@ -33,10 +38,17 @@ impl Codec {
         let name = match codec {
             CompressionCodec::UNCOMPRESSED => return Ok(Self::Stored),
             CompressionCodec::SNAPPY => return Ok(Self::Snappy),
-            CompressionCodec::GZIP => return Ok(Self::Gzip),
-            CompressionCodec::BROTLI => return Ok(Self::Brotli),
             CompressionCodec::ZSTD => return Ok(Self::Zstd),
+            #[cfg(feature = "codecs")]
+            CompressionCodec::GZIP => return Ok(Self::Gzip),
+            #[cfg(feature = "codecs")]
+            CompressionCodec::BROTLI => return Ok(Self::Brotli),
+            #[cfg(feature = "codecs")]
             CompressionCodec::LZ4_RAW => return Ok(Self::Lz4Raw),
+            #[cfg(not(feature = "codecs"))]
+            CompressionCodec::GZIP | CompressionCodec::BROTLI | CompressionCodec::LZ4_RAW => {
+                return Err(needs_codecs("gzip, Brotli or LZ4 compression"));
+            }
             CompressionCodec::LZO => "LZO compression".into(),
             CompressionCodec::LZ4 => "the old Hadoop LZ4 compression".into(),
             CompressionCodec(code) => format!("compression codec {code}"),
@@ -52,14 +64,17 @@ impl Codec {
         match self {
             Self::Stored => 1,
             // A copy of 64 bytes takes 3 bytes of input.
-            // DEFLATE's limit: a match of 258 bytes takes at least 2 bits.
             Self::Snappy => 22,
-            Self::Gzip => 1032,
-            // A meta-block of up to 16 MiB can be a single repeated byte; see `brotli`.
-            Self::Brotli => usize::MAX,
             // A block of 128 KiB takes at least 4 bytes.
             Self::Zstd => 32 << 10,
+            // DEFLATE's limit: a match of 258 bytes takes at least 2 bits.
+            #[cfg(feature = "codecs")]
+            Self::Gzip => 1032,
+            // A meta-block of up to 16 MiB can be a single repeated byte; see `brotli`.
+            #[cfg(feature = "codecs")]
+            Self::Brotli => usize::MAX,
             // Each extra byte of a match length stands for at most 255 bytes.
+            #[cfg(feature = "codecs")]
             Self::Lz4Raw => 255,
         }
     }
@@ -91,6 +106,7 @@ impl Codec {
         }
         // If allocation of their tables fails, zstd panics and the others abort the process.
         check_headroom(DECOMPRESS)?;
+        #[cfg(feature = "codecs")]
         if self == Self::Brotli {
             let written = no_panic(|| brotli(input, len, out, wrong))??;
             return if written == len {
@@ -105,14 +121,18 @@ impl Codec {
         let target = out.get_mut(start..).unwrap_or_default();
         let written = no_panic(|| match self {
             // Handled above.
-            Self::Stored | Self::Brotli => Ok(0),
+            Self::Stored => Ok(0),
             Self::Snappy => snap::raw::Decoder::new()
                 .decompress(input, target)
                 .map_err(|e| wrong(&e)),
-            Self::Gzip => gunzip(input, target).map_err(|e| wrong(&e)),
             Self::Zstd => zstd::bulk::Decompressor::new()
                 .and_then(|mut zstd| zstd.decompress_to_buffer(input, target))
                 .map_err(|e| wrong(&e)),
+            #[cfg(feature = "codecs")]
+            Self::Gzip => gunzip(input, target).map_err(|e| wrong(&e)),
+            #[cfg(feature = "codecs")]
+            Self::Brotli => Ok(0), // handled above
+            #[cfg(feature = "codecs")]
             Self::Lz4Raw => lz4_flex::block::decompress_into(input, target).map_err(|e| wrong(&e)),
         })??;
         if written == len {
@@ -123,6 +143,16 @@ impl Codec {
     }
 }
 
+/// The error for data that this build cannot decompress.
+#[cfg(not(feature = "codecs"))]
+pub(crate) fn needs_codecs(found: &'static str) -> DecodeError {
+    DecodeError::unsupported(
+        found,
+        "no compression, Snappy or zstd: others need the feature `codecs` of hnsw-toolbox",
+    )
+}
+
+#[cfg(feature = "codecs")]
 fn gunzip(input: &[u8], target: &mut [u8]) -> std::io::Result<usize> {
     let mut decoder = flate2::bufread::MultiGzDecoder::new(input);
     decoder.read_exact(target)?;
@@ -133,6 +163,7 @@ fn gunzip(input: &[u8], target: &mut [u8]) -> std::io::Result<usize> {
 
 /// Appends the content of `input` to `out`: at most `len + 1` bytes, so that excess is noticed. A
 /// short input can have content of any size, so memory grows only with the output.
+#[cfg(feature = "codecs")]
 fn brotli(
     input: &[u8],
     len: usize,
@@ -169,4 +200,25 @@ pub(crate) fn no_panic<T>(run: impl FnOnce() -> T) -> Decoded<T> {
             "well-formed compressed data",
         )
     })
+}
+
+#[cfg(all(test, not(feature = "codecs")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_codecs_are_refused_with_the_name_of_the_feature() {
+        for codec in [
+            CompressionCodec::GZIP,
+            CompressionCodec::BROTLI,
+            CompressionCodec::LZ4_RAW,
+        ] {
+            let error = format!("{:?}", Codec::from_parquet(codec).unwrap_err());
+            assert!(error.contains("feature `codecs`"), "{error}");
+        }
+        assert_eq!(
+            Codec::from_parquet(CompressionCodec::SNAPPY).unwrap(),
+            Codec::Snappy
+        );
+    }
 }

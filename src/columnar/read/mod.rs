@@ -8,7 +8,7 @@
 //! Rows are numbered from 0, also in errors. The contents of skipped deleted rows are not checked:
 //! their vectors and labels can be null, not finite or of another dimension.
 
-#[cfg(test)]
+#[cfg(all(test, feature = "codecs"))]
 mod tests;
 
 use std::path::Path;

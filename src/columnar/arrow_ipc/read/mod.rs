@@ -752,7 +752,12 @@ fn compression(header: &Table<'_>) -> Decoded<Compression> {
         compression.u8(field::CODEC)?,
         compression.u8(field::METHOD)?,
     ) {
+        #[cfg(feature = "codecs")]
         (field::LZ4_FRAME, field::BUFFER) => Ok(Compression::Lz4Frame),
+        #[cfg(not(feature = "codecs"))]
+        (field::LZ4_FRAME, field::BUFFER) => {
+            Err(crate::columnar::codec::needs_codecs("LZ4 compression"))
+        }
         (field::ZSTD, field::BUFFER) => Ok(Compression::Zstd),
         (codec, method) => Err(DecodeError::unsupported(
             format!("compression codec {codec}, method {method}"),

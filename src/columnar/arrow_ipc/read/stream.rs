@@ -21,6 +21,7 @@ const MAX_WINDOW_LOG: u32 = 23;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     Stored,
+    #[cfg(feature = "codecs")]
     Lz4Frame,
     Zstd,
 }
@@ -88,6 +89,7 @@ impl Stream {
         let raw = BufReader::with_capacity(capacity, input.reader(offset, stored));
         let reader: Box<dyn Read + Send> = match compression {
             Compression::Stored => Box::new(raw),
+            #[cfg(feature = "codecs")]
             Compression::Lz4Frame => Box::new(lz4_flex::frame::FrameDecoder::new(raw)),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)
