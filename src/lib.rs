@@ -151,6 +151,11 @@
     ),
     warn(missing_docs, unreachable_pub)
 )]
+// Without a feature, shared code lacks some of its users. It is not worth a `cfg` on each item.
+#![cfg_attr(
+    not(all(feature = "database", feature = "wire")),
+    allow(dead_code, unreachable_pub)
+)]
 
 /// The examples of the front page, compiled.
 #[cfg(doctest)]
