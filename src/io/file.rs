@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Datelike, SecondsFormat};
 use zerocopy::IntoBytes;
 
 use crate::base::bits::Bits;
@@ -164,10 +165,6 @@ impl FileIdentity {
 /// Formats a time as RFC 3339 does, such as "2024-02-29T23:59:59.123456789Z". Outside the years
 /// 1970 to 9999, gives the seconds since 1970.
 fn utc(time: Option<SystemTime>) -> String {
-    const SECONDS_A_DAY: u64 = 86_400;
-    /// First second of the year 10000.
-    const END: u64 = 253_402_300_800;
-
     let Some(time) = time else {
         return "unknown".into();
     };
@@ -175,43 +172,12 @@ fn utc(time: Option<SystemTime>) -> String {
         Ok(since) => since,
         Err(before) => return format!("{:?} before 1970", before.duration()),
     };
-    let (seconds, nanoseconds) = (since.as_secs(), since.subsec_nanos());
-    if seconds >= END {
-        return format!("{seconds} seconds after 1970");
+    // A file system may store any 64 bits; after the year 9999, digits would be misread.
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    match DateTime::from_timestamp(seconds, since.subsec_nanos()) {
+        Some(time) if time.year() <= 9999 => time.to_rfc3339_opts(SecondsFormat::Nanos, true),
+        _ => format!("{} seconds after 1970", since.as_secs()),
     }
-    let (mut day, second) = (seconds / SECONDS_A_DAY, seconds % SECONDS_A_DAY);
-    let mut year = 1970;
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    // At most 8,030 steps, because of the bound above.
-    while day >= 365 + u64::from(is_leap(year)) {
-        day -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let mut month = 1;
-    for days in [
-        31,
-        28 + u64::from(is_leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-    ] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let day = day + 1;
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
 /// Returns true if the path leads to a directory. Fails if the system refuses to tell.
