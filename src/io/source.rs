@@ -50,6 +50,9 @@ pub trait Source {
     /// [`Records`](crate::segment::Records) cast vectors in place, for which the address modulo 4 must
     /// equal the offset modulo 4. Other readers accept any address.
     ///
+    /// A reader may request a range twice in a row, and ranges of 4 bytes one after another. A source
+    /// whose reads are slow should keep a window.
+    ///
     /// # Errors
     ///
     /// Errors of the storage, as [`Error::Callback`](crate::Error::Callback) outside this crate. A
@@ -57,8 +60,9 @@ pub trait Source {
     /// [`len`](Self::len) first, because only they know which field is wrong.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]>;
 
-    /// Parts of a range that the last [`bytes`](Self::bytes) could not read, in ascending order. Their
-    /// content is unspecified.
+    /// Parts of a range that the last [`bytes`](Self::bytes) could not read, in ascending order, as
+    /// offsets in the source. Their content is unspecified. Only [`Records`](crate::segment::Records)
+    /// ask; for the other readers return an error instead.
     fn unreadable(&self, _offset: u64, _len: usize) -> Vec<Range<u64>> {
         Vec::new()
     }
@@ -90,6 +94,19 @@ impl<S: Source> Source for &mut S {
     fn unreadable(&self, offset: u64, len: usize) -> Vec<Range<u64>> {
         S::unreadable(self, offset, len)
     }
+}
+
+/// Reads a range. Fails if the source returns more or fewer bytes, because parsers advance by the
+/// bytes that they get.
+pub(crate) fn exact<S: Source>(source: &mut S, offset: u64, len: usize) -> Result<&[u8]> {
+    let bytes = source.bytes(offset, len)?;
+    if bytes.len() == len {
+        return Ok(bytes);
+    }
+    Err(Error::internal(format!(
+        "source returned {} bytes at offset {offset}, expected {len}",
+        bytes.len()
+    )))
 }
 
 /// The error of a range that the parser should have checked.

@@ -23,6 +23,7 @@ impl AlignedBytes {
     }
 }
 
+/// Aborts if memory runs out, like `Vec`.
 impl From<&[u8]> for AlignedBytes {
     fn from(bytes: &[u8]) -> Self {
         let mut words = vec![0_u64; bytes.len().div_ceil(size_of::<u64>())];

@@ -1,4 +1,4 @@
-//! A segment directory and its five files: the only place in this room that knows paths.
+//! A segment directory and its five files. Only this file and `persist.rs` know paths in this room.
 //!
 //! [`SegmentFiles`] opens each file once, on first use, gives the parsers their windows, adds the path
 //! to their errors, and checks at the end that no file in use has changed, appeared or disappeared. A
@@ -380,7 +380,7 @@ impl Segment {
                     Error::argument(
                         "dimension and m",
                         format!("{dimension} and {m}"),
-                        "at least 1 each, and less than 2 GiB of vector",
+                        "at least 1 each, and at most 2146435071 bytes of vector",
                     )
                 })?;
                 (None, layout)

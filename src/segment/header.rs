@@ -10,7 +10,7 @@ use zerocopy::FromBytes;
 use super::decode_error::{DecodeError, Decoded};
 use super::layout::{LinksHeader, RawHeader, Word, HEADER_SIZE_32, HEADER_SIZE_64};
 use super::record::{RecordLayout, MAX_VECTOR_BYTES};
-use crate::io::source::Source;
+use crate::io::source::{exact, Source};
 
 /// Maximum number of records: hnswlib's internal ids are 32-bit, and `u32::MAX` means "no record".
 pub(crate) const MAX_COUNT: u64 = u32::MAX as u64;
@@ -74,7 +74,7 @@ impl IndexHeader {
     /// # Errors
     ///
     /// [`Unsupported`](DecodeError::Unsupported) for another version, and
-    /// [`Invalid`](DecodeError::Invalid) for the first relation that does not hold.
+    /// [`Invalid`](DecodeError::Invalid) for a wrong length or the first relation that does not hold.
     pub fn read(source: impl Source) -> Decoded<Self> {
         let header = Self::parse(source)?;
         header.check_version()?;
@@ -90,8 +90,8 @@ impl IndexHeader {
     pub fn parse(mut source: impl Source) -> Decoded<Self> {
         let len = usize::try_from(source.len()).unwrap_or(usize::MAX);
         match len {
-            HEADER_SIZE_64 => Self::cast::<U64>(source.bytes(0, len)?),
-            HEADER_SIZE_32 => Self::cast::<U32>(source.bytes(0, len)?),
+            HEADER_SIZE_64 => Self::cast::<U64>(exact(&mut source, 0, len)?),
+            HEADER_SIZE_32 => Self::cast::<U32>(exact(&mut source, 0, len)?),
             _ => {
                 let hint = if len == HEADER_SIZE_64 - 4 {
                     " (as the header of a single-file hnswlib index, which has no version)"
@@ -205,7 +205,7 @@ impl IndexHeader {
             return Err(invalid("a positive multiple of 4"));
         }
         if vector > MAX_VECTOR_BYTES {
-            return Err(invalid("less than 2 GiB"));
+            return Err(invalid("at most 2146435071"));
         }
         equal(
             "size_data_per_element",

@@ -18,7 +18,7 @@ use super::IndexHeader;
 use crate::base::memory;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::io::source::Source;
+use crate::io::source::{exact, Source};
 
 /// Bytes of the file in memory at a time.
 pub(crate) const WINDOW: usize = 256 << 10;
@@ -121,13 +121,16 @@ pub struct LinkLists<S> {
 }
 
 impl<S: Source> LinkLists<S> {
-    /// Reads lists of the size that a valid header implies.
+    /// Reads lists of the size that the header implies, which must come from
+    /// [`read`](IndexHeader::read).
     ///
     /// # Errors
     ///
-    /// An internal error if the header was not [checked](IndexHeader::read).
+    /// An internal error if the header counts more than 2³² records, or `max_m` overflows.
     pub fn new(source: S, header: &IndexHeader) -> Result<Self> {
-        debug_assert!(header.cur_element_count <= MAX_COUNT);
+        if header.cur_element_count > MAX_COUNT {
+            return Err(Error::internal("cur_element_count was not checked"));
+        }
         let list_size = header
             .max_m
             .checked_mul(4)
@@ -185,7 +188,7 @@ impl<S: Source> LinkLists<S> {
                 upper.flaw = flaw(start, SizeFlawKind::Short);
                 return Ok(upper);
             }
-            let size = U32::read_from_bytes(self.source.bytes(start, size_of::<U32>())?)
+            let size = U32::read_from_bytes(exact(&mut self.source, start, size_of::<U32>())?)
                 .map_err(|_| Error::internal("a size is not four bytes"))?;
             let size = u64::from(size.get());
             if size > self.most_for_element() {
@@ -197,7 +200,7 @@ impl<S: Source> LinkLists<S> {
                 return Ok(upper);
             }
             let lists = start + SIZE_FIELD;
-            if self.len() - lists < size {
+            if self.len().saturating_sub(lists) < size {
                 upper.flaw = flaw(lists, SizeFlawKind::Short);
                 return Ok(upper);
             }
@@ -219,7 +222,7 @@ impl<S: Source> LinkLists<S> {
     ///
     /// # Errors
     ///
-    /// Errors of the source.
+    /// Errors of the source; an internal error for any other level.
     pub fn neighbours(
         &mut self,
         node: &UpperNode,
@@ -233,10 +236,15 @@ impl<S: Source> LinkLists<S> {
 
     /// Reads the number of neighbours that a list claims, and all of its slots.
     pub(crate) fn list(&mut self, element: &UpperNode, level: u32) -> Result<(u16, &[U32])> {
-        debug_assert!((1..=element.level).contains(&level));
+        if !(1..=element.level).contains(&level) {
+            return Err(Error::internal(format!(
+                "level {level} of a record on levels 1 to {}",
+                element.level
+            )));
+        }
         let skipped = u64::from(level.saturating_sub(1)).saturating_mul(self.list_size());
         let offset = element.offset.saturating_add(skipped);
-        let bytes = self.source.bytes(offset, self.list_size)?;
+        let bytes = exact(&mut self.source, offset, self.list_size)?;
         let (links, rest) =
             LinksHeader::read_from_prefix(bytes).map_err(|_| Error::internal("a short list"))?;
         let slots = <[U32]>::ref_from_bytes(rest).map_err(Error::internal)?;
@@ -281,7 +289,7 @@ impl Survey {
             if survey.count == most || len - at < SIZE_FIELD {
                 return Ok(None);
             }
-            let size = U32::read_from_bytes(source.bytes(at, size_of::<U32>())?)
+            let size = U32::read_from_bytes(exact(&mut source, at, size_of::<U32>())?)
                 .map_err(|_| Error::internal("a size is not four bytes"))?;
             let size = u64::from(size.get());
             at += SIZE_FIELD;

@@ -1,7 +1,7 @@
 //! Reads the format of a segment, over bytes: no path, no Arrow, no SQLite.
 //!
 //! A *segment* is the directory in which Chroma keeps the vectors of one collection. hnswlib writes
-//! four of its files and Python's pickle the fifth. All numbers are little-endian, and `W` is the
+//! four of its files, and Chroma the fifth in the format of Python's pickle. All numbers are little-endian, and `W` is the
 //! `size_t` of the machine that wrote the files: 8 bytes, or 4 on a 32-bit machine.
 //!
 //! | file | content | reader |

@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 
 use super::decode_error::{DecodeError, Decoded};
 use crate::error::{Error, Result};
-use crate::io::source::Source;
+use crate::io::source::{exact, Source};
 
 const SIZE: u64 = size_of::<F32>() as u64;
 
@@ -72,6 +72,6 @@ impl<S: Source> Norms<S> {
         let outside = || Error::internal(format!("record {first} is outside the index"));
         let offset = first.checked_mul(SIZE).ok_or_else(outside)?;
         let len = count.checked_mul(size_of::<F32>()).ok_or_else(outside)?;
-        <[F32]>::ref_from_bytes(self.source.bytes(offset, len)?).map_err(Error::internal)
+        <[F32]>::ref_from_bytes(exact(&mut self.source, offset, len)?).map_err(Error::internal)
     }
 }

@@ -18,7 +18,7 @@ use super::decode_error::{DecodeError, Decoded};
 use super::layout::LinksHeader;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::io::source::Source;
+use crate::io::source::{exact, Source};
 
 /// Bytes in a block, by default. Rounded to page boundaries, a block fills one
 /// [window](crate::io::file::WINDOW) of a file.
@@ -245,14 +245,14 @@ impl<S: Source> Records<S> {
         self.layout
     }
 
-    /// Reads a block of records that starts with record `first`: at most `most`, and at least one
-    /// unless `first` is the number of records.
+    /// Reads a block of records that starts with record `first`: at most `most`. It is empty if
+    /// `most` is 0 or `first` is the number of records, and never otherwise.
     ///
     /// # Errors
     ///
-    /// Errors of the source; an internal error if there is no record `first`.
+    /// Errors of the source; an internal error if `first` exceeds the number of records.
     pub fn block(&mut self, first: u64, most: u64) -> Result<Block<'_>> {
-        let outside = || Error::internal(format!("record {first} is outside the index"));
+        let outside = || Error::internal(format!("record {first} is outside the segment"));
         let left = self.count.checked_sub(first).ok_or_else(outside)?;
         let records = left.min(most).min(self.stride);
         let size = self.layout.size;
@@ -261,11 +261,11 @@ impl<S: Source> Records<S> {
             .ok()
             .and_then(|records| records.checked_mul(size))
             .ok_or_else(outside)?;
-        self.source.bytes(offset, len)?;
+        exact(&mut self.source, offset, len)?;
         // The source learns this when it reads, so it is asked afterwards.
         let unreadable = self.source.unreadable(offset, len);
         Ok(Block {
-            bytes: self.source.bytes(offset, len)?,
+            bytes: exact(&mut self.source, offset, len)?,
             first,
             layout: self.layout,
             unreadable,
@@ -306,11 +306,17 @@ impl<S: Source> Records<S> {
     ///
     /// # Errors
     ///
-    /// Errors of the source; an internal error if there is no record `id`.
+    /// Errors of the source; an internal error if there is no record `id`, or the source is not
+    /// aligned.
     pub fn record(&mut self, id: u64) -> Result<Record<'_>> {
+        if id >= self.count {
+            return Err(Error::internal(format!(
+                "record {id} is outside the segment"
+            )));
+        }
         self.block(id, 1)?
             .get(id)
-            .ok_or_else(|| Error::internal(format!("record {id} is outside the index")))
+            .ok_or_else(|| Error::internal("a record is not aligned"))
     }
 
     /// Calls `visit` with each of the records `ids`, which must ascend. Records of one block are read
@@ -349,7 +355,7 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The record with this internal id, if the block contains it.
+    /// The record with this internal id, if the block contains it and the source is aligned.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<Record<'a>> {
         let at = usize::try_from(id.checked_sub(self.first)?)

@@ -45,7 +45,7 @@ use super::decode_error::{DecodeError, Decoded};
 use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::base::progress::Monitor;
-use crate::io::source::Source;
+use crate::io::source::{exact, Source};
 
 /// Bytes of the pickle in memory at a time.
 pub(crate) const WINDOW: usize = 512 << 10;
@@ -89,8 +89,10 @@ impl Pickle {
     ///
     /// # Errors
     ///
-    /// [`Invalid`](DecodeError::Invalid), with the offset, if the pickle is malformed, if
-    /// `label_to_id` repeats a label or an id, or if `id_to_label` is not its exact inverse.
+    /// [`Invalid`](DecodeError::Invalid), with the offset, if the pickle is malformed or larger than
+    /// 1 TiB, if `label_to_id` repeats a label or an id, or if `id_to_label` is not its exact inverse;
+    /// [`Changed`](DecodeError::Changed) if two passes read different bytes;
+    /// [`Failed`](DecodeError::Failed) for errors of the source and the monitor.
     pub fn read(source: impl Source, monitor: &Monitor<'_>) -> Decoded<Self> {
         Self::read_in_windows(source, monitor, WINDOW)
     }
@@ -201,7 +203,7 @@ impl Pickle {
         let mut bytes = std::mem::take(id).into_bytes();
         bytes.clear();
         memory::reserve(&mut bytes, entry.length, "hold an id")?;
-        bytes.extend_from_slice(source.bytes(entry.position, entry.length)?);
+        bytes.extend_from_slice(exact(source, entry.position, entry.length)?);
         *id = String::from_utf8(bytes).map_err(|error| {
             let valid = u64::try_from(error.utf8_error().valid_up_to()).unwrap_or_default();
             DecodeError::byte(

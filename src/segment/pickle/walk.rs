@@ -3,7 +3,7 @@
 use super::opcode::{lex, LexError, Lexed};
 use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::io::source::Source;
+use crate::io::source::{exact, Source};
 use crate::segment::decode_error::{DecodeError, Decoded};
 
 /// The next step of a walk, chosen by the [`Visitor`].
@@ -46,7 +46,7 @@ impl<'m, S: Source> Walker<'m, S> {
     }
 
     pub(super) fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-        self.source.bytes(offset, len)
+        exact(&mut self.source, offset, len)
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -69,7 +69,7 @@ impl<'m, S: Source> Walker<'m, S> {
             self.monitor.check()?;
             let available = usize::try_from(end - position).unwrap_or(usize::MAX);
             let size = self.window.max(needed).min(available);
-            let mut rest = self.source.bytes(position, size)?;
+            let mut rest = exact(&mut self.source, position, size)?;
             needed = 1;
             while !rest.is_empty() {
                 let lexed = match lex(rest) {
