@@ -177,8 +177,8 @@ pub(super) struct ExtractArguments {
 
     /// Skip the damaged records of an index.
     ///
-    /// Complete records with a unique, non-zero label and an intact vector are written. If the
-    /// metadata is damaged, only the ids are lost.
+    /// Complete records with a non-zero label and an intact vector are written: of several with one
+    /// label, the last. If the pickle is damaged, only the ids are lost.
     #[arg(long)]
     pub(super) salvage: bool,
 
@@ -453,7 +453,7 @@ pub(super) struct RepairArguments {
 
     /// Set the metric if no database states it [l2, cosine, ip]
     ///
-    /// Required for a new graph.
+    /// A new graph needs it unless the vectors show cosine.
     #[arg(long, value_parser = named::<Space>())]
     pub(super) metric: Option<Space>,
 

@@ -38,7 +38,7 @@ fn print(list: &CollectionList) -> io::Result<()> {
     }
     for directory in &list.orphan_directories {
         let directory = one_line(directory);
-        writeln!(out, "{directory}: a directory without a segment")?;
+        writeln!(out, "{directory}: a directory that no segment names")?;
     }
     print_findings(&mut out, "", &list.findings)
 }

@@ -267,7 +267,7 @@ char *hnsw_toolbox_export(const char *request_json);
                                                       the persist directory
       "output_path": "/path/to/new-dir",              required; must not exist
       "links": null,                                  "keep" or "build"; null: keep if intact
-      "metric": null,                                 "l2", "cosine" or "ip"; required by "build"
+      "metric": null,                                 "l2", "cosine" or "ip", if no database states it
       "collection": null,                             its name; merges the queue into its records
       "database": null, "tenant": null,               to distinguish collections of one name
       "dimension": null, "m": null,                   without header.bin: both or neither

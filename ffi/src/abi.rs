@@ -235,7 +235,7 @@ pub unsafe extern "C" fn hnsw_toolbox_export(request_json: *const c_char) -> *mu
 ///                                                      the persist directory
 ///      "output_path": "/path/to/new-dir",              required; must not exist
 ///      "links": null,                                  "keep" or "build"; null: keep if intact
-///      "metric": null,                                 "l2", "cosine" or "ip"; required by "build"
+///      "metric": null,                                 "l2", "cosine" or "ip", if no database states it
 ///      "collection": null,                             its name; merges the queue into its records
 ///      "database": null, "tenant": null,               to distinguish collections of one name
 ///      "dimension": null, "m": null,                   without header.bin: both or neither

@@ -449,7 +449,7 @@ pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
         return Err(Error::UnusablePath {
             path: target,
             found: "a path inside the directory that is read".into(),
-            expected: "a path outside it (input directories are never written)".into(),
+            expected: "a path outside it, because nothing is written there".into(),
         });
     }
     Ok(())

@@ -383,7 +383,7 @@ impl Ids {
 }
 
 impl Base {
-    /// Drops the ids of records whose vector is damaged by the rule for the metric. Returns their
+    /// Drops the ids of records whose vector is damaged, if the metric is cosine. Returns their
     /// number.
     pub(crate) fn drop_damaged(&mut self, is_cosine: bool) -> u64 {
         self.records.flaws.keep(is_cosine);

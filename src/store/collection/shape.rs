@@ -144,7 +144,7 @@ pub(crate) fn open(
     let shortage = (counted_records > whole && counted == Counted::Confirmed).then(|| {
         format!(
             "{}: length: found {whole} whole records, expected {counted_records}, the \
-             number of lists in link_lists.bin",
+             number of sizes in link_lists.bin",
             display_path(files.level0.path()),
         )
     });
@@ -225,7 +225,7 @@ fn flaw(
             files.header.path(),
             field,
             found,
-            format!("{expected}, the value in {place}"),
+            format!("{expected}, as {place} says"),
         )
     };
     // Chroma allocates this many records when it loads the segment.

@@ -192,8 +192,8 @@ pub struct ExtractSummary {
 }
 
 impl ExtractSummary {
-    /// Returns false if a salvage skipped damaged data. Without a salvage, damage is an error
-    /// instead.
+    /// Returns false if a salvage skipped, missed or wrote damaged data, or lost ids. Without a
+    /// salvage, damage is an error instead.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let Some(salvage) = &self.salvage else {

@@ -16,7 +16,8 @@ use crate::verbs::repair::Space;
 /// All complete records of `data_level0.bin` are read, up to the count in `header.bin`. In the
 /// header, only the layout of a record has to be valid. A record is skipped if
 ///
-/// - its label is 0, or a later record has the same label,
+/// - the disk cannot read all of it,
+/// - its label is 0, or a later usable record has the same label,
 /// - its vector is not finite, or
 /// - its vector does not have norm 1 in a cosine segment, according to a database next to the
 ///   segment or to the proof in vectors and norms.

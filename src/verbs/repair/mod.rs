@@ -131,9 +131,9 @@ pub struct RepairOptions {
     /// The source of the links of the new index. By default they are kept if they are intact;
     /// otherwise a new graph is built.
     pub links: Option<RepairLinks>,
-    /// The metric of the collection, for indexes without a `chroma.sqlite3` in the persist
-    /// directory or next to the index; the database takes precedence. With neither, the vectors and
-    /// norms are checked for cosine.
+    /// The metric of the collection, if no database in or next to the directory states it. A metric
+    /// that contradicts the database or the vectors is an error. Without both, the vectors and norms
+    /// are checked for cosine.
     pub metric: Option<Space>,
     /// Dimension and m, to be used instead of a damaged `header.bin`.
     pub salvage: Salvage,

@@ -193,7 +193,7 @@ pub(super) fn repair(
             path: persist_dir.to_path_buf(),
             field: format!("collection {name}").into(),
             found: format!(
-                "{} records without a vector in the index or in the queue",
+                "{} records, none with a vector in the index or in the queue",
                 plan.counts.records
             ),
             expected:

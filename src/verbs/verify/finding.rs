@@ -302,7 +302,7 @@ pub(crate) const HNSW_TRAILING: Kind = Kind::other(
 pub(crate) const HNSW_LEVEL: Kind = Kind::error(
     "levels.out_of_range",
     IndexState::TornLinks,
-    "levels exceed the maximum of the format",
+    "levels are above 255, which no real graph has",
 );
 pub(crate) const HNSW_NOT_FINITE: Kind = Kind::error(
     "vectors.not_finite",
