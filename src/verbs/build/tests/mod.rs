@@ -998,8 +998,8 @@ fn options_out_of_range_are_refused_by_name() {
                 o.graph.m0 = Some(33);
                 o.graph.engine = Engine::HnswRs;
             }),
-            "m0: found 33, expected 2·m, which is 32: the engine hnsw_rs can do nothing else \
-             (the others can)",
+            "m0: found 33, expected 2·m, which is 32: the engine hnsw_rs supports no other value \
+             (the others do)",
         ),
         (
             refused(|o| o.graph.ef_construction = 15),
