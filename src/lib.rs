@@ -180,7 +180,7 @@ pub use verbs::wire;
 pub use base::path::display_path;
 pub use base::progress::{CancelToken, Monitor, Progress};
 pub use columnar::{ColumnarFormat, Compression};
-pub use error::{BoxError, Error, Result};
+pub use error::{BoxError, Error, ErrorKind, Result};
 pub use graph::distance::Metric;
 pub use graph::options::{Engine, GraphOptions};
 pub use io::file::IoMode;

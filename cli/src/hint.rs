@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use hnsw_toolbox::wire::Shell;
-use hnsw_toolbox::{is_hnsw, Error};
+use hnsw_toolbox::{is_hnsw, Error, ErrorKind};
 
 use super::args::Command;
 
@@ -108,7 +108,7 @@ impl Input {
 
     /// Returns the hint after a repair that found no ids.
     fn without_ids(&self, error: &Error) -> Option<String> {
-        if !matches!(error, Error::NoIds { .. }) {
+        if error.kind() != ErrorKind::NoIds {
             return None;
         }
         match parent(&self.path).filter(|dir| is_persist_dir(dir)) {
@@ -130,7 +130,7 @@ impl Input {
 /// Returns true if a column of labels is invalid.
 fn is_about_labels(error: &Error) -> bool {
     let is_label = |field: &str| LABELS.iter().any(|name| field.ends_with(name));
-    matches!(error, Error::InvalidInput { field, .. } if is_label(field))
+    error.kind() == ErrorKind::InvalidInput && error.field().is_some_and(is_label)
 }
 
 fn is_persist_dir(path: &Path) -> bool {

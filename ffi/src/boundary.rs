@@ -98,7 +98,7 @@ fn panic_error(payload: Box<dyn Any + Send>) -> Error {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
-    Error::Internal { detail: message }
+    Error::internal(message)
 }
 
 /// Runs `call` on the request. Returns its response as a C string that the caller owns, or null
@@ -117,9 +117,8 @@ pub(crate) unsafe fn respond(
     let response = unsafe { request_text(request) }
         .and_then(call)
         .and_then(|json| {
-            CString::new(json).map_err(|e| Error::Internal {
-                detail: format!("the response cannot be a C string: {e}"),
-            })
+            CString::new(json)
+                .map_err(|e| Error::internal(format!("the response cannot be a C string: {e}")))
         });
     match response {
         Ok(json) => json.into_raw(),
@@ -141,7 +140,7 @@ pub(crate) fn attempt<T>(call: impl FnOnce() -> Result<T>) -> Option<T> {
 /// As for [`respond`]. The text must not be used after the call returns to the foreign caller.
 #[expect(unsafe_code, reason = "the string is the foreign caller's")]
 pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
-    let invalid = |detail: String| Error::InvalidRequest { detail };
+    let invalid = |detail: String| Error::request(detail);
     if request.is_null() {
         return Err(invalid("found NULL, expected a JSON object".to_string()));
     }

@@ -102,9 +102,7 @@ impl Private {
 }
 
 fn internal(error: arrow2::error::Error) -> Error {
-    Error::Internal {
-        detail: error.to_string(),
-    }
+    Error::internal(error)
 }
 
 /// Returns the private data of a stream that has not been released.
@@ -187,7 +185,5 @@ unsafe extern "C" fn release(stream: *mut ArrowArrayStream) {
 }
 
 pub(crate) fn no_place() -> Error {
-    Error::InvalidRequest {
-        detail: "found NULL, expected a pointer to writable memory for the result".into(),
-    }
+    Error::request("found NULL, expected a pointer to writable memory for the result")
 }

@@ -34,7 +34,7 @@ pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
 ///
 /// # Errors
 ///
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if they cannot.
+/// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if they cannot.
 pub fn check_headroom(action: &'static str) -> Result<()> {
     crate::io::mmap::check_headroom(action)
 }
@@ -135,7 +135,8 @@ pub fn extract(
 ///
 /// # Errors
 ///
-/// Errors of an extraction. Errors of `output` are in [`Error::Callback`](crate::Error::Callback).
+/// Errors of an extraction. Errors of `output` are in
+/// [`ErrorKind::Callback`](crate::ErrorKind::Callback).
 pub fn extract_to_stream(
     index_dir: &Path,
     output: impl Write,
@@ -215,7 +216,7 @@ pub fn export(
 /// # Errors
 ///
 /// Errors of an export of one collection. Errors of `output` are in
-/// [`Error::Callback`](crate::Error::Callback).
+/// [`ErrorKind::Callback`](crate::ErrorKind::Callback).
 #[cfg(feature = "database")]
 pub fn export_to_stream(
     persist_dir: &Path,

@@ -39,7 +39,7 @@ use self::written::{UpperLevels, WrittenLevel0};
 use crate::base::path::Shell;
 use crate::base::progress::Monitor;
 use crate::base::threads::both;
-use crate::error::{is_absent, Error, Result};
+use crate::error::{is_absent, Error, ErrorKind, Result};
 use crate::graph::connect::insert;
 use crate::graph::distance::Metric;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
@@ -306,7 +306,8 @@ pub struct RepairedCollection {
 ///
 /// When the index cannot be read or changes during the repair. When it has no usable record, or no
 /// metadata and thus no ids. When a new graph needs the metric and it is unknown. When the output
-/// cannot be written. When the work is cancelled ([`Error::Cancelled`]).
+/// cannot be written. When the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn repair_index(
     dir: impl AsRef<Path>,
     new_dir: impl AsRef<Path>,
@@ -698,36 +699,34 @@ fn open(
 
 /// Returns the error for metadata that is unreadable.
 fn no_ids(error: Error, files: &SegmentFiles) -> Error {
-    let found = match &error {
-        Error::CorruptMetadata { .. } => error.to_string(),
-        Error::Io { cause, .. } if is_absent(cause) => "no such file".into(),
+    let found = match error.kind() {
+        ErrorKind::CorruptMetadata => error.to_string(),
+        _ if error.io_cause().is_some_and(is_absent) => "no such file".into(),
         _ => return error,
     };
-    Error::NoIds {
-        path: files.metadata.path().to_path_buf(),
+    Error::no_ids(
+        files.metadata.path(),
         found,
-        expected: "ids, which Chroma requires for every record: repair the persist directory \
+        "ids, which Chroma requires for every record: repair the persist directory \
                    instead (PERSIST_DIR --collection NAME), which takes them from Chroma's queue; \
                    or save the vectors with extract --salvage, and documents and metadata with \
-                   export"
-            .into(),
-    }
+                   export",
+    )
 }
 
 /// Returns the error for an index without a usable record.
 fn nothing_to_repair(segment: &Segment) -> Error {
-    Error::NothingToRepair {
-        path: segment.files().dir().to_path_buf(),
-        field: "records".into(),
-        found: format!(
+    Error::nothing_to_repair(
+        segment.files().dir(),
+        "records",
+        format!(
             "{} records, none both live and usable with an id",
             segment.count()
         ),
-        expected: "at least one usable record: there is nothing to repair. Writes that Chroma has \
+        "at least one usable record: there is nothing to repair. Writes that Chroma has \
                    not yet applied to the index are in its queue: repair the persist directory \
-                   instead (PERSIST_DIR --collection NAME), or save them with export"
-            .into(),
-    }
+                   instead (PERSIST_DIR --collection NAME), or save them with export",
+    )
 }
 
 /// Returns the metric and its source. Fails if the given one contradicts the database or the

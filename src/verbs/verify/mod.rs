@@ -123,8 +123,8 @@ pub struct VerifyReport {
 /// # Errors
 ///
 /// When a directory or file cannot be opened or read, when a file changes while it is read
-/// ([`Error::InputChanged`](crate::Error::InputChanged)), and when the work is cancelled
-/// ([`Error::Cancelled`](crate::Error::Cancelled)).
+/// ([`ErrorKind::InputChanged`](crate::ErrorKind::InputChanged)), and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn verify_index(
     index_dir: impl AsRef<Path>,
     options: &VerifyOptions,
