@@ -92,6 +92,8 @@ impl Private {
     }
 
     fn fail(&mut self, error: &Error) -> c_int {
+        // The Arrow interface has only a text. The parts of the error are the thread's last one.
+        boundary::record(error);
         self.failure = Some(boundary::words(error));
         match error.code() {
             302 => errno::ENOMEM,
