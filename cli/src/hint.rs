@@ -3,14 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use hnsw_toolbox::wire::Shell;
+use hnsw_toolbox::wire::{Shell, LABEL_COLUMNS};
 use hnsw_toolbox::{is_hnsw, Error, ErrorKind};
 
 use super::args::Command;
 
 const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
-const LABELS: [&str; 2] = ["column label", "column internal_id"];
 
 /// The input of a command, and the kind of input that the command expects.
 pub(super) struct Input {
@@ -129,7 +128,11 @@ impl Input {
 
 /// Returns true if a column of labels is invalid.
 fn is_about_labels(error: &Error) -> bool {
-    let is_label = |field: &str| LABELS.iter().any(|name| field.ends_with(name));
+    // An invalid value has the field `row N, column NAME`.
+    let is_label = |field: &str| {
+        let column = field.rsplit_once("column ").map(|(_, name)| name);
+        column.is_some_and(|name| LABEL_COLUMNS.contains(&name))
+    };
     error.kind() == ErrorKind::InvalidInput && error.field().is_some_and(is_label)
 }
 

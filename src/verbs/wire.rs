@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::base::progress::Monitor;
 use crate::columnar::arrow_ipc::write::IpcStream;
+use crate::columnar::columns::{INTERNAL_ID, LABEL};
 use crate::columnar::ColumnarFormat;
 use crate::error::Result;
 use crate::graph::distance::Metric;
@@ -29,6 +30,9 @@ use crate::verbs::verify::VerifyReport;
 
 pub use crate::base::path::Shell;
 pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
+
+/// Columns that `build` takes labels from, unless it is given another.
+pub const LABEL_COLUMNS: [&str; 2] = [LABEL, INTERNAL_ID];
 
 /// Checks that 16 MiB can be allocated. `action` describes their purpose in the error.
 ///

@@ -58,8 +58,9 @@ use crate::segment::write::{EntryPoint, Shape};
 use crate::verbs::collections::{has_loss, CollectionFinding};
 use crate::verbs::extract::salvage::Selection;
 use crate::verbs::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSummary};
+use crate::verbs::verify::finding::{METRIC_COSINE, VECTOR_ZEROED_SECTOR};
 use crate::verbs::verify::IndexState;
-use crate::verbs::verify::{self, Severity, VerifyReport};
+use crate::verbs::verify::{self, VerifyReport};
 
 /// Chroma's default.
 const DEFAULT_EF_CONSTRUCTION: u64 = 100;
@@ -362,7 +363,7 @@ fn repair_segment(
         || report
             .findings
             .iter()
-            .any(|finding| finding.code == "vectors.zeroed_sector");
+            .any(|finding| finding.is(&VECTOR_ZEROED_SECTOR));
     let extract = ExtractOptions::default()
         .with_io(options.io)
         .with_salvage(is_damaged.then_some(options.salvage));
@@ -757,7 +758,7 @@ fn find_space(
             let hint = report
                 .findings
                 .iter()
-                .any(|finding| finding.code == "metric.cosine");
+                .any(|finding| finding.is(&METRIC_COSINE));
             return Ok(match hint {
                 true => (Some(Space::Cosine), MetricSource::Hint),
                 false => (None, MetricSource::Unknown),
@@ -795,17 +796,13 @@ pub(crate) fn space_beside(
 /// Returns the reason why the links of an index cannot be kept, or `None` if they can. `report` is
 /// `None` if there is no index.
 fn flaw_of_links(report: Option<&VerifyReport>) -> Option<String> {
-    let is_about_links = |code: &str| {
-        let kinds = ["header.", "links.", "link_lists."];
-        kinds.iter().any(|kind| code.starts_with(kind))
-    };
     let Some(report) = report else {
         return Some("there is no index whose links could be kept".into());
     };
     report
         .findings
         .iter()
-        .find(|finding| finding.severity == Severity::Error && is_about_links(finding.code))
+        .find(|finding| finding.is_damage_of_links())
         .map(|finding| format!("its links are damaged ({}: {})", finding.file, finding.code))
 }
 

@@ -5,7 +5,7 @@
 //! links of the upper levels are checked, and a breadth-first walk over the graph finds the records
 //! that are unreachable from the entry point.
 
-mod finding;
+pub(super) mod finding;
 mod header;
 pub(crate) mod hnsw;
 mod links;
