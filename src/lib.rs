@@ -32,7 +32,8 @@
 //!
 //! An [`Error`] names the file and the field, what was found and what was expected, and has a
 //! stable [code](Error::code): 100 for a wrong request, 200 for damaged input, 300 for a refusal of
-//! the operating system. A refusal, such as too many open files, is never taken for damage.
+//! the operating system. [`ErrorKind`] lists them. A refusal, such as too many open files, is never
+//! taken for damage.
 //!
 //! # Examples
 //!
