@@ -81,5 +81,6 @@
 // atomically: after an error, a cancellation or a crash, an existing file is unchanged.
 //
 // Errors work with [errors.Is] and the sentinels of this package, such as [ErrCorruptIndex], and
-// with [errors.As] and [Error]. The meaning of its Code never changes.
+// with [errors.As] and [Error], which has the path, the field, the value found and the value expected.
+// The meaning of its Code never changes.
 package hnswtoolbox

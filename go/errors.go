@@ -1,9 +1,9 @@
 package hnswtoolbox
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Sentinels for [errors.Is].
@@ -48,11 +48,25 @@ const (
 type Error struct {
 	// Op is the failed operation, such as "extract index".
 	Op string
-	// Code identifies the kind of error. Its meaning never changes: see Error::code of the Rust
-	// library.
+	// Code identifies the kind of error. Its meaning never changes: see enum hnsw_toolbox_code of the
+	// C header.
 	Code int
 	// Message names the file or field, the value found and the value expected.
 	Message string
+
+	// Parts of the message. A part that the error does not have is empty.
+
+	// Path is the file or directory. One that is not UTF-8 is escaped, as in Message.
+	Path string
+	// Field is the field of the file, the quantity that was checked, or the request's field by its
+	// JSON name.
+	Field string
+	// Offset is the number of bytes from the start of a damaged pickle, or nil.
+	Offset *uint64
+	// Found is the value found.
+	Found string
+	// Expected is the value expected.
+	Expected string
 
 	cause error
 }
@@ -86,7 +100,27 @@ func (e *Error) Is(target error) bool {
 // Unwrap returns the context's error if the context stopped the call.
 func (e *Error) Unwrap() error { return e.cause }
 
-// newError parses the library's text, which starts with the code.
-func newError(op string, code uint32, text string) *Error {
-	return &Error{Op: op, Code: int(code), Message: strings.TrimPrefix(text, fmt.Sprintf("[E%d] ", code))}
+// failure returns the error of the last call on this thread. The library keeps it for the thread.
+func (l *library) failure(op string) *Error {
+	var parts struct {
+		Code                                  int
+		Message, Path, Field, Found, Expected string
+		Offset                                *uint64
+	}
+	text := goString(l.lastErrorJSON())
+	if err := json.Unmarshal([]byte(text), &parts); err != nil {
+		return &Error{Op: op, Code: codeInternal, Message: "the library failed without an error"}
+	}
+	return &Error{
+		Op: op, Code: parts.Code, Message: parts.Message, Path: parts.Path, Field: parts.Field,
+		Offset: parts.Offset, Found: parts.Found, Expected: parts.Expected,
+	}
+}
+
+// invalidArgument is an error that this package finds before the library is called.
+func invalidArgument(op, field, found, expected string) *Error {
+	return &Error{
+		Op: op, Code: codeInvalidArgument, Field: field, Found: found, Expected: expected,
+		Message: fmt.Sprintf("%s: found %s, expected %s", field, found, expected),
+	}
 }

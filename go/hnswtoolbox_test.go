@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -296,6 +297,97 @@ func TestErrorsMatchTheirSentinelAndNameWhatIsWrong(t *testing.T) {
 	}
 	if err := extract(ExtractRequest{IndexDir: good.segment, OutputPath: out})(); err != nil || LastError() != "" {
 		t.Errorf("after a success: %v, LastError %q", err, LastError())
+	}
+}
+
+func TestErrorsHaveTheirParts(t *testing.T) {
+	good := loadFixture(t, "1.5.9/tiny")
+	directory := t.TempDir()
+	index := filepath.Join(directory, "index")
+	if err := os.CopyFS(index, os.DirFS(good.segment)); err != nil {
+		t.Fatal(err)
+	}
+	header, pickle := filepath.Join(index, "header.bin"), filepath.Join(directory, "short.pickle")
+	for path, content := range map[string][]byte{header: make([]byte, 7), pickle: {0x80, 4}} {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := filepath.Join(directory, "none")
+	inspect := func(index string) error { _, err := InspectIndex(InspectRequest{IndexDir: index}); return err }
+	stream := func(req ExtractRequest) (found error) {
+		for _, err := range Batches(context.Background(), req) {
+			found = err
+		}
+		return found
+	}
+	graph, err := OpenIndex(emptyIndex(t, 3), WithMetric(DistanceMetricCosine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer graph.Close()
+	_, tooFew := graph.Search(make([]float32, 3), 0, 1)
+	for name, c := range map[string]struct {
+		err      error
+		expected Error
+	}{
+		"corrupt index": {inspect(index), Error{
+			Code: 200, Path: header, Field: "length", Found: "7 bytes",
+		}},
+		"missing directory": {inspect(none), Error{Code: 300, Path: none}},
+		"pickle": {stream(ExtractRequest{IndexDir: good.segment, MetadataPath: pickle}), Error{
+			Code: 201, Path: pickle, Offset: pointer(uint64(2)),
+		}},
+		"rejected by the library": {stream(ExtractRequest{IndexDir: good.segment, BatchSize: -1}), Error{
+			Code: 101, Field: "batch_size", Found: "-1",
+		}},
+		"rejected before the call": {inspect("\xff"), Error{Code: 101, Field: "index_dir", Found: `"\xff"`, Expected: "UTF-8"}},
+		"k":                        {tooFew, Error{Code: 101, Field: "k", Found: "0", Expected: "at least 1"}},
+	} {
+		var found *Error
+		if !errors.As(c.err, &found) {
+			t.Errorf("%s: found %v", name, c.err)
+			continue
+		}
+		parts := *found
+		parts.Op, parts.Message, parts.cause = "", "", nil
+		if c.expected.Expected == "" && found.Expected != "" {
+			// In the library's words.
+			c.expected.Expected = found.Expected
+			if !strings.HasSuffix(found.Message, ": found "+found.Found+", expected "+found.Expected) {
+				t.Errorf("%s: the parts %q and %q are not those of %q", name, found.Found, found.Expected, found.Message)
+			}
+		}
+		if c.expected.Code == 201 {
+			c.expected.Found = found.Found
+		}
+		if !reflect.DeepEqual(parts, c.expected) {
+			t.Errorf("%s: found %+v, expected %+v", name, parts, c.expected)
+		}
+		if found.Code != 300 && (found.Found == "" || found.Expected == "") {
+			t.Errorf("%s: found %q, expected %q", name, found.Found, found.Expected)
+		}
+	}
+}
+
+func TestTheTextAndThePartsOfAnErrorAgree(t *testing.T) {
+	lib, err := current.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lib.release()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	request := append([]byte(`{"index_dir": "/no\u0000where\n"}`), 0)
+	if lib.inspect(&request[0]) != nil {
+		t.Fatal("the path was taken")
+	}
+	parts := lib.failure("inspect")
+	if parts.Code != int(lib.lastErrorCode()) {
+		t.Errorf("found %d, expected %d", parts.Code, lib.lastErrorCode())
+	}
+	if text := goString(lib.lastError()); text != fmt.Sprintf("[E%d] %s", parts.Code, parts.Message) {
+		t.Errorf("found %q, expected %q", parts.Message, text)
 	}
 }
 

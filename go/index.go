@@ -168,9 +168,8 @@ func (x *Index) SearchBatchContext(
 	// The dimension comes from the file, so nothing is allocated before the vectors match it.
 	for number, vector := range vectors {
 		if len(vector) != x.dimension {
-			message := fmt.Sprintf("query %d: found %d elements, expected %d, the index's dimension",
-				number, len(vector), x.dimension)
-			return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+			return nil, invalidArgument(op, fmt.Sprintf("query %d", number),
+				fmt.Sprintf("%d elements", len(vector)), fmt.Sprintf("%d, the index's dimension", x.dimension))
 		}
 	}
 	report := collect(opts).progress
@@ -209,8 +208,7 @@ func (x *Index) search(op string, queries []float32, count, dimension, k, ef, th
 		least int
 	}{{"k", k, 1}, {"ef", ef, 0}} {
 		if number.value < number.least {
-			message := fmt.Sprintf("%s: found %d, expected at least %d", number.name, number.value, number.least)
-			return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+			return nil, invalidArgument(op, number.name, fmt.Sprint(number.value), fmt.Sprintf("at least %d", number.least))
 		}
 	}
 	if err := x.acquire(); err != nil {
@@ -244,8 +242,8 @@ func (x *Index) search(op string, queries []float32, count, dimension, k, ef, th
 		k = max(int(slices.Max(found)), 1)
 	}
 	if k > maxResults/max(count, 1) {
-		message := fmt.Sprintf("k: found %d for %d queries, expected at most %d results", k, count, maxResults)
-		return nil, &Error{Op: op, Code: codeInvalidArgument, Message: message}
+		return nil, invalidArgument(op, "k", fmt.Sprintf("%d for %d queries", k, count),
+			fmt.Sprintf("at most %d results", maxResults))
 	}
 	labels := make([]uint64, count*k+1)
 	distances := make([]float32, count*k+1)
@@ -294,11 +292,7 @@ func (l *library) attempt(op string, call func() bool) error {
 	if call() {
 		return nil
 	}
-	code, message := l.lastErrorCode(), goString(l.lastError())
-	if code == 0 {
-		code, message = codeInternal, "the library failed without an error"
-	}
-	return newError(op, code, message)
+	return l.failure(op)
 }
 
 // keep registers an open index, to be closed with the library.

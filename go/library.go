@@ -215,8 +215,7 @@ func (f field) check(op string) error {
 	if utf8.ValidString(f.value) {
 		return nil
 	}
-	message := fmt.Sprintf("%s: found %q, expected UTF-8", f.name, f.value)
-	return &Error{Op: op, Code: codeInvalidArgument, Message: message}
+	return invalidArgument(op, f.name, fmt.Sprintf("%q", f.value), "UTF-8")
 }
 
 // encode returns a request as NUL-terminated JSON.

@@ -2,7 +2,6 @@ package hnswtoolbox
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"unsafe"
 
@@ -102,9 +101,13 @@ func stream(ctx context.Context, req ExtractRequest, opts []Option, visit func(*
 		var batch Batch
 		for {
 			array := new(arrowArray)
-			result, _, _ := purego.SyscallN(native.getNext, uintptr(unsafe.Pointer(native)), uintptr(unsafe.Pointer(array)))
-			if int32(result) != 0 {
-				return native.failure(op.name)
+			// A failed callback also sets the last error of its thread.
+			err := lib.attempt(op.name, func() bool {
+				result, _, _ := purego.SyscallN(native.getNext, uintptr(unsafe.Pointer(native)), uintptr(unsafe.Pointer(array)))
+				return int32(result) == 0
+			})
+			if err != nil {
+				return err
 			}
 			if array.release == 0 || !batch.visit(array, visit) {
 				return nil
@@ -117,18 +120,6 @@ func stream(ctx context.Context, req ExtractRequest, opts []Option, visit func(*
 type arrowStream struct {
 	getSchema, getNext, getLastError, release uintptr
 	private                                   unsafe.Pointer
-}
-
-// failure is the error of the last failed call.
-func (s *arrowStream) failure(op string) error {
-	words, _, _ := purego.SyscallN(s.getLastError, uintptr(unsafe.Pointer(s)))
-	// The library's memory, which does not move.
-	message := goString(*(*unsafe.Pointer)(unsafe.Pointer(&words)))
-	var code uint32
-	if _, err := fmt.Sscanf(message, "[E%d]", &code); err != nil {
-		code, message = codeInternal, "the stream failed without an error"
-	}
-	return newError(op, code, message)
 }
 
 // arrowArray is struct ArrowArray of the Arrow C data interface.

@@ -169,7 +169,11 @@ func TestAnIndexThatChangesIsAnErrorAtTheEnd(t *testing.T) {
 	}
 	var failure *Error
 	if !errors.As(last, &failure) || failure.Code != 204 || count != 3000 {
-		t.Errorf("%d records, %v", count, last)
+		t.Fatalf("%d records, %v", count, last)
+	}
+	// The parts come through the callback of the stream.
+	if failure.Path != level0 || failure.Found == "" || failure.Expected == "" {
+		t.Errorf("found %+v, expected the path %s", *failure, level0)
 	}
 }
 

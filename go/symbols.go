@@ -24,6 +24,7 @@ type symbols struct {
 	repair          nativeCall
 	lastError       func() unsafe.Pointer
 	lastErrorCode   func() uint32
+	lastErrorJSON   func() unsafe.Pointer
 	freeString      func(unsafe.Pointer)
 	tokenNew        func() uint64
 	tokenCancel     func(token uint64) bool
@@ -61,6 +62,7 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_repair_index", &s.repair},
 		{"hnsw_toolbox_get_last_error", &s.lastError},
 		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
+		{"hnsw_toolbox_get_last_error_json", &s.lastErrorJSON},
 		{"hnsw_toolbox_free_string", &s.freeString},
 		{"hnsw_toolbox_token_new", &s.tokenNew},
 		{"hnsw_toolbox_token_cancel", &s.tokenCancel},

@@ -33,7 +33,8 @@
 //!
 //! An [`Error`] names the file and the field, what was found and what was expected, and has a
 //! stable [code](Error::code): 100 for a wrong request, 200 for damaged input, 300 for a refusal of
-//! the operating system. A refusal, such as too many open files, is never taken for damage.
+//! the operating system. [`ErrorKind`] lists them. A refusal, such as too many open files, is never
+//! taken for damage.
 //!
 //! # Examples
 //!
@@ -186,7 +187,7 @@ pub use verbs::wire;
 pub use base::path::display_path;
 pub use base::progress::{CancelToken, Monitor, Progress};
 pub use columnar::{ColumnarFormat, Compression};
-pub use error::{BoxError, Error, Result};
+pub use error::{BoxError, Error, ErrorKind, Result};
 pub use graph::distance::Metric;
 pub use graph::options::{Engine, GraphOptions};
 pub use io::file::IoMode;

@@ -31,10 +31,6 @@ pub(super) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
 pub(super) fn man(dir: PathBuf) -> Result<ExitCode, Failure> {
     let written = std::fs::create_dir_all(&dir)
         .and_then(|()| clap_mangen::generate_to(Arguments::command(), &dir));
-    written.map_err(|cause| Error::Io {
-        path: dir,
-        action: "write the manual pages",
-        cause,
-    })?;
+    written.map_err(Error::io(&dir, "write the manual pages"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,14 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use hnsw_toolbox::wire::Shell;
-use hnsw_toolbox::{is_hnsw, Error};
+use hnsw_toolbox::wire::{Shell, LABEL_COLUMNS};
+use hnsw_toolbox::{is_hnsw, Error, ErrorKind};
 
 use super::args::Command;
 
 const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
-const LABELS: [&str; 2] = ["column label", "column internal_id"];
 
 /// The input of a command, and the kind of input that the command expects.
 pub(super) struct Input {
@@ -108,7 +107,7 @@ impl Input {
 
     /// Returns the hint after a repair that found no ids.
     fn without_ids(&self, error: &Error) -> Option<String> {
-        if !matches!(error, Error::NoIds { .. }) {
+        if error.kind() != ErrorKind::NoIds {
             return None;
         }
         match parent(&self.path).filter(|dir| is_persist_dir(dir)) {
@@ -129,8 +128,12 @@ impl Input {
 
 /// Returns true if a column of labels is invalid.
 fn is_about_labels(error: &Error) -> bool {
-    let is_label = |field: &str| LABELS.iter().any(|name| field.ends_with(name));
-    matches!(error, Error::InvalidInput { field, .. } if is_label(field))
+    // An invalid value has the field `row N, column NAME`.
+    let is_label = |field: &str| {
+        let column = field.rsplit_once("column ").map(|(_, name)| name);
+        column.is_some_and(|name| LABEL_COLUMNS.contains(&name))
+    };
+    error.kind() == ErrorKind::InvalidInput && error.field().is_some_and(is_label)
 }
 
 fn is_persist_dir(path: &Path) -> bool {

@@ -15,11 +15,11 @@ pub(super) fn is_hnsw_file(path: &Path) -> Result<bool> {
     if is_hnsw(path)? {
         return Ok(true);
     }
-    Err(Error::UnusablePath {
-        path: path.to_path_buf(),
-        found: "a file of another kind".into(),
-        expected: "a vector segment directory or a .hnsw file".into(),
-    })
+    Err(Error::unusable(
+        path,
+        "a file of another kind",
+        "a vector segment directory or a .hnsw file",
+    ))
 }
 
 /// Formats a number of bytes, from 1 KiB on with a larger unit as well.

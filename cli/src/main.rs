@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use hnsw_toolbox::wire::{self, Answer};
-use hnsw_toolbox::{display_path, CancelToken, Error, Monitor};
+use hnsw_toolbox::{display_path, CancelToken, Error, ErrorKind, Monitor};
 
 use args::{AnswerArguments, Arguments, Command, WorkArguments, NAME};
 use color::{BAD, GOOD, WARNING};
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
         if streams {
             // A blocked write to a full pipe is not interrupted by cancellation.
             std::thread::sleep(LAST_WRITE);
-            report(&Error::Cancelled.to_string());
+            report(&Error::cancelled().to_string());
             std::process::exit(i32::from(after_signal(&last)));
         }
     };
@@ -139,29 +139,24 @@ fn main() -> ExitCode {
             report(&words);
             ExitCode::from(WRONG_USAGE)
         }
-        Err(Failure::Work(Error::InvalidArgument {
-            field,
-            found,
-            expected,
-        })) => {
-            let field = flags(&field);
-            report(&format!("{field}: found {found}, expected {expected}"));
-            ExitCode::from(WRONG_USAGE)
-        }
         Err(Failure::Work(error)) => {
+            if let Some(words) = argument(&error) {
+                report(&words);
+                return ExitCode::from(WRONG_USAGE);
+            }
             report(&error.to_string());
             if let Some(hint) = input.and_then(|input| input.hint(&error)) {
                 let _ = writeln!(anstream::stderr(), "{GOOD}hint:{GOOD:#} {hint}");
             }
-            ExitCode::from(match error {
-                Error::Cancelled => after_signal(&signal),
+            ExitCode::from(match error.kind() {
+                ErrorKind::Cancelled => after_signal(&signal),
                 _ => failed,
             })
         }
         // Ctrl-C reaches all commands of a pipeline. If the reader ends first, the broken pipe is a
         // consequence of the signal.
         Err(Failure::Output(_)) if signal.came() || cancel.is_cancelled() => {
-            report(&Error::Cancelled.to_string());
+            report(&Error::cancelled().to_string());
             ExitCode::from(after_signal(&signal))
         }
         // The reader has stopped on purpose, like `head`: no message.
@@ -199,6 +194,13 @@ fn after_signal(signal: &LastSignal) -> u8 {
     128 + signal.number()
 }
 
+/// Returns the text of an error in an argument, with the flags of the command line.
+fn argument(error: &Error) -> Option<String> {
+    let is_argument = error.kind() == ErrorKind::InvalidArgument;
+    let (field, found, expected) = (error.field()?, error.found()?, error.expected()?);
+    is_argument.then(|| format!("{}: found {found}, expected {expected}", flags(field)))
+}
+
 /// Replaces the names of options in a field by flags: `batch_size` by `--batch-size`.
 fn flags(field: &str) -> String {
     let command = Arguments::command();
@@ -228,13 +230,11 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error {
-            // The callbacks of the command line only write to standard output.
-            Error::Callback(cause) => match cause.downcast() {
-                Ok(error) => Self::Output(*error),
-                Err(cause) => Self::Work(Error::Callback(cause)),
-            },
-            error => Self::Work(error),
+        // The callbacks of the command line only write to standard output.
+        match error.into_callback().map(|cause| cause.downcast()) {
+            Ok(Ok(error)) => Self::Output(*error),
+            Ok(Err(cause)) => Self::Work(Error::callback(cause)),
+            Err(error) => Self::Work(error),
         }
     }
 }

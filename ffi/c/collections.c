@@ -21,11 +21,11 @@ static int finish(const char *what, char *response) {
 }
 
 /* Returns 0 if the call failed with this code. */
-static int refused(char *response, unsigned code) {
-    if (response == NULL && hnsw_toolbox_get_last_error_code() == code) {
+static int refused(char *response, enum hnsw_toolbox_code code) {
+    if (response == NULL && hnsw_toolbox_get_last_error_code() == (uint32_t)code) {
         return 0;
     }
-    fprintf(stderr, "expected code %u, found %u\n", code,
+    fprintf(stderr, "expected code %u, found %u\n", (unsigned)code,
             (unsigned)hnsw_toolbox_get_last_error_code());
     hnsw_toolbox_free_string(response);
     return 1;
@@ -57,21 +57,21 @@ int main(int argc, char **argv) {
     printf("%llu of %llu\n", (unsigned long long)done, (unsigned long long)total);
 
     /* The output directory exists now. A cancelled call writes nothing. */
-    int status = refused(hnsw_toolbox_export(request), 301);
+    int status = refused(hnsw_toolbox_export(request), HNSW_TOOLBOX_CODE_UNUSABLE_PATH);
     hnsw_toolbox_token_cancel(token);
     snprintf(request, sizeof request,
              "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"token\": %llu}",
              argv[1], argv[2], (unsigned long long)token);
-    status |= refused(hnsw_toolbox_export(request), 400);
+    status |= refused(hnsw_toolbox_export(request), HNSW_TOOLBOX_CODE_CANCELLED);
     hnsw_toolbox_token_free(token);
 
     snprintf(request, sizeof request,
              "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"collections\": [\"nobody\"]}",
              argv[1], argv[2]);
-    status |= refused(hnsw_toolbox_export(request), 101);
+    status |= refused(hnsw_toolbox_export(request), HNSW_TOOLBOX_CODE_INVALID_ARGUMENT);
     snprintf(request, sizeof request, "{\"persist_dir\": \"%s\"}", argv[2]);
-    status |= refused(hnsw_toolbox_list_collections(request), 301);
-    status |= refused(hnsw_toolbox_list_collections("{}"), 101);
-    status |= refused(hnsw_toolbox_export(NULL), 100);
+    status |= refused(hnsw_toolbox_list_collections(request), HNSW_TOOLBOX_CODE_UNUSABLE_PATH);
+    status |= refused(hnsw_toolbox_list_collections("{}"), HNSW_TOOLBOX_CODE_INVALID_ARGUMENT);
+    status |= refused(hnsw_toolbox_export(NULL), HNSW_TOOLBOX_CODE_INVALID_REQUEST);
     return status;
 }

@@ -14,6 +14,10 @@ static int finish(const char *what, char *response) {
     if (response == NULL) {
         fprintf(stderr, "%s failed with code %u: %s\n", what,
                 (unsigned)hnsw_toolbox_get_last_error_code(), hnsw_toolbox_get_last_error());
+        if (hnsw_toolbox_get_last_error_code() == HNSW_TOOLBOX_CODE_CORRUPT_INDEX) {
+            fprintf(stderr, "file, field and value as JSON: %s\n",
+                    hnsw_toolbox_get_last_error_json());
+        }
         return 1;
     }
     printf("%s\n", response);

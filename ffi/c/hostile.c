@@ -24,6 +24,7 @@ static char *(*inspect)(const char *);
 static char *(*verify)(const char *);
 static const char *(*last_error)(void);
 static uint32_t (*last_error_code)(void);
+static const char *(*last_error_json)(void);
 static void (*free_string)(char *);
 static uint64_t (*token_new)(void);
 static bool (*token_cancel)(uint64_t);
@@ -58,6 +59,7 @@ static void *load(void) {
     BIND(verify, "verify");
     BIND(last_error, "get_last_error");
     BIND(last_error_code, "get_last_error_code");
+    BIND(last_error_json, "get_last_error_json");
     BIND(free_string, "free_string");
     BIND(token_new, "token_new");
     BIND(token_cancel, "token_cancel");
@@ -83,6 +85,7 @@ static void refused(char *(*call)(const char *), const char *request, uint32_t c
     CHECK(call(request) == NULL);
     CHECK(last_error_code() == code);
     CHECK(strstr(last_error(), says) != NULL);
+    CHECK(strstr(last_error_json(), "\"code\":") != NULL);
 }
 
 /* Opens, searches and closes an index in every wrong way, and in one right way. */
@@ -128,7 +131,7 @@ static void *misuse(void *argument) {
     size_t megabyte = 1 << 20;
     char *long_text = malloc(100 * megabyte + 1);
     CHECK(long_text != NULL);
-    CHECK(last_error() == NULL && last_error_code() == 0);
+    CHECK(last_error() == NULL && last_error_json() == NULL && last_error_code() == 0);
 
     for (int round = 0; round < ROUNDS; round++) {
         refused(extract, NULL, 100, "NULL");

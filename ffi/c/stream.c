@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
         CHECK(code != 0 && (uint32_t)code == hnsw_toolbox_get_last_error_code());
         CHECK(stream.release == NULL && hnsw_toolbox_get_last_error() != NULL);
     }
-    CHECK(hnsw_toolbox_open_stream("{}", NULL) == 100);
+    CHECK(hnsw_toolbox_open_stream("{}", NULL) == HNSW_TOOLBOX_CODE_INVALID_REQUEST);
 
     /* A token stops the stream even after it was freed. Batches already taken remain valid. */
     uint64_t token = hnsw_toolbox_token_new();
@@ -123,6 +123,8 @@ int main(int argc, char **argv) {
         }
     } while (result == 0);
     CHECK(strstr(stream.get_last_error(&stream), "[E400]") != NULL);
+    CHECK(hnsw_toolbox_get_last_error_code() == HNSW_TOOLBOX_CODE_CANCELLED);
+    CHECK(strstr(hnsw_toolbox_get_last_error_json(), "\"name\":\"CANCELLED\"") != NULL);
     CHECK(stream.get_next(&stream, NULL) != 0 && stream.get_schema(&stream, NULL) != 0);
     CHECK(strstr(stream.get_last_error(&stream), "[E100]") != NULL);
     stream.release(&stream);

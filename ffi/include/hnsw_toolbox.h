@@ -83,6 +83,79 @@ struct ArrowArrayStream {
  */
 #define HNSW_TOOLBOX_ABI_VERSION 1
 
+/*
+ Codes of errors. A code never changes its meaning.
+
+ New codes stay in these bands: 1xx request, 2xx input, 3xx operating system, 4xx stopped by the
+ caller, 9xx library.
+ */
+enum hnsw_toolbox_code {
+  /*
+   The request is not JSON, or not a request at all.
+   */
+  HNSW_TOOLBOX_CODE_INVALID_REQUEST = 100,
+  /*
+   A field of the request has an invalid value.
+   */
+  HNSW_TOOLBOX_CODE_INVALID_ARGUMENT = 101,
+  /*
+   A file of a segment, or a graph file, violates its format.
+   */
+  HNSW_TOOLBOX_CODE_CORRUPT_INDEX = 200,
+  /*
+   A metadata pickle cannot be read.
+   */
+  HNSW_TOOLBOX_CODE_CORRUPT_METADATA = 201,
+  /*
+   A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
+   */
+  HNSW_TOOLBOX_CODE_INVALID_INPUT = 202,
+  /*
+   The input is valid, but of a version or kind that is not supported.
+   */
+  HNSW_TOOLBOX_CODE_UNSUPPORTED = 203,
+  /*
+   A file changed while it was being read, so nothing was written.
+   */
+  HNSW_TOOLBOX_CODE_INPUT_CHANGED = 204,
+  /*
+   chroma.sqlite3 is unreadable, or not Chroma's database.
+   */
+  HNSW_TOOLBOX_CODE_CORRUPT_DATABASE = 205,
+  /*
+   The segment has no ids.
+   */
+  HNSW_TOOLBOX_CODE_NO_IDS = 206,
+  /*
+   The segment or collection has no record that a repair could write.
+   */
+  HNSW_TOOLBOX_CODE_NOTHING_TO_REPAIR = 207,
+  /*
+   The operating system refused an operation on a file.
+   */
+  HNSW_TOOLBOX_CODE_IO = 300,
+  /*
+   A path cannot be read or written as requested.
+   */
+  HNSW_TOOLBOX_CODE_UNUSABLE_PATH = 301,
+  /*
+   Required memory cannot be allocated.
+   */
+  HNSW_TOOLBOX_CODE_OUT_OF_MEMORY = 302,
+  /*
+   The call was cancelled.
+   */
+  HNSW_TOOLBOX_CODE_CANCELLED = 400,
+  /*
+   A callback of the caller failed. Reserved: no function of this header takes one.
+   */
+  HNSW_TOOLBOX_CODE_CALLBACK = 401,
+  /*
+   A fault in the library.
+   */
+  HNSW_TOOLBOX_CODE_INTERNAL = 900,
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -298,7 +371,8 @@ char *hnsw_toolbox_repair_index(const char *request_json);
  stops the work, and may be freed at once.
 
  If a file changed during the call, the end of the stream is an error. A callback returns 0, or
- EIO, ENOMEM or EINVAL; get_last_error then returns "[E<code>] <words>".
+ EIO, ENOMEM or EINVAL; get_last_error then returns "[E<code>] <words>". The error of a callback
+ is also its thread's last error.
 
  Returns 0, or the code of an error, which hnsw_toolbox_get_last_error describes on the same
  thread. After an error, out->release is NULL.
@@ -316,21 +390,25 @@ int hnsw_toolbox_open_stream(const char *request_json, struct ArrowArrayStream *
 const char *hnsw_toolbox_get_last_error(void);
 
 /*
- Code of the error that hnsw_toolbox_get_last_error describes, or 0. A code never changes its
- meaning.
+ Parts of the error that hnsw_toolbox_get_last_error describes, as JSON. Returns NULL if there is
+ no error.
 
-     100  the request is not JSON, or not a request       101  a field's value is refused
-     200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
-     203  an input of a kind that is not supported        204  an input changed while it was read
-     205  chroma.sqlite3 cannot be read                   206  a segment has no ids
-     207  nothing to repair
-     300  the operating system refused                    301  a path that cannot be used
-     302  out of memory
-     400  cancelled
-     900  a fault in the library
+     {"code": 200, "name": "CORRUPT_INDEX",           as in enum hnsw_toolbox_code
+      "message": "...",                               the text without its code
+      "path": "/data/segment/header.bin",             the file or directory
+      "field": "length",                              its field, or the field of the request
+      "offset": null,                                 bytes from the start of the file
+      "found": "7 bytes", "expected": "100 bytes"}
 
- New codes stay in these bands: 1xx request, 2xx input, 3xx operating system, 4xx stopped by the
- caller, 9xx library.
+ A part that the error does not have is null. A path that is not UTF-8 is escaped as in the
+ message.
+
+ The string and its lifetime: as for hnsw_toolbox_get_last_error.
+ */
+const char *hnsw_toolbox_get_last_error_json(void);
+
+/*
+ Code of the error that hnsw_toolbox_get_last_error describes, as in enum hnsw_toolbox_code, or 0.
  */
 uint32_t hnsw_toolbox_get_last_error_code(void);
 

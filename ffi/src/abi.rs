@@ -19,8 +19,49 @@ use crate::{request, token};
 /// working. Additions do not change it.
 pub const HNSW_TOOLBOX_ABI_VERSION: u32 = 1;
 
+/// Codes of errors. A code never changes its meaning.
+///
+/// New codes stay in these bands: 1xx request, 2xx input, 3xx operating system, 4xx stopped by the
+/// caller, 9xx library.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub enum Code {
+    /// The request is not JSON, or not a request at all.
+    InvalidRequest = 100,
+    /// A field of the request has an invalid value.
+    InvalidArgument = 101,
+    /// A file of a segment, or a graph file, violates its format.
+    CorruptIndex = 200,
+    /// A metadata pickle cannot be read.
+    CorruptMetadata = 201,
+    /// A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
+    InvalidInput = 202,
+    /// The input is valid, but of a version or kind that is not supported.
+    Unsupported = 203,
+    /// A file changed while it was being read, so nothing was written.
+    InputChanged = 204,
+    /// chroma.sqlite3 is unreadable, or not Chroma's database.
+    CorruptDatabase = 205,
+    /// The segment has no ids.
+    NoIds = 206,
+    /// The segment or collection has no record that a repair could write.
+    NothingToRepair = 207,
+    /// The operating system refused an operation on a file.
+    Io = 300,
+    /// A path cannot be read or written as requested.
+    UnusablePath = 301,
+    /// Required memory cannot be allocated.
+    OutOfMemory = 302,
+    /// The call was cancelled.
+    Cancelled = 400,
+    /// A callback of the caller failed. Reserved: no function of this header takes one.
+    Callback = 401,
+    /// A fault in the library.
+    Internal = 900,
+}
+
 /// Error code of a fault in the library.
-const INTERNAL: c_int = 900;
+const INTERNAL: c_int = Code::Internal as c_int;
 
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -270,7 +311,8 @@ pub unsafe extern "C" fn hnsw_toolbox_repair_index(request_json: *const c_char) 
 /// stops the work, and may be freed at once.
 ///
 /// If a file changed during the call, the end of the stream is an error. A callback returns 0, or
-/// EIO, ENOMEM or EINVAL; get_last_error then returns "[E<code>] <words>".
+/// EIO, ENOMEM or EINVAL; get_last_error then returns "[E<code>] <words>". The error of a callback
+/// is also its thread's last error.
 ///
 /// Returns 0, or the code of an error, which hnsw_toolbox_get_last_error describes on the same
 /// thread. After an error, out->release is NULL.
@@ -311,21 +353,26 @@ pub extern "C" fn hnsw_toolbox_get_last_error() -> *const c_char {
     boundary!(ptr::null(), boundary::last_error_text())
 }
 
-/// Code of the error that hnsw_toolbox_get_last_error describes, or 0. A code never changes its
-/// meaning.
+/// Parts of the error that hnsw_toolbox_get_last_error describes, as JSON. Returns NULL if there is
+/// no error.
 ///
-///     100  the request is not JSON, or not a request       101  a field's value is refused
-///     200  corrupt index        201  corrupt metadata      202  malformed Parquet or Arrow input
-///     203  an input of a kind that is not supported        204  an input changed while it was read
-///     205  chroma.sqlite3 cannot be read                   206  a segment has no ids
-///     207  nothing to repair
-///     300  the operating system refused                    301  a path that cannot be used
-///     302  out of memory
-///     400  cancelled
-///     900  a fault in the library
+///     {"code": 200, "name": "CORRUPT_INDEX",           as in enum hnsw_toolbox_code
+///      "message": "...",                               the text without its code
+///      "path": "/data/segment/header.bin",             the file or directory
+///      "field": "length",                              its field, or the field of the request
+///      "offset": null,                                 bytes from the start of the file
+///      "found": "7 bytes", "expected": "100 bytes"}
 ///
-/// New codes stay in these bands: 1xx request, 2xx input, 3xx operating system, 4xx stopped by the
-/// caller, 9xx library.
+/// A part that the error does not have is null. A path that is not UTF-8 is escaped as in the
+/// message.
+///
+/// The string and its lifetime: as for hnsw_toolbox_get_last_error.
+#[no_mangle]
+pub extern "C" fn hnsw_toolbox_get_last_error_json() -> *const c_char {
+    boundary!(ptr::null(), boundary::last_error_json())
+}
+
+/// Code of the error that hnsw_toolbox_get_last_error describes, as in enum hnsw_toolbox_code, or 0.
 #[no_mangle]
 pub extern "C" fn hnsw_toolbox_get_last_error_code() -> u32 {
     boundary!(0, boundary::last_error_code())

@@ -32,16 +32,26 @@ fn last_error() -> Option<String> {
     })
 }
 
+/// Parts of the last error.
+fn last_parts() -> Option<Value> {
+    let json = hnsw_toolbox_get_last_error_json();
+    (!json.is_null())
+        .then(|| serde_json::from_slice(unsafe { CStr::from_ptr(json) }.to_bytes()).unwrap())
+}
+
 /// Returns the response, or the error's code and text.
 fn raw(call: Call, request: *const c_char) -> Result<Value, (u32, String)> {
     let response = unsafe { call(request) };
     let code = hnsw_toolbox_get_last_error_code();
     if response.is_null() {
         let text = last_error().unwrap();
-        assert!(text.starts_with(&format!("[E{code}] ")), "{text}");
+        let parts = last_parts().unwrap();
+        let message = parts["message"].as_str().unwrap();
+        assert_eq!(text, format!("[E{code}] {message}"));
+        assert_eq!(parts["code"], code);
         return Err((code, text));
     }
-    assert_eq!((last_error(), code), (None, 0));
+    assert_eq!((last_error(), last_parts(), code), (None, None, 0));
     let value = serde_json::from_slice(unsafe { CStr::from_ptr(response) }.to_bytes()).unwrap();
     unsafe { hnsw_toolbox_free_string(response) };
     Ok(value)
@@ -629,6 +639,89 @@ fn last_error_belongs_to_the_threads_last_call() {
 }
 
 #[test]
+fn the_parts_of_an_error_are_json() {
+    let parts = |request: &Value| {
+        send(hnsw_toolbox_inspect, request).unwrap_err();
+        let mut parts = last_parts().unwrap();
+        let message = parts["message"].take();
+        (parts, message.as_str().unwrap().to_string())
+    };
+    let directory = TempDir::new().unwrap();
+    // A control character is escaped in the message, and not in the path.
+    let index = directory.path().join("a\nb");
+    fs::create_dir(&index).unwrap();
+    for name in ["header.bin", "index_metadata.pickle"] {
+        fs::copy(fixture().join(name), index.join(name)).unwrap();
+    }
+    let header = index.join("header.bin");
+    fs::write(&header, [0; 7]).unwrap();
+    let (found, message) = parts(&json!({"index_dir": index}));
+    let expected = found["expected"].as_str().unwrap();
+    let text = format!(
+        "{}: length: found 7 bytes, expected {expected}",
+        header.display()
+    );
+    assert_eq!(message, text.replace('\n', "\\n"));
+    assert_eq!(
+        found,
+        json!({"code": 200, "name": "CORRUPT_INDEX", "message": null, "path": header,
+               "field": "length", "offset": null, "found": "7 bytes", "expected": expected})
+    );
+
+    let none = directory.path().join("none");
+    assert_eq!(
+        parts(&json!({"index_dir": none})).0,
+        json!({"code": 300, "name": "IO", "message": null, "path": none,
+               "field": null, "offset": null, "found": null, "expected": null})
+    );
+    let (found, _) = parts(&json!({"index_dir": none, "io": 3}));
+    assert_eq!(found["name"], "INVALID_ARGUMENT");
+    assert_eq!(
+        (&found["path"], &found["field"]),
+        (&Value::Null, &json!("io"))
+    );
+    assert_eq!(found["found"], "3");
+
+    // The offset of a pickle that ends early.
+    let index = directory.path().join("index");
+    fs::create_dir(&index).unwrap();
+    for file in fs::read_dir(fixture()).unwrap() {
+        let path = file.unwrap().path();
+        fs::copy(&path, index.join(path.file_name().unwrap())).unwrap();
+    }
+    let pickle = index.join("index_metadata.pickle");
+    fs::write(&pickle, b"\x80\x04").unwrap();
+    let request = json!({"index_dir": index, "output_path": directory.path().join("out"),
+                         "metadata_path": pickle});
+    assert_eq!(
+        send(hnsw_toolbox_extract_index, &request).unwrap_err().0,
+        201
+    );
+    let found = last_parts().unwrap();
+    assert_eq!(
+        (&found["path"], &found["offset"]),
+        (&json!(pickle), &json!(2))
+    );
+    assert_eq!(found["field"], Value::Null);
+}
+
+#[test]
+fn the_header_lists_the_code_of_each_kind_of_error() {
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("include/hnsw_toolbox.h");
+    let header = fs::read_to_string(header).unwrap();
+    let listed: Vec<_> = header
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("HNSW_TOOLBOX_CODE_"))
+        .map(|line| line.trim_end_matches(',').to_string())
+        .collect();
+    let kinds: Vec<_> = toolbox::ErrorKind::ALL
+        .iter()
+        .map(|kind| format!("{} = {}", kind.name(), kind.code()))
+        .collect();
+    assert_eq!(listed, kinds);
+}
+
+#[test]
 fn calls_run_concurrently() {
     let directory = TempDir::new().unwrap();
     let input = build_request(&directory)["input_path"].clone();
@@ -776,7 +869,7 @@ fn every_entry_point_stands_behind_the_boundary() {
         entries += 1;
     }
     // A new entry point must be counted here, so that nobody adds one without the check.
-    assert_eq!(entries, 22);
+    assert_eq!(entries, 23);
 }
 
 /// Builds and opens an index of the fixture's 960 vectors.

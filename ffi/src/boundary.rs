@@ -2,12 +2,14 @@
 //! gets out, and an error is kept for the thread on which it happened.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{c_char, CString};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr;
 
-use toolbox::{Error, Result};
+use serde::Serialize;
+use toolbox::{display_path, Error, Result};
 
 /// Longest request in bytes. It bounds the search for the terminator in a string without one.
 pub(crate) const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -30,6 +32,20 @@ pub(crate) use boundary;
 struct Failure {
     code: u16,
     text: CString,
+    json: CString,
+}
+
+/// The parts of an error, as JSON.
+#[derive(Serialize)]
+struct Parts<'e> {
+    code: u16,
+    name: &'static str,
+    message: &'e str,
+    path: Option<Cow<'e, str>>,
+    field: Option<&'e str>,
+    offset: Option<u64>,
+    found: Option<&'e str>,
+    expected: Option<&'e str>,
 }
 
 thread_local! {
@@ -45,37 +61,63 @@ fn set_last_error(failure: Option<Failure>) {
     });
 }
 
+/// Returns a part of this thread's last error; `None` if there is no error.
+fn last_error<T>(part: impl FnOnce(&Failure) -> T) -> Option<T> {
+    LAST_ERROR
+        .try_with(|last| last.try_borrow().ok()?.as_ref().map(part))
+        .ok()?
+}
+
 /// This thread's last error as `[E<code>] <words>`; null if there is none.
 pub(crate) fn last_error_text() -> *const c_char {
-    LAST_ERROR
-        .try_with(|last| match last.try_borrow() {
-            Ok(last) => last.as_ref().map_or(ptr::null(), |f| f.text.as_ptr()),
-            Err(_) => ptr::null(),
-        })
-        .unwrap_or(ptr::null())
+    last_error(|failure| failure.text.as_ptr()).unwrap_or(ptr::null())
+}
+
+/// This thread's last error as JSON; null if there is none.
+pub(crate) fn last_error_json() -> *const c_char {
+    last_error(|failure| failure.json.as_ptr()).unwrap_or(ptr::null())
 }
 
 /// Code of this thread's last error; 0 if there is none.
 pub(crate) fn last_error_code() -> u32 {
-    LAST_ERROR
-        .try_with(|last| match last.try_borrow() {
-            Ok(last) => last.as_ref().map_or(0, |f| u32::from(f.code)),
-            Err(_) => 0,
-        })
-        .unwrap_or(0)
+    last_error(|failure| u32::from(failure.code)).unwrap_or(0)
+}
+
+/// Text of an error for callers.
+fn message(error: &Error) -> String {
+    // A path may contain any character. A NUL would truncate the C string.
+    error.to_string().replace('\0', "\\0")
 }
 
 /// Formats an error for callers: `[E<code>] <words>`.
 pub(crate) fn words(error: &Error) -> CString {
-    // A path may contain any character. A NUL would truncate the C string.
-    let text = format!("[E{}] {error}", error.code()).replace('\0', "\\0");
-    CString::new(text).unwrap_or_default()
+    CString::new(format!("[E{}] {}", error.code(), message(error))).unwrap_or_default()
 }
 
-fn record(error: &Error) {
+fn json(error: &Error) -> CString {
+    let parts = Parts {
+        code: error.code(),
+        name: error.kind().name(),
+        message: &message(error),
+        // JSON cannot hold every path. One that is not UTF-8 is escaped, as in the message.
+        path: error.path().map(|path| match path.to_str() {
+            Some(path) => path.into(),
+            None => display_path(path).to_string().into(),
+        }),
+        field: error.field(),
+        offset: error.offset(),
+        found: error.found(),
+        expected: error.expected(),
+    };
+    // JSON escapes NUL.
+    CString::new(serde_json::to_vec(&parts).unwrap_or_default()).unwrap_or_default()
+}
+
+pub(crate) fn record(error: &Error) {
     set_last_error(Some(Failure {
         code: error.code(),
         text: words(error),
+        json: json(error),
     }));
 }
 
@@ -98,7 +140,7 @@ fn panic_error(payload: Box<dyn Any + Send>) -> Error {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }
-    Error::Internal { detail: message }
+    Error::internal(message)
 }
 
 /// Runs `call` on the request. Returns its response as a C string that the caller owns, or null
@@ -117,9 +159,8 @@ pub(crate) unsafe fn respond(
     let response = unsafe { request_text(request) }
         .and_then(call)
         .and_then(|json| {
-            CString::new(json).map_err(|e| Error::Internal {
-                detail: format!("the response cannot be a C string: {e}"),
-            })
+            CString::new(json)
+                .map_err(|e| Error::internal(format!("the response cannot be a C string: {e}")))
         });
     match response {
         Ok(json) => json.into_raw(),
@@ -141,7 +182,7 @@ pub(crate) fn attempt<T>(call: impl FnOnce() -> Result<T>) -> Option<T> {
 /// As for [`respond`]. The text must not be used after the call returns to the foreign caller.
 #[expect(unsafe_code, reason = "the string is the foreign caller's")]
 pub(crate) unsafe fn request_text<'a>(request: *const c_char) -> Result<&'a str> {
-    let invalid = |detail: String| Error::InvalidRequest { detail };
+    let invalid = |detail: String| Error::request(detail);
     if request.is_null() {
         return Err(invalid("found NULL, expected a JSON object".to_string()));
     }

@@ -123,9 +123,5 @@ fn size(count: u64, each: u64, element: usize, field: &'static str) -> Result<us
 }
 
 fn refused(field: &'static str, found: impl ToString, expected: impl Into<String>) -> Error {
-    Error::InvalidArgument {
-        field: field.into(),
-        found: found.to_string(),
-        expected: expected.into().into(),
-    }
+    Error::argument(field, found, expected.into())
 }

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use toolbox::wire::{BatchStream, StreamSource};
 use toolbox::{
     inspect_index, is_hnsw, verify_hnsw, verify_index, wire, BuildOptions, ColumnarOptions, Error,
-    HnswIndex, InspectOptions, IoMode, MetadataFrom, Monitor, OpenOptions, Progress, RecordRange,
-    RepairOptions, Result, Salvage, VerifyOptions,
+    ErrorKind, HnswIndex, InspectOptions, IoMode, MetadataFrom, Monitor, OpenOptions, Progress,
+    RecordRange, RepairOptions, Result, Salvage, VerifyOptions,
 };
 #[cfg(feature = "database")]
 use toolbox::{CollectionFilter, ExportOptions};
@@ -364,9 +364,7 @@ fn to_json(response: &impl wire::Answer) -> Result<String> {
     let mut json = Vec::new();
     wire::write_json(&mut json, response)
         .and_then(|()| String::from_utf8(json).map_err(std::io::Error::other))
-        .map_err(|e| Error::Internal {
-            detail: format!("the response cannot be written as JSON: {e}"),
-        })
+        .map_err(|e| Error::internal(format!("the response cannot be written as JSON: {e}")))
 }
 
 /// Fields of a request. Every error names its field.
@@ -381,13 +379,16 @@ impl Fields {
 
     fn object(request: &str) -> Result<Self> {
         // serde_json refuses more than 127 levels of nesting.
-        let value: Value = serde_json::from_str(request).map_err(|e| Error::InvalidRequest {
-            detail: format!("found text that is not JSON ({e}), expected a JSON object"),
+        let value: Value = serde_json::from_str(request).map_err(|e| {
+            Error::request(format!(
+                "found text that is not JSON ({e}), expected a JSON object"
+            ))
         })?;
         let Value::Object(fields) = value else {
-            return Err(Error::InvalidRequest {
-                detail: format!("found {}, expected a JSON object", describe(&value)),
-            });
+            return Err(Error::request(format!(
+                "found {}, expected a JSON object",
+                describe(&value)
+            )));
         };
         Ok(Self(fields))
     }
@@ -395,11 +396,11 @@ impl Fields {
     /// Fails if a field is unknown.
     fn check(&self, known: &[&str]) -> Result<()> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(unknown) => Err(Error::InvalidArgument {
-                field: shorten(unknown).into(),
-                found: "an unknown field".to_string(),
-                expected: format!("one of {}", known.join(", ")).into(),
-            }),
+            Some(unknown) => Err(Error::argument(
+                shorten(unknown),
+                "an unknown field",
+                format!("one of {}", known.join(", ")),
+            )),
             None => Ok(()),
         }
     }
@@ -524,11 +525,11 @@ impl Fields {
 }
 
 fn parse_name<T: FromStr<Err = Error>>(name: &'static str, text: &str) -> Result<T> {
-    text.parse().map_err(|e| match e {
-        Error::InvalidArgument { expected, .. } => {
-            refused(name, shorten(&format!("{text:?}")), &expected)
+    text.parse().map_err(|e: Error| match e.expected() {
+        Some(expected) if e.kind() == ErrorKind::InvalidArgument => {
+            refused(name, shorten(&format!("{text:?}")), expected)
         }
-        other => other,
+        _ => e,
     })
 }
 
@@ -549,11 +550,7 @@ fn checked_path(name: &'static str, path: &str) -> Result<PathBuf> {
 }
 
 fn refused(field: &'static str, found: String, expected: &str) -> Error {
-    Error::InvalidArgument {
-        field: field.into(),
-        found,
-        expected: expected.to_string().into(),
-    }
+    Error::argument(field, found, expected.to_string())
 }
 
 /// Describes a value briefly for an error.

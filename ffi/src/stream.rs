@@ -92,6 +92,8 @@ impl Private {
     }
 
     fn fail(&mut self, error: &Error) -> c_int {
+        // The Arrow interface has only a text. The parts of the error are the thread's last one.
+        boundary::record(error);
         self.failure = Some(boundary::words(error));
         match error.code() {
             302 => errno::ENOMEM,
@@ -102,9 +104,7 @@ impl Private {
 }
 
 fn internal(error: arrow2::error::Error) -> Error {
-    Error::Internal {
-        detail: error.to_string(),
-    }
+    Error::internal(error)
 }
 
 /// Returns the private data of a stream that has not been released.
@@ -187,7 +187,5 @@ unsafe extern "C" fn release(stream: *mut ArrowArrayStream) {
 }
 
 pub(crate) fn no_place() -> Error {
-    Error::InvalidRequest {
-        detail: "found NULL, expected a pointer to writable memory for the result".into(),
-    }
+    Error::request("found NULL, expected a pointer to writable memory for the result")
 }

@@ -2,7 +2,7 @@
 //!
 //! `Vec::with_capacity` and `vec!` abort the process when memory runs out. Every allocation whose
 //! size grows with a file or an option uses these functions instead, which return
-//! [`Error::OutOfMemory`].
+//! [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory).
 
 use crate::error::{Error, Result};
 

@@ -61,7 +61,8 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// Makes the operation stop with [`Error::Cancelled`] soon after `token` is cancelled.
+    /// Makes the operation stop with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) soon
+    /// after `token` is cancelled.
     #[must_use]
     pub fn with_cancel(mut self, token: &'a CancelToken) -> Self {
         self.cancel = Some(token);
@@ -91,7 +92,7 @@ impl<'a> Monitor<'a> {
 
     pub(crate) fn check(&self) -> Result<()> {
         match self.cancel {
-            Some(token) if token.is_cancelled() => Err(Error::Cancelled),
+            Some(token) if token.is_cancelled() => Err(Error::cancelled()),
             _ => Ok(()),
         }
     }

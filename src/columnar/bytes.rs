@@ -100,18 +100,10 @@ impl Input {
     pub(crate) fn error(&self, field: impl Into<Cow<'static, str>>, error: DecodeError) -> Error {
         let path = self.0.path();
         match error {
-            DecodeError::Invalid { found, expected } => Error::InvalidInput {
-                path: path.to_path_buf(),
-                field: field.into(),
-                found: found.into_owned(),
-                expected,
-            },
-            DecodeError::Unsupported { found, expected } => Error::Unsupported {
-                path: path.to_path_buf(),
-                field: field.into(),
-                found: found.into_owned(),
-                expected,
-            },
+            DecodeError::Invalid { found, expected } => Error::input(path, field, found, expected),
+            DecodeError::Unsupported { found, expected } => {
+                Error::unsupported(path, field, found, expected)
+            }
             DecodeError::Failed(error) => error.in_file(path),
         }
     }

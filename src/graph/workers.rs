@@ -189,6 +189,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn threads_meet_after_each_phase() {
@@ -226,13 +227,13 @@ mod tests {
     fn an_early_return_releases_the_threads_that_wait() {
         let error = run(&mut [0, 1, 2], |state, meeting, stop| {
             if *state == 1 {
-                stop.fail(Error::Cancelled);
+                stop.fail(Error::cancelled());
                 return;
             }
             meeting.wait();
             meeting.wait();
         })
         .unwrap_err();
-        assert!(matches!(error, Error::Cancelled));
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
     }
 }

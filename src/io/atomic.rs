@@ -446,21 +446,23 @@ pub(crate) fn refuse_inside(target: &Path, index_dir: &Path) -> Result<()> {
             || missing.components().any(|part| part == Component::ParentDir)
     });
     if is_inside {
-        return Err(Error::UnusablePath {
-            path: target,
-            found: "a path inside the directory that is read".into(),
-            expected: "a path outside it, because nothing is written there".into(),
-        });
+        return Err(Error::unusable(
+            &target,
+            "a path inside the directory that is read",
+            "a path outside it, because nothing is written there",
+        ));
     }
     Ok(())
 }
 
 /// Fails if anything exists at `target`.
 pub(crate) fn require_vacant(target: &Path) -> Result<()> {
-    let unusable = |found: &'static str| Error::UnusablePath {
-        path: target.to_path_buf(),
-        found: found.into(),
-        expected: "the path of a new directory, where nothing exists".into(),
+    let unusable = |found: &'static str| {
+        Error::unusable(
+            target,
+            found,
+            "the path of a new directory, where nothing exists",
+        )
     };
     if target.file_name().is_none() {
         return Err(unusable("a path without a name"));
@@ -483,10 +485,8 @@ fn parent(path: &Path) -> &Path {
 
 /// Follows a final symbolic link, if the object at its end may be replaced.
 fn resolve(target: &Path) -> Result<PathBuf> {
-    let unusable = |found: &'static str| Error::UnusablePath {
-        path: target.to_path_buf(),
-        found: found.into(),
-        expected: "the path of a regular file, existing or not".into(),
+    let unusable = |found: &'static str| {
+        Error::unusable(target, found, "the path of a regular file, existing or not")
     };
     if target.file_name().is_none() {
         return Err(unusable("a path without a file name"));
@@ -560,6 +560,7 @@ fn sync_directory(_: &Path) {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<_> = std::fs::read_dir(directory)
@@ -641,7 +642,7 @@ mod tests {
         assert!(link.is_symlink());
 
         let error = AtomicFile::create(Path::new("/dev/null"), Protected::default()).unwrap_err();
-        assert!(matches!(error, Error::UnusablePath { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::UnusablePath, "{error}");
     }
 
     #[cfg(unix)]
@@ -708,7 +709,7 @@ mod tests {
                     .unwrap_err(),
                 early.commit().unwrap_err(),
             ] {
-                assert!(matches!(error, Error::UnusablePath { .. }), "{error:?}");
+                assert_eq!(error.kind(), ErrorKind::UnusablePath, "{error:?}");
             }
             assert_eq!(names(parent.path()), ["out"]);
             let _ = std::fs::remove_dir(&target);

@@ -63,11 +63,11 @@ impl Protected {
         for name in names.into_iter().flatten().filter_map(Path::file_name) {
             // Case-insensitive, as the file systems of macOS and Windows are.
             if self.names.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-                return Err(Error::UnusablePath {
-                    path: target.to_path_buf(),
-                    found: "the name of a file of an index or of Chroma's database".into(),
-                    expected: "another name: Chroma's files are never replaced".into(),
-                });
+                return Err(Error::unusable(
+                    target,
+                    "the name of a file of an index or of Chroma's database",
+                    "another name: Chroma's files are never replaced",
+                ));
             }
         }
         let identity = match Identity::of(target) {
@@ -75,11 +75,11 @@ impl Protected {
             identity => identity.map_err(Error::io(target, "look up the output path"))?,
         };
         match self.inputs.iter().find(|(_, input)| *input == identity) {
-            Some((input, _)) => Err(Error::UnusablePath {
-                path: target.to_path_buf(),
-                found: format!("the same file as the input {}", display_path(input)).into(),
-                expected: "another file".into(),
-            }),
+            Some((input, _)) => Err(Error::unusable(
+                target,
+                format!("the same file as the input {}", display_path(input)),
+                "another file",
+            )),
             None => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 ///     }
 ///
 ///     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-///         self.buffer = fetch(offset, len).map_err(|error| Error::Callback(error.into()))?;
+///         self.buffer = fetch(offset, len).map_err(Error::callback)?;
 ///         Ok(&self.buffer)
 ///     }
 /// }
@@ -55,8 +55,8 @@ pub trait Source {
     ///
     /// # Errors
     ///
-    /// Errors of the storage, as [`Error::Callback`](crate::Error::Callback) outside this crate. A
-    /// range past the end is an internal error: parsers check each range against
+    /// Errors of the storage, as [`ErrorKind::Callback`](crate::ErrorKind::Callback) outside this
+    /// crate. A range past the end is an internal error: parsers check each range against
     /// [`len`](Self::len) first, because only they know which field is wrong.
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]>;
 
@@ -120,6 +120,7 @@ pub(crate) fn outside(offset: u64, len: usize, source_len: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn slices_serve_ranges_inside_them_and_no_others() {
@@ -129,10 +130,8 @@ mod tests {
         assert_eq!(source.bytes(7, 3).unwrap(), b"789");
         assert_eq!(source.bytes(10, 0).unwrap(), b"");
         for (offset, len) in [(8, 3), (11, 0), (u64::MAX, 1), (1, usize::MAX)] {
-            assert!(matches!(
-                source.bytes(offset, len),
-                Err(Error::Internal { .. })
-            ));
+            let error = source.bytes(offset, len).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal);
         }
     }
 }

@@ -105,7 +105,6 @@ impl DecodeError {
 
     /// Adds the path of the file that the source reads.
     pub(crate) fn in_file(self, path: &Path) -> Error {
-        let path_buf = || path.to_path_buf();
         match self {
             Self::Invalid {
                 at: Location::Field(field),
@@ -116,27 +115,13 @@ impl DecodeError {
                 at: Location::Byte(position),
                 found,
                 expected,
-            } => Error::CorruptMetadata {
-                path: path_buf(),
-                position,
-                found,
-                expected,
-            },
+            } => Error::corrupt_metadata(path, position, found, expected),
             Self::Unsupported {
                 field,
                 found,
                 expected,
-            } => Error::Unsupported {
-                path: path_buf(),
-                field: field.into(),
-                found,
-                expected: expected.into(),
-            },
-            Self::Changed { found, expected } => Error::InputChanged {
-                path: path_buf(),
-                found,
-                expected,
-            },
+            } => Error::unsupported(path, field, found, expected),
+            Self::Changed { found, expected } => Error::changed(path, found, expected),
             Self::Failed(error) => error.in_file(path),
         }
     }

@@ -17,7 +17,7 @@ use super::pickle::{self, Entry, Pickle};
 use super::record::{RecordLayout, Records, BLOCK_BYTES};
 use super::{file_name, IndexHeader};
 use crate::base::progress::Monitor;
-use crate::error::{is_absent, Error, Result};
+use crate::error::{is_absent, Error, ErrorKind, Result};
 use crate::io::file::{exists, Access, FileWindow, InputFile, WINDOW};
 use crate::io::protected::Protected;
 use crate::io::source::Source;
@@ -84,11 +84,7 @@ impl SegmentFile {
     }
 
     fn appeared(&self) -> Error {
-        Error::InputChanged {
-            path: self.path.clone(),
-            found: "a file".into(),
-            expected: "none".into(),
-        }
+        Error::changed(&self.path, "a file", "none")
     }
 
     fn check_unchanged(&self) -> Result<()> {
@@ -371,7 +367,7 @@ impl Segment {
                 // A directory named header.bin counts as a missing header.
                 let header_len = match files.header.get() {
                     Ok(header) => header.map(InputFile::len),
-                    Err(Error::UnusablePath { .. }) => None,
+                    Err(error) if error.kind() == ErrorKind::UnusablePath => None,
                     Err(error) => return Err(error),
                 };
                 let wide_label = header_len != Some(HEADER_SIZE_32 as u64);
@@ -485,9 +481,9 @@ fn require_directory(dir: &Path) -> Result<()> {
     if found.is_dir() {
         return refuse_persist_directory(dir);
     }
-    Err(Error::UnusablePath {
-        path: dir.to_path_buf(),
-        found: "something that is not a directory".into(),
-        expected: "a vector segment directory".into(),
-    })
+    Err(Error::unusable(
+        dir,
+        "something that is not a directory",
+        "a vector segment directory",
+    ))
 }

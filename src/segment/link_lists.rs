@@ -174,8 +174,9 @@ impl<S: Source> LinkLists<S> {
     ///
     /// # Errors
     ///
-    /// Errors of the source; [`Cancelled`](Error::Cancelled); [`OutOfMemory`](Error::OutOfMemory).
-    /// Damage is not an error: see [`UpperNodes::flaw`].
+    /// Errors of the source; [`Cancelled`](crate::ErrorKind::Cancelled);
+    /// [`OutOfMemory`](crate::ErrorKind::OutOfMemory). Damage is not an error: see
+    /// [`UpperNodes::flaw`].
     pub fn elements(&mut self, monitor: &Monitor<'_>) -> Result<UpperNodes> {
         let mut upper = UpperNodes::default();
         for id in 0..u32::try_from(self.count).unwrap_or(u32::MAX) {

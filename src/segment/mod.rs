@@ -90,7 +90,7 @@
 //!     }
 //!     if let Some(entry) = ids.find(record.label()) {
 //!         let read = ids.read_id(entry, &mut pickle.as_slice(), &mut id);
-//!         read.map_err(|error| Error::Callback(error.into()))?;
+//!         read.map_err(Error::callback)?;
 //!     }
 //!     // The vector as it was given to Chroma, whose metric here is cosine.
 //!     let norm = norms.find(internal_id)?.unwrap_or(1.0);

@@ -37,11 +37,11 @@ pub(super) fn refuse_persist_directory(dir: &Path) -> Result<()> {
             format!("one of its vector segment directories: {shown}{more}")
         }
     };
-    Err(Error::UnusablePath {
-        path: dir.to_path_buf(),
-        found: "a persist directory (the one with chroma.sqlite3)".into(),
-        expected: format!("{expected}; `export` takes the whole persist directory").into(),
-    })
+    Err(Error::unusable(
+        dir,
+        "a persist directory (the one with chroma.sqlite3)",
+        format!("{expected}; `export` takes the whole persist directory"),
+    ))
 }
 
 /// The names of the segment directories in a persist directory, sorted, each with the total size of

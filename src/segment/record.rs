@@ -282,8 +282,8 @@ impl<S: Source> Records<S> {
     ///
     /// # Errors
     ///
-    /// Errors of the source and of `visit`; [`Cancelled`](Error::Cancelled) if the monitor is
-    /// cancelled.
+    /// Errors of the source and of `visit`; [`Cancelled`](crate::ErrorKind::Cancelled) if the
+    /// monitor is cancelled.
     pub fn for_each(
         &mut self,
         monitor: &Monitor<'_>,

@@ -211,12 +211,11 @@ impl DatabaseFiles {
                     let path = sibling(&self.path, suffix);
                     let found = InputFile::open_if_present(&path, IoMode::Read.into())?;
                     if found.is_some_and(|found| found.len() > 0) {
-                        return Err(Error::InputChanged {
-                            path: self.path.clone(),
-                            found: format!("a file {FILE_NAME}{suffix} beside it"),
-                            expected: "none, as before: another process writes to the database"
-                                .into(),
-                        });
+                        return Err(Error::changed(
+                            &self.path,
+                            format!("a file {FILE_NAME}{suffix} beside it"),
+                            "none, as before: another process writes to the database",
+                        ));
                     }
                 }
             }
@@ -288,11 +287,11 @@ fn not_a_persist_directory(dir: &Path) -> Error {
     } else {
         "nothing".into()
     };
-    Error::UnusablePath {
-        path: dir.to_path_buf(),
-        found: found.into(),
-        expected: format!("a Chroma persist directory: the one with {FILE_NAME}").into(),
-    }
+    Error::unusable(
+        dir,
+        found,
+        format!("a Chroma persist directory: the one with {FILE_NAME}"),
+    )
 }
 
 /// Formats the path as a URI with `immutable`. Every byte with a meaning in a URI is escaped.

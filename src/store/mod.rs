@@ -33,7 +33,7 @@ mod values;
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Row, Statement};
@@ -282,7 +282,7 @@ fn failed(path: &Path, error: rusqlite::Error) -> Error {
     let code = failure.map(|failure| failure.code);
     let extended_code = failure.map_or(0, |failure| failure.extended_code);
     match code {
-        Some(ErrorCode::OperationInterrupted) => Error::Cancelled,
+        Some(ErrorCode::OperationInterrupted) => Error::cancelled(),
         // Only replaying writes, and that happens in a copy.
         Some(ErrorCode::DiskFull) => {
             let cause = std::io::Error::new(std::io::ErrorKind::StorageFull, detail);
@@ -317,10 +317,5 @@ fn corrupt(
     found: impl ToString,
     expected: impl ToString,
 ) -> Error {
-    Error::CorruptDatabase {
-        path: PathBuf::from(path),
-        field: field.into(),
-        found: found.to_string(),
-        expected: expected.to_string(),
-    }
+    Error::corrupt_database(path, field, found, expected.to_string())
 }

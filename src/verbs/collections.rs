@@ -179,9 +179,10 @@ impl CollectionMetadata {
 ///
 /// # Errors
 ///
-/// [`Error::UnusablePath`] if there is no database, [`Error::CorruptDatabase`] if it is unreadable
-/// or not Chroma's, [`Error::InputChanged`] if Chroma writes to it while it is read, and
-/// [`Error::Cancelled`].
+/// [`ErrorKind::UnusablePath`](crate::ErrorKind::UnusablePath) if there is no database,
+/// [`ErrorKind::CorruptDatabase`](crate::ErrorKind::CorruptDatabase) if it is unreadable or not
+/// Chroma's, [`ErrorKind::InputChanged`](crate::ErrorKind::InputChanged) if Chroma writes to it
+/// while it is read, and [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled).
 pub fn list_collections(
     persist_dir: impl AsRef<Path>,
     filter: &CollectionFilter,

@@ -70,7 +70,8 @@ pub struct FileSize {
 ///
 /// # Errors
 ///
-/// When the index cannot be read, and when the work is cancelled ([`Error::Cancelled`]).
+/// When the index cannot be read, and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn inspect_index(
     index_dir: impl AsRef<Path>,
     options: &InspectOptions,

@@ -81,7 +81,7 @@ pub struct Degree {
 /// # Errors
 ///
 /// When the file cannot be read, is not a `.hnsw` file, or has an invalid header, and when the work
-/// is cancelled ([`Error::Cancelled`]).
+/// is cancelled ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn inspect_hnsw(
     path: impl AsRef<Path>,
     options: &InspectOptions,

@@ -80,8 +80,8 @@ impl BatchStream {
     ///
     /// # Errors
     ///
-    /// Errors of the extraction or export before its first record, and [`Error::OutOfMemory`] if no
-    /// thread can be spawned.
+    /// Errors of the extraction or export before its first record, and
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if no thread can be spawned.
     pub fn open(
         source: StreamSource,
         token: Option<&CancelToken>,
@@ -187,7 +187,7 @@ struct Sender(SyncSender<Message>);
 
 impl Sender {
     fn send(&self, message: Message) -> Result<()> {
-        self.0.send(message).map_err(|_| Error::Cancelled)
+        self.0.send(message).map_err(|_| Error::cancelled())
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::base::progress::Monitor;
 use crate::columnar::arrow_ipc::write::IpcStream;
+use crate::columnar::columns::{INTERNAL_ID, LABEL};
 use crate::columnar::ColumnarFormat;
 use crate::error::Result;
 use crate::graph::distance::Metric;
@@ -30,11 +31,14 @@ use crate::verbs::verify::VerifyReport;
 pub use crate::base::path::Shell;
 pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
 
+/// Columns that `build` takes labels from, unless it is given another.
+pub const LABEL_COLUMNS: [&str; 2] = [LABEL, INTERNAL_ID];
+
 /// Checks that 16 MiB can be allocated. `action` describes their purpose in the error.
 ///
 /// # Errors
 ///
-/// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if they cannot.
+/// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) if they cannot.
 pub fn check_headroom(action: &'static str) -> Result<()> {
     crate::io::mmap::check_headroom(action)
 }
@@ -135,7 +139,8 @@ pub fn extract(
 ///
 /// # Errors
 ///
-/// Errors of an extraction. Errors of `output` are in [`Error::Callback`](crate::Error::Callback).
+/// Errors of an extraction. Errors of `output` are in
+/// [`ErrorKind::Callback`](crate::ErrorKind::Callback).
 pub fn extract_to_stream(
     index_dir: &Path,
     output: impl Write,
@@ -215,7 +220,7 @@ pub fn export(
 /// # Errors
 ///
 /// Errors of an export of one collection. Errors of `output` are in
-/// [`Error::Callback`](crate::Error::Callback).
+/// [`ErrorKind::Callback`](crate::ErrorKind::Callback).
 #[cfg(feature = "database")]
 pub fn export_to_stream(
     persist_dir: &Path,

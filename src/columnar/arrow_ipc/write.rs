@@ -77,7 +77,7 @@ impl<W: Write> IpcStream<W> {
     pub(crate) fn finish(mut self) -> Result<()> {
         self.writer.finish().map_err(output_error)?;
         let flushed = self.writer.into_inner().flush();
-        flushed.map_err(|error| Error::Callback(error.into()))
+        flushed.map_err(Error::callback)
     }
 }
 
@@ -99,7 +99,7 @@ impl<W: Write> StreamSink for IpcStream<W> {
 #[cfg(feature = "wire")]
 fn output_error(error: arrow2::error::Error) -> Error {
     match error {
-        arrow2::error::Error::Io(source) => Error::Callback(source.into()),
+        arrow2::error::Error::Io(source) => Error::callback(source),
         other => Error::internal(other),
     }
 }

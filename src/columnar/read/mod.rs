@@ -60,9 +60,12 @@ impl ColumnarInput {
     /// Opens `path` and checks its schema.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] if a needed column is missing, duplicated or of a wrong type, or if
-    /// the file is malformed; [`Error::Unsupported`] if the file uses an unsupported feature
-    /// (encryption, big-endian data, an unknown codec …); [`Error::Io`].
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a needed column is missing,
+    /// duplicated or of a wrong type, or if the file is malformed;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the file uses an unsupported
+    /// feature (encryption, big-endian data, an unknown codec …);
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
         let wanted = Wanted::new(options)?;
         let input = Input::new(InputFile::open(path, options.io)?);
@@ -101,8 +104,10 @@ impl ColumnarInput {
     /// Returns `false` with an empty batch at the end. The batch's memory is reused.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] names the first invalid row, column and component, or the malformed
-    /// part of the file. After an error, this method must not be called again.
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) names the first invalid row,
+    /// column and component, or the malformed part of the file. After an error, this method must
+    /// not be called again.
     pub(crate) fn next(&mut self, batch: &mut RowBatch) -> Result<bool> {
         batch.vectors.clear();
         batch.labels.clear();

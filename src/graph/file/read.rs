@@ -98,11 +98,8 @@ impl Layout {
                 &MAGIC.escape_ascii(),
             ));
         }
-        let unsupported = |field: &'static str, found: u64, expected: String| Error::Unsupported {
-            path: path.to_path_buf(),
-            field: field.into(),
-            found: found.to_string(),
-            expected: expected.into(),
+        let unsupported = |field: &'static str, found: u64, expected: String| {
+            Error::unsupported(path, field, found, expected)
         };
         if header.version.get() != VERSION {
             return Err(unsupported(
@@ -248,12 +245,12 @@ impl Layout {
             ));
         }
         if stride != LABEL_SIZE {
-            return Err(Error::Unsupported {
-                path: path.to_path_buf(),
-                field: "bytes of a label".into(),
-                found: stride.to_string(),
-                expected: LABEL_SIZE.to_string().into(),
-            });
+            return Err(Error::unsupported(
+                path,
+                "bytes of a label",
+                stride,
+                LABEL_SIZE.to_string(),
+            ));
         }
         // Cannot overflow: the count equals the number of nodes, and each has more bytes in the
         // file.

@@ -19,7 +19,7 @@ mod record;
 use std::collections::BTreeMap;
 
 use crate::base::progress::Monitor;
-use crate::error::{is_bad_medium, Error, Result};
+use crate::error::{is_bad_medium, Result};
 use crate::io::file::InputFile;
 
 pub(super) use self::page::{Cell, Page, Payload};
@@ -357,7 +357,7 @@ impl<'f> Checker<'f> {
         let offset = (number - 1).saturating_mul(self.page_size as u64);
         match self.file.read_at(buffer, offset) {
             Ok(()) => Ok(Ok(())),
-            Err(Error::Io { cause, .. }) if is_bad_medium(&cause) => {
+            Err(error) if error.io_cause().is_some_and(is_bad_medium) => {
                 Ok(Err("a page that cannot be read"))
             }
             Err(error) => Err(error),

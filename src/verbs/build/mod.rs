@@ -141,7 +141,7 @@ impl BuildOptions {
 ///
 /// When an option is invalid, when the input is not such a file or has an invalid row (the error
 /// names row, column and component), when there is no row to insert, when the output cannot be
-/// written, and when the work is cancelled ([`Error::Cancelled`]).
+/// written, and when the work is cancelled ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn build_index_from_columnar(
     input: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -391,12 +391,7 @@ fn write_vectors<R: RowSource>(
     }
 
     let invalid = |field: &'static str, found: String, expected: &'static str| {
-        Err(Error::InvalidInput {
-            path: input.to_path_buf(),
-            field: field.into(),
-            found,
-            expected: expected.into(),
-        })
+        Err(Error::input(input, field, found, expected))
     };
     if labels.is_empty() {
         let found = match summary.scanned {

@@ -270,8 +270,9 @@ pub fn export_collection(
 ///
 /// # Errors
 ///
-/// The same as for [`list_collections`](crate::list_collections), [`Error::InvalidArgument`] for a
-/// name that no collection has, and errors for an output that cannot be written.
+/// The same as for [`list_collections`](crate::list_collections),
+/// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name that no collection
+/// has, and errors for an output that cannot be written.
 pub fn export_collections(
     persist_dir: impl AsRef<Path>,
     output: impl AsRef<Path>,
@@ -772,12 +773,13 @@ impl RowWriter<'_, '_> {
 /// Returns the path of an output directory with symbolic links resolved. The directory must not
 /// exist, or be empty.
 fn usable_directory(output: &Path) -> Result<PathBuf> {
-    let unusable = |found: &'static str| Error::UnusablePath {
-        path: output.to_path_buf(),
-        found: found.into(),
-        expected: "a directory that does not exist yet or is empty, or a file with the extension \
-                   .parquet, .arrow, .ipc or .feather"
-            .into(),
+    let unusable = |found: &'static str| {
+        Error::unusable(
+            output,
+            found,
+            "a directory that does not exist yet or is empty, or a file with the extension \
+                   .parquet, .arrow, .ipc or .feather",
+        )
     };
     // The link itself: a dangling one is an error below, not a directory to create.
     match std::fs::symlink_metadata(output) {

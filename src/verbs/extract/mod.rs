@@ -350,9 +350,10 @@ fn metadata(segment: &Segment) -> Vec<(String, String)> {
 ///
 /// # Errors
 ///
-/// [`Error::Callback`] with the callback's own error, [`Error::Cancelled`], and errors for an index
-/// that cannot be read. If the index changes while it is read, the error comes at the end, after
-/// records were passed on.
+/// [`ErrorKind::Callback`](crate::ErrorKind::Callback) with the callback's own error,
+/// [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled), and errors for an index that cannot be
+/// read. If the index changes while it is read, the error comes at the end, after records were
+/// passed on.
 pub fn extract_index<F>(
     index_dir: impl AsRef<Path>,
     options: &ExtractOptions,
@@ -391,7 +392,8 @@ where
 /// # Errors
 ///
 /// When the index cannot be read or changes while it is read, when the output cannot be written,
-/// when an option is out of range, and when the work is cancelled ([`Error::Cancelled`]).
+/// when an option is out of range, and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn extract_index_to_columnar(
     index_dir: impl AsRef<Path>,
     output: impl AsRef<Path>,

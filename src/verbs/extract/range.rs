@@ -34,7 +34,8 @@ impl RecordRange {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] unless `number` is from 1 to `of`.
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) unless `number` is from 1
+    /// to `of`.
     pub fn part(number: u64, of: u64) -> Result<Self> {
         if (1..=of).contains(&number) {
             Ok(Self::Part { number, of })

@@ -225,7 +225,7 @@ impl<'i> RowReader<'i> {
                     seq_id,
                     vector,
                 };
-                if on_record(record).map_err(Error::Callback)?.is_break() {
+                if on_record(record).map_err(Error::callback)?.is_break() {
                     return monitor.advance(self.next - self.records.start, total);
                 }
             }

@@ -128,7 +128,8 @@ pub struct RecallRow {
 /// # Errors
 ///
 /// When an option is invalid, when the queries cannot be read or have another dimension, when the
-/// search meets damage, and when the work is cancelled ([`Error::Cancelled`]).
+/// search meets damage, and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn measure_recall(
     index: &HnswIndex,
     queries: &RecallQueries<'_>,
@@ -183,12 +184,12 @@ pub fn measure_recall(
             measurement.groups = input.row_count().div_ceil(read.batch_size as u64);
             while input.next(&mut batch)? {
                 if batch.dimension != index.dimension() {
-                    return Err(Error::InvalidInput {
-                        path: path.clone(),
-                        field: format!("column {}", input.vector_name()).into(),
-                        found: format!("dimension {}", batch.dimension),
-                        expected: format!("{}, as in the index", index.dimension()).into(),
-                    });
+                    return Err(Error::input(
+                        path,
+                        format!("column {}", input.vector_name()),
+                        format!("dimension {}", batch.dimension),
+                        format!("{}, as in the index", index.dimension()),
+                    ));
                 }
                 measurement.measure(&batch.vectors, None)?;
             }

@@ -39,7 +39,7 @@ use self::written::{UpperLevels, WrittenLevel0};
 use crate::base::path::Shell;
 use crate::base::progress::Monitor;
 use crate::base::threads::both;
-use crate::error::{is_absent, Error, Result};
+use crate::error::{is_absent, Error, ErrorKind, Result};
 use crate::graph::connect::insert;
 use crate::graph::distance::Metric;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
@@ -58,8 +58,9 @@ use crate::segment::write::{EntryPoint, Shape};
 use crate::verbs::collections::{has_loss, CollectionFinding};
 use crate::verbs::extract::salvage::Selection;
 use crate::verbs::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSummary};
+use crate::verbs::verify::finding::{METRIC_COSINE, VECTOR_ZEROED_SECTOR};
 use crate::verbs::verify::IndexState;
-use crate::verbs::verify::{self, Severity, VerifyReport};
+use crate::verbs::verify::{self, VerifyReport};
 
 /// Chroma's default.
 const DEFAULT_EF_CONSTRUCTION: u64 = 100;
@@ -306,7 +307,8 @@ pub struct RepairedCollection {
 ///
 /// When the index cannot be read or changes during the repair. When it has no usable record, or no
 /// metadata and thus no ids. When a new graph needs the metric and it is unknown. When the output
-/// cannot be written. When the work is cancelled ([`Error::Cancelled`]).
+/// cannot be written. When the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn repair_index(
     dir: impl AsRef<Path>,
     new_dir: impl AsRef<Path>,
@@ -361,7 +363,7 @@ fn repair_segment(
         || report
             .findings
             .iter()
-            .any(|finding| finding.code == "vectors.zeroed_sector");
+            .any(|finding| finding.is(&VECTOR_ZEROED_SECTOR));
     let extract = ExtractOptions::default()
         .with_io(options.io)
         .with_salvage(is_damaged.then_some(options.salvage));
@@ -698,36 +700,34 @@ fn open(
 
 /// Returns the error for metadata that is unreadable.
 fn no_ids(error: Error, files: &SegmentFiles) -> Error {
-    let found = match &error {
-        Error::CorruptMetadata { .. } => error.to_string(),
-        Error::Io { cause, .. } if is_absent(cause) => "no such file".into(),
+    let found = match error.kind() {
+        ErrorKind::CorruptMetadata => error.to_string(),
+        _ if error.io_cause().is_some_and(is_absent) => "no such file".into(),
         _ => return error,
     };
-    Error::NoIds {
-        path: files.metadata.path().to_path_buf(),
+    Error::no_ids(
+        files.metadata.path(),
         found,
-        expected: "ids, which Chroma requires for every record: repair the persist directory \
+        "ids, which Chroma requires for every record: repair the persist directory \
                    instead (PERSIST_DIR --collection NAME), which takes them from Chroma's queue; \
                    or save the vectors with extract --salvage, and documents and metadata with \
-                   export"
-            .into(),
-    }
+                   export",
+    )
 }
 
 /// Returns the error for an index without a usable record.
 fn nothing_to_repair(segment: &Segment) -> Error {
-    Error::NothingToRepair {
-        path: segment.files().dir().to_path_buf(),
-        field: "records".into(),
-        found: format!(
+    Error::nothing_to_repair(
+        segment.files().dir(),
+        "records",
+        format!(
             "{} records, none both live and usable with an id",
             segment.count()
         ),
-        expected: "at least one usable record: there is nothing to repair. Writes that Chroma has \
+        "at least one usable record: there is nothing to repair. Writes that Chroma has \
                    not yet applied to the index are in its queue: repair the persist directory \
-                   instead (PERSIST_DIR --collection NAME), or save them with export"
-            .into(),
-    }
+                   instead (PERSIST_DIR --collection NAME), or save them with export",
+    )
 }
 
 /// Returns the metric and its source. Fails if the given one contradicts the database or the
@@ -758,7 +758,7 @@ fn find_space(
             let hint = report
                 .findings
                 .iter()
-                .any(|finding| finding.code == "metric.cosine");
+                .any(|finding| finding.is(&METRIC_COSINE));
             return Ok(match hint {
                 true => (Some(Space::Cosine), MetricSource::Hint),
                 false => (None, MetricSource::Unknown),
@@ -796,17 +796,13 @@ pub(crate) fn space_beside(
 /// Returns the reason why the links of an index cannot be kept, or `None` if they can. `report` is
 /// `None` if there is no index.
 fn flaw_of_links(report: Option<&VerifyReport>) -> Option<String> {
-    let is_about_links = |code: &str| {
-        let kinds = ["header.", "links.", "link_lists."];
-        kinds.iter().any(|kind| code.starts_with(kind))
-    };
     let Some(report) = report else {
         return Some("there is no index whose links could be kept".into());
     };
     report
         .findings
         .iter()
-        .find(|finding| finding.severity == Severity::Error && is_about_links(finding.code))
+        .find(|finding| finding.is_damage_of_links())
         .map(|finding| format!("its links are damaged ({}: {})", finding.file, finding.code))
 }
 

@@ -16,7 +16,7 @@ use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::base::path::Shell;
 use crate::base::progress::Monitor;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory, DirectoryFile};
 use crate::io::file::{exists, is_directory, Access, IoMode};
 use crate::segment::directory::{Segment, SegmentFiles};
@@ -92,7 +92,7 @@ pub(super) fn space_of(
     let catalog = match read {
         Ok(catalog) => catalog,
         // Chroma may be writing, which must not fail the repair of an index.
-        Err(Error::InputChanged { .. }) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::InputChanged => return Ok(None),
         Err(error) => return recoverable(error).map(|_| None),
     };
     let collection = catalog.collections.iter().find(|collection| {
@@ -189,18 +189,16 @@ pub(super) fn repair(
     let count = base.checked_add(merged.logged);
     let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
     if count == 0 {
-        return Err(Error::NothingToRepair {
-            path: persist_dir.to_path_buf(),
-            field: format!("collection {name}").into(),
-            found: format!(
+        return Err(Error::nothing_to_repair(
+            persist_dir,
+            format!("collection {name}"),
+            format!(
                 "{} records, none with a vector in the index or in the queue",
                 plan.counts.records
             ),
-            expected:
-                "at least one vector: there is nothing to repair. Documents and metadata can \
-                       be saved with export"
-                    .into(),
-        });
+            "at least one vector: there is nothing to repair. Documents and metadata can \
+                       be saved with export",
+        ));
     }
     if space.is_none() && merged.logged > 0 {
         return Err(Error::argument(

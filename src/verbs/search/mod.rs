@@ -89,9 +89,11 @@ impl HnswIndex {
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened or is not a graph file ([`Error::CorruptIndex`],
-    /// [`Error::Unsupported`]). [`Error::InvalidArgument`] if the metric is unknown, or contradicts
-    /// the file.
+    /// When the file cannot be opened or is not a graph file
+    /// ([`ErrorKind::CorruptIndex`](crate::ErrorKind::CorruptIndex),
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)).
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if the metric is unknown,
+    /// or contradicts the file.
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = path.as_ref();
         let file = InputFile::open(path, options.io)?;
@@ -159,7 +161,8 @@ impl HnswIndex {
     /// # Errors
     ///
     /// When `k` is 0, when the dimension of the query differs from the index, or when a component
-    /// is not finite. [`Error::CorruptIndex`] if the search meets invalid data.
+    /// is not finite. [`ErrorKind::CorruptIndex`](crate::ErrorKind::CorruptIndex) if the search
+    /// meets invalid data.
     pub fn search(&self, query: &[f32], k: usize, ef: usize) -> Result<Vec<Neighbour>> {
         check_k(k)?;
         self.check_query(query, || "query".into())?;

@@ -112,8 +112,9 @@ pub struct SearchSummary {
 /// # Errors
 ///
 /// When an option is invalid, when the index or the queries cannot be read, when the dimension of a
-/// query differs from the index, when `answer` fails ([`Error::Callback`]), and when the work is
-/// cancelled ([`Error::Cancelled`]).
+/// query differs from the index, when `answer` fails
+/// ([`ErrorKind::Callback`](crate::ErrorKind::Callback)), and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn search_index(
     index: impl AsRef<Path>,
     queries: impl AsRef<Path>,
@@ -126,7 +127,7 @@ pub fn search_index(
         queries.as_ref(),
         options,
         monitor,
-        |query, neighbours| answer(query, neighbours).map_err(Error::Callback),
+        |query, neighbours| answer(query, neighbours).map_err(Error::callback),
     )
 }
 
@@ -218,12 +219,12 @@ fn search_each(
     let mut batch = RowBatch::default();
     while input.next(&mut batch)? {
         if batch.dimension != index.dimension() {
-            return Err(Error::InvalidInput {
-                path: queries.to_path_buf(),
-                field: format!("column {}", input.vector_name()).into(),
-                found: format!("dimension {}", batch.dimension),
-                expected: format!("{}, as in {}", index.dimension(), display_path(path)).into(),
-            });
+            return Err(Error::input(
+                queries,
+                format!("column {}", input.vector_name()),
+                format!("dimension {}", batch.dimension),
+                format!("{}, as in {}", index.dimension(), display_path(path)),
+            ));
         }
         let results = index.search_batch(&batch.vectors, options.k, options.ef, options.threads)?;
         for (query, neighbours) in batch.rows.iter().zip(&results) {

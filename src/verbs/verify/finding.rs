@@ -38,6 +38,26 @@ pub struct Finding {
     /// Its meaning.
     #[serde(rename = "words")]
     pub message: &'static str,
+    /// The state of an index that has it.
+    #[serde(skip)]
+    state: IndexState,
+}
+
+impl Finding {
+    /// Returns true if the finding is of a kind.
+    pub(crate) fn is(&self, kind: &Kind) -> bool {
+        self.code == kind.code
+    }
+
+    /// Returns true for damage that keeps a segment's links from being read or followed.
+    pub(crate) fn is_damage_of_links(&self) -> bool {
+        use IndexState::{BadHeader, RunawayLinks, TornLinks, UnsupportedVersion};
+        self.severity == Severity::Error
+            && matches!(
+                self.state,
+                UnsupportedVersion | BadHeader | RunawayLinks | TornLinks
+            )
+    }
 }
 
 /// A kind of finding.
@@ -404,6 +424,7 @@ impl Findings {
                 count,
                 first: Some(first()),
                 message: kind.message,
+                state: kind.state,
             }),
         }
     }

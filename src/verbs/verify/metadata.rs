@@ -28,21 +28,19 @@ pub(crate) fn read<'f>(
         }
         return Ok(None);
     }
-    match files.read_metadata(monitor) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(Error::CorruptMetadata {
-            position,
-            found,
-            expected,
-            ..
-        }) => {
-            findings.note(&METADATA_UNREADABLE, METADATA, || {
-                format!("byte {position}: found {found}, expected {expected}")
-            });
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+    let error = match files.read_metadata(monitor) {
+        Ok(metadata) => return Ok(Some(metadata)),
+        Err(error) => error,
+    };
+    let (Some(offset), Some(found), Some(expected)) =
+        (error.offset(), error.found(), error.expected())
+    else {
+        return Err(error);
+    };
+    findings.note(&METADATA_UNREADABLE, METADATA, || {
+        format!("byte {offset}: found {found}, expected {expected}")
+    });
+    Ok(None)
 }
 
 /// The metadata, if any, and the entries whose labels were seen on live records.

@@ -5,7 +5,7 @@
 //! links of the upper levels are checked, and a breadth-first walk over the graph finds the records
 //! that are unreachable from the entry point.
 
-mod finding;
+pub(super) mod finding;
 mod header;
 pub(crate) mod hnsw;
 mod links;
@@ -123,8 +123,8 @@ pub struct VerifyReport {
 /// # Errors
 ///
 /// When a directory or file cannot be opened or read, when a file changes while it is read
-/// ([`Error::InputChanged`](crate::Error::InputChanged)), and when the work is cancelled
-/// ([`Error::Cancelled`](crate::Error::Cancelled)).
+/// ([`ErrorKind::InputChanged`](crate::ErrorKind::InputChanged)), and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn verify_index(
     index_dir: impl AsRef<Path>,
     options: &VerifyOptions,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hnsw_toolbox::{
-    export_collections, list_collections, CollectionFilter, CollectionState, Error, Monitor,
+    export_collections, list_collections, CollectionFilter, CollectionState, ErrorKind, Monitor,
     Salvage,
 };
 use rusqlite::Connection;
@@ -234,17 +234,10 @@ fn a_given_shape_must_be_correct() {
     let summary = export(12, 16).unwrap();
     assert_eq!(summary.files[0].without_vector, 0);
     for (dimension, m, field, found) in [(13, 16, "dimension", "12"), (12, 8, "m", "16")] {
-        match export(dimension, m) {
-            Err(Error::InvalidArgument {
-                field: at,
-                expected,
-                ..
-            }) => {
-                assert_eq!(at, field);
-                assert!(expected.starts_with(found), "{expected}");
-            }
-            other => panic!("{other:?}"),
-        }
+        let error = export(dimension, m).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+        assert_eq!(error.field(), Some(field));
+        assert!(error.expected().unwrap().starts_with(found), "{error}");
     }
     // Without the database's values.
     let database = Connection::open(fixture.database()).unwrap();

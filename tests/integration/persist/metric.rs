@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use hnsw_toolbox::{
-    export_collections, list_collections, repair_index, CollectionFilter, CollectionState, Error,
-    ExportSummary, MetricSource, Monitor, RepairOptions, Result, Space, VectorForm,
+    export_collections, list_collections, repair_index, CollectionFilter, CollectionState,
+    ErrorKind, ExportSummary, MetricSource, Monitor, RepairOptions, Result, Space, VectorForm,
 };
 use rusqlite::Connection;
 
@@ -42,17 +42,11 @@ fn repair_as(dir: &Path, name: &str, metric: Option<Space>) -> Result<MetricSour
 
 /// Asserts that the error names both metrics.
 fn assert_refused<T: std::fmt::Debug>(result: Result<T>, given: &str, known: &str) {
-    match result {
-        Err(Error::InvalidArgument {
-            field,
-            found,
-            expected,
-        }) => {
-            assert_eq!((&*field, &*found), ("metric", given));
-            assert!(expected.starts_with(known), "{expected}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+    let found = (error.field(), error.found());
+    assert_eq!(found, (Some("metric"), Some(given)));
+    assert!(error.expected().unwrap().starts_with(known), "{error}");
 }
 
 /// Damage to the configuration of all collections.

@@ -13,7 +13,7 @@ use super::{IndexState, VerifyOptions, VerifyReport};
 use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::base::progress::Monitor;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::graph::candidate::Candidate;
 use crate::graph::distance::{dot_in_f64, Metric};
 use crate::graph::exact::measure;
@@ -75,7 +75,8 @@ pub(crate) struct Census {
 /// # Errors
 ///
 /// When the file cannot be opened or read, when it changes while it is read
-/// ([`Error::InputChanged`]), and when the work is cancelled ([`Error::Cancelled`]).
+/// ([`ErrorKind::InputChanged`](crate::ErrorKind::InputChanged)), and when the work is cancelled
+/// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn verify_hnsw(
     path: impl AsRef<Path>,
     options: &VerifyOptions,
@@ -112,8 +113,8 @@ pub(crate) fn take(
     let mut layout = match Layout::read_header(&mut source, path) {
         Ok(layout) => layout,
         Err(error) => {
-            let kind = match &error {
-                Error::Unsupported { .. } => &finding::HNSW_UNSUPPORTED,
+            let kind = match error.kind() {
+                ErrorKind::Unsupported => &finding::HNSW_UNSUPPORTED,
                 _ => &finding::HNSW_HEADER,
             };
             note(error, findings, kind, part::HEADER)?;
@@ -159,25 +160,16 @@ fn note(
     kind: &finding::Kind,
     part: &'static str,
 ) -> Result<()> {
-    match error {
-        Error::CorruptIndex {
-            field,
-            found,
-            expected,
-            ..
-        } => findings.note(kind, part, || {
-            format!("{field}: found {found}, expected {expected}")
-        }),
-        Error::Unsupported {
-            field,
-            found,
-            expected,
-            ..
-        } => findings.note(kind, part, || {
-            format!("{field}: found {found}, expected {expected}")
-        }),
-        other => return Err(other),
-    }
+    use ErrorKind::{CorruptIndex, Unsupported};
+    let content = (error.field(), error.found(), error.expected());
+    let (CorruptIndex | Unsupported, (Some(field), Some(found), Some(expected))) =
+        (error.kind(), content)
+    else {
+        return Err(error);
+    };
+    findings.note(kind, part, || {
+        format!("{field}: found {found}, expected {expected}")
+    });
     Ok(())
 }
 
