@@ -81,7 +81,7 @@ kinds! {
     InvalidArgument = 101, "INVALID_ARGUMENT";
     /// 200: a file of a segment or a graph file violates its format.
     CorruptIndex = 200, "CORRUPT_INDEX";
-    /// 201: a metadata pickle cannot be read.
+    /// 201: a pickle cannot be read.
     CorruptMetadata = 201, "CORRUPT_METADATA";
     /// 202: a Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
     InvalidInput = 202, "INVALID_INPUT";

@@ -103,7 +103,7 @@ enum hnsw_toolbox_code {
    */
   HNSW_TOOLBOX_CODE_CORRUPT_INDEX = 200,
   /*
-   A metadata pickle cannot be read.
+   A pickle cannot be read.
    */
   HNSW_TOOLBOX_CODE_CORRUPT_METADATA = 201,
   /*

@@ -32,7 +32,7 @@ pub enum Code {
     InvalidArgument = 101,
     /// A file of a segment, or a graph file, violates its format.
     CorruptIndex = 200,
-    /// A metadata pickle cannot be read.
+    /// A pickle cannot be read.
     CorruptMetadata = 201,
     /// A Parquet or Arrow IPC input is malformed, or a row of it cannot be used.
     InvalidInput = 202,
