@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::connect::Layer;
 use crate::graph::distance::{with_space, Metric, Vectors};
 use crate::graph::native::Native;
+use crate::graph::partition::Partition;
 use crate::graph::Graph;
 use crate::io::atomic::DirectoryFile;
 use crate::io::mmap::Map;
@@ -74,7 +75,7 @@ pub(super) fn build(
     let graph = with_space(
         metric,
         vectors,
-        Native {
+        Partition(Native {
             m: shape.m(),
             m0: shape.slots(0),
             ef_construction: usize::try_from(shape.ef_construction()).map_err(Error::internal)?,
@@ -82,7 +83,7 @@ pub(super) fn build(
             seed: 0,
             threads,
             monitor,
-        },
+        }),
     )??;
     // Unmapped before the links are written to the same file.
     drop(map);

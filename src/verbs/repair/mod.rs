@@ -299,7 +299,7 @@ pub struct RepairedCollection {
 /// - for each id of the metadata: 24 bytes, and up to 48 while the pickle is read
 /// - for each record of the index: 25 bytes
 /// - for each list of upper levels (one for m records): 16 + 4·m bytes
-/// - for a new graph: the same as for
+/// - for a new graph: the same as for the partition engine of
 ///   [`build_index_from_columnar`](crate::build_index_from_columnar), with mapped vectors
 /// - for a collection: the same as for an export, and 12 bytes for each record
 ///
