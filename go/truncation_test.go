@@ -2,8 +2,10 @@ package hnswtoolbox
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -92,7 +94,8 @@ func TestTruncatedFilesNeverKillTheProcess(t *testing.T) {
 	t.Run("search", func(t *testing.T) {
 		query := make([]float32, dimension)
 		truncateWhile(t, graph, func() error {
-			index, err := OpenIndex(graph)
+			// The default maps the file: outputs are replaced by rename, never truncated.
+			index, err := OpenIndex(graph, WithIO(IOModeRead))
 			if err != nil {
 				return err
 			}
@@ -105,4 +108,29 @@ func TestTruncatedFilesNeverKillTheProcess(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+func TestGraphFileReplacedDuringSearchesStaysReadable(t *testing.T) {
+	path, vectors := buildIndex(t, DistanceMetricEuclidean)
+	content := mustRead(t, path)
+	index, err := OpenIndex(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer index.Close()
+	label := slices.Sorted(maps.Keys(vectors))[0]
+	for i := range truncations {
+		// As every output is written: a new file, renamed over the old one.
+		replacement := filepath.Join(filepath.Dir(path), "replacement")
+		if err := os.WriteFile(replacement, content[:len(content)/8*(i%8)], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(replacement, path); err != nil {
+			t.Fatal(err)
+		}
+		found, err := index.Search(vectors[label], 1, 50)
+		if err != nil || len(found) != 1 || found[0].Label != label {
+			t.Fatalf("found %v, %v", found, err)
+		}
+	}
 }
