@@ -6,6 +6,7 @@
 use hnsw_toolbox_fuzz::{keep_if, leave_caught_panics_alone};
 use libfuzzer_sys::{fuzz_target, Corpus};
 
+#[allow(dead_code, reason = "only the C header has the enum of codes")]
 #[path = "../../ffi/src/abi.rs"]
 mod abi;
 #[path = "../../ffi/src/boundary.rs"]
