@@ -98,8 +98,9 @@ build-release: ## Build the library, the program and the dynamic library, optimi
 test-rust:
 	$(CARGO) test --workspace --locked
 
+# Only the tests of the libraries and of the command line have more cases than `make test` runs.
 test-all: ## Run the Rust tests on all of their cases: make test runs a sample
-	$(CARGO) test --workspace --locked -- --include-ignored
+	$(CARGO) test --workspace --locked --lib --test integration -- --include-ignored
 
 sweep: ## Damage every page of a real database in five ways, and print the unnoticed ones: half an hour
 	HNSW_TOOLBOX_SWEEP=1 $(CARGO) test --locked --test integration persist::pages -- --nocapture
