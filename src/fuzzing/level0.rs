@@ -6,9 +6,7 @@
 use zerocopy::IntoBytes;
 
 use super::take;
-use crate::segment::decode_error::{DecodeError, Decoded};
-use crate::segment::record::{Record as Level0Record, RecordLayout, Records as Level0};
-use crate::segment::IndexHeader;
+use crate::segment::{AlignedBytes, DecodeError, Record, Segment};
 use crate::Monitor;
 
 /// A `header.bin` that satisfies every constraint.
@@ -87,15 +85,7 @@ fn split(mut bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((take(&mut bytes, header_len), bytes))
 }
 
-/// Returns the layout and the number of records according to the library's parsers.
-fn parse(header: &[u8], level0: &[u8]) -> Decoded<(RecordLayout, u64)> {
-    let header = IndexHeader::read(header)?;
-    let layout = header.record_layout()?;
-    layout.check_len(level0.len() as u64, header.cur_element_count)?;
-    Ok((layout, header.cur_element_count))
-}
-
-fn assert_is(record: &Level0Record<'_>, raw: &[u8], header: &Header) {
+fn assert_is(record: &Record<'_>, raw: &[u8], header: &Header) {
     let (data, label) = (header.offset_data as usize, header.label_offset as usize);
     assert_eq!(record.label, number(raw, label, header.word));
     assert_eq!(u64::from(record.links.count.get()), number(raw, 0, 2));
@@ -108,16 +98,14 @@ pub fn property(bytes: &[u8]) -> bool {
     let Some((header_bytes, level0)) = split(bytes) else {
         return false;
     };
-    match (parse(header_bytes, level0), readable(header_bytes, level0)) {
-        (Ok((layout, count)), Some(header)) => {
-            // Records are cast in place, so they need the same alignment as in a file.
-            let mut words = vec![0_u64; level0.len().div_ceil(8)];
-            let aligned = &mut words.as_mut_bytes()[..level0.len()];
-            aligned.copy_from_slice(level0);
-
+    // Records are cast in place, so they need the same alignment as in a file.
+    let segment = Segment::new(header_bytes, AlignedBytes::from(level0));
+    match (segment, readable(header_bytes, level0)) {
+        (Ok(mut segment), Some(header)) => {
             let mut records = level0.chunks_exact(header.record_size as usize);
             let mut read = 0;
-            Level0::of_checked(&*aligned, layout, count)
+            segment
+                .records_mut()
                 .for_each(&Monitor::default(), |id, record| {
                     assert_eq!(id, read);
                     assert_is(&record, records.next().unwrap(), &header);
@@ -128,7 +116,7 @@ pub fn property(bytes: &[u8]) -> bool {
             assert_eq!(read, header.count);
         }
         (Err(DecodeError::Invalid { .. } | DecodeError::Unsupported { .. }), None) => {}
-        (parsed, readable) => panic!("{parsed:?}, readable: {}", readable.is_some()),
+        (segment, readable) => panic!("{segment:?}, readable: {}", readable.is_some()),
     }
     true
 }

@@ -4,7 +4,7 @@
 //! Input: the pickle.
 
 use crate::segment::pickle::oracle::{contents, serde_pickle_contents};
-use crate::segment::pickle::Pickle as Metadata;
+use crate::segment::pickle::Pickle;
 use crate::Monitor;
 
 /// Limit on the bytes of heap for reading a pickle of `len` bytes. The worst case is a file of
@@ -16,7 +16,7 @@ fn heap_limit(len: usize) -> usize {
 /// `peak_of` runs a closure, and returns the peak of its heap use.
 pub fn property(pickle: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -> bool {
     let mut read = None;
-    let peak = peak_of(&mut || read = Some(Metadata::read(pickle, &Monitor::default())));
+    let peak = peak_of(&mut || read = Some(Pickle::read(pickle, &Monitor::default())));
     assert!(
         peak <= heap_limit(pickle.len()),
         "{peak} bytes of heap for a file of {}",

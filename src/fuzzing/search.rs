@@ -19,6 +19,7 @@ use crate::graph::distance::{is_finite, Metric};
 use crate::graph::file::read::{Layout, View};
 use crate::graph::search::{Ahead, Scratch, Search};
 use crate::io::source::Source;
+use crate::segment::AlignedBytes;
 
 /// Limit on the bytes of heap for a search of a file of `len` bytes. The search takes up to 17
 /// bytes for each node, and a constant for errors and the ids of a list.
@@ -119,9 +120,8 @@ pub fn property(mut bytes: &[u8], peak_of: impl Fn(&mut dyn FnMut()) -> usize) -
     };
     bytes = file;
     // Aligned like a map.
-    let mut aligned = vec![0u64; bytes.len().div_ceil(8)];
-    aligned.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-    let mapped = &aligned.as_bytes()[..bytes.len()];
+    let aligned = AlignedBytes::from(bytes);
+    let mapped = aligned.as_slice();
     let query = &bytes[..usize::from(*query).min(bytes.len()) / 4 * 4];
     let query: Vec<f32> = query
         .chunks_exact(4)

@@ -75,10 +75,7 @@ impl Source for &[u8] {
     }
 
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-        usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.get(start..start.checked_add(len)?))
-            .ok_or_else(|| outside(offset, len, Source::len(self)))
+        range_of(self, offset, len)
     }
 }
 
@@ -94,6 +91,14 @@ impl<S: Source> Source for &mut S {
     fn unreadable(&self, offset: u64, len: usize) -> Vec<Range<u64>> {
         S::unreadable(self, offset, len)
     }
+}
+
+/// Borrows a range of bytes in memory.
+pub(crate) fn range_of(bytes: &[u8], offset: u64, len: usize) -> Result<&[u8]> {
+    usize::try_from(offset)
+        .ok()
+        .and_then(|start| bytes.get(start..start.checked_add(len)?))
+        .ok_or_else(|| outside(offset, len, bytes.len() as u64))
 }
 
 /// Reads a range. Fails if the source returns more or fewer bytes, because parsers advance by the

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use crate::error::Result;
-use crate::io::source::Source;
+use crate::io::source::{range_of, Source};
 
 /// A copy of bytes that starts at a multiple of 8.
 ///
@@ -49,10 +49,7 @@ impl Source for AlignedBytes {
     }
 
     fn bytes(&mut self, offset: u64, len: usize) -> Result<&[u8]> {
-        let at = usize::try_from(offset).unwrap_or(usize::MAX);
-        self.as_slice()
-            .get(at..at.saturating_add(len))
-            .ok_or_else(|| crate::io::source::outside(offset, len, self.len as u64))
+        range_of(self.as_slice(), offset, len)
     }
 }
 

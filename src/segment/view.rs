@@ -1,4 +1,4 @@
-//! The files of a segment as one value, whatever their bytes come from.
+//! The files of a segment as one value, over any sources.
 
 use super::decode_error::Decoded;
 use super::header::IndexHeader;

@@ -16,7 +16,7 @@ use crate::segment::evidence::Evidence;
 use crate::segment::file_name;
 use crate::segment::header::MAX_COUNT;
 use crate::segment::norms::Norms;
-use crate::segment::record::Records as Level0;
+use crate::segment::record;
 use crate::segment::vectors::{scale, FlawReader, Flaws};
 
 /// Random hash keys to try before giving up. For a million ids, one key fails with probability 3 ·
@@ -262,7 +262,7 @@ impl Records {
             .collect()
     }
 
-    fn level0(&self) -> Result<Level0<FileWindow<'_>>> {
+    fn level0(&self) -> Result<record::Records<FileWindow<'_>>> {
         self.segment.level0()
     }
 
@@ -417,7 +417,7 @@ impl Base {
 /// Reads vectors by internal id.
 #[derive(Debug)]
 pub(crate) struct VectorReader<'b> {
-    level0: Level0<FileWindow<'b>>,
+    level0: record::Records<FileWindow<'b>>,
     norms: Option<Norms<FileWindow<'b>>>,
     flaws: &'b Flaws,
 }

@@ -23,8 +23,8 @@ use crate::segment::directory::{Segment, SegmentFiles};
 use crate::segment::header::MAX_COUNT;
 use crate::segment::layout::LinksHeader;
 use crate::segment::link_lists::{self, Survey};
-use crate::segment::pickle::Pickle as Metadata;
-use crate::segment::record::{Record as Level0Record, RecordLayout};
+use crate::segment::pickle::Pickle;
+use crate::segment::record::{Record, RecordLayout};
 use crate::segment::IndexHeader;
 
 /// Number of records on which a layout is tried. A wrong layout explains none or nearly none of
@@ -292,7 +292,7 @@ struct Witnesses<'f> {
     /// Parsed, but not trusted.
     header: Option<IndexHeader>,
     lists: Option<Survey>,
-    metadata: Option<Metadata>,
+    metadata: Option<Pickle>,
     stated: Stated,
     guess: Option<(usize, usize)>,
 }
@@ -413,7 +413,7 @@ impl Witnesses<'_> {
             Some(_) => [stated, None, None, None],
             None => [
                 self.guess.map(|(dimension, _)| dimension as u64),
-                self.metadata.as_ref().and_then(Metadata::dimensionality),
+                self.metadata.as_ref().and_then(Pickle::dimensionality),
                 field(|header| header.dimension() as u64),
                 field(|header| {
                     let end = header.size_data_per_element;
@@ -459,7 +459,7 @@ impl Witnesses<'_> {
                 let added = self
                     .metadata
                     .as_ref()
-                    .and_then(Metadata::total_elements_added);
+                    .and_then(Pickle::total_elements_added);
                 let whole = layout.whole_records(self.len).min(MAX_COUNT);
                 (added.map_or(whole, |added| added.max(ids)), Counted::AtMost)
             }
@@ -498,7 +498,7 @@ impl Witnesses<'_> {
 }
 
 /// Returns true if hnswlib can have written the record in a segment of `count` records.
-fn is_plausible(record: &Level0Record<'_>, count: u64) -> bool {
+fn is_plausible(record: &Record<'_>, count: u64) -> bool {
     let used = usize::from(record.links.count.get());
     let Some(neighbours) = record.neighbours.get(..used) else {
         return false;

@@ -17,7 +17,7 @@ use crate::error::{recoverable, BoxError, Error, Result};
 use crate::io::file::FileWindow;
 use crate::segment::directory::{Segment, SegmentMetadata};
 use crate::segment::norms::Norms;
-use crate::segment::record::Records as Level0;
+use crate::segment::record::Records;
 use crate::segment::vectors::{judge, scale, squares, Verdict};
 use crate::verbs::repair::{space_beside, Space};
 
@@ -63,7 +63,7 @@ impl RowSet {
 
 /// Selects rows in file order, and reads their contents.
 pub(crate) struct RowReader<'i> {
-    level0: Level0<FileWindow<'i>>,
+    level0: Records<FileWindow<'i>>,
     join: Option<Join<'i>>,
     scaling: Option<Scaling<'i>>,
     selection: Selection,

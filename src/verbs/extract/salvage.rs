@@ -7,7 +7,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::segment::directory::Segment;
 use crate::segment::labels::Labels;
-use crate::segment::record::Record as Level0Record;
+use crate::segment::record::Record;
 use crate::segment::vectors::Flaws;
 use crate::verbs::repair::Space;
 
@@ -202,7 +202,7 @@ impl Selection {
 
     /// Returns true if a record is to be extracted; otherwise counts it.
     #[inline]
-    pub(crate) fn admits(&mut self, internal_id: u64, record: &Level0Record<'_>) -> bool {
+    pub(crate) fn admits(&mut self, internal_id: u64, record: &Record<'_>) -> bool {
         if let (true, Some(salvage)) = (record.unreadable, &mut self.salvage) {
             // Counted before the check for deletion: the delete mark is unreadable as well.
             salvage.unreadable += 1;
@@ -263,6 +263,6 @@ impl Selection {
     }
 }
 
-fn is_finite(record: &Level0Record<'_>) -> bool {
+fn is_finite(record: &Record<'_>) -> bool {
     record.vector.iter().all(|component| component.is_finite())
 }

@@ -16,7 +16,7 @@ use crate::io::atomic::DirectoryFile;
 use crate::io::file::{FileWindow, InputFile};
 use crate::segment::directory::Segment;
 use crate::segment::link_lists::UpperNodes;
-use crate::segment::record::{RecordLayout, Records as Level0};
+use crate::segment::record::{RecordLayout, Records};
 use crate::segment::write::{EntryPoint, Shape};
 
 /// Bytes of records that a thread processes at a time.
@@ -97,9 +97,9 @@ impl Keep<'_> {
         })
     }
 
-    fn level0_of<'f>(&self, file: &'f InputFile) -> Level0<FileWindow<'f>> {
+    fn level0_of<'f>(&self, file: &'f InputFile) -> Records<FileWindow<'f>> {
         let layout = self.segment.layout();
-        Level0::of_checked(file.window(BLOCK_BYTES), layout, self.segment.count())
+        Records::of_checked(file.window(BLOCK_BYTES), layout, self.segment.count())
             .with_blocks_of(BLOCK_BYTES)
     }
 
@@ -243,7 +243,7 @@ impl Keep<'_> {
 }
 
 struct Level0State<'f> {
-    level0: Level0<FileWindow<'f>>,
+    level0: Records<FileWindow<'f>>,
     graph: OldGraph<'f>,
     bridge: Reconnector,
     old: Vec<u32>,

@@ -51,7 +51,7 @@ use crate::segment::file_name;
 use crate::segment::norms::Norms;
 use crate::segment::pickle::write::{self as pickle, Ids, Totals};
 use crate::segment::pickle::Pickle as Metadata;
-use crate::segment::record::Records as Level0;
+use crate::segment::record::Records;
 use crate::segment::vectors::{is_positive_norm, mended};
 use crate::segment::write::{EntryPoint, Shape};
 #[cfg(feature = "database")]
@@ -640,7 +640,7 @@ impl Work<'_> {
 struct OldNorms<'s> {
     norms: Option<Norms<FileWindow<'s>>>,
     /// Looks up the vectors whose norm is not positive.
-    level0: Level0<FileWindow<'s>>,
+    level0: Records<FileWindow<'s>>,
 }
 
 impl<'s> OldNorms<'s> {

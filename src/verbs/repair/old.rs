@@ -19,7 +19,7 @@ use crate::io::mmap::Map;
 use crate::segment::directory::Segment;
 use crate::segment::layout::LinksHeader;
 use crate::segment::link_lists::{LinkLists, UpperNodes};
-use crate::segment::record::{RecordLayout, Records as Level0};
+use crate::segment::record::{RecordLayout, Records};
 
 /// Limit on the bytes of vectors that the directions of sketches are computed from.
 const MAX_SAMPLE_BYTES: usize = 2 << 20;
@@ -69,7 +69,7 @@ impl GraphCache {
         let mut lists = memory::filled(size, NO_NEIGHBOUR, "hold the links of dropped records")?;
         let file = segment.files().level0.require()?;
         let mut states: Vec<_> = (0..threads.get())
-            .map(|_| Level0::of_checked(file.window(block), layout, count).with_blocks_of(block))
+            .map(|_| Records::of_checked(file.window(block), layout, count).with_blocks_of(block))
             .collect();
         let stride = (block / layout.size().max(1)).max(1);
         let blocks = Blocks {

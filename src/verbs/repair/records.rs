@@ -6,7 +6,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::segment::directory::{Segment, SegmentMetadata};
 use crate::segment::pickle::write::Ids;
-use crate::segment::pickle::{Entry, Pickle as Metadata};
+use crate::segment::pickle::{Entry, Pickle};
 use crate::verbs::extract::salvage::Selection;
 
 /// New ids per anchor. Finding the old id of a new one takes a walk of fewer than this many records
@@ -33,7 +33,7 @@ impl Chosen {
     pub(super) fn read(
         segment: &Segment,
         selection: &mut Selection,
-        metadata: &Metadata,
+        metadata: &Pickle,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let mut live = Bits::with_len(segment.count())?;

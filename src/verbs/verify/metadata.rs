@@ -9,7 +9,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::segment::directory::{SegmentFiles, SegmentMetadata};
 use crate::segment::file_name::METADATA;
-use crate::segment::pickle::Pickle as Metadata;
+use crate::segment::pickle::Pickle;
 use crate::segment::IndexHeader;
 
 /// Reads the metadata. An unreadable file is a finding, and gives `None`.
@@ -45,16 +45,16 @@ pub(crate) fn read<'f>(
 
 /// The metadata, if any, and the entries whose labels were seen on live records.
 #[derive(Debug)]
-pub(crate) struct MetadataCheck<'m>(Option<(&'m Metadata, Bits)>);
+pub(crate) struct MetadataCheck<'m>(Option<(&'m Pickle, Bits)>);
 
 impl<'m> MetadataCheck<'m> {
     pub(crate) fn new(
-        table: Option<&'m Metadata>,
+        table: Option<&'m Pickle>,
         header: &IndexHeader,
         findings: &mut Findings,
     ) -> Result<Self> {
         let dimension = u64::try_from(header.dimension()).map_err(Error::internal)?;
-        let found = table.and_then(Metadata::dimensionality);
+        let found = table.and_then(Pickle::dimensionality);
         if let Some(found) = found.filter(|found| *found != dimension) {
             findings.note(&METADATA_DIMENSION, METADATA, || {
                 format!("dimensionality {found}, in header.bin {dimension}")

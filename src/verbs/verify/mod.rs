@@ -33,7 +33,7 @@ use crate::segment::directory::{SegmentFiles, SegmentMetadata};
 use crate::segment::file_name::LEVEL0;
 use crate::segment::labels::Labels;
 use crate::segment::norms::Norms;
-use crate::segment::pickle::Pickle as Metadata;
+use crate::segment::pickle::Pickle;
 use crate::segment::record::RecordLayout;
 use crate::verbs::repair::{self, Space};
 
@@ -152,7 +152,7 @@ pub(crate) fn verify_segment(
 pub(crate) fn examine(
     files: &SegmentFiles,
     space: Option<Space>,
-    metadata: Option<&Metadata>,
+    metadata: Option<&Pickle>,
     threads: NonZeroUsize,
     monitor: &Monitor<'_>,
 ) -> Result<VerifyReport> {
@@ -166,7 +166,7 @@ enum Extent<'m> {
     All,
     /// Every check except reachability.
     Examined {
-        metadata: Option<&'m Metadata>,
+        metadata: Option<&'m Pickle>,
         threads: NonZeroUsize,
     },
 }

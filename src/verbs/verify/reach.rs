@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::io::source::Source;
 use crate::segment::file_name::LEVEL0;
 use crate::segment::link_lists::{LinkLists, UpperNodes};
-use crate::segment::record::Records as Level0;
+use crate::segment::record::Records;
 
 /// If the walk needs fewer than one record in this many, each is read individually.
 const MAX_RECORDS_PER_LOOKUP: u64 = 4;
@@ -26,8 +26,8 @@ const CHECK_INTERVAL: usize = 1024;
 /// `dense` and `sparse` read the same records, through a large window and through one that holds
 /// little more than a record.
 pub(crate) fn check<S: Source>(
-    dense: &mut Level0<S>,
-    sparse: &mut Level0<S>,
+    dense: &mut Records<S>,
+    sparse: &mut Records<S>,
     mut links: Option<(&mut LinkLists<S>, &UpperNodes)>,
     entry_point: u32,
     findings: &mut Findings,

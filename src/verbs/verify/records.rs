@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::io::source::Source;
 use crate::segment::file_name::LEVEL0;
 use crate::segment::norms::Norms;
-use crate::segment::record::Records as Level0;
+use crate::segment::record::Records;
 use crate::segment::vectors::Tally;
 use crate::segment::IndexHeader;
 
@@ -28,7 +28,7 @@ pub(crate) struct Totals {
 /// A contiguous part of the records.
 #[derive(Debug)]
 pub(crate) struct Part<S> {
-    pub(crate) level0: Level0<S>,
+    pub(crate) level0: Records<S>,
     /// `None` if length.bin is missing.
     pub(crate) norms: Option<Norms<S>>,
     /// Internal ids.

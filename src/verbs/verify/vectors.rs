@@ -5,10 +5,10 @@ use super::finding::{
     VECTOR_NOT_FINITE, VECTOR_NOT_FINITE_DELETED, VECTOR_OVERFLOW, VECTOR_ZEROED_SECTOR,
 };
 use crate::segment::file_name::{LEVEL0, NORMS};
-use crate::segment::record::Record as Level0Record;
+use crate::segment::record::Record;
 use crate::segment::vectors::{First, Flawed, Tally};
 
-pub(crate) fn note_not_finite(id: u64, record: &Level0Record<'_>, findings: &mut Findings) {
+pub(crate) fn note_not_finite(id: u64, record: &Record<'_>, findings: &mut Findings) {
     let finite = record.vector.iter().take_while(|one| one.is_finite());
     let at = finite.count();
     let kind = if record.links.is_deleted() {
