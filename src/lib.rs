@@ -213,6 +213,10 @@ pub use verbs::inspect::{inspect_index, FileSize, IndexReport, InspectOptions};
 pub use verbs::inspect_hnsw::{inspect_hnsw, is_hnsw, Degree, HnswReport};
 pub use verbs::recall::{measure_recall, RecallOptions, RecallQueries, RecallReport, RecallRow};
 #[cfg(feature = "database")]
+pub use verbs::repair::store::{
+    repair_store, FullText, RepairStoreOptions, RepairStoreSummary, RepairedStoreCollection,
+};
+#[cfg(feature = "database")]
 pub use verbs::repair::RepairedCollection;
 pub use verbs::repair::{
     repair_index, MetricSource, RepairLinks, RepairOptions, RepairSummary, Space,

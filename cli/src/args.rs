@@ -420,20 +420,22 @@ pub(super) struct ExportArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct RepairArguments {
-    /// Chroma's vector segment directory, or with --collection the persist directory.
+    /// Chroma's persist directory, or one of its vector segment directories.
     ///
-    /// A segment directory has a header.bin, a persist directory a chroma.sqlite3.
-    #[arg(value_name = "SEGMENT_DIR|PERSIST_DIR")]
+    /// A persist directory has a chroma.sqlite3, a segment directory a header.bin.
+    #[arg(value_name = "PERSIST_DIR|SEGMENT_DIR")]
     pub(super) index_dir: PathBuf,
 
     /// Write to this new directory.
     #[arg(short, long, value_name = "NEW_DIR")]
-    pub(super) output: PathBuf,
+    #[cfg_attr(feature = "database", arg(required_unless_present = "in_place"))]
+    #[cfg_attr(not(feature = "database"), arg(required = true))]
+    pub(super) output: Option<PathBuf>,
 
-    /// Repair this collection of a persist directory.
+    /// Write only the segment of this collection.
     ///
-    /// The records of the index and of Chroma's queue are merged, as in an export. A lost index is
-    /// recovered as far back as the queue goes.
+    /// The records of the segment and of Chroma's queue are merged, as in an export. A lost segment
+    /// is recovered as far back as the queue goes.
     #[arg(long, value_name = "NAME")]
     pub(super) collection: Option<String>,
 
@@ -444,6 +446,10 @@ pub(super) struct RepairArguments {
     /// Select the tenant of the database.
     #[arg(long, requires = "collection")]
     pub(super) tenant: Option<String>,
+
+    #[cfg(feature = "database")]
+    #[command(flatten)]
+    pub(super) store: StoreArguments,
 
     /// Keep or build links [keep, build] [default: keep if intact]
     ///
@@ -486,6 +492,36 @@ pub(super) struct RepairArguments {
 
     #[command(flatten)]
     pub(super) work: WorkArguments,
+}
+
+/// Arguments of the repair of a whole persist directory.
+#[cfg(feature = "database")]
+#[derive(Args, Debug)]
+pub(super) struct StoreArguments {
+    /// Replace the persist directory by the repaired one.
+    ///
+    /// The names are exchanged at once, and the old directory stays beside it. Fails if another
+    /// process has the store open.
+    #[arg(long, conflicts_with_all = ["output", "collection"])]
+    pub(super) in_place: bool,
+
+    /// Keep records without a vector in the store.
+    ///
+    /// By default they are exported to NEW_DIR.without-vectors, because Chroma 1.0 and later fails
+    /// on filtered queries of a collection with such records.
+    #[arg(long, conflicts_with = "collection")]
+    pub(super) keep_incomplete: bool,
+
+    /// Take the schema from this empty store, if the old one lost it.
+    ///
+    /// Make it with the Chroma that will open the result:
+    /// python -c "import chromadb; chromadb.PersistentClient('empty')"
+    #[arg(long, value_name = "DIR", conflicts_with = "collection")]
+    pub(super) template: Option<PathBuf>,
+
+    /// Show what would be written and lost, and write nothing.
+    #[arg(long, conflicts_with = "collection")]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Args, Debug)]

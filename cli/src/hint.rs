@@ -8,7 +8,7 @@ use hnsw_toolbox::{is_hnsw, Error, ErrorKind};
 
 use super::args::Command;
 
-const DATABASE: &str = "chroma.sqlite3";
+pub(super) const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
 
 /// The input of a command, and the kind of input that the command expects.

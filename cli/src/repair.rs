@@ -6,11 +6,22 @@ use std::process::ExitCode;
 use hnsw_toolbox::wire::{self, RepairResponse};
 use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, Salvage};
 
+#[cfg(feature = "database")]
+mod store;
+
 use super::args::RepairArguments;
 use super::extract::print_salvage;
 use super::{answer, check_answerable, one_line, work, Failure};
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    #[cfg(feature = "database")]
+    {
+        if store::is_meant(&arguments) {
+            return store::run(arguments, cancel);
+        }
+        store::refuse(&arguments.store)?;
+    }
+    let output = arguments.output.unwrap_or_default();
     let salvage = Salvage::default()
         .with_dimension(arguments.dimension)
         .with_m(arguments.m);
@@ -23,7 +34,7 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         .with_database(arguments.database)
         .with_tenant(arguments.tenant)
         .with_io(arguments.io);
-    let (index_dir, output) = (arguments.index_dir, arguments.output);
+    let index_dir = arguments.index_dir;
     check_answerable(
         &arguments.work.answer,
         &[("INDEX_DIR", &index_dir), ("NEW_DIR", &output)],

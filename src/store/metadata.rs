@@ -5,7 +5,7 @@
 //! serde_json's. This parser reads both, keeps integers exact to 64 bits, and reads floats to the
 //! nearest f64.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
@@ -13,8 +13,8 @@ use serde::Serialize;
 
 /// Prefix of Chroma's own keys, which users never see.
 const HIDDEN_PREFIX: &str = "chroma:";
-const DOCUMENT: &str = "chroma:document";
-const URI: &str = "chroma:uri";
+pub(super) const DOCUMENT: &str = "chroma:document";
+pub(super) const URI: &str = "chroma:uri";
 
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,6 +209,10 @@ pub(crate) struct Texts {
     pub(crate) uri: Option<String>,
     /// Does not contain hidden keys.
     pub(crate) metadata: Map,
+    /// Chroma's own keys, except those of the document and the URI.
+    pub(crate) hidden: Map,
+    /// Keys whose value is NaN, which Chroma stores as NULL and never returns.
+    pub(crate) nan: BTreeSet<String>,
 }
 
 impl Texts {
@@ -216,32 +220,45 @@ impl Texts {
         self.document = None;
         self.uri = None;
         self.metadata.clear();
+        self.hidden.clear();
+        self.nan.clear();
+    }
+
+    /// Notes a key whose value is NaN.
+    pub(crate) fn set_nan(&mut self, key: String) {
+        self.nan.insert(key);
     }
 
     /// Sets the value of a key, or removes the key.
     pub(crate) fn set(&mut self, key: String, value: Option<Value>) {
+        if !self.nan.is_empty() {
+            self.nan.remove(&key);
+        }
         match (key.as_str(), value) {
             (DOCUMENT, Some(Value::Text(text))) => self.document = Some(text),
             (DOCUMENT, _) => self.document = None,
             (URI, Some(Value::Text(text))) => self.uri = Some(text),
             (URI, _) => self.uri = None,
-            // Chroma's hidden keys are bookkeeping and are never exported.
-            (hidden, _) if hidden.starts_with(HIDDEN_PREFIX) => {}
-            (_, Some(value)) => self.metadata.insert(key, value),
-            (key, None) => self.metadata.remove(key),
+            (_, Some(value)) => self.map_of(&key).insert(key, value),
+            (_, None) => self.map_of(&key).remove(&key),
         }
     }
 
     /// Appends a value to the list of a key.
     pub(crate) fn append(&mut self, key: &str, value: Value) {
-        if key.starts_with(HIDDEN_PREFIX) {
-            return;
-        }
-        if let Some(Value::List(values)) = self.metadata.0.get_mut(key) {
+        let map = self.map_of(key);
+        if let Some(Value::List(values)) = map.0.get_mut(key) {
             return values.push(value);
         }
-        self.metadata
-            .insert(key.to_string(), Value::List(vec![value]));
+        map.insert(key.to_string(), Value::List(vec![value]));
+    }
+
+    /// Chroma's hidden keys are bookkeeping: they are kept, and never exported.
+    fn map_of(&mut self, key: &str) -> &mut Map {
+        match key.starts_with(HIDDEN_PREFIX) {
+            true => &mut self.hidden,
+            false => &mut self.metadata,
+        }
     }
 
     /// Merges a queued JSON object: null removes a key, any other value replaces it.

@@ -30,6 +30,7 @@ pub(crate) mod space;
 mod structure;
 mod trees;
 mod values;
+pub(crate) mod write;
 
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;

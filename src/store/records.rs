@@ -18,6 +18,7 @@ use crate::store::metadata::{Texts, Value};
 const TABLE: &str = "embeddings";
 /// Selects the id and the sequence number of a record.
 const HEAD: &str = "SELECT embedding_id, seq_id FROM embeddings";
+const CREATED_AT: &str = "created_at";
 
 const VALUES: &str = "embedding_metadata";
 pub(super) const LISTS: &str = "embedding_metadata_array";
@@ -319,6 +320,7 @@ impl Database {
 pub(crate) struct Record {
     pub(crate) id: String,
     pub(crate) seq_id: Option<u64>,
+    pub(crate) created_at: Option<String>,
     pub(crate) texts: Texts,
 }
 
@@ -326,6 +328,7 @@ impl Record {
     pub(crate) fn clear(&mut self) {
         self.id.clear();
         self.seq_id = None;
+        self.created_at = None;
         self.texts.clear();
     }
 }
@@ -360,14 +363,16 @@ pub(crate) struct RecordReader<'d> {
 struct Head {
     id: String,
     seq_id: Option<u64>,
+    created_at: Option<String>,
 }
 
 impl Head {
-    /// From the columns of [`HEAD`].
+    /// From the columns id, sequence number and time of creation.
     fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             id: text(row, 0).unwrap_or_default(),
             seq_id: SeqId::decode(row.get_ref(1)?).map(|seq_id| seq_id.value),
+            created_at: text(row, 2),
         })
     }
 }
@@ -378,12 +383,13 @@ impl<'d> RecordReader<'d> {
         if !database.has_table(TABLE) {
             return Ok(None);
         }
+        let created_at = database.column_or_null(TABLE, CREATED_AT);
+        let columns = format!("embedding_id, seq_id, {created_at}, rowid");
         Ok(Some(Self {
             database,
-            head: database.prepare(&format!("{HEAD} WHERE rowid = ?1"))?,
+            head: database.prepare(&format!("SELECT {columns} FROM {TABLE} WHERE rowid = ?1"))?,
             heads: database.prepare(&format!(
-                "SELECT embedding_id, seq_id, rowid FROM {TABLE} \
-                 WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid"
+                "SELECT {columns} FROM {TABLE} WHERE rowid BETWEEN ?1 AND ?2 ORDER BY rowid"
             ))?,
             ahead: VecDeque::new(),
             values: ValueReader::new(database, VALUES)?,
@@ -423,7 +429,7 @@ impl<'d> RecordReader<'d> {
                 Ok(Some(row)) => {
                     let head = Head::of(row).map_err(|error| database.failed(error))?;
                     bytes += head.id.len();
-                    if let Some(rowid) = super::integer(row, 2) {
+                    if let Some(rowid) = super::integer(row, 3) {
                         self.ahead.push_back((rowid, head));
                     }
                 }
@@ -490,14 +496,16 @@ impl<'d> RecordReader<'d> {
         if let Some(head) = head {
             record.id = head.id;
             record.seq_id = head.seq_id;
+            record.created_at = head.created_at;
         }
         let texts = &mut record.texts;
         let mut is_whole = true;
         if let Some(values) = &mut self.values {
             is_whole &= values.each(rowid, monitor, |key, value| {
                 // NaN is stored as NULL: a row without any value is a NaN.
-                if value.is_some() {
-                    texts.set(key, value);
+                match value {
+                    None => texts.set_nan(key),
+                    value => texts.set(key, value),
                 }
             })?;
         }

@@ -24,6 +24,8 @@ use crate::verbs::extract::{
 use crate::verbs::inspect::IndexReport;
 use crate::verbs::inspect_hnsw::HnswReport;
 use crate::verbs::recall::RecallReport;
+#[cfg(feature = "database")]
+use crate::verbs::repair::store::RepairStoreSummary;
 use crate::verbs::repair::{repair_index, RepairOptions, RepairSummary};
 use crate::verbs::search::queries::{search_index_to_columnar, SearchOptions, SearchSummary};
 use crate::verbs::verify::VerifyReport;
@@ -88,6 +90,13 @@ impl Answer for ExtractResponse {
 impl Answer for RepairResponse {
     fn is_complete(&self) -> bool {
         self.summary.is_complete()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Answer for RepairStoreSummary {
+    fn is_complete(&self) -> bool {
+        self.is_complete()
     }
 }
 

@@ -14,8 +14,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::Row;
 
 /// Versions without databases and tenants have collections in these defaults, as an upgrade does.
-const DEFAULT_DATABASE: &str = "default_database";
-const DEFAULT_TENANT: &str = "default_tenant";
+pub(super) const DEFAULT_DATABASE: &str = "default_database";
+pub(super) const DEFAULT_DATABASE_ID: &str = "00000000-0000-0000-0000-000000000000";
+pub(super) const DEFAULT_TENANT: &str = "default_tenant";
 
 /// The only type of vector segment whose files are in the persist directory.
 pub(crate) const LOCAL_INDEX: &str = "urn:chroma:segment/vector/hnsw-local-persisted";

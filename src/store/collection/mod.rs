@@ -254,6 +254,19 @@ impl Plan {
         self.lag = Fingerprints::default();
     }
 
+    /// Drops all records of `embeddings` but those whose number is a multiple of `step`, and all
+    /// other records.
+    pub(crate) fn keep_every(&mut self, step: usize) {
+        let mut number = 0..;
+        self.rows.retain(|_| {
+            number
+                .next()
+                .is_some_and(|number: usize| number.is_multiple_of(step))
+        });
+        self.appended = Vec::new();
+        self.orphans = Vec::new();
+    }
+
     /// Fails if a file of the segment changed since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         match &self.index {

@@ -15,6 +15,10 @@ use crate::store::records::{Record, RecordReader, RECORDS_PER_STATEMENT};
 #[derive(Debug)]
 pub(crate) struct Row<'r> {
     pub(crate) id: &'r str,
+    /// Its rowid in `embeddings`, unless only the queue has the record.
+    pub(crate) rowid: Option<i64>,
+    /// Time of its first write, as Chroma stores it.
+    pub(crate) created_at: Option<&'r str>,
     pub(crate) vector: Option<&'r [f32]>,
     /// The visitor may take the contents.
     pub(crate) texts: &'r mut Texts,
@@ -45,6 +49,23 @@ pub(crate) struct Outcome {
 
 /// Number of ids without a vector that are listed.
 const MAX_LISTED_IDS: usize = 100;
+
+impl Outcome {
+    /// Counts a record.
+    pub(crate) fn count(&mut self, row: &Row<'_>) {
+        self.rows += 1;
+        match (row.vector, row.internal_id) {
+            (Some(_), Some(_)) => self.from_index += 1,
+            (Some(_), None) => self.from_log += 1,
+            (None, _) => {
+                self.without_vector += 1;
+                if self.first_without_vector.len() < MAX_LISTED_IDS {
+                    self.first_without_vector.push(row.id.to_string());
+                }
+            }
+        }
+    }
+}
 
 impl Plan {
     /// Calls `visit` with each record.
@@ -81,31 +102,28 @@ impl Plan {
         };
         let mut outcome = Outcome::default();
         let mut record = Record::default();
-        let mut emit = |record: &mut Record, vector: Packed, outcome: &mut Outcome| -> Result<()> {
+        let mut emit = |rowid: Option<i64>,
+                        record: &mut Record,
+                        vector: Packed,
+                        outcome: &mut Outcome|
+         -> Result<()> {
             let found = vectors.read(vector, monitor)?;
-            outcome.rows += 1;
-            match found {
-                Some(Read::Index { .. }) => outcome.from_index += 1,
-                Some(Read::Queue) => outcome.from_log += 1,
-                None => {
-                    outcome.without_vector += 1;
-                    if outcome.first_without_vector.len() < MAX_LISTED_IDS {
-                        outcome.first_without_vector.push(record.id.clone());
-                    }
-                }
-            }
             let (internal_id, label) = match found {
                 Some(Read::Index { internal_id, label }) => (Some(internal_id), Some(label)),
                 _ => (None, None),
             };
-            visit(&mut Row {
+            let mut row = Row {
                 id: &record.id,
+                rowid,
+                created_at: record.created_at.as_deref(),
                 vector: found.map(|_| vectors.buffer.as_slice()),
                 texts: &mut record.texts,
                 seq_id: record.seq_id,
                 internal_id,
                 label,
-            })
+            };
+            outcome.count(&row);
+            visit(&mut row)
         };
 
         if let Some(mut reader) = RecordReader::new(origin.database)? {
@@ -131,7 +149,7 @@ impl Plan {
                         let fingerprint = self.fingerprinter.of(&record.id);
                         texts.apply(self.lag.group(fingerprint), 0, &mut record, monitor)?;
                     }
-                    emit(&mut record, row.vector, &mut outcome)?;
+                    emit(Some(row.rowid), &mut record, row.vector, &mut outcome)?;
                 }
             }
             outcome.damaged_texts = reader.damaged_texts;
@@ -147,12 +165,12 @@ impl Plan {
             record.id = id;
             let group = self.lag.group(row.fingerprint);
             texts.apply(group, row.created, &mut record, monitor)?;
-            emit(&mut record, row.vector, &mut outcome)?;
+            emit(None, &mut record, row.vector, &mut outcome)?;
         }
         let unreadable = self.for_each_orphan(&mut texts, monitor, |id, vector| {
             record.clear();
             record.id.push_str(id);
-            emit(&mut record, vector, &mut outcome)
+            emit(None, &mut record, vector, &mut outcome)
         })?;
         // The readers count across all records, so their counts are taken at the end.
         outcome.damaged_ids += unreadable;
@@ -239,7 +257,8 @@ impl Vectors<'_> {
                     self.damaged += 1;
                     return Ok(None);
                 }
-                if self.normalize {
+                // A vector whose norm is not finite has no direction: it stays as it is.
+                if self.normalize && norm(&self.buffer).is_finite() {
                     normalize(&mut self.buffer);
                 }
                 Ok(Some(Read::Queue))
@@ -251,14 +270,18 @@ impl Vectors<'_> {
 
 /// Divides a vector by its norm, as hnswlib does when it adds the vector. Returns the norm.
 pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
-    let squares: f32 = vector.iter().map(|component| component * component).sum();
-    let norm = squares.sqrt();
+    let norm = norm(vector);
     // hnswlib adds the same constant, so that a zero vector is not divided by zero.
     let scale = 1.0 / (norm + 1e-30);
     for component in vector {
         *component *= scale;
     }
     norm
+}
+
+fn norm(vector: &[f32]) -> f32 {
+    let squares: f32 = vector.iter().map(|component| component * component).sum();
+    squares.sqrt()
 }
 
 /// Merges the queue's texts into records.

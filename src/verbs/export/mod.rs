@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use self::metadata_columns::MetadataColumns;
 use self::sha256::Hash;
+use crate::base::bits::Bits;
 use crate::base::path::display_path;
 use crate::base::progress::Monitor;
 #[cfg(feature = "wire")]
@@ -305,9 +306,34 @@ pub(crate) fn export_collection_to_batches(
     Exporter::new(&persist, options, monitor)?.export_batches(sink)
 }
 
+/// Writes the selected rows of some collections to a directory. A row is selected by its number in
+/// the order of [`Plan::for_each`].
+pub(crate) fn export_rows<'e>(
+    persist: &'e Persist<'e>,
+    selected: Vec<(Origin<'e>, Bits)>,
+    output: &Path,
+    monitor: &'e Monitor<'e>,
+) -> Result<ExportSummary> {
+    let options = ExportOptions::default();
+    let (chosen, rows): (Vec<_>, Vec<_>) = selected.into_iter().unzip();
+    Exporter {
+        persist,
+        sharing: persist.sharing(&chosen),
+        chosen,
+        rows: Some(rows),
+        options: &options,
+        monitor,
+        done: 0,
+        total: 0,
+    }
+    .export_directory(output)
+}
+
 struct Exporter<'e> {
     persist: &'e Persist<'e>,
     chosen: Vec<Origin<'e>>,
+    /// The rows of each collection to write, by number; all if `None`.
+    rows: Option<Vec<Bits>>,
     options: &'e ExportOptions,
     monitor: &'e Monitor<'e>,
     /// Permissions of the group and of others for all outputs.
@@ -344,6 +370,7 @@ impl<'e> Exporter<'e> {
             persist,
             sharing: persist.sharing(&chosen),
             chosen,
+            rows: None,
             options,
             monitor,
             done: 0,
@@ -382,7 +409,7 @@ impl<'e> Exporter<'e> {
     fn export_file(mut self, output: &Path) -> Result<ExportSummary> {
         let origin = self.only()?;
         refuse_inside(output, self.persist.dir)?;
-        let (file, exported) = self.write(origin, output)?;
+        let (file, exported) = self.write(origin, None, output)?;
         self.persist.database.check_unchanged()?;
         file.commit()?;
         Ok(self.summary(vec![exported]))
@@ -404,6 +431,8 @@ impl<'e> Exporter<'e> {
         let syncs_each = chosen.len() <= MAX_SYNCED_FILES;
         let collections: Vec<_> = chosen.iter().map(|origin| origin.collection).collect();
         let mut files = Vec::new();
+        let selections = self.rows.take().unwrap_or_default();
+        let mut selections = selections.iter();
         for (origin, name) in chosen.iter().zip(names::of_files(&collections)) {
             let extension = match self.options.format {
                 ColumnarFormat::ArrowIpc => "arrow",
@@ -411,7 +440,7 @@ impl<'e> Exporter<'e> {
             };
             let name = format!("{name}.{extension}");
             let file = AtomicFile::create_within(&directory, &name, self.protected())?;
-            let (file, exported) = self.write_file(*origin, file)?;
+            let (file, exported) = self.write_file(*origin, selections.next(), file)?;
             match syncs_each {
                 true => file.commit()?,
                 false => file.commit_unsynced()?,
@@ -458,7 +487,7 @@ impl<'e> Exporter<'e> {
     #[cfg(feature = "wire")]
     fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<ExportSummary> {
         let table = self.table(self.only()?)?;
-        let outcome = self.transfer(&table, Output::Batches(sink))?;
+        let outcome = self.transfer(&table, None, Output::Batches(sink))?;
         table.plan.check_unchanged()?;
         self.persist.database.check_unchanged()?;
         let exported = table.exported(outcome, FileWritten::default());
@@ -484,7 +513,12 @@ impl<'e> Exporter<'e> {
     }
 
     /// Writes the rows of a collection.
-    fn transfer(&mut self, table: &CollectionTable<'_>, output: Output<'_>) -> Result<Outcome> {
+    fn transfer(
+        &mut self,
+        table: &CollectionTable<'_>,
+        selection: Option<&Bits>,
+        output: Output<'_>,
+    ) -> Result<Outcome> {
         let options = WriteOptions {
             format: self.options.format,
             compression: self.options.compression,
@@ -501,7 +535,16 @@ impl<'e> Exporter<'e> {
         let mut rows = 0_u64;
         let original = table.vectors == VectorForm::Original;
         let (plan, origin) = (&table.plan, table.origin);
-        let outcome = plan.for_each(origin, Some(original), monitor, |row| {
+        let (mut number, mut selected) = (0_u64, Outcome::default());
+        let mut outcome = plan.for_each(origin, Some(original), monitor, |row| {
+            if let Some(selection) = selection {
+                let is_selected = selection.contains(number);
+                number += 1;
+                if !is_selected {
+                    return Ok(());
+                }
+                selected.count(row);
+            }
             writer.push(row)?;
             rows += 1;
             if rows.is_multiple_of(ROWS_PER_REPORT) {
@@ -510,6 +553,9 @@ impl<'e> Exporter<'e> {
             }
             Ok(())
         })?;
+        if selection.is_some() {
+            outcome = selected;
+        }
         self.done = before + rows;
         monitor.advance(self.done, total.max(self.done))?;
         writer.table.finish()?;
@@ -517,20 +563,26 @@ impl<'e> Exporter<'e> {
     }
 
     /// Writes a collection to an atomic file that is not yet committed.
-    fn write(&mut self, origin: Origin<'e>, path: &Path) -> Result<(AtomicFile, ExportedFile)> {
+    fn write(
+        &mut self,
+        origin: Origin<'e>,
+        selection: Option<&Bits>,
+        path: &Path,
+    ) -> Result<(AtomicFile, ExportedFile)> {
         let file = AtomicFile::create(path, self.protected())?;
-        self.write_file(origin, file)
+        self.write_file(origin, selection, file)
     }
 
     fn write_file(
         &mut self,
         origin: Origin<'e>,
+        selection: Option<&Bits>,
         mut file: AtomicFile,
     ) -> Result<(AtomicFile, ExportedFile)> {
         let table = self.table(origin)?;
         let hash = Hash::default();
         file.write_behind(hash.observer())?;
-        let outcome = self.transfer(&table, Output::File(&mut file))?;
+        let outcome = self.transfer(&table, selection, Output::File(&mut file))?;
         file.flush().map_err(|error| file.write_error(error))?;
         let (bytes, sha256) = hash.finish();
         table.plan.check_unchanged()?;

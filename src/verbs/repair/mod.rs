@@ -23,6 +23,8 @@ mod old;
 mod persist;
 mod records;
 mod steps;
+#[cfg(feature = "database")]
+pub(crate) mod store;
 mod threads;
 mod written;
 

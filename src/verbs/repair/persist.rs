@@ -26,7 +26,7 @@ use crate::segment::pickle::write::{Ids, Totals};
 use crate::segment::write::Shape;
 use crate::store::catalog::{self, Catalog, SpaceSource, LOCAL_INDEX};
 use crate::store::collection::base::recoverable;
-use crate::store::collection::{directory_of, metric, normalize, Given, Origin, Plan};
+use crate::store::collection::{directory_of, metric, normalize, Given, Origin, Plan, Row};
 use crate::store::Database;
 use crate::verbs::collections::{CollectionFilter, Persist};
 use crate::verbs::verify::{self, VerifyReport};
@@ -124,7 +124,6 @@ pub(super) fn repair(
     monitor: &Monitor<'_>,
 ) -> Result<RepairSummary> {
     options.salvage.shape()?;
-    let threads = threads::count(options.threads)?;
     let silent = monitor.without_progress();
     let persist = Persist::open(persist_dir, &silent)?;
     let filter = CollectionFilter::default()
@@ -162,33 +161,19 @@ pub(super) fn repair(
     }
     let output = AtomicDirectory::create(new_dir, persist.sharing(&origins))?;
     let mut plan = Plan::new(origin, &silent)?;
-    let metric_source = MetricSource::from(plan.space_source);
-    let space = match metric_source {
-        MetricSource::Undecided => None,
-        _ => Some(Space::from(plan.space)),
-    };
-    let (report, known) = match exists {
-        true => (
-            Some(verify::examine(
-                &SegmentFiles::new(&index_dir, options.access())?,
-                space,
-                None,
-                threads,
-                &silent,
-            )?),
-            KnownLabels::read(&index_dir, &silent)?,
-        ),
-        false => (None, KnownLabels::default()),
-    };
-    let segment = match plan.counts.in_index {
-        0 => None,
-        _ => plan.reopen_segment(options.access())?,
-    };
-    let (merged, mut ids) = merge(origin, &plan, segment.as_ref(), known, &output, &silent)?;
-    let base = merged.chosen.ranks().count();
-    let count = base.checked_add(merged.logged);
-    let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
-    if count == 0 {
+    let written = write_segment(
+        Source {
+            origin,
+            plan: &mut plan,
+            index_dir: exists.then_some(&*index_dir),
+        },
+        &output,
+        options,
+        None,
+        |_, _| Ok(()),
+        monitor,
+    )?;
+    let Some(written) = written else {
         return Err(Error::nothing_to_repair(
             persist_dir,
             format!("collection {name}"),
@@ -199,15 +184,137 @@ pub(super) fn repair(
             "at least one vector: there is nothing to repair. Documents and metadata can \
                        be saved with export",
         ));
+    };
+    let WrittenSegment {
+        summary,
+        from_index,
+        from_log,
+        without_vector,
+    } = written;
+    persist.database.check_unchanged()?;
+    let statements = statements(collection);
+    let shell = Shell::of_system();
+    let mut next = steps(shell, &index_dir, new_dir, exists);
+    let database = persist_dir.join(file_name::DATABASE);
+    let mend = statements
+        .iter()
+        .map(|statement| run_sql(shell, &database, statement));
+    // Before the last step, which starts Chroma.
+    let at = next.len().saturating_sub(1);
+    next.splice(at..at, mend);
+    let summary = RepairSummary {
+        collection: Some(RepairedCollection {
+            tenant: collection.tenant.clone(),
+            database: collection.database.clone(),
+            name: collection.name.clone(),
+            segment_dir: own_segment.id.clone(),
+            from_index,
+            from_log,
+            without_vector,
+            findings: plan.findings.clone().into_vec(),
+            statements,
+        }),
+        steps: next,
+        ..summary
+    };
+    output.commit()?;
+    monitor.advance(summary.records, summary.records)?;
+    Ok(summary)
+}
+
+/// A collection whose segment is written anew.
+pub(super) struct Source<'s> {
+    pub(super) origin: Origin<'s>,
+    pub(super) plan: &'s mut Plan,
+    /// Directory of the old segment, if it exists.
+    pub(super) index_dir: Option<&'s Path>,
+}
+
+/// A new segment.
+pub(super) struct WrittenSegment {
+    /// Without a collection and steps.
+    pub(super) summary: RepairSummary,
+    pub(super) from_index: u64,
+    pub(super) from_log: u64,
+    pub(super) without_vector: u64,
+}
+
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    InSegment,
+    /// Its vector is not finite, so that no segment can hold it.
+    NotFinite,
+    WithoutVector,
+}
+
+/// Writes the segment of a collection into a new directory, and passes each of its records to
+/// `visit`. Returns `None` if no record has a usable vector: then nothing is written.
+///
+/// `last_write` is the sequence number up to which the new segment has applied the queue. Without
+/// it, the old segment's stays.
+pub(super) fn write_segment(
+    source: Source<'_>,
+    output: &AtomicDirectory,
+    options: &RepairOptions,
+    last_write: Option<u64>,
+    visit: impl FnMut(&mut Row<'_>, Fate) -> Result<()>,
+    monitor: &Monitor<'_>,
+) -> Result<Option<WrittenSegment>> {
+    let Source {
+        origin,
+        plan,
+        index_dir,
+    } = source;
+    let silent = monitor.without_progress();
+    let threads = threads::count(options.threads)?;
+    let collection = origin.collection;
+    let metric_source = MetricSource::from(plan.space_source);
+    let space = match metric_source {
+        MetricSource::Undecided => None,
+        _ => Some(Space::from(plan.space)),
+    };
+    let (report, known) = match index_dir {
+        Some(index_dir) => (
+            Some(verify::examine(
+                &SegmentFiles::new(index_dir, options.access())?,
+                space,
+                None,
+                threads,
+                &silent,
+            )?),
+            KnownLabels::read(index_dir, &silent)?,
+        ),
+        None => (None, KnownLabels::default()),
+    };
+    let segment = match plan.counts.in_index {
+        0 => None,
+        _ => plan.reopen_segment(options.access())?,
+    };
+    let (merged, mut ids) = merge(
+        origin,
+        plan,
+        segment.as_ref(),
+        known,
+        output,
+        visit,
+        &silent,
+    )?;
+    let base = merged.chosen.ranks().count();
+    let count = base.checked_add(merged.logged);
+    let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
+    if count == 0 {
+        ids.remove()?;
+        return Ok(None);
     }
     if space.is_none() && merged.logged > 0 {
         return Err(Error::argument(
             "metric",
             "none",
             format!(
-                "l2, cosine or ip: neither the database nor the vectors of the collection {name} \
+                "l2, cosine or ip: neither the database nor the vectors of the collection {} \
                  determine how to store the {} queued vectors",
-                merged.logged
+                collection.name, merged.logged
             ),
         ));
     }
@@ -217,7 +324,7 @@ pub(super) fn repair(
         segment: segment.as_ref(),
         chosen: &merged.chosen,
         logged: merged.logged,
-        shape: shape_of(&plan, segment.as_ref(), collection)?,
+        shape: shape_of(plan, segment.as_ref(), collection)?,
         space,
         keeps_norms: metric_source == MetricSource::Undecided,
         links: choose_links(
@@ -233,13 +340,12 @@ pub(super) fn repair(
         total_elements_added: merged.total_elements_added,
         // Chroma's Python implementation needs a number if the database has none; the Rust one
         // never reads it.
-        max_seq_id: known.max_seq_id.or(match own_segment.watermark {
-            None if !collection.configured_by_rust => merged.last_seq_id,
-            _ => None,
-        }),
+        max_seq_id: last_write
+            .or(known.max_seq_id)
+            .or_else(|| merged.last_seq_id.filter(|_| needs_seq_id(collection))),
     };
     let append = |out: &DirectoryFile| {
-        let norms = append_logged(origin, &plan, &merged, work.shape, out, &silent)?;
+        let norms = append_logged(origin, plan, &merged, work.shape, out, &silent)?;
         // Frees memory for the graph.
         plan.forget_rows();
         Ok(norms)
@@ -248,7 +354,7 @@ pub(super) fn repair(
         write_metadata(output, totals, &mut ids, &silent)?;
         ids.remove()
     };
-    let written = work.write(&output, append, metadata_of, monitor)?;
+    let written = work.write(output, append, metadata_of, monitor)?;
     let scanned = segment.as_ref().map_or(0, Segment::count);
     let (from_index, from_log) = (base.into(), merged.logged.into());
     let without_vector = merged.without_vector;
@@ -256,39 +362,26 @@ pub(super) fn repair(
     if let Some(segment) = &segment {
         segment.files().check_unchanged()?;
     }
-    persist.database.check_unchanged()?;
-    let statements = statements(collection);
-    let shell = Shell::of_system();
-    let mut next = steps(shell, &index_dir, new_dir, exists);
-    let database = persist_dir.join(file_name::DATABASE);
-    let mend = statements
-        .iter()
-        .map(|statement| run_sql(shell, &database, statement));
-    // Before the last step, which starts Chroma.
-    let at = next.len().saturating_sub(1);
-    next.splice(at..at, mend);
     let summary = RepairSummary {
         state_before: report.map(|report| report.state),
         scanned,
         deleted_removed: scanned.saturating_sub(from_index),
         metric_source,
-        collection: Some(RepairedCollection {
-            tenant: collection.tenant.clone(),
-            database: collection.database.clone(),
-            name: collection.name.clone(),
-            segment_dir: own_segment.id.clone(),
-            from_index,
-            from_log,
-            without_vector,
-            findings: plan.findings.clone().into_vec(),
-            statements,
-        }),
-        steps: next,
         ..work.summary(&written)
     };
-    output.commit()?;
-    monitor.advance(count.into(), count.into())?;
-    Ok(summary)
+    Ok(Some(WrittenSegment {
+        summary,
+        from_index,
+        from_log,
+        without_vector,
+    }))
+}
+
+/// Returns true if neither the database nor Chroma 1.0 knows the collection's watermark.
+fn needs_seq_id(collection: &catalog::Collection) -> bool {
+    let segment = collection.vector_segment.as_ref();
+    let watermark = segment.and_then(|segment| segment.watermark);
+    watermark.is_none() && !collection.configured_by_rust
 }
 
 /// Returns the reason why the links of the index cannot be kept, or `None` if they can.
@@ -385,6 +478,7 @@ pub(super) fn merge<'d>(
     segment: Option<&Segment>,
     known: KnownLabels,
     output: &'d AtomicDirectory,
+    mut visit: impl FnMut(&mut Row<'_>, Fate) -> Result<()>,
     monitor: &Monitor<'_>,
 ) -> Result<(Merged, SpooledIds<'d>)> {
     let with_seq_ids =
@@ -396,10 +490,11 @@ pub(super) fn merge<'d>(
     let mut highest = 0;
     let (mut without_vector, mut number) = (0, 0_u64);
     let mut last_seq_id = None;
+    let is_cosine = plan.space == catalog::Space::Cosine;
     plan.for_each(origin, Some(false), monitor, |row| {
-        let usable = row
-            .vector
-            .filter(|vector| vector.iter().all(|component| component.is_finite()));
+        // A segment's vectors are normalised already.
+        let normalizes = is_cosine && row.internal_id.is_none();
+        let usable = row.vector.filter(|vector| is_storable(vector, normalizes));
         let label = match (usable, row.internal_id, row.label) {
             (None, _, _) => None,
             // In the queue. 0 is never a label, so it stands for one that is assigned below.
@@ -413,7 +508,11 @@ pub(super) fn merge<'d>(
         };
         let Some(label) = label else {
             without_vector += 1;
-            return Ok(());
+            let fate = match row.vector {
+                Some(_) if usable.is_none() => Fate::NotFinite,
+                _ => Fate::WithoutVector,
+            };
+            return visit(row, fate);
         };
         if label == 0 {
             from_queue.grow(number.saturating_add(1))?;
@@ -424,7 +523,7 @@ pub(super) fn merge<'d>(
         let seq_id = row.seq_id.filter(|_| with_seq_ids);
         spool.push(row.id, label, seq_id)?;
         number = number.saturating_add(1);
-        Ok(())
+        visit(row, Fate::InSegment)
     })?;
     // Queued records get the labels that follow the highest ever assigned, as in Chroma.
     let mut next = known.total_elements_added.max(highest.into());
@@ -452,6 +551,14 @@ pub(super) fn merge<'d>(
     Ok((merged, spool.finish()?))
 }
 
+/// Returns true if a segment can hold the vector. All of its components are finite, and its norm is
+/// as well if it is to be divided by it.
+fn is_storable(vector: &[f32], normalizes: bool) -> bool {
+    let squares = vector.iter().map(|component| component * component);
+    vector.iter().all(|component| component.is_finite())
+        && (!normalizes || squares.sum::<f32>().is_finite())
+}
+
 /// Appends the queued records to the written ones, without links. Returns their norms.
 pub(super) fn append_logged(
     origin: Origin<'_>,
@@ -476,6 +583,9 @@ pub(super) fn append_logged(
         let Some(given) = row.vector.filter(|_| row.internal_id.is_none()) else {
             return Ok(());
         };
+        if !is_storable(given, normalizes) {
+            return Ok(());
+        }
         vector.clear();
         vector.extend_from_slice(given);
         let norm = if normalizes {
@@ -483,9 +593,6 @@ pub(super) fn append_logged(
         } else {
             0.0
         };
-        if !vector.iter().all(|component| component.is_finite()) {
-            return Ok(());
-        }
         let number = norms.len() as u64;
         if number >= u64::from(merged.logged) {
             return Err(Error::internal("more queued records than before"));

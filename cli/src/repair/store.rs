@@ -1,0 +1,111 @@
+//! `hnsw-toolbox repair` of a whole persist directory
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use hnsw_toolbox::{
+    display_path, repair_store, CancelToken, RepairStoreOptions, RepairStoreSummary, Salvage,
+};
+use indicatif::HumanBytes;
+
+use crate::args::{RepairArguments, StoreArguments};
+use crate::hint::DATABASE;
+use crate::{answer, check_answerable, one_line, work, Failure};
+
+/// Returns true if the arguments name a whole persist directory.
+pub(super) fn is_meant(arguments: &RepairArguments) -> bool {
+    arguments.collection.is_none() && arguments.index_dir.join(DATABASE).exists()
+}
+
+/// Refuses the arguments that only a whole persist directory has.
+pub(super) fn refuse(arguments: &StoreArguments) -> Result<(), Failure> {
+    for (flag, is_given) in [
+        ("--in-place", arguments.in_place),
+        ("--keep-incomplete", arguments.keep_incomplete),
+        ("--template", arguments.template.is_some()),
+        ("--dry-run", arguments.dry_run),
+    ] {
+        if is_given {
+            return Err(Failure::Usage(format!(
+                "{flag}: found a directory without {DATABASE}, expected a persist directory"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let salvage = Salvage::default()
+        .with_dimension(arguments.dimension)
+        .with_m(arguments.m);
+    let store = arguments.store;
+    let options = RepairStoreOptions::default()
+        .with_template(store.template)
+        .with_keep_incomplete(store.keep_incomplete)
+        .with_links(arguments.links)
+        .with_metric(arguments.metric)
+        .with_salvage(salvage)
+        .with_threads(arguments.threads)
+        .with_io(arguments.io)
+        .with_dry_run(store.dry_run);
+    let persist_dir = arguments.index_dir;
+    let output = arguments.output.unwrap_or_default();
+    check_answerable(
+        &arguments.work.answer,
+        &[("PERSIST_DIR", &persist_dir), ("NEW_DIR", &output)],
+    )?;
+    let summary = work("repairing", &arguments.work, cancel, |monitor| {
+        repair_store(&persist_dir, &output, &options, monitor)
+    })?;
+    answer(&arguments.work.answer, &summary, print)
+}
+
+fn print(summary: &RepairStoreSummary) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if summary.left_out > 0 {
+        let place = match &summary.left_out_dir {
+            Some(dir) => format!("they are in {}", display_path(dir)),
+            None => "they will be exported beside it".into(),
+        };
+        writeln!(
+            out,
+            "{} records have no vector and are not in the new store: {place}",
+            summary.left_out
+        )?;
+    }
+    writeln!(
+        out,
+        "{}: {} collections, {} records, {} (before: {})",
+        display_path(&summary.output_dir),
+        summary.collections.len(),
+        summary.records,
+        HumanBytes(summary.bytes_after),
+        HumanBytes(summary.bytes_before),
+    )?;
+    for collection in &summary.collections {
+        writeln!(
+            out,
+            "{}: {} records; vectors: {} from the segment, {} from the queue, {} from elsewhere, \
+             {} without",
+            one_line(&collection.name),
+            collection.records,
+            collection.vectors_from_segment,
+            collection.vectors_from_queue,
+            collection.vectors_from_elsewhere,
+            collection.without_vector,
+        )?;
+        for finding in &collection.findings {
+            writeln!(out, "  {}: {}", finding.code, one_line(&finding.message))?;
+        }
+    }
+    for (table, rows) in &summary.rows_dropped {
+        writeln!(
+            out,
+            "{rows} rows of {table} left out: of deleted collections, or damaged"
+        )?;
+    }
+    for finding in &summary.findings {
+        writeln!(out, "{}: {}", finding.code, one_line(&finding.message))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! Tenants, databases, collections and segments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use rusqlite::types::Value;
+use rusqlite::ToSql;
+
+use super::queue::TOPIC;
+use super::{owned, DatabaseWriter};
+use crate::base::progress::Monitor;
+use crate::error::Result;
+use crate::store::catalog::{
+    Catalog, Collection, Space, DEFAULT_DATABASE, DEFAULT_DATABASE_ID, DEFAULT_TENANT, LOCAL_INDEX,
+};
+use crate::store::Database;
+
+const METADATA_SEGMENT: &str = "urn:chroma:segment/metadata/sqlite";
+
+/// Ids of the segments of a collection in the new store.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSegments {
+    pub(crate) vector: String,
+    pub(crate) metadata: String,
+}
+
+/// Number of rows of a table that were left out, because nothing they belong to exists, or because
+/// they are damaged.
+pub(crate) type Dropped = BTreeMap<&'static str, u64>;
+
+/// The configuration of a collection, where the old store does not state it any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Configuration {
+    pub(crate) space: Space,
+    pub(crate) m: u64,
+    pub(crate) ef_construction: u64,
+}
+
+/// Chroma's defaults.
+const DEFAULT_M: u64 = 16;
+const DEFAULT_EF_CONSTRUCTION: u64 = 100;
+
+/// What to do with a row of the old database.
+enum Fate {
+    Copy,
+    Drop,
+}
+
+impl DatabaseWriter {
+    /// Copies the rows of everything that is not a record. `segments` are those of each collection,
+    /// in the order of the catalogue.
+    pub(crate) fn copy_catalog(
+        &self,
+        old: &Database,
+        catalog: &Catalog,
+        segments: &[NewSegments],
+        monitor: &Monitor<'_>,
+    ) -> Result<Dropped> {
+        let mut dropped = Dropped::new();
+        let collections = &catalog.collections;
+        let known: BTreeSet<&str> = collections.iter().map(|known| known.id.as_str()).collect();
+        let mut new_ids = BTreeMap::new();
+        for (collection, new) in collections.iter().zip(segments) {
+            for (old, new) in [
+                (&collection.vector_segment, &new.vector),
+                (&collection.metadata_segment, &new.metadata),
+            ] {
+                new_ids.extend(old.as_ref().map(|old| (old.id.as_str(), new)));
+            }
+        }
+        let mut copy = |table, fate: &mut dyn FnMut(&mut [Value]) -> Fate| {
+            let count = self.copy_catalog_table(old, table, monitor, fate)?;
+            if count > 0 {
+                dropped.insert(table, count);
+            }
+            Ok(())
+        };
+        copy("tenants", &mut |_| Fate::Copy)?;
+        copy("databases", &mut |_| Fate::Copy)?;
+        copy("collections", &mut |row| {
+            keep(is_known(row.first(), &known))
+        })?;
+        copy("collection_metadata", &mut |row| {
+            keep(is_known(row.first(), &known))
+        })?;
+        for table in ["segments", "segment_metadata"] {
+            copy(table, &mut |row| {
+                let Some(Value::Text(id)) = row.first_mut() else {
+                    return Fate::Drop;
+                };
+                match new_ids.get(id.as_str()) {
+                    Some(new) => {
+                        *id = (*new).clone();
+                        Fate::Copy
+                    }
+                    None => Fate::Drop,
+                }
+            })?;
+        }
+        copy("embeddings_queue_config", &mut |_| Fate::Copy)?;
+        for table in ["maintenance_log", "acquire_write"] {
+            if !self.columns(table)?.is_empty() && self.copies_table(old, table)? {
+                self.copy_rows(old, table, monitor)?;
+            }
+        }
+        for (collection, new) in collections.iter().zip(segments) {
+            self.complete(collection, new)?;
+        }
+        Ok(dropped)
+    }
+
+    /// Copies the rows of a table by the names of the columns. Returns the number of rows left out.
+    fn copy_catalog_table(
+        &self,
+        old: &Database,
+        table: &'static str,
+        monitor: &Monitor<'_>,
+        fate: &mut dyn FnMut(&mut [Value]) -> Fate,
+    ) -> Result<u64> {
+        let columns = self.columns(table)?;
+        if columns.is_empty() {
+            return Ok(0);
+        }
+        let marks: Vec<_> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
+        // A damaged page may repeat a row, or lack a value that may not be NULL.
+        let mut insert = self.prepare(&format!(
+            "INSERT OR IGNORE INTO {table} ({}) VALUES ({})",
+            columns.join(", "),
+            marks.join(", ")
+        ))?;
+        let found = columns
+            .iter()
+            .map(|column| match old.has_column(table, column) {
+                true => column.as_str(),
+                false => "NULL",
+            });
+        let found = found.collect::<Vec<_>>().join(", ");
+        let mut dropped = 0;
+        let all = (i64::MIN, i64::MAX);
+        old.scan(table, &found, all, monitor, |_, row| {
+            let values = (1..=columns.len()).map(|at| row.get_ref(at).map(owned));
+            let values: std::result::Result<Vec<_>, _> = values.collect();
+            let mut values = values.map_err(|error| self.failed(error))?;
+            let is_copied = match fate(&mut values) {
+                Fate::Drop => false,
+                Fate::Copy => {
+                    let values: Vec<&dyn ToSql> = values.iter().map(|value| value as _).collect();
+                    self.run(&mut insert, &values)? == 1
+                }
+            };
+            dropped += u64::from(!is_copied);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(dropped)
+    }
+
+    /// Adds the rows that a collection needs and that the old database has lost.
+    fn complete(&self, collection: &Collection, segments: &NewSegments) -> Result<()> {
+        let columns = self.columns("collections")?;
+        let has = |column: &str| columns.iter().any(|name| name == column);
+        let topic = format!("{TOPIC}{}", collection.id);
+        if has("database_id") {
+            self.complete_database(collection)?;
+        }
+        let dimension = collection
+            .dimension
+            .and_then(|value| i64::try_from(value).ok());
+        let database_id = self.database_id(collection)?;
+        let given: [(&str, &dyn ToSql); 5] = [
+            ("id", &collection.id),
+            ("name", &collection.name),
+            ("topic", &topic),
+            ("dimension", &dimension),
+            ("database_id", &database_id),
+        ];
+        self.add_row("collections", &columns, &given)?;
+        if !self.has_collection(&collection.id)? {
+            // Another collection of its database has its name.
+            let name = format!("{}-{}", collection.name, collection.id);
+            let mut given = given;
+            if let Some((_, value)) = given.get_mut(1) {
+                *value = &name;
+            }
+            self.add_row("collections", &columns, &given)?;
+        }
+        if collection.impossible_dimension.is_some() {
+            self.write_dimension(&collection.id, None)?;
+        }
+        let columns = self.columns("segments")?;
+        for (id, kind, scope) in [
+            (&segments.vector, LOCAL_INDEX, "VECTOR"),
+            (&segments.metadata, METADATA_SEGMENT, "METADATA"),
+        ] {
+            let given: [(&str, &dyn ToSql); 5] = [
+                ("id", id),
+                ("type", &kind),
+                ("scope", &scope),
+                ("topic", &topic),
+                ("collection", &collection.id),
+            ];
+            self.add_row("segments", &columns, &given)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the tenant and the database of a collection exist, and that its row names
+    /// them.
+    fn complete_database(&self, collection: &Collection) -> Result<()> {
+        let Collection {
+            id,
+            tenant,
+            database,
+            ..
+        } = collection;
+        self.execute("INSERT OR IGNORE INTO tenants (id) VALUES (?1)", &[tenant])?;
+        if self.database_id(collection)?.is_none() {
+            let new_id = match database == DEFAULT_DATABASE && tenant == DEFAULT_TENANT {
+                true => DEFAULT_DATABASE_ID.to_string(),
+                false => new_uuid(),
+            };
+            self.execute(
+                "INSERT OR IGNORE INTO databases (id, name, tenant_id) VALUES (?1, ?2, ?3)",
+                &[&new_id, database, tenant],
+            )?;
+        }
+        let database_id = self.database_id(collection)?;
+        self.execute(
+            "UPDATE OR IGNORE collections SET database_id = ?2 \
+             WHERE id = ?1 AND database_id NOT IN (SELECT id FROM databases)",
+            &[id, &database_id],
+        )?;
+        Ok(())
+    }
+
+    /// Returns the id of the database that a collection is in.
+    fn database_id(&self, collection: &Collection) -> Result<Option<String>> {
+        if self.columns("databases")?.is_empty() {
+            return Ok(None);
+        }
+        let mut find =
+            self.prepare("SELECT id FROM databases WHERE name = ?1 AND tenant_id = ?2")?;
+        let found = find.query_row([&collection.database, &collection.tenant], |row| row.get(0));
+        match found {
+            Ok(id) => Ok(Some(id)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Adds a row with those of the values whose column exists, unless there is one with its key.
+    fn add_row(
+        &self,
+        table: &str,
+        columns: &[String],
+        given: &[(&str, &dyn ToSql)],
+    ) -> Result<usize> {
+        let given = given
+            .iter()
+            .filter(|(name, _)| columns.iter().any(|column| column == name));
+        let (names, values): (Vec<&str>, Vec<&dyn ToSql>) = given.copied().unzip();
+        let marks: Vec<_> = (1..=names.len()).map(|at| format!("?{at}")).collect();
+        self.execute(
+            &format!(
+                "INSERT OR IGNORE INTO {table} ({}) VALUES ({})",
+                names.join(", "),
+                marks.join(", ")
+            ),
+            &values,
+        )
+    }
+
+    fn has_collection(&self, id: &str) -> Result<bool> {
+        let mut find = self.prepare("SELECT 1 FROM collections WHERE id = ?1")?;
+        find.exists([id]).map_err(|error| self.failed(error))
+    }
+
+    /// Sets the dimension of a collection.
+    pub(crate) fn write_dimension(&self, id: &str, dimension: Option<usize>) -> Result<()> {
+        let dimension = dimension.and_then(|value| i64::try_from(value).ok());
+        self.execute(
+            "UPDATE collections SET dimension = ?2 WHERE id = ?1",
+            &[&id, &dimension],
+        )?;
+        Ok(())
+    }
+
+    /// States the metric and the parameters of a collection everywhere that a Chroma looks for
+    /// them.
+    pub(crate) fn write_configuration(
+        &self,
+        collection: &str,
+        vector_segment: &str,
+        configuration: Configuration,
+    ) -> Result<()> {
+        let Configuration {
+            space,
+            m,
+            ef_construction,
+        } = configuration;
+        let space = space.name();
+        let columns = self.columns("collections")?;
+        let has = |column: &str| columns.iter().any(|name| name == column);
+        // Until 1.0 this column says nothing about the metric.
+        if self.has_integer_seq_ids && has("config_json_str") {
+            let json = format!(
+                "{{\"vector_index\":{{\"hnsw\":{{\"space\":\"{space}\",\"ef_construction\":\
+                 {ef_construction},\"ef_search\":100,\"max_neighbors\":{m},\"resize_factor\":1.2,\
+                 \"sync_threshold\":1000}}}},\"embedding_function\":{{\"type\":\"legacy\"}}}}"
+            );
+            self.execute(
+                "UPDATE collections SET config_json_str = ?2 WHERE id = ?1",
+                &[&collection, &json],
+            )?;
+        }
+        if has("schema_str") {
+            self.execute(
+                "UPDATE collections SET schema_str = NULL WHERE id = ?1",
+                &[&collection],
+            )?;
+        }
+        let text = "INSERT OR REPLACE INTO segment_metadata (segment_id, key, str_value) \
+                    VALUES (?1, ?2, ?3)";
+        self.execute(text, &[&vector_segment, &"hnsw:space", &space])?;
+        for (key, value, default) in [
+            ("hnsw:M", m, DEFAULT_M),
+            (
+                "hnsw:construction_ef",
+                ef_construction,
+                DEFAULT_EF_CONSTRUCTION,
+            ),
+        ] {
+            if value != default {
+                let sql = "INSERT OR REPLACE INTO segment_metadata (segment_id, key, int_value) \
+                           VALUES (?1, ?2, ?3)";
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                self.execute(sql, &[&vector_segment, &key, &value])?;
+            }
+        }
+        if !self.has_integer_seq_ids {
+            let sql = "INSERT OR REPLACE INTO collection_metadata (collection_id, key, str_value) \
+                       VALUES (?1, ?2, ?3)";
+            self.execute(sql, &[&collection, &"hnsw:space", &space])?;
+        }
+        Ok(())
+    }
+}
+
+fn is_known(value: Option<&Value>, known: &BTreeSet<&str>) -> bool {
+    matches!(value, Some(Value::Text(id)) if known.contains(id.as_str()))
+}
+
+fn keep(is_kept: bool) -> Fate {
+    match is_kept {
+        true => Fate::Copy,
+        false => Fate::Drop,
+    }
+}
+
+/// Returns a random UUID, version 4, as Chroma names segments.
+pub(crate) fn new_uuid() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Each state has its own random keys.
+    let random = || RandomState::new().hash_one(0_u8);
+    let high = random() & !0xf000 | 0x4000;
+    let low = random() & !(0b11 << 62) | 0b10 << 62;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_uuids_are_of_version_4_and_differ() {
+        let (one, two) = (new_uuid(), new_uuid());
+        assert_ne!(one, two);
+        let parts: Vec<_> = one.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12], "{one}");
+        assert!(one[14..].starts_with('4'), "{one}");
+        assert!("89ab".contains(&one[19..20]), "{one}");
+    }
+}

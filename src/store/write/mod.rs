@@ -1,0 +1,268 @@
+//! Writer of a whole `chroma.sqlite3` from what is readable of an old one.
+//!
+//! ```text
+//! migrations ── verified, copied and run: they make the tables
+//! tenants … segment_metadata ── row by row, as far as their collection exists
+//! embeddings, embedding_metadata, …_array ── the merged records, all with the sequence number W
+//! embedding_fulltext_search ── its shadow tables are copied if they agree, or else built
+//! max_seq_id, embeddings_queue ── W, and the last row of the old queue
+//! ```
+//!
+//! W is the largest sequence number of the queue. Its row stays, because the next write gets the
+//! number after the last row, and Chroma ignores every write at or below a watermark.
+
+mod catalog;
+mod full_text;
+pub(crate) mod migrations;
+mod queue;
+mod records;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
+
+pub(crate) use self::catalog::{new_uuid, Configuration, Dropped, NewSegments};
+pub use self::full_text::FullText;
+use self::migrations::Migrations;
+pub(crate) use self::queue::{LastWrite, Queued};
+pub(crate) use self::records::RecordWriter;
+use super::connect::Watch;
+use super::Database;
+use crate::base::progress::Monitor;
+use crate::error::{Error, Result};
+
+/// Size in KiB of the page cache. New pages of the indexes over ids stay in it up to about half a
+/// million records.
+const CACHE_KIB: i32 = 32 << 10;
+
+/// Steps of SQLite's virtual machine between two checks of the cancel token.
+const STEPS_PER_CHECK: i32 = 10_000;
+
+/// A new database, written in one transaction.
+pub(crate) struct DatabaseWriter {
+    _watch: Option<Watch>,
+    connection: Connection,
+    path: PathBuf,
+    has_integer_seq_ids: bool,
+    /// SQL of the indexes, which are created last.
+    indexes: Vec<String>,
+    last_write: LastWrite,
+    /// Time of rows without one, in Chroma's form.
+    now: String,
+}
+
+impl DatabaseWriter {
+    /// Creates a database with Chroma's tables at `path`, where no file may exist, and the last row
+    /// of the queue.
+    pub(crate) fn create(
+        path: &Path,
+        migrations: &Migrations,
+        last_write: LastWrite,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let mut writer = Self::open(
+            path,
+            OpenFlags::SQLITE_OPEN_CREATE,
+            migrations,
+            last_write,
+            monitor,
+        )?;
+        migrations.run(&writer.connection, path)?;
+        // What the migrations insert is in the old rows, if it is still valid.
+        for table in ["databases", "tenants"] {
+            if !writer.columns(table)?.is_empty() {
+                writer.execute(&format!("DELETE FROM {table}"), &[])?;
+            }
+        }
+        let indexes = writer
+            .rows("SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")?;
+        for index in indexes {
+            if let [Value::Text(name), Value::Text(sql)] = index.as_slice() {
+                writer.execute(&format!("DROP INDEX \"{name}\""), &[])?;
+                writer.indexes.push(sql.clone());
+            }
+        }
+        writer.write_last_row()?;
+        Ok(writer)
+    }
+
+    /// Opens the database and starts the transaction.
+    fn open(
+        path: &Path,
+        flags: OpenFlags,
+        migrations: &Migrations,
+        last_write: LastWrite,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let failed = |error| failed(path, error);
+        let flags = flags
+            | OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        if let Some(token) = monitor.token() {
+            let is_cancelled = move || token.is_cancelled();
+            connection
+                .progress_handler(STEPS_PER_CHECK, Some(is_cancelled))
+                .map_err(failed)?;
+        }
+        // The file has no name that anybody knows until it is complete, so it needs no journal.
+        let pragmas = format!(
+            "PRAGMA page_size = 4096; PRAGMA encoding = 'UTF-8'; PRAGMA journal_mode = OFF; \
+             PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = FILE; \
+             PRAGMA foreign_keys = OFF; PRAGMA cache_size = -{CACHE_KIB}; BEGIN;"
+        );
+        connection.execute_batch(&pragmas).map_err(failed)?;
+        let now = connection.query_row("SELECT datetime('now')", [], |row| row.get(0));
+        Ok(Self {
+            now: now.map_err(failed)?,
+            _watch: Watch::start(&connection, monitor),
+            connection,
+            path: path.to_path_buf(),
+            has_integer_seq_ids: migrations.has_integer_seq_ids(),
+            indexes: Vec::new(),
+            last_write,
+        })
+    }
+
+    /// Writes what depends on all records, and makes the file durable. Fails unless SQLite finds
+    /// the result sound.
+    ///
+    /// The full-text table of `old` is copied if it agrees with the documents and `keeps_ids` is
+    /// true.
+    pub(crate) fn finish(
+        self,
+        old: &Database,
+        keeps_ids: bool,
+        migrations: &Migrations,
+        monitor: &Monitor<'_>,
+    ) -> Result<FullText> {
+        let mut full_text = FullText::Built;
+        if keeps_ids && self.copy_full_text(old, monitor)? {
+            full_text = FullText::Copied;
+        } else {
+            self.build_full_text()?;
+        }
+        for index in &self.indexes {
+            self.execute(index, &[])?;
+        }
+        self.execute("COMMIT", &[])?;
+        let (path, last_write) = (self.path.clone(), self.last_write.clone());
+        // A second connection, because the first one has the structure of the new, empty full-text
+        // table in memory.
+        drop(self);
+        let again = Self::open(&path, OpenFlags::empty(), migrations, last_write, monitor)?;
+        let mut problem = again.problem()?;
+        if problem.is_some() && full_text == FullText::Copied {
+            full_text = FullText::Built;
+            again.build_full_text()?;
+            problem = again.problem()?;
+        }
+        again.execute("COMMIT", &[])?;
+        if let Some(problem) = problem {
+            return Err(Error::internal(format!(
+                "the new database is not sound: {problem}"
+            )));
+        }
+        drop(again);
+        let file = std::fs::File::options().write(true).open(&path);
+        file.and_then(|file| file.sync_all())
+            .map_err(Error::io(&path, "sync"))?;
+        Ok(full_text)
+    }
+
+    /// Returns the first problem that SQLite finds. The check includes the full-text table.
+    fn problem(&self) -> Result<Option<String>> {
+        let found = self.rows("PRAGMA integrity_check(1)")?;
+        let first = found.first().and_then(|row| row.first());
+        Ok(match first {
+            Some(Value::Text(text)) if text == "ok" => None,
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => Some("no answer".into()),
+        })
+    }
+
+    /// Returns a sequence number in the form of the tables `embeddings` and `max_seq_id`.
+    fn stored_seq_id(&self, seq_id: i64) -> Value {
+        match self.has_integer_seq_ids {
+            true => Value::Integer(seq_id),
+            false => Value::Blob(seq_id.to_be_bytes().to_vec()),
+        }
+    }
+
+    /// Returns the columns of a table, in order; none if it does not exist.
+    fn columns(&self, table: &str) -> Result<Vec<String>> {
+        let columns = self.rows(&format!("SELECT name FROM pragma_table_info('{table}')"))?;
+        let names = columns.into_iter().flatten().filter_map(|name| match name {
+            Value::Text(name) => Some(name),
+            _ => None,
+        });
+        Ok(names.collect())
+    }
+
+    /// Returns all rows of a small result.
+    fn rows(&self, sql: &str) -> Result<Vec<Vec<Value>>> {
+        let mut statement = self.prepare(sql)?;
+        let columns = statement.column_count();
+        let rows = statement.query_map([], |row| {
+            (0..columns).map(|column| row.get(column)).collect()
+        });
+        rows.and_then(Iterator::collect)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn prepare(&self, sql: &str) -> Result<Statement<'_>> {
+        self.connection
+            .prepare(sql)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Returns the number of changed rows.
+    fn execute(&self, sql: &str, parameters: &[&dyn ToSql]) -> Result<usize> {
+        let mut statement = self.prepare(sql)?;
+        self.run(&mut statement, parameters)
+    }
+
+    fn run(&self, statement: &mut Statement<'_>, parameters: &[&dyn ToSql]) -> Result<usize> {
+        statement
+            .execute(parameters)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> Error {
+        failed(&self.path, error)
+    }
+}
+
+/// Converts the error of a statement on the new database.
+fn failed(path: &Path, error: rusqlite::Error) -> Error {
+    let code = error.sqlite_error_code();
+    let detail = error.to_string();
+    let io = |kind| Error::io(path, "write")(std::io::Error::new(kind, detail.clone()));
+    match code {
+        Some(ErrorCode::OperationInterrupted) => Error::cancelled(),
+        Some(ErrorCode::DiskFull) => io(std::io::ErrorKind::StorageFull),
+        Some(ErrorCode::OutOfMemory) => Error::out_of_memory("write it", None).in_file(path),
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly
+            | ErrorCode::FileLockingProtocolFailed,
+        ) => io(std::io::ErrorKind::Other),
+        _ => Error::internal(format!("while writing the new database: {detail}")),
+    }
+}
+
+/// Copies a value of a row. Text that is not UTF-8 gets replacement characters, as Chroma fails on
+/// it.
+fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Text(bytes) => Value::Text(super::utf8(bytes).into_owned()),
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Integer(value),
+        ValueRef::Real(value) => Value::Real(value),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
+}
