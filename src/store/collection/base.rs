@@ -84,10 +84,12 @@ fn access(io: IoMode) -> Access {
 }
 
 /// Opens the segment in a directory. Also returns the reason if its `header.bin` cannot be trusted.
+/// `key` is the key of the fingerprints, by default a new one.
 pub(crate) fn open(
     directory: &Path,
     io: IoMode,
     (stated, guess): (Stated, Option<(usize, usize)>),
+    key: Option<&Fingerprinter>,
     monitor: &Monitor<'_>,
 ) -> Result<(Found, Option<String>)> {
     if !is_directory(directory)? {
@@ -110,14 +112,14 @@ pub(crate) fn open(
             Ok(metadata) if metadata.table().is_empty() => {
                 return Ok((Found::Empty(EmptyReason::AllDeleted), header_flaw));
             }
-            Ok(metadata) => Ok(Ids::join(&records, metadata, monitor)?),
+            Ok(metadata) => Ok(Ids::join(&records, metadata, key, monitor)?),
             Err(error) => Err(recoverable(error)?),
         },
         Err(error) => Err(recoverable(error)?),
     };
     let found = match joined {
         Ok(ids) => {
-            let (mut ids, flaw) = records.look_further(ids, monitor)?;
+            let (mut ids, flaw) = records.look_further(ids, key, monitor)?;
             header_flaw = header_flaw.or(flaw);
             records.flaws = std::mem::take(&mut ids.flaws);
             Found::Base(Base { records, ids })
@@ -196,7 +198,12 @@ impl Records {
 
     /// If the number of records is uncertain, looks for ids without a record behind the last
     /// counted record. Keeps the count that finds more of them.
-    fn look_further(&mut self, ids: Ids, monitor: &Monitor<'_>) -> Result<(Ids, Option<String>)> {
+    fn look_further(
+        &mut self,
+        ids: Ids,
+        key: Option<&Fingerprinter>,
+        monitor: &Monitor<'_>,
+    ) -> Result<(Ids, Option<String>)> {
         let whole = self.segment.whole_records()?.min(MAX_COUNT);
         // MAX_COUNT bounds the scan: a sparse file may be terabytes long.
         let is_certain = self.counted == Counted::Confirmed || self.segment.count() >= whole;
@@ -210,7 +217,7 @@ impl Records {
             counted: Counted::AtMost,
         };
         let metadata = further.metadata(monitor)?;
-        let more = Ids::join(&further, metadata, monitor)?;
+        let more = Ids::join(&further, metadata, key, monitor)?;
         if more.without_record >= ids.without_record {
             return Ok((ids, None));
         }
@@ -316,6 +323,7 @@ impl Ids {
     fn join(
         records: &Records,
         mut metadata: SegmentMetadata<'_>,
+        key: Option<&Fingerprinter>,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         const NO_RECORD: u32 = u32::MAX;
@@ -352,7 +360,7 @@ impl Ids {
         let mut flaws = Box::new(flaws.finish());
 
         for _ in 0..FINGERPRINT_KEYS {
-            let fingerprinter = Fingerprinter::new();
+            let fingerprinter = key.map_or_else(Fingerprinter::new, Clone::clone);
             let mut ids = Fingerprints::with_capacity(metadata.table().len())?;
             let mut without_record = 0;
             for (slot, &internal_id) in internal_ids.iter().enumerate() {

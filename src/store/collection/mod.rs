@@ -16,6 +16,7 @@
 //! sorts by the bytes of the ids). Records found only in the queue come last, in queue order.
 
 pub(crate) mod base;
+mod elsewhere;
 mod finding;
 mod fingerprint;
 mod log;
@@ -52,6 +53,8 @@ pub(crate) enum Location {
     Index(u32),
     /// Queue row with this sequence number.
     Queue(i64),
+    /// Record with this internal id of another directory, by its number.
+    Elsewhere(usize, u32),
 }
 
 /// A [`Location`] in eight bytes: the kind in the top two bits, the position in the other 62. Kind
@@ -87,10 +90,24 @@ impl Packed {
         Self(1 << POSITION_BITS | u64::from(internal_id))
     }
 
+    /// Record of the other directory with this number. The upper half of an index position is 0 for
+    /// the collection's own segment.
+    fn elsewhere(source: u32, internal_id: u32) -> Self {
+        let source = u64::from(source).saturating_add(1) & u64::from(u32::MAX >> 2);
+        Self(1 << POSITION_BITS | source << 32 | u64::from(internal_id))
+    }
+
     fn unpack(self) -> Location {
         let value = self.0 & ((1 << POSITION_BITS) - 1);
         match self.0 >> POSITION_BITS {
-            1 => u32::try_from(value).map_or(Location::Nowhere, Location::Index),
+            1 => {
+                #[allow(clippy::cast_possible_truncation)] // the lower half
+                let internal_id = value as u32;
+                match usize::try_from(value >> 32).unwrap_or_default().checked_sub(1) {
+                    None => Location::Index(internal_id),
+                    Some(source) => Location::Elsewhere(source, internal_id),
+                }
+            }
             2 | 3 => i64::try_from(value).map_or(Location::Nowhere, Location::Queue),
             _ => Location::Nowhere,
         }
@@ -140,6 +157,8 @@ pub(crate) struct Plan {
     /// Queue rows that the metadata segment has not applied.
     lag: Fingerprints<Logged>,
     index: Index,
+    /// Other directories that hold vectors of the collection.
+    elsewhere: Vec<Records>,
     fingerprinter: Fingerprinter,
     /// `None` if neither the database nor any vector determines it.
     pub(crate) dimension: Option<usize>,
@@ -207,6 +226,8 @@ pub(crate) struct Origin<'o> {
     /// I/O mode for the segment's files.
     pub(crate) io: IoMode,
     pub(crate) collection: &'o Collection,
+    /// Ids of all segments of the database.
+    pub(crate) segment_ids: &'o [String],
     /// Queue rows by collection; `None` if it is the only collection.
     pub(crate) topics: Option<&'o Topics>,
     pub(crate) given: Given,
@@ -236,6 +257,7 @@ impl Plan {
             is_damaged: false,
             header_is_damaged: false,
             index: Index::None,
+            elsewhere: Vec::new(),
             unjoined: None,
             fingerprinter: Fingerprinter::new(),
             dimension: origin.collection.dimension,
@@ -273,7 +295,8 @@ impl Plan {
             Index::None => Ok(()),
             Index::Base(base) => base.records.check_unchanged(),
             Index::Ranked(records) => records.check_unchanged(),
-        }
+        }?;
+        self.elsewhere.iter().try_for_each(Records::check_unchanged)
     }
 
     /// Reopens the segment with another access. Internal ids stay the same.
@@ -290,6 +313,7 @@ struct Planner<'p> {
     is_damaged: bool,
     header_is_damaged: bool,
     index: Index,
+    elsewhere: Vec<Records>,
     /// Records whose pickle is lost, with the reason.
     unjoined: Option<(Records, String)>,
     fingerprinter: Fingerprinter,
@@ -392,6 +416,9 @@ impl<'p> Planner<'p> {
         if let Some((records, why)) = self.unjoined.take() {
             self.join_by_rank(records, why, watermark, &mut sink)?;
         }
+        if !sink.missing.is_empty() {
+            self.search_elsewhere(space.space, &mut sink)?;
+        }
         let (orphans, without_record) = self.orphans(&changes, &sink, lost_records)?;
         // Exported orphans count their flaws like any other vector.
         for vector in &orphans {
@@ -437,6 +464,7 @@ impl<'p> Planner<'p> {
             orphans,
             lag: tail.texts,
             index: self.index,
+            elsewhere: self.elsewhere,
             fingerprinter: self.fingerprinter,
             dimension: self.dimension,
             space: space.space,
@@ -566,7 +594,7 @@ impl<'p> Planner<'p> {
         };
         let guess = given.dimension.zip(given.m);
         let (found, header_flaw) =
-            base::open(&directory, self.origin.io, (stated, guess), self.monitor)?;
+            base::open(&directory, self.origin.io, (stated, guess), None, self.monitor)?;
         if let Some(flaw) = header_flaw {
             self.header_is_damaged = true;
             self.findings.note("header-damaged", 1, flaw);
@@ -896,7 +924,7 @@ impl<'p> Planner<'p> {
     /// Chroma 0.4. That version drops an id that is deleted and added again within one batch.
     fn search_queue(&mut self, sink: &mut Sink<'_>) -> Result<()> {
         sink.missing.sort_unstable();
-        let missing = std::mem::take(&mut sink.missing);
+        let missing = &sink.missing;
         let mut logged = Fingerprints::default();
         self.scan_queue(0, |fingerprint, row, _| {
             if row.changes_vector() && missing.binary_search(&fingerprint).is_ok() {
@@ -914,20 +942,34 @@ impl<'p> Planner<'p> {
                 found.push(*fingerprint, Packed::queue(logged));
             }
         }
-        if found.is_empty() {
-            return Ok(());
-        }
         self.found_in_queue(found.len() as u64);
-        let index = &self.index;
+        let index = std::mem::replace(&mut self.index, Index::None);
         let lacks = |vector| vector == Packed::NOWHERE || index.flaws(vector).contains(&true);
+        let filled = self.fill(sink, &found, lacks);
+        self.index = index;
+        filled.map(|_| ())
+    }
+
+    /// Gives records that lack a vector the one that was found for their id. Returns their number.
+    fn fill(
+        &self,
+        sink: &mut Sink<'_>,
+        found: &Fingerprints<Packed>,
+        lacks: impl Fn(Packed) -> bool,
+    ) -> Result<u64> {
+        let mut filled = 0;
+        if found.is_empty() {
+            return Ok(filled);
+        }
         for row in &mut sink.appended {
             if let (true, Some(vector)) = (lacks(row.vector), found.get(row.fingerprint)) {
                 row.vector = vector;
+                filled += 1;
             }
         }
         // The plan holds only rowids of `embeddings`, so the ids are read again.
         let Some(segment) = &self.origin.collection.metadata_segment else {
-            return Ok(());
+            return Ok(filled);
         };
         let Sink { rows, seq_ids, .. } = sink;
         let fingerprinter = &self.fingerprinter;
@@ -940,11 +982,12 @@ impl<'p> Planner<'p> {
             if let (Some(row), Some(vector)) = (row, found.get(fingerprinter.of(id))) {
                 if !is_of_another(seq_ids, rowid, vector)? {
                     row.vector = vector;
+                    filled += 1;
                 }
             }
             Ok(())
         })?;
-        Ok(())
+        Ok(filled)
     }
 
     /// Joins records without a pickle to the ids of `embeddings` by rank, if that is exact. Labels

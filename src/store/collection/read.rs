@@ -23,6 +23,8 @@ pub(crate) struct Row<'r> {
     /// The visitor may take the contents.
     pub(crate) texts: &'r mut Texts,
     pub(crate) seq_id: Option<u64>,
+    /// True if the vector is from another directory than the collection's.
+    pub(crate) is_from_elsewhere: bool,
     /// Internal id of the vector, if the segment holds it.
     pub(crate) internal_id: Option<u64>,
     pub(crate) label: Option<u64>,
@@ -34,6 +36,7 @@ pub(crate) struct Outcome {
     pub(crate) rows: u64,
     pub(crate) from_index: u64,
     pub(crate) from_log: u64,
+    pub(crate) from_elsewhere: u64,
     pub(crate) without_vector: u64,
     /// Ids of the first records without a vector.
     pub(crate) first_without_vector: Vec<String>,
@@ -56,6 +59,7 @@ impl Outcome {
         self.rows += 1;
         match (row.vector, row.internal_id) {
             (Some(_), Some(_)) => self.from_index += 1,
+            (Some(_), None) if row.is_from_elsewhere => self.from_elsewhere += 1,
             (Some(_), None) => self.from_log += 1,
             (None, _) => {
                 self.without_vector += 1;
@@ -86,6 +90,14 @@ impl Plan {
                     Some(VectorReader::new(records, cosine && original)?)
                 }
                 _ => None,
+            },
+            elsewhere: match original {
+                Some(original) => {
+                    let records = self.elsewhere.iter();
+                    let readers = records.map(|of| VectorReader::new(of, cosine && original));
+                    readers.collect::<Result<_>>()?
+                }
+                None => Vec::new(),
             },
             queue: match original {
                 Some(_) => QueueReader::new(origin.database)?,
@@ -119,6 +131,7 @@ impl Plan {
                 vector: found.map(|_| vectors.buffer.as_slice()),
                 texts: &mut record.texts,
                 seq_id: record.seq_id,
+                is_from_elsewhere: matches!(found, Some(Read::Elsewhere)),
                 internal_id,
                 label,
             };
@@ -227,10 +240,12 @@ fn unreadable_ids(origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<BTreeMap<
 enum Read {
     Index { internal_id: u64, label: u64 },
     Queue,
+    Elsewhere,
 }
 
 struct Vectors<'p> {
     index: Option<VectorReader<'p>>,
+    elsewhere: Vec<VectorReader<'p>>,
     queue: Option<QueueReader<'p>>,
     normalize: bool,
     dimension: usize,
@@ -262,6 +277,13 @@ impl Vectors<'_> {
                     normalize(&mut self.buffer);
                 }
                 Ok(Some(Read::Queue))
+            }
+            (Location::Elsewhere(source, internal_id), ..) => {
+                let Some(records) = self.elsewhere.get_mut(source) else {
+                    return Ok(None);
+                };
+                records.read(internal_id, &mut self.buffer)?;
+                Ok(Some(Read::Elsewhere))
             }
             _ => Ok(None),
         }

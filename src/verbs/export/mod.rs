@@ -162,6 +162,11 @@ fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::O
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // the form that serde calls
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl ExportSummary {
     /// Returns true if no record, vector or text of the collections is missing or damaged.
     ///
@@ -207,6 +212,9 @@ pub struct ExportedFile {
     pub vectors_from_index: u64,
     /// Rows whose vector is from the queue.
     pub vectors_from_log: u64,
+    /// Rows whose vector is from another directory, such as a quarantined copy of the segment.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub vectors_from_elsewhere: u64,
     /// Rows without a vector.
     pub without_vector: u64,
     /// The ids of the first hundred rows without a vector.
@@ -741,6 +749,7 @@ impl CollectionTable<'_> {
             rows: outcome.rows,
             vectors_from_index: outcome.from_index,
             vectors_from_log: outcome.from_log,
+            vectors_from_elsewhere: outcome.from_elsewhere,
             without_vector: outcome.without_vector,
             first_ids_without_vector: outcome.first_without_vector,
             watermark: plan.watermark,

@@ -661,6 +661,7 @@ impl Rows<'_, '_> {
             self.writer
                 .push_queued(self.queued, self.id, row.id, vector)?;
         }
+        self.collection.vectors_from_elsewhere += u64::from(row.is_from_elsewhere);
         if self.records.push(self.segment, row)? {
             self.samples.push(row);
         }
