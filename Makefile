@@ -53,7 +53,7 @@ FUZZ_BUILD := --codegen-units 16
 FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-all sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
+.PHONY: build build-release test test-all test-root sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
 	install install-lib uninstall archive sbom test-install \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge lint-words cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
@@ -100,7 +100,10 @@ test-rust:
 
 # Only the tests of the libraries and of the command line have more cases than `make test` runs.
 test-all: ## Run the Rust tests on all of their cases: make test runs a sample
-	$(CARGO) test --workspace --locked --lib --test integration -- --include-ignored
+	$(CARGO) test --workspace --locked --lib --test integration -- --include-ignored --skip as_root
+
+test-root: ## Run the Rust tests that mount file systems and change owners, as root
+	$(CARGO) test --package hnsw-toolbox --locked --lib as_root -- --ignored
 
 sweep: ## Damage every page of a real database in five ways, and print the unnoticed ones: half an hour
 	HNSW_TOOLBOX_SWEEP=1 $(CARGO) test --locked --test integration persist::pages -- --nocapture

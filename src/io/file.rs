@@ -114,7 +114,7 @@ impl Access {
 
 /// Identity of a file and of its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FileIdentity {
+pub(super) struct FileIdentity {
     len: u64,
     modified: Option<SystemTime>,
     #[cfg(unix)]
@@ -122,7 +122,7 @@ struct FileIdentity {
 }
 
 impl FileIdentity {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             len: metadata.len(),
             modified: metadata.modified().ok(),
@@ -136,7 +136,7 @@ impl FileIdentity {
 
     /// Sleeps (at most 10 ms) until the clock has passed the modification time, so that any later
     /// write changes it. File systems take the time from a clock that ticks every few milliseconds.
-    fn outlive_clock_tick(&self) {
+    pub(super) fn outlive_clock_tick(&self) {
         let age = self.modified.map(|modified| modified.elapsed());
         if let Some(Ok(age)) = age {
             if let Some(left) = CLOCK_TICK.checked_sub(age) {
@@ -145,7 +145,7 @@ impl FileIdentity {
         }
     }
 
-    fn difference(&self, now: &Self) -> Option<(String, String)> {
+    pub(super) fn difference(&self, now: &Self) -> Option<(String, String)> {
         if self.len != now.len {
             Some((format!("{} bytes", now.len), format!("{} bytes", self.len)))
         } else if self.modified != now.modified {

@@ -4,6 +4,7 @@
 //! Both are named `.hnsw-toolbox-<pid>-<n>.tmp`. They are locked during use, if the system can lock
 //! them, so that a later run removes the leftovers of killed processes.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, DirEntry, File, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,12 @@ pub(super) fn unused_path(parent: &Path) -> PathBuf {
     parent.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()))
 }
 
+/// Returns true for the names of temporary files and directories.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+}
+
 /// Lists the temporary entries of `parent` of one kind, in use or not.
 pub(super) fn entries(
     parent: &Path,
@@ -29,11 +36,7 @@ pub(super) fn entries(
 ) -> impl Iterator<Item = DirEntry> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     entries.filter(move |entry| {
-        let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
-        ours && entry.file_type().is_ok_and(|kind| is_kind(&kind))
+        is_temporary(&entry.file_name()) && entry.file_type().is_ok_and(|kind| is_kind(&kind))
     })
 }
 
