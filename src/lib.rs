@@ -214,7 +214,8 @@ pub use verbs::inspect_hnsw::{inspect_hnsw, is_hnsw, Degree, HnswReport};
 pub use verbs::recall::{measure_recall, RecallOptions, RecallQueries, RecallReport, RecallRow};
 #[cfg(feature = "database")]
 pub use verbs::repair::store::{
-    repair_store, FullText, RepairStoreOptions, RepairStoreSummary, RepairedStoreCollection,
+    repair_store, repair_store_in_place, FullText, RepairStoreOptions, RepairStoreSummary,
+    RepairedStoreCollection,
 };
 #[cfg(feature = "database")]
 pub use verbs::repair::RepairedCollection;

@@ -296,6 +296,12 @@ impl AtomicDirectory {
         })
     }
 
+    /// Makes all files of the directory durable, those of subdirectories included.
+    #[cfg(feature = "database")]
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        self.directory.sync_all()
+    }
+
     /// Gives the directory its name. Its files must have been [finished](DirectoryFile::finish).
     ///
     /// An empty directory that has appeared at the target since is replaced; anything else is an

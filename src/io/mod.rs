@@ -12,6 +12,5 @@ pub(crate) mod source;
 #[cfg(feature = "database")]
 pub(crate) mod sparse;
 #[cfg(feature = "database")]
-#[allow(dead_code, unused_imports)] // no verb replaces a store yet
 pub(crate) mod swap;
 pub(crate) mod temporary;

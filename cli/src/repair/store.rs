@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use hnsw_toolbox::{
-    display_path, repair_store, CancelToken, RepairStoreOptions, RepairStoreSummary, Salvage,
+    display_path, repair_store, repair_store_in_place, CancelToken, RepairStoreOptions,
+    RepairStoreSummary, Salvage,
 };
 use indicatif::HumanBytes;
 
@@ -55,9 +56,23 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         &[("PERSIST_DIR", &persist_dir), ("NEW_DIR", &output)],
     )?;
     let summary = work("repairing", &arguments.work, cancel, |monitor| {
-        repair_store(&persist_dir, &output, &options, monitor)
+        if store.in_place {
+            repair_store_in_place(&persist_dir, &options, announce, monitor)
+        } else {
+            repair_store(&persist_dir, &output, &options, monitor)
+        }
     })?;
     answer(&arguments.work.answer, &summary, print)
+}
+
+/// Prints how to bring the old store back, in case this process is killed during the exchange.
+fn announce(undo: &[String]) {
+    let mut out = anstream::stderr();
+    // A closed standard error must not keep the store from being repaired.
+    let _ = writeln!(out, "to undo the exchange of old and new:");
+    for command in undo {
+        let _ = writeln!(out, "  {command}");
+    }
 }
 
 fn print(summary: &RepairStoreSummary) -> io::Result<()> {
@@ -106,6 +121,16 @@ fn print(summary: &RepairStoreSummary) -> io::Result<()> {
     }
     for finding in &summary.findings {
         writeln!(out, "{}: {}", finding.code, one_line(&finding.message))?;
+    }
+    for warning in &summary.warnings {
+        writeln!(out, "warning: {}", one_line(warning))?;
+    }
+    if let Some(kept) = &summary.kept_dir {
+        writeln!(
+            out,
+            "the old store is in {}: start Chroma, check it, and only then delete that",
+            display_path(kept)
+        )?;
     }
     Ok(())
 }

@@ -80,14 +80,6 @@ impl Strategy {
             None => Self::Exchange,
         })
     }
-
-    /// The directory for the temporary directory of the new store. `dir` has no symbolic links.
-    pub(crate) fn workplace(self, dir: &Path) -> &Path {
-        match (self, dir.parent()) {
-            (Self::Exchange, Some(parent)) => parent,
-            _ => dir,
-        }
-    }
 }
 
 /// Returns the reason why a directory cannot exchange its name with another.

@@ -44,7 +44,7 @@ impl Stores {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().canonicalize().unwrap().join(name);
         write_store(&dir, "old-segment", "old");
-        let new = temporary::unused_path(strategy.workplace(&dir));
+        let new = temporary::unused_path(workplace(strategy, &dir));
         write_store(&new, "new-segment", "new");
         let stamp = Stamp::unused(&dir, SystemTime::UNIX_EPOCH + TIME).unwrap();
         let kept = stamp.before_repair(&dir, strategy);
@@ -104,6 +104,14 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[cfg(target_os = "linux")]
+/// The directory in which a new store is written.
+fn workplace(strategy: Strategy, dir: &Path) -> &Path {
+    match strategy {
+        Strategy::Exchange => dir.parent().unwrap(),
+        Strategy::Within(_) => dir,
+    }
+}
+
 #[test]
 fn an_exchange_leaves_both_stores() {
     let stores = Stores::new(Strategy::Exchange);
@@ -150,7 +158,7 @@ fn crash_everywhere(strategy: Strategy, decided_after: usize) -> usize {
         let stores = Stores::new(strategy);
         let crashed = stores.crash_after(steps);
         // As a later run cleans up.
-        drop(TemporaryDirectory::create_private(strategy.workplace(&stores.dir)).unwrap());
+        drop(TemporaryDirectory::create_private(workplace(strategy, &stores.dir)).unwrap());
         assert!(!stores.new.exists());
         let expected = if steps < decided_after { "old" } else { "new" };
         assert_eq!(

@@ -112,7 +112,10 @@ impl Planner<'_> {
             Ok(_) => return Ok(None),
             Err(error) => return base::recoverable(error).map(|_| None),
         };
-        if self.dimension.is_some_and(|own| own != base.records.dimension()) {
+        if self
+            .dimension
+            .is_some_and(|own| own != base.records.dimension())
+        {
             return Ok(None);
         }
         let is_cosine = space == Space::Cosine;

@@ -103,7 +103,10 @@ impl Packed {
             1 => {
                 #[allow(clippy::cast_possible_truncation)] // the lower half
                 let internal_id = value as u32;
-                match usize::try_from(value >> 32).unwrap_or_default().checked_sub(1) {
+                match usize::try_from(value >> 32)
+                    .unwrap_or_default()
+                    .checked_sub(1)
+                {
                     None => Location::Index(internal_id),
                     Some(source) => Location::Elsewhere(source, internal_id),
                 }
@@ -593,8 +596,13 @@ impl<'p> Planner<'p> {
             ef_construction: self.origin.collection.ef_construction,
         };
         let guess = given.dimension.zip(given.m);
-        let (found, header_flaw) =
-            base::open(&directory, self.origin.io, (stated, guess), None, self.monitor)?;
+        let (found, header_flaw) = base::open(
+            &directory,
+            self.origin.io,
+            (stated, guess),
+            None,
+            self.monitor,
+        )?;
         if let Some(flaw) = header_flaw {
             self.header_is_damaged = true;
             self.findings.note("header-damaged", 1, flaw);

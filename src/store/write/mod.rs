@@ -183,6 +183,11 @@ impl DatabaseWriter {
         })
     }
 
+    /// Returns W, the number of the last write.
+    pub(crate) fn last_seq_id(&self) -> u64 {
+        self.last_write.seq_id.unsigned_abs()
+    }
+
     /// Returns a sequence number in the form of the tables `embeddings` and `max_seq_id`.
     fn stored_seq_id(&self, seq_id: i64) -> Value {
         match self.has_integer_seq_ids {
