@@ -39,7 +39,7 @@ PROFILE ?= release
 BUILT := target/$(PROFILE)
 BUILD := $(if $(filter debug,$(PROFILE)),build,build-release)
 
-FUZZ_TARGETS := level0 io_modes persist pickle round_trip build_index search c_abi
+FUZZ_TARGETS := level0 io_modes persist store pickle round_trip build_index search c_abi
 TARGET ?= level0
 SECONDS ?= 60
 CARGO_FUZZ := 0.13.2

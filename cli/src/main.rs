@@ -271,7 +271,11 @@ fn work<T>(
 ) -> Result<T, Failure> {
     let bar = Bar::new(verb, arguments.quiet);
     let show = |progress| bar.show(progress);
-    let monitor = Monitor::default().with_cancel(cancel).on_progress(&show);
+    let begin = |collection: &str| bar.begin(collection);
+    let monitor = Monitor::default()
+        .with_cancel(cancel)
+        .on_progress(&show)
+        .on_part(&begin);
     Ok(work(&monitor)?)
 }
 

@@ -58,6 +58,7 @@ pub struct Progress {
 pub struct Monitor<'a> {
     cancel: Option<&'a CancelToken>,
     progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    part: Option<&'a (dyn Fn(&str) + Sync)>,
 }
 
 impl<'a> Monitor<'a> {
@@ -76,10 +77,26 @@ impl<'a> Monitor<'a> {
         self
     }
 
+    /// Calls `report` with the name of each collection when the work on it begins. Progress counts
+    /// the rows of all collections.
+    #[must_use]
+    pub fn on_part(mut self, report: &'a (dyn Fn(&str) + Sync)) -> Self {
+        self.part = Some(report);
+        self
+    }
+
+    #[cfg(feature = "database")]
+    pub(crate) fn begin_part(&self, name: &str) {
+        if let Some(report) = self.part {
+            report(name);
+        }
+    }
+
     /// Returns the monitor without its progress callback.
     pub(crate) fn without_progress(self) -> Self {
         Self {
             progress: None,
+            part: None,
             ..self
         }
     }

@@ -60,13 +60,13 @@ pub(crate) fn copy(
 }
 
 /// Fails if the file system of `directory` has less than `needed` bytes free. If the system does
-/// not report free space, writing will fail instead.
-pub(crate) fn check_free_space(directory: &Path, needed: u64) -> Result<()> {
+/// not report free space, writing will fail instead. `action` says what they are for.
+pub(crate) fn check_free_space(directory: &Path, needed: u64, action: &'static str) -> Result<()> {
     match free_space(directory) {
         Some(free) if free < needed => {
             let detail = format!("found {free} bytes free, expected at least {needed}");
             let cause = io::Error::new(io::ErrorKind::StorageFull, detail);
-            Err(Error::io(directory, "copy the database there")(cause))
+            Err(Error::io(directory, action)(cause))
         }
         _ => Ok(()),
     }
@@ -105,7 +105,7 @@ pub(super) fn next_data(_: &File, offset: u64, end: u64) -> Option<Range<u64>> {
 
 /// Bytes that this user may write to the file system of a directory.
 #[cfg(unix)]
-fn free_space(directory: &Path) -> Option<u64> {
+pub(crate) fn free_space(directory: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(directory).ok()?;
     // The types differ between systems.
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
@@ -117,7 +117,7 @@ fn free_space(directory: &Path) -> Option<u64> {
 }
 
 #[cfg(not(unix))]
-fn free_space(_: &Path) -> Option<u64> {
+pub(crate) fn free_space(_: &Path) -> Option<u64> {
     None
 }
 
@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn too_little_free_space_is_an_error_with_both_sizes() {
         let directory = tempfile::tempdir().unwrap();
-        check_free_space(directory.path(), 0).unwrap();
-        let error = check_free_space(directory.path(), u64::MAX).unwrap_err();
+        check_free_space(directory.path(), 0, "write").unwrap();
+        let error = check_free_space(directory.path(), u64::MAX, "write").unwrap_err();
         assert_eq!(error.code(), 300);
         let words = error.to_string();
         let start = format!(

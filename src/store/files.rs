@@ -244,7 +244,7 @@ impl DatabaseFiles {
         let parent = std::env::temp_dir();
         let needed = files.iter().map(|(_, file, len)| file.allocated(*len));
         let needed = needed.fold(SPARE_BYTES, u64::saturating_add);
-        sparse::check_free_space(&parent, needed)?;
+        sparse::check_free_space(&parent, needed, "copy the database there")?;
         let directory = TemporaryDirectory::create_private(&parent)?;
         for (suffix, source, len) in files {
             let target = directory.path().join(format!("{FILE_NAME}{suffix}"));

@@ -31,6 +31,8 @@ use crate::verbs::search::queries::{search_index_to_columnar, SearchOptions, Sea
 use crate::verbs::verify::VerifyReport;
 
 pub use crate::base::path::Shell;
+#[cfg(feature = "database")]
+pub use crate::verbs::repair::store::store_space;
 pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
 
 /// Columns that `build` takes labels from, unless it is given another.

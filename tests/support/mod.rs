@@ -12,6 +12,8 @@ use hnsw_toolbox::{
 };
 use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
 
+#[cfg(feature = "database")]
+pub mod damaged_store;
 pub mod export;
 pub mod extent;
 pub mod metadata_pickles;

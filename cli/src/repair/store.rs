@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use hnsw_toolbox::wire::store_space;
 use hnsw_toolbox::{
     display_path, repair_store, repair_store_in_place, CancelToken, RepairStoreOptions,
     RepairStoreSummary, Salvage,
@@ -55,6 +56,16 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         &arguments.work.answer,
         &[("PERSIST_DIR", &persist_dir), ("NEW_DIR", &output)],
     )?;
+    if !store.dry_run && !arguments.work.quiet {
+        let target = Some(&*output).filter(|_| !store.in_place);
+        let (needed, free) = store_space(&persist_dir, target);
+        let free = free.map_or_else(|| "unknown".into(), |free| HumanBytes(free).to_string());
+        let _ = writeln!(
+            anstream::stderr(),
+            "disk space: at most {} needed, {free} free",
+            HumanBytes(needed)
+        );
+    }
     let summary = work("repairing", &arguments.work, cancel, |monitor| {
         if store.in_place {
             repair_store_in_place(&persist_dir, &options, announce, monitor)

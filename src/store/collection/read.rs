@@ -92,9 +92,10 @@ impl Plan {
                 _ => None,
             },
             elsewhere: match original {
-                Some(original) => {
+                // As given to Chroma, like those of the queue: a new segment normalises both.
+                Some(_) => {
                     let records = self.elsewhere.iter();
-                    let readers = records.map(|of| VectorReader::new(of, cosine && original));
+                    let readers = records.map(|of| VectorReader::new(of, cosine));
                     readers.collect::<Result<_>>()?
                 }
                 None => Vec::new(),
@@ -272,10 +273,7 @@ impl Vectors<'_> {
                     self.damaged += 1;
                     return Ok(None);
                 }
-                // A vector whose norm is not finite has no direction: it stays as it is.
-                if self.normalize && norm(&self.buffer).is_finite() {
-                    normalize(&mut self.buffer);
-                }
+                self.normalize();
                 Ok(Some(Read::Queue))
             }
             (Location::Elsewhere(source, internal_id), ..) => {
@@ -283,9 +281,20 @@ impl Vectors<'_> {
                     return Ok(None);
                 };
                 records.read(internal_id, &mut self.buffer)?;
+                self.normalize();
                 Ok(Some(Read::Elsewhere))
             }
             _ => Ok(None),
+        }
+    }
+}
+
+impl Vectors<'_> {
+    /// Normalises the buffer, if that is asked for. A vector whose norm is not finite has no
+    /// direction: it stays as it is.
+    fn normalize(&mut self) {
+        if self.normalize && norm(&self.buffer).is_finite() {
+            normalize(&mut self.buffer);
         }
     }
 }

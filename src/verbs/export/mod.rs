@@ -442,6 +442,7 @@ impl<'e> Exporter<'e> {
         let selections = self.rows.take().unwrap_or_default();
         let mut selections = selections.iter();
         for (origin, name) in chosen.iter().zip(names::of_files(&collections)) {
+            self.monitor.begin_part(&origin.collection.name);
             let extension = match self.options.format {
                 ColumnarFormat::ArrowIpc => "arrow",
                 _ => "parquet",

@@ -26,6 +26,8 @@ use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory};
 use crate::io::file::IoMode;
+#[cfg(feature = "wire")]
+use crate::io::sparse::free_space;
 use crate::io::swap::{commit_within, exchange, undo_commands, Lock, Snapshot, Stamp, Strategy};
 use crate::store::write::Dropped;
 use crate::verbs::collections::{has_loss, CollectionFinding, Persist};
@@ -307,6 +309,16 @@ pub fn repair_store_in_place(
     summary.kept_dir = Some(kept);
     store.report_end()?;
     Ok(summary)
+}
+
+/// Returns the bytes that a repair of a store writes at most, and those that are free where it
+/// writes them.
+#[cfg(feature = "wire")]
+pub fn store_space(persist_dir: &Path, new_dir: Option<&Path>) -> (u64, Option<u64>) {
+    let parent = new_dir.unwrap_or(persist_dir).ancestors().skip(1);
+    let parent = parent.filter(|parent| parent.is_dir()).next();
+    let free = free_space(parent.unwrap_or(Path::new(".")));
+    (files::size(persist_dir), free)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -127,7 +127,8 @@ impl<'s> Store<'s> {
 
     pub(super) fn check_free_space(&self, new_dir: &Path) -> Result<()> {
         let parent = new_dir.ancestors().skip(1).find(|parent| parent.is_dir());
-        check_free_space(parent.unwrap_or(Path::new(".")), self.bytes_needed())
+        let parent = parent.unwrap_or(Path::new("."));
+        check_free_space(parent, self.bytes_needed(), "write the new store there")
     }
 
     fn summary(&self, new_dir: &Path) -> RepairStoreSummary {
@@ -219,6 +220,7 @@ impl<'s> Store<'s> {
         let (mut left_out, mut expected) = (Vec::new(), Vec::new());
         let mut done = 0;
         for (origin, segments) in self.origins.iter().zip(&segments) {
+            self.monitor.begin_part(&origin.collection.name);
             let plan = Plan::new(*origin, &silent)?;
             let mut rows = Rows {
                 segments,

@@ -1,0 +1,20 @@
+//! The property is stated in `tests/support/damaged_store.rs`.
+
+#![no_main]
+
+use hnsw_toolbox_fuzz::keep_if;
+use libfuzzer_sys::{fuzz_target, Corpus};
+
+extern crate toolbox as hnsw_toolbox;
+
+#[allow(dead_code, reason = "shared with the tests")]
+mod support {
+    #[path = "../../../tests/support/damaged_store.rs"]
+    pub mod damaged_store;
+    #[path = "../../../tests/support/persist.rs"]
+    pub mod persist;
+    #[path = "../../../tests/support/table.rs"]
+    pub mod table;
+}
+
+fuzz_target!(|bytes: &[u8]| -> Corpus { keep_if(support::damaged_store::property(bytes)) });
