@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, ExportResponse};
+use hnsw_toolbox::wire::{self, Response};
 use hnsw_toolbox::{
     display_path, CancelToken, CollectionFilter, ColumnarFormat, ExportOptions, ExportSummary,
     ExportedFile, Salvage,
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
     answer(&arguments.work.answer, &response, print)
 }
 
-fn print(response: &ExportResponse) -> io::Result<()> {
+fn print(response: &Response<ExportSummary>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for file in &response.summary.files {
         print_file(&mut out, &file.file, file)?;

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, RepairResponse};
-use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, Salvage};
+use hnsw_toolbox::wire::{self, Response};
+use hnsw_toolbox::{
+    display_path, CancelToken, MetricSource, RepairOptions, RepairSummary, Salvage,
+};
 
 use super::args::RepairArguments;
 use super::extract::print_salvage;
@@ -34,7 +36,7 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
     answer(&arguments.work.answer, &response, print)
 }
 
-fn print(response: &RepairResponse) -> io::Result<()> {
+fn print(response: &Response<RepairSummary>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let summary = &response.summary;
     writeln!(

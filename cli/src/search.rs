@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, SearchResponse};
+use hnsw_toolbox::wire::{self, Response};
 use hnsw_toolbox::{
     display_path, search_index, CancelToken, Neighbour, SearchOptions, SearchSummary,
 };
@@ -53,7 +53,7 @@ pub(super) fn warn_of_damage(skipped: u64) {
     }
 }
 
-fn print(response: &SearchResponse) -> io::Result<()> {
+fn print(response: &Response<SearchSummary>) -> io::Result<()> {
     let summary = response.summary;
     writeln!(
         io::stdout(),
