@@ -29,6 +29,7 @@ use crate::verbs::search::queries::{search_index_to_columnar, SearchOptions, Sea
 use crate::verbs::verify::VerifyReport;
 
 pub use crate::base::path::Shell;
+pub use crate::base::threads::lock;
 pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
 
 /// Columns that `build` takes labels from, unless it is given another.

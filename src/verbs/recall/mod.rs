@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::base::memory;
 use crate::base::progress::Monitor;
-use crate::base::threads::{share, thread_count};
+use crate::base::threads::{for_each, thread_count};
 use crate::columnar::read::{ColumnarInput, RowBatch};
 use crate::columnar::selection::ReadOptions;
 use crate::columnar::ColumnarFormat;
@@ -333,7 +333,8 @@ impl Measurement<'_> {
             .chunks(rows.saturating_mul(dimension))
             .zip(cases.chunks_mut(rows));
         let parts = parts.enumerate();
-        share(self.threads, "hnsw-toolbox-recall", parts, |part| {
+        let threads = &mut vec![(); self.threads];
+        for_each("hnsw-toolbox-recall", threads, parts, |(), part| {
             let (number, (queries, cases)) = part;
             // One more than k, because a sampled query finds itself.
             let count = self.options.k.saturating_add(1);
