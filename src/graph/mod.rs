@@ -14,7 +14,7 @@ mod links;
 pub(crate) mod native;
 pub(crate) mod options;
 pub(crate) mod partition;
-mod random;
+pub(crate) mod random;
 pub(crate) mod range;
 mod reach;
 pub(crate) mod search;
