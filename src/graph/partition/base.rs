@@ -14,7 +14,7 @@ use super::super::native::search::Searcher;
 use super::super::random::mix;
 use super::super::THREAD;
 use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, MAX_GROUP};
-use super::cover::{self, Count, Cover};
+use super::cover::{self, measure, Count, Cover};
 use super::effort::{Effort, EXTRA_ROUNDS, FAN_OUT_OF_ROUNDS};
 use super::group::{Group, Scratch};
 use super::reservoir::{self, Reservoirs};
@@ -308,31 +308,6 @@ struct LinkStripe<'l, 'r, 'v, M> {
     pass: Pass,
     lists: &'l mut ListScratch,
     candidates: &'l mut Vec<Candidate>,
-}
-
-/// Fills `candidates` with the nodes `others` by distance from `node`, nearest first.
-#[inline(always)]
-pub(super) fn measure<S: Simd, M: Measure>(
-    simd: S,
-    space: &Space<'_, M>,
-    node: u32,
-    others: impl Iterator<Item = u32> + Clone,
-    candidates: &mut Vec<Candidate>,
-) {
-    /// Vectors prefetched ahead of the one being compared.
-    const AHEAD: usize = 4;
-    let origin = space.origin(node);
-    let mut ahead = others.clone().skip(AHEAD);
-    candidates.clear();
-    for other in others {
-        if let Some(later) = ahead.next() {
-            space.prefetch(later);
-        }
-        let key = space.key(simd, &origin, other);
-        // Never reallocates: the capacity is the room of a node.
-        candidates.push(Candidate::new(key, other));
-    }
-    candidates.sort_unstable();
 }
 
 impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {
