@@ -14,8 +14,8 @@ use super::{answer, check_answerable, one_line, work, Failure};
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let salvage = Salvage::default()
-        .with_dimension(arguments.dimension)
-        .with_m(arguments.m);
+        .with_dimension(arguments.header.dimension)
+        .with_m(arguments.header.m);
     let options = RepairOptions::default()
         .with_links(arguments.links)
         .with_metric(arguments.metric)
@@ -24,16 +24,16 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         .with_collection(arguments.collection)
         .with_database(arguments.database)
         .with_tenant(arguments.tenant)
-        .with_io(arguments.io);
+        .with_io(arguments.read.io);
     let (index_dir, output) = (arguments.index_dir, arguments.output);
     check_answerable(
-        &arguments.work.answer,
+        &arguments.read.work.answer,
         &[("INDEX_DIR", &index_dir), ("NEW_DIR", &output)],
     )?;
-    let response = work("repairing", &arguments.work, cancel, |monitor| {
+    let response = work("repairing", &arguments.read.work, cancel, |monitor| {
         wire::repair(index_dir, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)
+    answer(&arguments.read.work.answer, &response, print)
 }
 
 fn print(response: &Response<RepairSummary>) -> io::Result<()> {
