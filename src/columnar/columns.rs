@@ -413,13 +413,10 @@ impl Builder {
                 with_array!(values, array => array.push_null());
                 true
             }
-            (Values::UInt64(array), Value::UInt64(value)) => push(array, Some(value)),
-            (Values::Int64(array), Value::Int64(value)) => push(array, Some(value)),
-            (Values::Float64(array), Value::Float64(value)) => push(array, Some(value)),
-            (Values::Boolean(array), Value::Boolean(value)) => {
-                array.push(Some(value));
-                true
-            }
+            (Values::UInt64(array), Value::UInt64(value)) => array.try_push(Some(value)).is_ok(),
+            (Values::Int64(array), Value::Int64(value)) => array.try_push(Some(value)).is_ok(),
+            (Values::Float64(array), Value::Float64(value)) => array.try_push(Some(value)).is_ok(),
+            (Values::Boolean(array), Value::Boolean(value)) => array.try_push(Some(value)).is_ok(),
             (Values::Utf8(array), Value::Utf8(value)) => {
                 reserve_bytes(array, value.len())?;
                 array.try_push(Some(value)).is_ok()
@@ -571,7 +568,11 @@ impl Builder {
                 clear(&mut elements, rows.saturating_mul(dimension))?;
                 *array = vectors(elements, dimension);
             }
-            Values::List(lists) => *lists = Lists::new(lists.element(), rows),
+            Values::List(lists) => {
+                if let ColumnType::List(element) = self.column.type_ {
+                    *lists = Lists::new(element, rows);
+                }
+            }
         }
         Ok(())
     }
@@ -618,17 +619,6 @@ impl Lists {
         }
     }
 
-    fn element(&self) -> ElementType {
-        match self {
-            Self::Float32(_) => ElementType::Float32,
-            Self::UInt64(_) => ElementType::UInt64,
-            Self::Int64(_) => ElementType::Int64,
-            Self::Float64(_) => ElementType::Float64,
-            Self::Boolean(_) => ElementType::Boolean,
-            Self::Utf8(_) => ElementType::Utf8,
-        }
-    }
-
     /// The offsets at which each list begins and ends.
     pub(super) fn offsets(&self) -> &Offsets<i32> {
         match self {
@@ -659,30 +649,15 @@ impl Lists {
 
     /// Appends a list. Returns whether it fits, or `None` if the value has the wrong type.
     fn push(&mut self, value: Value<'_>) -> Result<Option<bool>> {
-        fn end<M: MutableArray>(lists: &mut List<M>) -> Option<bool> {
-            Some(lists.try_push_valid().is_ok())
-        }
-        Ok(match (self, value) {
-            (Self::Float32(lists), Value::Vector(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
-            (Self::UInt64(lists), Value::UInt64List(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
-            (Self::Int64(lists), Value::Int64List(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
-            (Self::Float64(lists), Value::Float64List(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
+        Ok(Some(match (self, value) {
+            (Self::Float32(lists), Value::Vector(elements)) => append(lists, elements)?,
+            (Self::UInt64(lists), Value::UInt64List(elements)) => append(lists, elements)?,
+            (Self::Int64(lists), Value::Int64List(elements)) => append(lists, elements)?,
+            (Self::Float64(lists), Value::Float64List(elements)) => append(lists, elements)?,
             (Self::Boolean(lists), Value::BooleanList(elements)) => {
                 let values = lists.mut_values();
                 elements.iter().for_each(|&value| values.push(Some(value)));
-                end(lists)
+                lists.try_push_valid().is_ok()
             }
             (Self::Utf8(lists), Value::Utf8List(elements)) => {
                 let mut fits = true;
@@ -690,17 +665,11 @@ impl Lists {
                     reserve_bytes(lists.mut_values(), element.len())?;
                     fits &= lists.mut_values().try_push(Some(element)).is_ok();
                 }
-                end(lists).map(|ends| ends && fits)
+                lists.try_push_valid().is_ok() && fits
             }
-            _ => None,
-        })
+            _ => return Ok(None),
+        }))
     }
-}
-
-#[inline]
-fn push<T: NativeType>(array: &mut Primitive<T>, value: Option<T>) -> bool {
-    array.push(value);
-    true
 }
 
 fn primitive<T: NativeType>(type_: DataType, capacity: usize) -> Result<Primitive<T>> {
@@ -714,6 +683,12 @@ fn clear<T: NativeType>(array: &mut Primitive<T>, capacity: usize) -> Result<()>
     memory::reserve_exact(&mut values, capacity, GATHER)?;
     *array = MutablePrimitiveArray::try_new(type_, values, None).map_err(Error::internal)?;
     Ok(())
+}
+
+/// Appends a list. Returns whether it fits.
+fn append<T: NativeType>(lists: &mut List<Primitive<T>>, elements: &[T]) -> Result<bool> {
+    extend(lists.mut_values(), elements)?;
+    Ok(lists.try_push_valid().is_ok())
 }
 
 fn extend<T: NativeType>(array: &mut Primitive<T>, elements: &[T]) -> Result<()> {
