@@ -51,6 +51,15 @@ macro_rules! named_enum {
                 }
             }
         }
+
+        // For requests of the C ABI. Hidden, so that serde is no part of the public interface.
+        #[doc(hidden)]
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(name: D) -> Result<Self, D::Error> {
+                let name = <String as serde::Deserialize>::deserialize(name)?;
+                name.parse().map_err(serde::de::Error::custom)
+            }
+        }
     };
 }
 

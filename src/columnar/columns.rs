@@ -281,6 +281,26 @@ pub(super) enum Lists {
     Utf8(List<MutableUtf8Array<i32>>),
 }
 
+/// Evaluates an expression with the array of a column, whatever its type.
+macro_rules! with_array {
+    ($values:expr, $array:ident => $result:expr) => {
+        match $values {
+            Values::UInt64($array) => $result,
+            Values::Int64($array) => $result,
+            Values::Float64($array) => $result,
+            Values::Boolean($array) => $result,
+            Values::Utf8($array) => $result,
+            Values::Vector($array) => $result,
+            Values::List(Lists::Float32($array)) => $result,
+            Values::List(Lists::UInt64($array)) => $result,
+            Values::List(Lists::Int64($array)) => $result,
+            Values::List(Lists::Float64($array)) => $result,
+            Values::List(Lists::Boolean($array)) => $result,
+            Values::List(Lists::Utf8($array)) => $result,
+        }
+    };
+}
+
 /// Collects the values of one column until they are flushed.
 pub(crate) struct Builder {
     column: Column,
@@ -329,33 +349,12 @@ impl Builder {
 
     /// Number of values, nulls included.
     pub(crate) fn len(&self) -> usize {
-        match &self.values {
-            Values::UInt64(array) => array.len(),
-            Values::Int64(array) => array.len(),
-            Values::Float64(array) => array.len(),
-            Values::Boolean(array) => array.len(),
-            Values::Utf8(array) => array.len(),
-            Values::Vector(array) => array.len(),
-            Values::List(lists) => lists.len(),
-        }
+        with_array!(&self.values, array => array.len())
     }
 
     /// Bitmap of non-null rows; `None` if no row is null.
     pub(super) fn validity(&self) -> Option<&MutableBitmap> {
-        match &self.values {
-            Values::UInt64(array) => array.validity(),
-            Values::Int64(array) => array.validity(),
-            Values::Float64(array) => array.validity(),
-            Values::Boolean(array) => array.validity(),
-            Values::Utf8(array) => array.validity(),
-            Values::Vector(array) => array.validity(),
-            Values::List(Lists::Float32(lists)) => lists.validity(),
-            Values::List(Lists::UInt64(lists)) => lists.validity(),
-            Values::List(Lists::Int64(lists)) => lists.validity(),
-            Values::List(Lists::Float64(lists)) => lists.validity(),
-            Values::List(Lists::Boolean(lists)) => lists.validity(),
-            Values::List(Lists::Utf8(lists)) => lists.validity(),
-        }
+        with_array!(&self.values, array => array.validity())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -410,33 +409,22 @@ impl Builder {
             (_, Value::Null) if !self.column.nullable => {
                 return Err(self.misfit("null"));
             }
-            (Values::UInt64(array), Value::UInt64(value)) => push(array, Some(value)),
-            (Values::UInt64(array), Value::Null) => push(array, None),
-            (Values::Int64(array), Value::Int64(value)) => push(array, Some(value)),
-            (Values::Int64(array), Value::Null) => push(array, None),
-            (Values::Float64(array), Value::Float64(value)) => push(array, Some(value)),
-            (Values::Float64(array), Value::Null) => push(array, None),
-            (Values::Boolean(array), Value::Boolean(value)) => {
-                array.push(Some(value));
+            (values, Value::Null) => {
+                with_array!(values, array => array.push_null());
                 true
             }
-            (Values::Boolean(array), Value::Null) => {
-                array.push(None);
-                true
-            }
+            (Values::UInt64(array), Value::UInt64(value)) => array.try_push(Some(value)).is_ok(),
+            (Values::Int64(array), Value::Int64(value)) => array.try_push(Some(value)).is_ok(),
+            (Values::Float64(array), Value::Float64(value)) => array.try_push(Some(value)).is_ok(),
+            (Values::Boolean(array), Value::Boolean(value)) => array.try_push(Some(value)).is_ok(),
             (Values::Utf8(array), Value::Utf8(value)) => {
                 reserve_bytes(array, value.len())?;
                 array.try_push(Some(value)).is_ok()
             }
-            (Values::Utf8(array), Value::Null) => array.try_push(None::<&str>).is_ok(),
             (Values::Vector(array), Value::Vector(vector)) if vector.len() == array.size() => {
                 // Appends only the validity bit: the components are in place.
                 array.mut_values().extend_from_slice(vector);
                 array.push_valid();
-                true
-            }
-            (Values::Vector(array), Value::Null) => {
-                array.push_null();
                 true
             }
             (Values::List(lists), value) => match lists.push(value)? {
@@ -580,7 +568,11 @@ impl Builder {
                 clear(&mut elements, rows.saturating_mul(dimension))?;
                 *array = vectors(elements, dimension);
             }
-            Values::List(lists) => *lists = Lists::new(lists.element(), rows),
+            Values::List(lists) => {
+                if let ColumnType::List(element) = self.column.type_ {
+                    *lists = Lists::new(element, rows);
+                }
+            }
         }
         Ok(())
     }
@@ -589,11 +581,6 @@ impl Builder {
     /// it reuses the vector buffer if the array was dropped before.
     pub(super) fn finish(&mut self) -> Result<Box<dyn Array>> {
         Ok(match &mut self.values {
-            Values::UInt64(array) => array.as_box(),
-            Values::Int64(array) => array.as_box(),
-            Values::Float64(array) => array.as_box(),
-            Values::Boolean(array) => array.as_box(),
-            Values::Utf8(array) => array.as_box(),
             Values::Vector(array) => {
                 // Null vectors are stored as zeros with the list's validity bit unset.
                 let validity = array.validity().cloned();
@@ -611,7 +598,7 @@ impl Builder {
                     .map_err(Error::internal)?
                     .boxed()
             }
-            Values::List(lists) => lists.finish(),
+            values => with_array!(values, array => array.as_box()),
         })
     }
 }
@@ -630,21 +617,6 @@ impl Lists {
             ElementType::Boolean => Self::Boolean(lists(MutableBooleanArray::new(), rows)),
             ElementType::Utf8 => Self::Utf8(lists(MutableUtf8Array::new(), rows)),
         }
-    }
-
-    fn element(&self) -> ElementType {
-        match self {
-            Self::Float32(_) => ElementType::Float32,
-            Self::UInt64(_) => ElementType::UInt64,
-            Self::Int64(_) => ElementType::Int64,
-            Self::Float64(_) => ElementType::Float64,
-            Self::Boolean(_) => ElementType::Boolean,
-            Self::Utf8(_) => ElementType::Utf8,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.offsets().len_proxy()
     }
 
     /// The offsets at which each list begins and ends.
@@ -677,30 +649,15 @@ impl Lists {
 
     /// Appends a list. Returns whether it fits, or `None` if the value has the wrong type.
     fn push(&mut self, value: Value<'_>) -> Result<Option<bool>> {
-        fn end<M: MutableArray>(lists: &mut List<M>) -> Option<bool> {
-            Some(lists.try_push_valid().is_ok())
-        }
-        Ok(match (self, value) {
-            (Self::Float32(lists), Value::Vector(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
-            (Self::UInt64(lists), Value::UInt64List(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
-            (Self::Int64(lists), Value::Int64List(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
-            (Self::Float64(lists), Value::Float64List(elements)) => {
-                extend(lists.mut_values(), elements)?;
-                end(lists)
-            }
+        Ok(Some(match (self, value) {
+            (Self::Float32(lists), Value::Vector(elements)) => append(lists, elements)?,
+            (Self::UInt64(lists), Value::UInt64List(elements)) => append(lists, elements)?,
+            (Self::Int64(lists), Value::Int64List(elements)) => append(lists, elements)?,
+            (Self::Float64(lists), Value::Float64List(elements)) => append(lists, elements)?,
             (Self::Boolean(lists), Value::BooleanList(elements)) => {
                 let values = lists.mut_values();
                 elements.iter().for_each(|&value| values.push(Some(value)));
-                end(lists)
+                lists.try_push_valid().is_ok()
             }
             (Self::Utf8(lists), Value::Utf8List(elements)) => {
                 let mut fits = true;
@@ -708,39 +665,11 @@ impl Lists {
                     reserve_bytes(lists.mut_values(), element.len())?;
                     fits &= lists.mut_values().try_push(Some(element)).is_ok();
                 }
-                end(lists).map(|ends| ends && fits)
+                lists.try_push_valid().is_ok() && fits
             }
-            (Self::Float32(lists), Value::Null) => null(lists),
-            (Self::UInt64(lists), Value::Null) => null(lists),
-            (Self::Int64(lists), Value::Null) => null(lists),
-            (Self::Float64(lists), Value::Null) => null(lists),
-            (Self::Boolean(lists), Value::Null) => null(lists),
-            (Self::Utf8(lists), Value::Null) => null(lists),
-            _ => None,
-        })
+            _ => return Ok(None),
+        }))
     }
-
-    fn finish(&mut self) -> Box<dyn Array> {
-        match self {
-            Self::Float32(lists) => lists.as_box(),
-            Self::UInt64(lists) => lists.as_box(),
-            Self::Int64(lists) => lists.as_box(),
-            Self::Float64(lists) => lists.as_box(),
-            Self::Boolean(lists) => lists.as_box(),
-            Self::Utf8(lists) => lists.as_box(),
-        }
-    }
-}
-
-fn null<M: MutableArray + 'static>(lists: &mut List<M>) -> Option<bool> {
-    lists.push_null();
-    Some(true)
-}
-
-#[inline]
-fn push<T: NativeType>(array: &mut Primitive<T>, value: Option<T>) -> bool {
-    array.push(value);
-    true
 }
 
 fn primitive<T: NativeType>(type_: DataType, capacity: usize) -> Result<Primitive<T>> {
@@ -754,6 +683,12 @@ fn clear<T: NativeType>(array: &mut Primitive<T>, capacity: usize) -> Result<()>
     memory::reserve_exact(&mut values, capacity, GATHER)?;
     *array = MutablePrimitiveArray::try_new(type_, values, None).map_err(Error::internal)?;
     Ok(())
+}
+
+/// Appends a list. Returns whether it fits.
+fn append<T: NativeType>(lists: &mut List<Primitive<T>>, elements: &[T]) -> Result<bool> {
+    extend(lists.mut_values(), elements)?;
+    Ok(lists.try_push_valid().is_ok())
 }
 
 fn extend<T: NativeType>(array: &mut Primitive<T>, elements: &[T]) -> Result<()> {
