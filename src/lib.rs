@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | persist directory | the state of each collection | `list_collections` |
 //! | persist directory | a file for each collection: ids, vectors, documents, metadata | `export_collections`, `export_collection` |
+//! | persist directory | a healthy persist directory, under a new name or the same | `repair_store`, `repair_store_in_place` |
 //! | persist directory or segment | a healthy segment, which Chroma loads | [`repair_index`] |
 //! | segment | its records, borrowed one by one | [`extract_index`] |
 //! | segment | a Parquet or Arrow IPC file | [`extract_index_to_columnar`] |
@@ -25,7 +26,7 @@
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `database` | yes | collections and exports; compiles SQLite |
+//! | `database` | yes | collections, exports and repairs of whole stores; compiles SQLite |
 //! | `codecs` | no | input files compressed with gzip, Brotli or LZ4; Snappy and zstd are always read |
 //! | `hnsw_rs` | no | [`Engine::HnswRs`], with the crate of that name |
 //!

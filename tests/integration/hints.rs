@@ -177,7 +177,6 @@ mod persist {
         let (dir, output) = (fixture.dir(), scratch.path().join("out.parquet"));
         for arguments in [
             &[&"extract" as &dyn AsRef<_>, &dir, &"-o", &output][..],
-            &[&"repair", &dir, &"-o", &output],
             &[&"inspect", &dir],
             &[&"verify", &dir],
         ] {

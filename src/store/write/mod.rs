@@ -30,6 +30,7 @@ pub(crate) use self::records::RecordWriter;
 use super::connect::Watch;
 use super::Database;
 use crate::base::progress::Monitor;
+use crate::base::threads::both;
 use crate::error::{Error, Result};
 
 /// Size in KiB of the page cache. New pages of the indexes over ids stay in it up to about half a
@@ -127,7 +128,7 @@ impl DatabaseWriter {
     }
 
     /// Writes what depends on all records, and makes the file durable. Fails unless SQLite finds
-    /// the result sound.
+    /// the result sound, and unless `check` succeeds, which runs at the same time.
     ///
     /// The full-text table of `old` is copied if it agrees with the documents and `keeps_ids` is
     /// true.
@@ -136,6 +137,7 @@ impl DatabaseWriter {
         old: &Database,
         keeps_ids: bool,
         migrations: &Migrations,
+        check: impl FnOnce() -> Result<()>,
         monitor: &Monitor<'_>,
     ) -> Result<FullText> {
         let mut full_text = FullText::Built;
@@ -149,38 +151,36 @@ impl DatabaseWriter {
         }
         self.execute("COMMIT", &[])?;
         let (path, last_write) = (self.path.clone(), self.last_write.clone());
-        // A second connection, because the first one has the structure of the new, empty full-text
-        // table in memory.
+        // The connection has the structure of the new, empty full-text table in memory.
         drop(self);
-        let again = Self::open(&path, OpenFlags::empty(), migrations, last_write, monitor)?;
-        let mut problem = again.problem()?;
-        if problem.is_some() && full_text == FullText::Copied {
-            full_text = FullText::Built;
-            again.build_full_text()?;
-            problem = again.problem()?;
+        let open = || Self::open(&path, OpenFlags::empty(), migrations, last_write, monitor);
+        // The full-text table takes most of the time, as FTS5 derives every trigram again.
+        let ((), is_sound) = both(
+            "hnsw-toolbox-full-text",
+            || {
+                check_tables(&path, Part::Tables, monitor)?.map_or(Ok(()), unsound)?;
+                check()
+            },
+            || check_tables(&path, Part::FullText, monitor),
+        )?;
+        match (is_sound, full_text) {
+            (None, _) => {}
+            (Some(problem), FullText::Built) => unsound(problem)?,
+            (Some(_), FullText::Copied) => {
+                full_text = FullText::Built;
+                let writer = open()?;
+                writer.build_full_text()?;
+                writer.execute("COMMIT", &[])?;
+                drop(writer);
+                for part in [Part::Tables, Part::FullText] {
+                    check_tables(&path, part, monitor)?.map_or(Ok(()), unsound)?;
+                }
+            }
         }
-        again.execute("COMMIT", &[])?;
-        if let Some(problem) = problem {
-            return Err(Error::internal(format!(
-                "the new database is not sound: {problem}"
-            )));
-        }
-        drop(again);
         let file = std::fs::File::options().write(true).open(&path);
         file.and_then(|file| file.sync_all())
             .map_err(Error::io(&path, "sync"))?;
         Ok(full_text)
-    }
-
-    /// Returns the first problem that SQLite finds. The check includes the full-text table.
-    fn problem(&self) -> Result<Option<String>> {
-        let found = self.rows("PRAGMA integrity_check(1)")?;
-        let first = found.first().and_then(|row| row.first());
-        Ok(match first {
-            Some(Value::Text(text)) if text == "ok" => None,
-            Some(Value::Text(text)) => Some(text.clone()),
-            _ => Some("no answer".into()),
-        })
     }
 
     /// Returns W, the number of the last write.
@@ -238,6 +238,51 @@ impl DatabaseWriter {
     fn failed(&self, error: rusqlite::Error) -> Error {
         failed(&self.path, error)
     }
+}
+
+/// Part of a database that is checked by itself.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// All tables but the full-text table, whose shadow tables are among them.
+    Tables,
+    FullText,
+}
+
+/// Returns the first problem that SQLite finds in some tables of a database.
+fn check_tables(path: &Path, part: Part, monitor: &Monitor<'_>) -> Result<Option<String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
+    let failed = |error| failed(path, error);
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let _watch = Watch::start(&connection, monitor);
+    let kind = match part {
+        Part::Tables => "NOT LIKE",
+        Part::FullText => "LIKE",
+    };
+    let names = format!(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql {kind} 'CREATE VIRTUAL%'"
+    );
+    let mut names = connection.prepare(&names).map_err(failed)?;
+    let names = names.query_map([], |row| row.get::<_, String>(0));
+    let names: rusqlite::Result<Vec<_>> = names.and_then(Iterator::collect);
+    for name in names.map_err(failed)? {
+        monitor.check()?;
+        let check = format!("PRAGMA integrity_check('{name}')");
+        let found = connection.query_row(&check, [], |row| row.get::<_, String>(0));
+        match found {
+            Ok(answer) if answer == "ok" => {}
+            Ok(problem) => return Ok(Some(problem)),
+            Err(error) if super::is_damage(&error) => return Ok(Some(error.to_string())),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(None)
+}
+
+fn unsound(problem: String) -> Result<()> {
+    let detail = format!("the new database is not sound: {problem}");
+    Err(Error::internal(detail))
 }
 
 /// Converts the error of a statement on the new database.

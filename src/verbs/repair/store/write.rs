@@ -263,7 +263,8 @@ impl<'s> Store<'s> {
         if repeated > 0 {
             summary.rows_dropped.insert("embeddings", repeated);
         }
-        let full_text = writer.finish(database, keeps_ids, &self.migrations, &silent)?;
+        let check = || check::check(directory, &expected, &silent);
+        let full_text = writer.finish(database, keeps_ids, &self.migrations, check, &silent)?;
         summary.full_text = Some(full_text);
         if self.segment_ids == SegmentIds::Kept {
             let others = &self.contents.others;
@@ -274,7 +275,6 @@ impl<'s> Store<'s> {
                 summary.warnings.push(warning);
             }
         }
-        check::check(directory, &expected, &silent)?;
         if !left_out.is_empty() {
             export_rows(self.persist, left_out, left_out_dir, &silent)?;
             summary.left_out_dir = Some(left_out_dir.to_path_buf());
