@@ -46,12 +46,12 @@ pub(super) enum Command {
     /// The index has the format of the fast-hnsw crate.
     Build(BuildArguments),
     /// Describe the contents of a segment or a .hnsw file.
-    Inspect(InspectArguments),
+    Inspect(LookArguments),
     /// Check a segment or a .hnsw file for damage.
     ///
     /// Exit status 1 means that the index is damaged, or its metadata is missing or belongs to
     /// other records. Exit status 2 means that it could not be checked.
-    Verify(VerifyArguments),
+    Verify(LookArguments),
     /// List the collections of a persist directory and their states.
     #[cfg(feature = "database")]
     Collections(CollectionsArguments),
@@ -285,35 +285,12 @@ pub(super) struct BuildArguments {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct InspectArguments {
+pub(super) struct LookArguments {
     /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
     pub(super) index: PathBuf,
 
-    /// Set the I/O mode [read, mmap]
-    ///
-    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
-    /// file while it is read.
-    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
-    pub(super) io: IoMode,
-
     #[command(flatten)]
-    pub(super) work: WorkArguments,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct VerifyArguments {
-    /// Chroma's vector segment directory (the one with header.bin), or a .hnsw file.
-    pub(super) index: PathBuf,
-
-    /// Set the I/O mode [read, mmap]
-    ///
-    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
-    /// file while it is read.
-    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
-    pub(super) io: IoMode,
-
-    #[command(flatten)]
-    pub(super) work: WorkArguments,
+    pub(super) read: ReadArguments,
 }
 
 #[cfg(feature = "database")]
@@ -322,15 +299,8 @@ pub(super) struct CollectionsArguments {
     /// Chroma's persist directory (the one with chroma.sqlite3).
     pub(super) persist_dir: PathBuf,
 
-    /// Set the I/O mode for segments [read, mmap]
-    ///
-    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
-    /// file while it is read.
-    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
-    pub(super) io: IoMode,
-
     #[command(flatten)]
-    pub(super) work: WorkArguments,
+    pub(super) read: ReadArguments,
 }
 
 #[cfg(feature = "database")]
@@ -382,18 +352,8 @@ pub(super) struct ExportArguments {
     #[arg(long)]
     pub(super) index_columns: bool,
 
-    /// Replace a lost header.bin, together with --m.
-    ///
-    /// This is the number of components of each vector. It is needed only if neither the database
-    /// nor another file states it.
-    #[arg(long, value_name = "N", requires = "m")]
-    pub(super) dimension: Option<usize>,
-
-    /// Replace a lost header.bin, together with --dimension.
-    ///
-    /// This is the parameter M of the index.
-    #[arg(long, value_name = "N", requires = "dimension")]
-    pub(super) m: Option<usize>,
+    #[command(flatten)]
+    pub(super) header: HeaderArguments,
 
     /// Set the metric if the database states none [l2, cosine, ip]
     #[arg(long, value_parser = named::<Space>())]
@@ -407,15 +367,8 @@ pub(super) struct ExportArguments {
     #[arg(long, default_value_t, value_parser = named::<Compression>())]
     pub(super) compression: Compression,
 
-    /// Set the I/O mode for segments [read, mmap]
-    ///
-    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
-    /// file while it is read.
-    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
-    pub(super) io: IoMode,
-
     #[command(flatten)]
-    pub(super) work: WorkArguments,
+    pub(super) read: ReadArguments,
 }
 
 #[derive(Args, Debug)]
@@ -467,31 +420,15 @@ pub(super) struct RepairArguments {
     #[arg(long = "salvage")]
     pub(super) _salvage: bool,
 
-    /// Replace a lost header.bin, together with --m.
-    ///
-    /// This is the number of components of each vector.
-    #[arg(long, value_name = "N", requires = "m")]
-    pub(super) dimension: Option<usize>,
-
-    /// Replace a lost header.bin, together with --dimension.
-    ///
-    /// This is the parameter M of the index.
-    #[arg(long, value_name = "N", requires = "dimension")]
-    pub(super) m: Option<usize>,
+    #[command(flatten)]
+    pub(super) header: HeaderArguments,
 
     /// Use N threads, at most 8 [default: one per core]
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// Set the I/O mode [read, mmap]
-    ///
-    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
-    /// file while it is read.
-    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
-    pub(super) io: IoMode,
-
     #[command(flatten)]
-    pub(super) work: WorkArguments,
+    pub(super) read: ReadArguments,
 }
 
 /// Arguments of the repair of a whole persist directory.
@@ -550,10 +487,6 @@ pub(super) struct SearchArguments {
     #[arg(long, value_name = "N", default_value_t = SearchOptions::default().ef)]
     pub(super) ef: usize,
 
-    /// Set the metric of the index, if the file states none.
-    #[arg(long, value_parser = named::<Metric>())]
-    pub(super) metric: Option<Metric>,
-
     /// Write to this file, with the columns query, labels and distances.
     #[arg(short, long, value_name = "OUT")]
     pub(super) output: Option<PathBuf>,
@@ -562,22 +495,8 @@ pub(super) struct SearchArguments {
     #[arg(long, requires = "output", value_parser = named::<ColumnarFormat>())]
     pub(super) format: Option<ColumnarFormat>,
 
-    /// Search with N threads [default: one per core]
-    #[arg(long, value_name = "N")]
-    pub(super) threads: Option<usize>,
-
-    /// Set the I/O mode for index and queries [mmap, read]
-    ///
-    /// read is slower, but reports an error if a file is truncated while it is read.
-    #[arg(long, default_value_t, value_parser = named::<IoMode>())]
-    pub(super) io: IoMode,
-
-    /// Load the whole index into memory before searching.
-    #[arg(long)]
-    pub(super) load: bool,
-
     #[command(flatten)]
-    pub(super) work: WorkArguments,
+    pub(super) searches: SearchesArguments,
 }
 
 #[derive(Args, Debug)]
@@ -612,6 +531,13 @@ pub(super) struct RecallArguments {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [50, 100, 200])]
     pub(super) ef: Vec<usize>,
 
+    #[command(flatten)]
+    pub(super) searches: SearchesArguments,
+}
+
+// Arguments of searches of a .hnsw file.
+#[derive(Args, Debug)]
+pub(super) struct SearchesArguments {
     /// Set the metric of the index, if the file states none.
     #[arg(long, value_parser = named::<Metric>())]
     pub(super) metric: Option<Metric>,
@@ -620,13 +546,46 @@ pub(super) struct RecallArguments {
     #[arg(long, value_name = "N")]
     pub(super) threads: Option<usize>,
 
-    /// Set the I/O mode [mmap, read]
+    /// Set the I/O mode for index and queries [mmap, read]
+    ///
+    /// read is slower, but reports an error if a file is truncated while it is read.
     #[arg(long, default_value_t, value_parser = named::<IoMode>())]
     pub(super) io: IoMode,
 
     /// Load the whole index into memory before searching.
     #[arg(long)]
     pub(super) load: bool,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+// Dimension and m of a segment without a header.
+#[derive(Args, Debug)]
+pub(super) struct HeaderArguments {
+    /// Replace a lost header.bin, together with --m.
+    ///
+    /// This is the number of components of each vector. It is needed only if neither the database
+    /// nor another file states it.
+    #[arg(long, value_name = "N", requires = "m")]
+    pub(super) dimension: Option<usize>,
+
+    /// Replace a lost header.bin, together with --dimension.
+    ///
+    /// This is the parameter M of the index.
+    #[arg(long, value_name = "N", requires = "dimension")]
+    pub(super) m: Option<usize>,
+}
+
+// Arguments of commands that read what Chroma may be writing.
+#[derive(Args, Debug)]
+pub(super) struct ReadArguments {
+    /// Set the I/O mode [read, mmap]
+    ///
+    /// With mmap, the operating system kills the process (SIGBUS) if another process truncates a
+    /// file while it is read.
+    #[arg(long, default_value_t = IoMode::Read, value_parser = named::<IoMode>())]
+    pub(super) io: IoMode,
 
     #[command(flatten)]
     pub(super) work: WorkArguments,

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, BuildResponse};
-use hnsw_toolbox::{display_path, BuildOptions, CancelToken, GraphOptions};
+use hnsw_toolbox::wire::{self, Response};
+use hnsw_toolbox::{display_path, BuildOptions, BuildSummary, CancelToken, GraphOptions, Metric};
 
 use super::args::BuildArguments;
 use super::extract::format;
@@ -37,10 +37,12 @@ pub(super) fn run(arguments: BuildArguments, cancel: &CancelToken) -> Result<Exi
     })?;
     // To standard error, so that the result on standard output stays parsable.
     response.summary.warnings.iter().for_each(warn);
-    answer(&arguments.work.answer, &response, print)
+    answer(&arguments.work.answer, &response, |response| {
+        print(response, arguments.metric)
+    })
 }
 
-fn print(response: &BuildResponse) -> io::Result<()> {
+fn print(response: &Response<BuildSummary>, metric: Metric) -> io::Result<()> {
     let summary = &response.summary;
     writeln!(
         io::stdout(),
@@ -48,7 +50,7 @@ fn print(response: &BuildResponse) -> io::Result<()> {
         display_path(&response.output_path),
         summary.inserted,
         summary.dimension,
-        response.metric,
+        metric,
         summary.scanned,
         summary.deleted_skipped,
     )

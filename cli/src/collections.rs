@@ -19,14 +19,14 @@ pub(super) fn run(
     cancel: &CancelToken,
 ) -> Result<ExitCode, Failure> {
     check_answerable(
-        &arguments.work.answer,
+        &arguments.read.work.answer,
         &[("PERSIST_DIR", &arguments.persist_dir)],
     )?;
-    let filter = CollectionFilter::default().with_io(arguments.io);
-    let list = work("listing", &arguments.work, cancel, |monitor| {
+    let filter = CollectionFilter::default().with_io(arguments.read.io);
+    let list = work("listing", &arguments.read.work, cancel, |monitor| {
         list_collections(&arguments.persist_dir, &filter, monitor)
     })?;
-    answer(&arguments.work.answer, &list, print)
+    answer(&arguments.read.work.answer, &list, print)
 }
 
 fn print(list: &CollectionList) -> io::Result<()> {

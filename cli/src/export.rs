@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, ExportResponse};
+use hnsw_toolbox::wire::{self, Response};
 use hnsw_toolbox::{
     display_path, CancelToken, CollectionFilter, ColumnarFormat, ExportOptions, ExportSummary,
     ExportedFile, Salvage,
@@ -17,7 +17,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
     let (persist_dir, output) = (arguments.persist_dir, arguments.output);
     let streams = is_stdout(&output);
     let format = if streams {
-        stdout::check(arguments.format, &arguments.work)?;
+        stdout::check(arguments.format, &arguments.read.work)?;
         ColumnarFormat::ArrowIpc
     } else {
         // A directory has no extension, and gets the default format.
@@ -30,7 +30,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         .with_names(arguments.collections)
         .with_database(arguments.database)
         .with_tenant(arguments.tenant)
-        .with_io(arguments.io);
+        .with_io(arguments.read.io);
     let options = ExportOptions::default()
         .with_filter(filter)
         .with_format(format)
@@ -41,27 +41,27 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         .with_compression(arguments.compression)
         .with_salvage(
             Salvage::default()
-                .with_dimension(arguments.dimension)
-                .with_m(arguments.m),
+                .with_dimension(arguments.header.dimension)
+                .with_m(arguments.header.m),
         )
         .with_metric(arguments.metric);
     if streams {
-        let summary = work("exporting", &arguments.work, cancel, |monitor| {
+        let summary = work("exporting", &arguments.read.work, cancel, |monitor| {
             wire::export_to_stream(&persist_dir, stdout::writer(), &options, monitor)
         })?;
         // The records are complete even if standard error is closed.
-        let _ = print_stream(&summary, arguments.work.quiet);
+        let _ = print_stream(&summary, arguments.read.work.quiet);
         return Ok(done(summary.is_complete()));
     }
     let paths = [("PERSIST_DIR", persist_dir.as_path()), ("OUT", &output)];
-    check_answerable(&arguments.work.answer, &paths)?;
-    let response = work("exporting", &arguments.work, cancel, |monitor| {
+    check_answerable(&arguments.read.work.answer, &paths)?;
+    let response = work("exporting", &arguments.read.work, cancel, |monitor| {
         wire::export(persist_dir, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)
+    answer(&arguments.read.work.answer, &response, print)
 }
 
-fn print(response: &ExportResponse) -> io::Result<()> {
+fn print(response: &Response<ExportSummary>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for file in &response.summary.files {
         print_file(&mut out, &file.file, file)?;

@@ -8,25 +8,25 @@ use hnsw_toolbox::{
 };
 use indicatif::HumanBytes;
 
-use super::args::InspectArguments;
+use super::args::LookArguments;
 use super::hnsw::{self, is_hnsw_file};
 use super::table::{self, left, right, Cell};
 use super::{answer, work, Failure};
 
-pub(super) fn run(arguments: &InspectArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let options = InspectOptions::default().with_io(arguments.io);
+pub(super) fn run(arguments: &LookArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let options = InspectOptions::default().with_io(arguments.read.io);
     let index = &arguments.index;
     // Decided by the content of the file, not by its extension.
     if is_hnsw_file(index)? {
-        let report = work("inspecting", &arguments.work, cancel, |monitor| {
+        let report = work("inspecting", &arguments.read.work, cancel, |monitor| {
             inspect_hnsw(index, &options, monitor)
         })?;
-        return answer(&arguments.work.answer, &report, hnsw::print);
+        return answer(&arguments.read.work.answer, &report, hnsw::print);
     }
-    let report = work("inspecting", &arguments.work, cancel, |monitor| {
+    let report = work("inspecting", &arguments.read.work, cancel, |monitor| {
         inspect_index(index, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &report, print)
+    answer(&arguments.read.work.answer, &report, print)
 }
 
 fn print(report: &IndexReport) -> io::Result<()> {

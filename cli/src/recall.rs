@@ -21,20 +21,20 @@ pub(super) fn run(arguments: RecallArguments, cancel: &CancelToken) -> Result<Ex
         },
     };
     let open = OpenOptions::default()
-        .with_metric(arguments.metric)
-        .with_io(arguments.io)
-        .with_load(arguments.load);
+        .with_metric(arguments.searches.metric)
+        .with_io(arguments.searches.io)
+        .with_load(arguments.searches.load);
     let options = RecallOptions::default()
         .with_k(arguments.k)
         .with_efs(arguments.ef)
-        .with_threads(arguments.threads)
+        .with_threads(arguments.searches.threads)
         .with_vector_column(arguments.vector_column);
-    let report = work("comparing", &arguments.work, cancel, |monitor| {
+    let report = work("comparing", &arguments.searches.work, cancel, |monitor| {
         let index = HnswIndex::open(&arguments.index, &open)?;
         measure_recall(&index, &queries, &options, monitor)
     })?;
     warn_of_damage(report.damaged_skipped);
-    answer(&arguments.work.answer, &report, print)
+    answer(&arguments.searches.work.answer, &report, print)
 }
 
 fn print(report: &RecallReport) -> io::Result<()> {

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, RepairResponse};
-use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, Salvage};
+use hnsw_toolbox::wire::{self, Response};
+use hnsw_toolbox::{
+    display_path, CancelToken, MetricSource, RepairOptions, RepairSummary, Salvage,
+};
 
 #[cfg(feature = "database")]
 mod store;
@@ -23,8 +25,8 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
     }
     let output = arguments.output.unwrap_or_default();
     let salvage = Salvage::default()
-        .with_dimension(arguments.dimension)
-        .with_m(arguments.m);
+        .with_dimension(arguments.header.dimension)
+        .with_m(arguments.header.m);
     let options = RepairOptions::default()
         .with_links(arguments.links)
         .with_metric(arguments.metric)
@@ -33,19 +35,19 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         .with_collection(arguments.collection)
         .with_database(arguments.database)
         .with_tenant(arguments.tenant)
-        .with_io(arguments.io);
+        .with_io(arguments.read.io);
     let index_dir = arguments.index_dir;
     check_answerable(
-        &arguments.work.answer,
+        &arguments.read.work.answer,
         &[("INDEX_DIR", &index_dir), ("NEW_DIR", &output)],
     )?;
-    let response = work("repairing", &arguments.work, cancel, |monitor| {
+    let response = work("repairing", &arguments.read.work, cancel, |monitor| {
         wire::repair(index_dir, output, &options, monitor)
     })?;
-    answer(&arguments.work.answer, &response, print)
+    answer(&arguments.read.work.answer, &response, print)
 }
 
-fn print(response: &RepairResponse) -> io::Result<()> {
+fn print(response: &Response<RepairSummary>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let summary = &response.summary;
     writeln!(

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hnsw_toolbox::wire::{self, SearchResponse};
+use hnsw_toolbox::wire::{self, Response};
 use hnsw_toolbox::{
     display_path, search_index, CancelToken, Neighbour, SearchOptions, SearchSummary,
 };
@@ -24,24 +24,24 @@ pub(super) fn run(arguments: SearchArguments, cancel: &CancelToken) -> Result<Ex
     let mut options = SearchOptions::default()
         .with_k(arguments.k)
         .with_ef(arguments.ef)
-        .with_metric(arguments.metric)
+        .with_metric(arguments.searches.metric)
         .with_queries_format(format(arguments.queries_format, &queries, "--queries")?)
         .with_vector_column(arguments.vector_column)
-        .with_threads(arguments.threads)
-        .with_io(arguments.io)
-        .with_load(arguments.load);
+        .with_threads(arguments.searches.threads)
+        .with_io(arguments.searches.io)
+        .with_load(arguments.searches.load);
     let mut paths = vec![("INDEX", &*index), ("--queries", &*queries)];
     paths.extend(output.as_deref().map(|output| ("OUT", output)));
-    check_answerable(&arguments.work.answer, &paths)?;
+    check_answerable(&arguments.searches.work.answer, &paths)?;
     let Some(output) = output else {
-        return print_answers(index, queries, &options, &arguments.work, cancel);
+        return print_answers(index, queries, &options, &arguments.searches.work, cancel);
     };
     options.output_format = format(arguments.format, &output, "OUT")?;
-    let response = work("searching", &arguments.work, cancel, |monitor| {
+    let response = work("searching", &arguments.searches.work, cancel, |monitor| {
         wire::search(index, queries, output, &options, monitor)
     })?;
     warn_of_damage(response.summary.damaged_skipped);
-    answer(&arguments.work.answer, &response, print)
+    answer(&arguments.searches.work.answer, &response, print)
 }
 
 pub(super) fn warn_of_damage(skipped: u64) {
@@ -53,7 +53,7 @@ pub(super) fn warn_of_damage(skipped: u64) {
     }
 }
 
-fn print(response: &SearchResponse) -> io::Result<()> {
+fn print(response: &Response<SearchSummary>) -> io::Result<()> {
     let summary = response.summary;
     writeln!(
         io::stdout(),

@@ -8,23 +8,23 @@ use hnsw_toolbox::{
     verify_hnsw, verify_index, CancelToken, Finding, Severity, VerifyOptions, VerifyReport,
 };
 
-use super::args::VerifyArguments;
+use super::args::LookArguments;
 use super::color::{BAD, GOOD, WARNING};
 use super::hnsw::is_hnsw_file;
 use super::table::{self, left, Cell};
 use super::{answer, work, Failure, FAILED};
 
-pub(super) fn run(arguments: &VerifyArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let options = VerifyOptions::default().with_io(arguments.io);
+pub(super) fn run(arguments: &LookArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
+    let options = VerifyOptions::default().with_io(arguments.read.io);
     let index = &arguments.index;
-    let report = work("verifying", &arguments.work, cancel, |monitor| {
+    let report = work("verifying", &arguments.read.work, cancel, |monitor| {
         if is_hnsw_file(index)? {
             verify_hnsw(index, &options, monitor)
         } else {
             verify_index(index, &options, monitor)
         }
     })?;
-    let checked = answer(&arguments.work.answer, &report, print)?;
+    let checked = answer(&arguments.read.work.answer, &report, print)?;
     Ok(match report.damaged {
         // 1 means damage here; a check that fails gives 2.
         true => ExitCode::from(FAILED),

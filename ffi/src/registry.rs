@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use toolbox::wire::lock;
 
 /// Values by number. A call shares the value that it uses, so a concurrent release is harmless.
 #[derive(Debug)]
@@ -37,9 +39,4 @@ impl<T> Registry<T> {
         let released = lock(&self.live).remove(&number);
         released.is_some()
     }
-}
-
-/// Locks data that no panic can leave inconsistent.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use toolbox::wire::lock;
 use toolbox::{CancelToken, Progress};
 
-use crate::registry::{lock, Registry};
+use crate::registry::Registry;
 
 static TOKENS: Registry<Token> = Registry::new();
 

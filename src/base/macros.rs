@@ -51,6 +51,13 @@ macro_rules! named_enum {
                 }
             }
         }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(name: D) -> Result<Self, D::Error> {
+                let name = <String as serde::Deserialize>::deserialize(name)?;
+                name.parse().map_err(serde::de::Error::custom)
+            }
+        }
     };
 }
 

@@ -1,7 +1,13 @@
 //! Work shared by several threads.
+//!
+//! An engine runs one function on several threads, which wait for each other between phases. With
+//! `std::sync::Barrier`, they would wait forever if one of them panicked or returned early. A
+//! [`Meeting`] releases them.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -24,55 +30,189 @@ pub(crate) fn thread_count(threads: Option<usize>) -> Result<NonZeroUsize> {
     }
 }
 
-/// Runs `work` on every item, on at most `threads` threads including the caller's.
+/// A barrier that threads can leave.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Number of threads that have not left.
+    members: usize,
+    /// Number of waiting threads.
+    waiting: usize,
+    /// Number of times that all threads have met.
+    round: u64,
+}
+
+impl Meeting {
+    fn new(members: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                members,
+                waiting: 0,
+                round: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Waits until all other threads wait also or have left.
+    pub(crate) fn wait(&self) {
+        let mut state = lock(&self.state);
+        state.waiting = state.waiting.saturating_add(1);
+        if state.waiting >= state.members {
+            self.release(&mut state);
+            return;
+        }
+        // Wakeups can be spurious, so the round decides.
+        let round = state.round;
+        while state.round == round {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Removes a thread, so that the others no longer wait for it.
+    fn leave(&self) {
+        let mut state = lock(&self.state);
+        state.members = state.members.saturating_sub(1);
+        if state.waiting >= state.members {
+            self.release(&mut state);
+        }
+    }
+
+    fn release(&self, state: &mut State) {
+        state.waiting = 0;
+        state.round = state.round.wrapping_add(1);
+        self.changed.notify_all();
+    }
+}
+
+/// A cancellation flag and the first error, shared by threads.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    stopped: AtomicBool,
+    /// With the number of the item that failed.
+    error: Mutex<Option<(usize, Error)>>,
+}
+
+impl Stop {
+    /// Asks all threads to stop. Only the first error is reported.
+    pub(crate) fn fail(&self, error: Error) {
+        self.fail_at(0, error);
+    }
+
+    fn fail_at(&self, item: usize, error: Error) {
+        let mut first = lock(&self.error);
+        if first.as_ref().is_none_or(|(first, _)| item < *first) {
+            *first = Some((item, error));
+        }
+        self.stopped.store(true, Relaxed);
+    }
+
+    /// [`fail`](Self::fail)s with the error of `result`, if any. Returns true if there was none.
+    pub(crate) fn check(&self, result: Result<()>) -> bool {
+        result.map_err(|error| self.fail(error)).is_ok()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    fn result(self) -> Result<()> {
+        let error = self.error.into_inner();
+        error
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
+
+/// Calls `work` once for each of `states`, each on its own thread; the first on the calling thread.
+/// `name` is that of the threads.
 ///
-/// Works with fewer threads if not all can be started. After an error no further item is started.
-/// If several items fail, the error of the first item is returned.
-pub(crate) fn share<I: Send>(
-    threads: usize,
-    name: &'static str,
-    items: impl Iterator<Item = I> + Send,
-    work: impl Fn(I) -> Result<()> + Sync,
+/// If fewer threads can be spawned, the existing ones do all the work, so `work` must not rely on
+/// their number. A panic of `work` becomes an error.
+///
+/// # Errors
+///
+/// The first error passed to [`Stop::fail`].
+pub(crate) fn run<S: Send>(
+    name: &str,
+    states: &mut [S],
+    work: impl Fn(&mut S, &Meeting, &Stop) + Sync,
+) -> Result<()> {
+    let meeting = Meeting::new(states.len());
+    let stop = Stop::default();
+    let work = |state: &mut S| {
+        // State left inconsistent by a panic is dropped with the result.
+        if catch_unwind(AssertUnwindSafe(|| work(state, &meeting, &stop))).is_err() {
+            stop.fail(Error::internal(format!(
+                "a thread of {name}, or the progress function, panicked"
+            )));
+        }
+        meeting.leave();
+    };
+    std::thread::scope(|scope| {
+        let mut states = states.iter_mut();
+        let own = states.next();
+        let mut handles = Vec::new();
+        for state in states {
+            let thread = std::thread::Builder::new().name(name.into());
+            let work = &work;
+            match thread.spawn_scoped(scope, move || work(state)) {
+                Ok(handle) => handles.push(handle),
+                Err(_) => meeting.leave(),
+            }
+        }
+        if let Some(state) = own {
+            work(state);
+        }
+        // A scope waits only for the closures. Join the threads so that none outlives the call.
+        for handle in handles {
+            // Panics were caught on the thread itself.
+            let _ = handle.join();
+        }
+    });
+    stop.result()
+}
+
+/// Calls `work` with each of `items`, on one thread per state, like [`run`].
+///
+/// # Errors
+///
+/// The error of the first item that failed. No further items are taken after an error.
+pub(crate) fn for_each<S: Send, T>(
+    name: &str,
+    states: &mut [S],
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(&mut S, T) -> Result<()> + Sync,
 ) -> Result<()> {
     let items = Mutex::new(items.enumerate());
-    let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let worker = || {
-        while lock(&failure).is_none() {
+    run(name, states, |state, _, stop| {
+        while !stop.is_stopped() {
             let Some((number, item)) = lock(&items).next() else {
                 return;
             };
-            if let Err(error) = work(item) {
-                let mut failure = lock(&failure);
-                if failure.as_ref().is_none_or(|(first, _)| number < *first) {
-                    *failure = Some((number, error));
-                }
+            if let Err(error) = work(state, item) {
+                stop.fail_at(number, error);
             }
         }
-    };
-    let panicked = std::thread::scope(|scope| {
-        let mut handles = Vec::new();
-        for _ in 1..threads {
-            let thread = std::thread::Builder::new().name(name.into());
-            match thread.spawn_scoped(scope, worker) {
-                Ok(handle) => handles.push(handle),
-                Err(_) => break,
-            }
-        }
-        worker();
-        // A scope waits only for the closures. After the joins, the threads themselves have ended.
-        let mut panicked = false;
-        for handle in handles {
-            panicked |= handle.join().is_err();
-        }
-        panicked
-    });
-    if panicked {
-        return Err(Error::internal(format!("a thread of {name} panicked")));
-    }
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some((_, error)) => Err(error),
-        None => Ok(()),
-    }
+    })
+}
+
+/// Takes the next number below `end`.
+#[inline(always)]
+pub(crate) fn take(next: &AtomicU32, end: u32) -> Option<u32> {
+    next.fetch_update(Relaxed, Relaxed, |number| {
+        (number < end).then_some(number.wrapping_add(1))
+    })
+    .ok()
 }
 
 /// Runs two closures concurrently, the second on another thread, or one after the other if no
@@ -105,24 +245,30 @@ pub(crate) fn both<A, B: Send>(
 }
 
 /// Locks data that no panic can leave inconsistent.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn every_item_is_processed_once() {
         for threads in [1, 2, 9] {
             let mut done = [0; 100];
-            share(threads, "test", done.iter_mut(), |item| {
-                *item += 1;
-                Ok(())
-            })
+            for_each(
+                "test",
+                &mut vec![(); threads],
+                done.iter_mut(),
+                |(), item| {
+                    *item += 1;
+                    Ok(())
+                },
+            )
             .unwrap();
             assert_eq!(done, [1; 100]);
         }
@@ -160,8 +306,8 @@ mod tests {
     fn the_first_error_ends_the_work() {
         for threads in [1, 4] {
             let begun = AtomicUsize::new(0);
-            let error = share(threads, "test", 0..10_000, |item| {
-                begun.fetch_add(1, Ordering::Relaxed);
+            let error = for_each("test", &mut vec![(); threads], 0..10_000, |(), item| {
+                begun.fetch_add(1, Relaxed);
                 match item {
                     5.. => Err(Error::internal(item)),
                     _ => Ok(()),
@@ -175,12 +321,57 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error() {
-        let caught = share(3, "test", 0..100, |item| {
-            // Only in a spawned thread: a panic in the caller's own thread would propagate.
+        let caught = for_each("test", &mut [(); 3], 0..100, |(), item| {
             assert!(std::thread::current().name() != Some("test") || item < 50);
             std::thread::sleep(std::time::Duration::from_millis(1));
             Ok(())
         });
         assert_eq!(caught.unwrap_err().code(), 900);
+    }
+
+    #[test]
+    fn threads_meet_after_each_phase() {
+        let arrived = AtomicU32::new(0);
+        run("test", &mut [0; 4], |_, meeting, _| {
+            for phase in 1..100 {
+                arrived.fetch_add(1, Relaxed);
+                meeting.wait();
+                assert_eq!(arrived.load(Relaxed), 4 * phase);
+                meeting.wait();
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_panic_releases_the_threads_that_wait() {
+        for panicking in 0..3 {
+            let mut states = [0, 1, 2];
+            let error = run("test", &mut states, |state, meeting, stop| {
+                for phase in 0..10 {
+                    assert!((phase, *state) != (5, panicking), "on purpose");
+                    meeting.wait();
+                    if stop.is_stopped() {
+                        return;
+                    }
+                }
+            })
+            .unwrap_err();
+            assert_eq!(error.code(), 900);
+        }
+    }
+
+    #[test]
+    fn an_early_return_releases_the_threads_that_wait() {
+        let error = run("test", &mut [0, 1, 2], |state, meeting, stop| {
+            if *state == 1 {
+                stop.fail(Error::cancelled());
+                return;
+            }
+            meeting.wait();
+            meeting.wait();
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
     }
 }

@@ -281,6 +281,26 @@ pub(super) enum Lists {
     Utf8(List<MutableUtf8Array<i32>>),
 }
 
+/// Evaluates an expression with the array of a column, whatever its type.
+macro_rules! with_array {
+    ($values:expr, $array:ident => $result:expr) => {
+        match $values {
+            Values::UInt64($array) => $result,
+            Values::Int64($array) => $result,
+            Values::Float64($array) => $result,
+            Values::Boolean($array) => $result,
+            Values::Utf8($array) => $result,
+            Values::Vector($array) => $result,
+            Values::List(Lists::Float32($array)) => $result,
+            Values::List(Lists::UInt64($array)) => $result,
+            Values::List(Lists::Int64($array)) => $result,
+            Values::List(Lists::Float64($array)) => $result,
+            Values::List(Lists::Boolean($array)) => $result,
+            Values::List(Lists::Utf8($array)) => $result,
+        }
+    };
+}
+
 /// Collects the values of one column until they are flushed.
 pub(crate) struct Builder {
     column: Column,
@@ -329,33 +349,12 @@ impl Builder {
 
     /// Number of values, nulls included.
     pub(crate) fn len(&self) -> usize {
-        match &self.values {
-            Values::UInt64(array) => array.len(),
-            Values::Int64(array) => array.len(),
-            Values::Float64(array) => array.len(),
-            Values::Boolean(array) => array.len(),
-            Values::Utf8(array) => array.len(),
-            Values::Vector(array) => array.len(),
-            Values::List(lists) => lists.len(),
-        }
+        with_array!(&self.values, array => array.len())
     }
 
     /// Bitmap of non-null rows; `None` if no row is null.
     pub(super) fn validity(&self) -> Option<&MutableBitmap> {
-        match &self.values {
-            Values::UInt64(array) => array.validity(),
-            Values::Int64(array) => array.validity(),
-            Values::Float64(array) => array.validity(),
-            Values::Boolean(array) => array.validity(),
-            Values::Utf8(array) => array.validity(),
-            Values::Vector(array) => array.validity(),
-            Values::List(Lists::Float32(lists)) => lists.validity(),
-            Values::List(Lists::UInt64(lists)) => lists.validity(),
-            Values::List(Lists::Int64(lists)) => lists.validity(),
-            Values::List(Lists::Float64(lists)) => lists.validity(),
-            Values::List(Lists::Boolean(lists)) => lists.validity(),
-            Values::List(Lists::Utf8(lists)) => lists.validity(),
-        }
+        with_array!(&self.values, array => array.validity())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -410,33 +409,25 @@ impl Builder {
             (_, Value::Null) if !self.column.nullable => {
                 return Err(self.misfit("null"));
             }
-            (Values::UInt64(array), Value::UInt64(value)) => push(array, Some(value)),
-            (Values::UInt64(array), Value::Null) => push(array, None),
-            (Values::Int64(array), Value::Int64(value)) => push(array, Some(value)),
-            (Values::Int64(array), Value::Null) => push(array, None),
-            (Values::Float64(array), Value::Float64(value)) => push(array, Some(value)),
-            (Values::Float64(array), Value::Null) => push(array, None),
-            (Values::Boolean(array), Value::Boolean(value)) => {
-                array.push(Some(value));
+            (values, Value::Null) => {
+                with_array!(values, array => array.push_null());
                 true
             }
-            (Values::Boolean(array), Value::Null) => {
-                array.push(None);
+            (Values::UInt64(array), Value::UInt64(value)) => push(array, Some(value)),
+            (Values::Int64(array), Value::Int64(value)) => push(array, Some(value)),
+            (Values::Float64(array), Value::Float64(value)) => push(array, Some(value)),
+            (Values::Boolean(array), Value::Boolean(value)) => {
+                array.push(Some(value));
                 true
             }
             (Values::Utf8(array), Value::Utf8(value)) => {
                 reserve_bytes(array, value.len())?;
                 array.try_push(Some(value)).is_ok()
             }
-            (Values::Utf8(array), Value::Null) => array.try_push(None::<&str>).is_ok(),
             (Values::Vector(array), Value::Vector(vector)) if vector.len() == array.size() => {
                 // Appends only the validity bit: the components are in place.
                 array.mut_values().extend_from_slice(vector);
                 array.push_valid();
-                true
-            }
-            (Values::Vector(array), Value::Null) => {
-                array.push_null();
                 true
             }
             (Values::List(lists), value) => match lists.push(value)? {
@@ -589,11 +580,6 @@ impl Builder {
     /// it reuses the vector buffer if the array was dropped before.
     pub(super) fn finish(&mut self) -> Result<Box<dyn Array>> {
         Ok(match &mut self.values {
-            Values::UInt64(array) => array.as_box(),
-            Values::Int64(array) => array.as_box(),
-            Values::Float64(array) => array.as_box(),
-            Values::Boolean(array) => array.as_box(),
-            Values::Utf8(array) => array.as_box(),
             Values::Vector(array) => {
                 // Null vectors are stored as zeros with the list's validity bit unset.
                 let validity = array.validity().cloned();
@@ -611,7 +597,7 @@ impl Builder {
                     .map_err(Error::internal)?
                     .boxed()
             }
-            Values::List(lists) => lists.finish(),
+            values => with_array!(values, array => array.as_box()),
         })
     }
 }
@@ -641,10 +627,6 @@ impl Lists {
             Self::Boolean(_) => ElementType::Boolean,
             Self::Utf8(_) => ElementType::Utf8,
         }
-    }
-
-    fn len(&self) -> usize {
-        self.offsets().len_proxy()
     }
 
     /// The offsets at which each list begins and ends.
@@ -710,31 +692,9 @@ impl Lists {
                 }
                 end(lists).map(|ends| ends && fits)
             }
-            (Self::Float32(lists), Value::Null) => null(lists),
-            (Self::UInt64(lists), Value::Null) => null(lists),
-            (Self::Int64(lists), Value::Null) => null(lists),
-            (Self::Float64(lists), Value::Null) => null(lists),
-            (Self::Boolean(lists), Value::Null) => null(lists),
-            (Self::Utf8(lists), Value::Null) => null(lists),
             _ => None,
         })
     }
-
-    fn finish(&mut self) -> Box<dyn Array> {
-        match self {
-            Self::Float32(lists) => lists.as_box(),
-            Self::UInt64(lists) => lists.as_box(),
-            Self::Int64(lists) => lists.as_box(),
-            Self::Float64(lists) => lists.as_box(),
-            Self::Boolean(lists) => lists.as_box(),
-            Self::Utf8(lists) => lists.as_box(),
-        }
-    }
-}
-
-fn null<M: MutableArray + 'static>(lists: &mut List<M>) -> Option<bool> {
-    lists.push_null();
-    Some(true)
 }
 
 #[inline]

@@ -16,8 +16,9 @@ use super::distance::{Measure, Space};
 use super::equal::Equals;
 use super::links::{add_link, all_ids, write_ids, Links};
 use super::native::search::{SearchScratch, Searcher};
-use super::workers::{self, Stop};
+use super::THREAD;
 use crate::base::progress::Monitor;
+use crate::base::threads::{run, Stop};
 use crate::error::Result;
 
 /// Links every copy.
@@ -43,7 +44,7 @@ impl Attach<'_> {
             states.push((thread, scratch));
         }
         let arch = Arch::new();
-        workers::run(&mut states, |(thread, scratch), _, stop| {
+        run(THREAD, &mut states, |(thread, scratch), _, stop| {
             arch.dispatch(Worker {
                 attach: self,
                 space,

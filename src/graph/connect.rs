@@ -22,10 +22,11 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::distance::{with_space, Measure, Metric, Space, Vectors, WithSpace};
-use super::workers;
+use super::THREAD;
 use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::base::progress::Monitor;
+use crate::base::threads::for_each;
 use crate::error::{Error, Result};
 
 /// One level of a graph, with modifiable lists.
@@ -205,7 +206,7 @@ impl<L: Layer> Walk<'_, L> {
         let (layer, monitor) = (&*self.layer, self.monitor);
         let (parents, settled) = (self.parents.as_slice(), &self.settled);
         let entry_point = self.entry_point;
-        workers::for_each(steps, parts, |step, nodes| {
+        for_each(THREAD, steps, parts, |step, nodes| {
             monitor.check()?;
             for node in nodes {
                 layer.read(*node, &mut step.list)?;

@@ -55,7 +55,7 @@ impl WithSpace for HnswRs<'_> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .spawn_handler(|thread| {
-                let builder = std::thread::Builder::new().name("hnsw-toolbox-build".into());
+                let builder = std::thread::Builder::new().name(super::THREAD.into());
                 handles.push(builder.spawn(|| thread.run())?);
                 Ok(())
             })

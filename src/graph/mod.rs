@@ -14,14 +14,16 @@ mod links;
 pub(crate) mod native;
 pub(crate) mod options;
 pub(crate) mod partition;
-mod random;
+pub(crate) mod random;
 pub(crate) mod range;
 mod reach;
 pub(crate) mod search;
 pub(crate) mod sketch;
-pub(crate) mod workers;
 
 use std::ops::RangeInclusive;
+
+/// Name of the threads of engines.
+const THREAD: &str = "hnsw-toolbox-build";
 
 /// A graph of several levels over nodes `0 .. len`.
 pub(crate) trait Graph {

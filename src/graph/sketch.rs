@@ -11,6 +11,7 @@ use pulp::{Arch, Simd, WithSimd};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::distance::{sum_of, Metric, Product};
+use super::random::Random;
 use crate::base::memory;
 use crate::error::Result;
 
@@ -130,15 +131,9 @@ impl Directions {
             scale: 0.0,
         };
         let mut next = memory::filled(size, 0.0, action)?;
-        let mut state = 0_u64;
+        let mut random = Random::new(0);
         for element in &mut directions.rows {
-            // Signs from multiples of the golden ratio, as a deterministic pseudo-random sequence.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            *element = if (state ^ state >> 29).count_ones().is_multiple_of(2) {
-                1.0
-            } else {
-                -1.0
-            };
+            *element = if random.below(2) == 0 { 1.0 } else { -1.0 };
         }
         let mut squares = [0.0; COMPONENTS];
         for _ in 0..ITERATIONS {

@@ -2,7 +2,6 @@
 
 use serde_json::Value as Json;
 
-use super::catalog::{Space, SpaceSource};
 use crate::store::metadata::{Map, Value};
 
 /// Longest configuration in bytes that is parsed. Chroma's have about a thousand bytes, and parsed
@@ -18,6 +17,70 @@ const IN_SCHEMA: [&str; 2] = [
     "/keys/#embedding/float_list/vector_index/config",
     "/defaults/float_list/vector_index/config",
 ];
+
+/// The metric that a collection's segment uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Space {
+    L2,
+    Cosine,
+    Ip,
+}
+
+impl Space {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "l2" => Some(Self::L2),
+            "cosine" => Some(Self::Cosine),
+            "ip" => Some(Self::Ip),
+            _ => None,
+        }
+    }
+
+    /// Chroma's name of the metric.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::Cosine => "cosine",
+            Self::Ip => "ip",
+        }
+    }
+}
+
+/// Source of a collection's metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpaceSource {
+    SegmentMetadata,
+    Schema,
+    Configuration,
+    CollectionMetadata,
+    Default,
+    /// Stated by the caller.
+    Option,
+    /// Inferred from the vectors.
+    Evidence,
+    /// No source: the metric is a guess.
+    Undecided,
+}
+
+impl SpaceSource {
+    /// Returns true if the metric is stated somewhere, not guessed or inferred.
+    pub(crate) fn is_said(self) -> bool {
+        !matches!(self, Self::Default | Self::Evidence | Self::Undecided)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SegmentMetadata => "segment_metadata",
+            Self::Schema => "schema_str",
+            Self::Configuration => "config_json_str",
+            Self::CollectionMetadata => "collection_metadata",
+            Self::Default => "default",
+            Self::Option => "option",
+            Self::Evidence => "evidence",
+            Self::Undecided => "undecided",
+        }
+    }
+}
 
 /// State of a configuration column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,6 +31,7 @@ use crate::verbs::search::queries::{search_index_to_columnar, SearchOptions, Sea
 use crate::verbs::verify::VerifyReport;
 
 pub use crate::base::path::Shell;
+pub use crate::base::threads::lock;
 pub use crate::verbs::stream::{Batch, BatchStream, StreamSource};
 
 /// Columns that `build` takes labels from, unless it is given another.
@@ -72,26 +73,12 @@ pub fn write_json(output: impl Write, answer: &impl Answer) -> io::Result<()> {
     serde_json::to_writer(output, &Completed { complete, answer }).map_err(io::Error::from)
 }
 
-impl Answer for BuildResponse {}
-impl Answer for SearchResponse {}
 impl Answer for IndexReport {}
 impl Answer for HnswReport {}
 impl Answer for RecallReport {}
 
 /// Always complete: the damage that a verification finds is its result.
 impl Answer for VerifyReport {}
-
-impl Answer for ExtractResponse {
-    fn is_complete(&self) -> bool {
-        self.summary.is_complete()
-    }
-}
-
-impl Answer for RepairResponse {
-    fn is_complete(&self) -> bool {
-        self.summary.is_complete()
-    }
-}
 
 #[cfg(feature = "database")]
 impl Answer for RepairStoreSummary {
@@ -107,22 +94,49 @@ impl Answer for CollectionList {
     }
 }
 
-#[cfg(feature = "database")]
-impl Answer for ExportResponse {
+impl<T: Serialize> Answer for Response<T> {
     fn is_complete(&self) -> bool {
-        self.summary.is_complete()
+        self.complete
     }
 }
 
-/// The response of an extraction.
+/// The summary of the work, with the paths and formats that the request named.
 #[derive(Clone, Debug, Serialize)]
-pub struct ExtractResponse {
+pub struct Response<T> {
+    #[serde(skip)]
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index_path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries_path: Option<PathBuf>,
     /// The path of the output, as given.
     pub output_path: PathBuf,
-    /// Format of the output.
-    pub output_format: ColumnarFormat,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_format: Option<ColumnarFormat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_format: Option<ColumnarFormat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metric: Option<Metric>,
     /// The summary of the work.
-    pub summary: ExtractSummary,
+    pub summary: T,
+}
+
+impl<T> Response<T> {
+    fn new(complete: bool, output_path: PathBuf, summary: T) -> Self {
+        Self {
+            complete,
+            input_path: None,
+            index_path: None,
+            queries_path: None,
+            output_path,
+            input_format: None,
+            output_format: None,
+            metric: None,
+            summary,
+        }
+    }
 }
 
 /// Extracts an index like [`extract_index_to_columnar`].
@@ -131,12 +145,11 @@ pub fn extract(
     output_path: PathBuf,
     options: &ColumnarOptions,
     monitor: &Monitor<'_>,
-) -> Result<ExtractResponse> {
+) -> Result<Response<ExtractSummary>> {
     let summary = extract_index_to_columnar(index_dir, &output_path, options, monitor)?;
-    Ok(ExtractResponse {
-        output_path,
-        output_format: options.format,
-        summary,
+    Ok(Response {
+        output_format: Some(options.format),
+        ..Response::new(summary.is_complete(), output_path, summary)
     })
 }
 
@@ -163,48 +176,20 @@ pub fn extract_to_stream(
     Ok(summary)
 }
 
-/// The response of a build.
-#[derive(Clone, Debug, Serialize)]
-pub struct BuildResponse {
-    /// The path of the input, as given.
-    pub input_path: PathBuf,
-    /// The path of the output, as given.
-    pub output_path: PathBuf,
-    /// Format of the input.
-    pub input_format: ColumnarFormat,
-    /// The metric that the index was built for.
-    pub metric: Metric,
-    /// The summary of the work.
-    pub summary: BuildSummary,
-}
-
 /// Builds a graph like [`build_index_from_columnar`].
 pub fn build(
     input_path: PathBuf,
     output_path: PathBuf,
     options: &BuildOptions,
     monitor: &Monitor<'_>,
-) -> Result<BuildResponse> {
+) -> Result<Response<BuildSummary>> {
     let summary = build_index_from_columnar(&input_path, &output_path, options, monitor)?;
-    Ok(BuildResponse {
-        input_path,
-        output_path,
-        input_format: options.format,
-        metric: options.graph.metric,
-        summary,
+    Ok(Response {
+        input_path: Some(input_path),
+        input_format: Some(options.format),
+        metric: Some(options.graph.metric),
+        ..Response::new(true, output_path, summary)
     })
-}
-
-/// The response of an export.
-#[cfg(feature = "database")]
-#[derive(Clone, Debug, Serialize)]
-pub struct ExportResponse {
-    /// The path of the output, as given.
-    pub output_path: PathBuf,
-    /// Format of the files.
-    pub output_format: ColumnarFormat,
-    /// The summary of the work.
-    pub summary: ExportSummary,
 }
 
 /// Exports collections like [`export_collections`].
@@ -214,12 +199,11 @@ pub fn export(
     output_path: PathBuf,
     options: &ExportOptions,
     monitor: &Monitor<'_>,
-) -> Result<ExportResponse> {
+) -> Result<Response<ExportSummary>> {
     let summary = export_collections(persist_dir, &output_path, options, monitor)?;
-    Ok(ExportResponse {
-        output_path,
-        output_format: options.format,
-        summary,
+    Ok(Response {
+        output_format: Some(options.format),
+        ..Response::new(summary.is_complete(), output_path, summary)
     })
 }
 
@@ -244,21 +228,6 @@ pub fn export_to_stream(
     Ok(summary)
 }
 
-/// The response of a search.
-#[derive(Clone, Debug, Serialize)]
-pub struct SearchResponse {
-    /// The path of the index, as given.
-    pub index_path: PathBuf,
-    /// The path of the queries, as given.
-    pub queries_path: PathBuf,
-    /// The path of the output, as given.
-    pub output_path: PathBuf,
-    /// Format of the output.
-    pub output_format: ColumnarFormat,
-    /// The summary of the work.
-    pub summary: SearchSummary,
-}
-
 /// Searches an index like [`search_index_to_columnar`].
 pub fn search(
     index_path: PathBuf,
@@ -266,25 +235,15 @@ pub fn search(
     output_path: PathBuf,
     options: &SearchOptions,
     monitor: &Monitor<'_>,
-) -> Result<SearchResponse> {
+) -> Result<Response<SearchSummary>> {
     let summary =
         search_index_to_columnar(&index_path, &queries_path, &output_path, options, monitor)?;
-    Ok(SearchResponse {
-        index_path,
-        queries_path,
-        output_path,
-        output_format: options.output_format,
-        summary,
+    Ok(Response {
+        index_path: Some(index_path),
+        queries_path: Some(queries_path),
+        output_format: Some(options.output_format),
+        ..Response::new(true, output_path, summary)
     })
-}
-
-/// The response of a repair.
-#[derive(Clone, Debug, Serialize)]
-pub struct RepairResponse {
-    /// The path of the new directory, as given.
-    pub output_path: PathBuf,
-    /// The summary of the work.
-    pub summary: RepairSummary,
 }
 
 /// Repairs an index like [`repair_index`].
@@ -293,10 +252,7 @@ pub fn repair(
     output_path: PathBuf,
     options: &RepairOptions,
     monitor: &Monitor<'_>,
-) -> Result<RepairResponse> {
+) -> Result<Response<RepairSummary>> {
     let summary = repair_index(index_dir, &output_path, options, monitor)?;
-    Ok(RepairResponse {
-        output_path,
-        summary,
-    })
+    Ok(Response::new(summary.is_complete(), output_path, summary))
 }

@@ -37,8 +37,8 @@ pub(super) fn refuse(arguments: &StoreArguments) -> Result<(), Failure> {
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     let salvage = Salvage::default()
-        .with_dimension(arguments.dimension)
-        .with_m(arguments.m);
+        .with_dimension(arguments.header.dimension)
+        .with_m(arguments.header.m);
     let store = arguments.store;
     let options = RepairStoreOptions::default()
         .with_template(store.template)
@@ -47,22 +47,22 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         .with_metric(arguments.metric)
         .with_salvage(salvage)
         .with_threads(arguments.threads)
-        .with_io(arguments.io)
+        .with_io(arguments.read.io)
         .with_dry_run(store.dry_run);
     let persist_dir = arguments.index_dir;
     let output = arguments.output.unwrap_or_default();
     check_answerable(
-        &arguments.work.answer,
+        &arguments.read.work.answer,
         &[("PERSIST_DIR", &persist_dir), ("NEW_DIR", &output)],
     )?;
-    let summary = work("repairing", &arguments.work, cancel, |monitor| {
+    let summary = work("repairing", &arguments.read.work, cancel, |monitor| {
         if store.in_place {
             repair_store_in_place(&persist_dir, &options, announce, monitor)
         } else {
             repair_store(&persist_dir, &output, &options, monitor)
         }
     })?;
-    answer(&arguments.work.answer, &summary, print)
+    answer(&arguments.read.work.answer, &summary, print)
 }
 
 /// Prints how to bring the old store back, in case this process is killed during the exchange.

@@ -8,11 +8,12 @@ use pulp::{Arch, Simd, WithSimd};
 use super::super::candidate::Candidate;
 use super::super::distance::{Measure, Space};
 use super::super::links::Links;
-use super::super::workers::{self, lock, take, Meeting, Stop};
+use super::super::THREAD;
 use super::lists::ListScratch;
 use super::search::{SearchScratch, Searcher};
 use crate::base::memory;
 use crate::base::progress::Monitor;
+use crate::base::threads::{lock, run, take, Meeting, Stop};
 use crate::error::Result;
 
 /// Divisor of the graph's size: a batch has at most one node per `BATCH_PART` inserted nodes.
@@ -61,7 +62,7 @@ impl Insert<'_> {
             insert: self,
         };
         let arch = Arch::new();
-        workers::run(&mut scratch, |scratch, meeting, stop| {
+        run(THREAD, &mut scratch, |scratch, meeting, stop| {
             arch.dispatch(Worker {
                 space,
                 shared: &shared,

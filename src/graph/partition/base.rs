@@ -12,14 +12,15 @@ use super::super::links::{ids, retain, Links};
 use super::super::native::lists::ListScratch;
 use super::super::native::search::Searcher;
 use super::super::random::mix;
-use super::super::workers;
+use super::super::THREAD;
 use super::carve::{carve, Buckets, Follow, Leaders, CHUNK, MAX_GROUP};
-use super::cover::{self, Count, Cover};
+use super::cover::{self, measure, Count, Cover};
 use super::effort::{Effort, EXTRA_ROUNDS, FAN_OUT_OF_ROUNDS};
 use super::group::{Group, Scratch};
 use super::reservoir::{self, Reservoirs};
 use crate::base::memory;
 use crate::base::progress::Monitor;
+use crate::base::threads::{for_each, lock, run};
 use crate::error::Result;
 
 /// Links nodes on level 0.
@@ -107,12 +108,12 @@ impl Base<'_> {
             monitor: self.monitor,
         };
         let sample = cover::sample(self.nodes, self.seed);
-        workers::for_each(threads, sample, |_, part| {
+        for_each(THREAD, threads, sample, |_, part| {
             let count = cover.count(&part)?;
-            workers::lock(&all).add(count);
+            lock(&all).add(count);
             Ok(())
         })?;
-        let all = *workers::lock(&all);
+        let all = *lock(&all);
         Ok(!all.is_enough())
     }
 
@@ -140,7 +141,8 @@ impl Base<'_> {
         let mut followed = memory::filled(count, 0_u16, action)?;
         let arch = Arch::new();
         let chunks = followed.chunks_mut(CHUNK.saturating_mul(fan_out.max(1)));
-        workers::for_each(
+        for_each(
+            THREAD,
             threads,
             nodes.chunks(CHUNK).zip(chunks),
             |thread, (nodes, followed)| {
@@ -171,7 +173,7 @@ impl Base<'_> {
         let seed = self.seed(round);
         let picks = self.effort.picks;
         let buckets = buckets.iter().enumerate();
-        workers::for_each(threads, buckets, |thread, (number, bucket)| {
+        for_each(THREAD, threads, buckets, |thread, (number, bucket)| {
             let seed = mix(seed ^ number as u64);
             carve(
                 space,
@@ -207,7 +209,7 @@ impl Base<'_> {
     ) -> Result<()> {
         let arch = Arch::new();
         for pass in [Pass::Own, Pass::Offer, Pass::Back] {
-            workers::for_each(threads, reservoirs.stripes(), |thread, stripe| {
+            for_each(THREAD, threads, reservoirs.stripes(), |thread, stripe| {
                 arch.dispatch(LinkStripe {
                     space,
                     links: self.links,
@@ -280,7 +282,7 @@ impl<'s> Steps<'s> {
 
     fn finish(&self) -> Result<()> {
         // A worker turns a panic of the progress function into an error, as during the work.
-        workers::run(&mut [()], |(), _, stop| {
+        run(THREAD, &mut [()], |(), _, stop| {
             stop.check(self.monitor.advance(self.nodes, self.nodes));
         })
     }
@@ -306,31 +308,6 @@ struct LinkStripe<'l, 'r, 'v, M> {
     pass: Pass,
     lists: &'l mut ListScratch,
     candidates: &'l mut Vec<Candidate>,
-}
-
-/// Fills `candidates` with the nodes `others` by distance from `node`, nearest first.
-#[inline(always)]
-pub(super) fn measure<S: Simd, M: Measure>(
-    simd: S,
-    space: &Space<'_, M>,
-    node: u32,
-    others: impl Iterator<Item = u32> + Clone,
-    candidates: &mut Vec<Candidate>,
-) {
-    /// Vectors prefetched ahead of the one being compared.
-    const AHEAD: usize = 4;
-    let origin = space.origin(node);
-    let mut ahead = others.clone().skip(AHEAD);
-    candidates.clear();
-    for other in others {
-        if let Some(later) = ahead.next() {
-            space.prefetch(later);
-        }
-        let key = space.key(simd, &origin, other);
-        // Never reallocates: the capacity is the room of a node.
-        candidates.push(Candidate::new(key, other));
-    }
-    candidates.sort_unstable();
 }
 
 impl<M: Measure> WithSimd for LinkStripe<'_, '_, '_, M> {

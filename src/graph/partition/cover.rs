@@ -12,7 +12,6 @@ use super::super::exact::Exact;
 use super::super::links::Links;
 use super::super::native::search::Searcher;
 use super::super::random::Random;
-use super::base::measure;
 use super::reservoir::Reservoirs;
 use crate::base::memory;
 use crate::base::progress::Monitor;
@@ -154,6 +153,31 @@ impl<M: Measure> WithSimd for Choose<'_, '_, M> {
         };
         searcher.choose::<false>(self.candidates, NEAREST, self.chosen);
     }
+}
+
+/// Fills `candidates` with the nodes `others` by distance from `node`, nearest first.
+#[inline(always)]
+pub(super) fn measure<S: Simd, M: Measure>(
+    simd: S,
+    space: &Space<'_, M>,
+    node: u32,
+    others: impl Iterator<Item = u32> + Clone,
+    candidates: &mut Vec<Candidate>,
+) {
+    /// Vectors prefetched ahead of the one being compared.
+    const AHEAD: usize = 4;
+    let origin = space.origin(node);
+    let mut ahead = others.clone().skip(AHEAD);
+    candidates.clear();
+    for other in others {
+        if let Some(later) = ahead.next() {
+            space.prefetch(later);
+        }
+        let key = space.key(simd, &origin, other);
+        // Never reallocates: the capacity is the room of a node.
+        candidates.push(Candidate::new(key, other));
+    }
+    candidates.sort_unstable();
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@
 use std::sync::{Mutex, MutexGuard};
 
 use super::super::candidate::Candidate;
-use super::super::workers::lock;
 use crate::base::memory;
+use crate::base::threads::lock;
 use crate::error::Result;
 
 /// Number of nodes guarded by one lock. Small enough that threads seldom contend, large enough that

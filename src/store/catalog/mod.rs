@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::seq_id::SeqId;
 use super::space::{self, Sources, SpaceStatement, Stored};
+pub(crate) use super::space::{Space, SpaceSource};
 use super::{integer, text, text_ref, Damage, Database};
 use crate::base::progress::Monitor;
 use crate::error::Result;
@@ -46,70 +47,6 @@ const COLUMNS: [(&str, &str, i64); 17] = [
 
 /// Every rowid.
 const ALL: (i64, i64) = (i64::MIN, i64::MAX);
-
-/// The metric that a collection's segment uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Space {
-    L2,
-    Cosine,
-    Ip,
-}
-
-impl Space {
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "l2" => Some(Self::L2),
-            "cosine" => Some(Self::Cosine),
-            "ip" => Some(Self::Ip),
-            _ => None,
-        }
-    }
-
-    /// Chroma's name of the metric.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::L2 => "l2",
-            Self::Cosine => "cosine",
-            Self::Ip => "ip",
-        }
-    }
-}
-
-/// Source of a collection's metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SpaceSource {
-    SegmentMetadata,
-    Schema,
-    Configuration,
-    CollectionMetadata,
-    Default,
-    /// Stated by the caller.
-    Option,
-    /// Inferred from the vectors.
-    Evidence,
-    /// No source: the metric is a guess.
-    Undecided,
-}
-
-impl SpaceSource {
-    /// Returns true if the metric is stated somewhere, not guessed or inferred.
-    pub(crate) fn is_said(self) -> bool {
-        !matches!(self, Self::Default | Self::Evidence | Self::Undecided)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::SegmentMetadata => "segment_metadata",
-            Self::Schema => "schema_str",
-            Self::Configuration => "config_json_str",
-            Self::CollectionMetadata => "collection_metadata",
-            Self::Default => "default",
-            Self::Option => "option",
-            Self::Evidence => "evidence",
-            Self::Undecided => "undecided",
-        }
-    }
-}
 
 /// A configuration column: its text, or the reason why there is none.
 fn stored(

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::fingerprint::{Fingerprinter, Fingerprints};
-use super::metric::Extent;
 use super::shape::{self, Counted, Opened, Stated};
 use crate::base::memory;
 use crate::base::path::display_path;
@@ -34,6 +33,13 @@ pub(crate) enum Found {
     WithoutIds(Records, String),
     /// Files exist but are unusable, with the reason.
     Unusable(String),
+}
+
+/// Extent of the search for [`Evidence`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Few,
+    All,
 }
 
 /// Reason why a segment has no records.

@@ -7,9 +7,8 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::base::{self, Base, Found};
+use super::base::{self, Base, Extent, Found};
 use super::fingerprint::Fingerprints;
-use super::metric::Extent;
 use super::shape::Stated;
 use super::{Packed, Planner, Sink};
 use crate::base::path::display_path;

@@ -1,7 +1,7 @@
 //! Choice of a collection's metric from the database, the caller and the vectors; checks of the
 //! shape that the caller states.
 
-use super::base::Records;
+use super::base::{Extent, Records};
 use super::{Given, Planner};
 use crate::error::{Error, Result};
 use crate::segment::evidence::{Evidence, Verdict};
@@ -15,13 +15,6 @@ pub(crate) struct Chosen {
     pub(crate) source: SpaceSource,
     /// Code and message of a finding about the choice.
     pub(crate) finding: Option<(&'static str, String)>,
-}
-
-/// Extent of the search for [`Evidence`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    Few,
-    All,
 }
 
 impl Planner<'_> {

@@ -14,10 +14,9 @@
 //! of these sources suggests is tried on a sample of records. The layout that explains most of them
 //! is used.
 
-use super::base::recoverable;
 use crate::base::path::display_path;
 use crate::base::progress::Monitor;
-use crate::error::{Error, Result};
+use crate::error::{recoverable, Error, Result};
 use crate::io::file::WINDOW;
 use crate::segment::directory::{Segment, SegmentFiles};
 use crate::segment::header::MAX_COUNT;

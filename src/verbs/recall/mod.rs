@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::base::memory;
 use crate::base::progress::Monitor;
-use crate::base::threads::{share, thread_count};
+use crate::base::threads::{for_each, thread_count};
 use crate::columnar::read::{ColumnarInput, RowBatch};
 use crate::columnar::selection::ReadOptions;
 use crate::columnar::ColumnarFormat;
@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::graph::candidate::Candidate;
 use crate::graph::distance::{is_finite, Metric};
 use crate::graph::exact::Exact;
+use crate::graph::random::Random;
 use crate::verbs::build::is_zero;
 use crate::verbs::search::HnswIndex;
 
@@ -240,7 +241,7 @@ impl Measurement<'_> {
         let mut queries = Vec::new();
         let mut nodes = Vec::new();
         self.groups = count.div_ceil(most) as u64;
-        let mut random = 0u64;
+        let mut random = Random::new(0);
         for number in 0..count {
             // One from each of `count` equal parts, at a pseudorandom position: a fixed stride
             // could match a period of the rows and sample only one kind.
@@ -249,13 +250,7 @@ impl Measurement<'_> {
                 u32::try_from(position).unwrap_or(u32::MAX)
             };
             let (start, end) = (part(number), part(number.saturating_add(1)));
-            // A linear congruential generator, with the constants of Knuth's MMIX.
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let size = u64::from(end.saturating_sub(start).max(1));
-            // The upper bits: the lower ones have short periods.
-            let offset = u32::try_from((random >> 33) % size).unwrap_or_default();
+            let offset = random.below(end.saturating_sub(start));
             let node = start.saturating_add(offset);
             if self.index.append_vector(node, &mut queries)? {
                 nodes.push(node);
@@ -333,7 +328,8 @@ impl Measurement<'_> {
             .chunks(rows.saturating_mul(dimension))
             .zip(cases.chunks_mut(rows));
         let parts = parts.enumerate();
-        share(self.threads, "hnsw-toolbox-recall", parts, |part| {
+        let threads = &mut vec![(); self.threads];
+        for_each("hnsw-toolbox-recall", threads, parts, |(), part| {
             let (number, (queries, cases)) = part;
             // One more than k, because a sampled query finds itself.
             let count = self.options.k.saturating_add(1);

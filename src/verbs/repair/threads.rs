@@ -4,9 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::base::progress::Monitor;
-use crate::base::threads::thread_count;
+use crate::base::threads::{for_each, thread_count};
 use crate::error::Result;
-use crate::graph::workers;
 
 /// Bounds memory: each thread has its own buffers.
 const MAX_REPAIR_THREADS: usize = 8;
@@ -37,7 +36,7 @@ pub(super) fn for_each_block<S: Send>(
     let Blocks { total, size } = blocks;
     let count = total.div_ceil(size.max(1));
     let done = AtomicU64::new(0);
-    workers::for_each(states, 0..count, |state, block| {
+    for_each("hnsw-toolbox-repair", states, 0..count, |state, block| {
         work(state, block)?;
         // Relaxed, because it only counts: no other memory depends on it.
         let done = done.fetch_add(1, Relaxed).saturating_add(1);

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use crate::base::bits::Bits;
 use crate::base::memory;
 use crate::base::path::display_path;
-use crate::base::threads::{lock, share, thread_count};
+use crate::base::threads::{for_each, lock, thread_count};
 use crate::error::{Error, Result};
 use crate::graph::candidate::Candidate;
 use crate::graph::distance::{is_finite, Metric};
@@ -205,12 +205,15 @@ impl HnswIndex {
         threads: usize,
         work: impl Fn(&[f32], &mut T) -> Result<()> + Sync,
     ) -> Result<()> {
-        let threads = threads.min(results.len());
+        let threads = &mut vec![(); threads.min(results.len())];
         let queries = queries.chunks_exact(self.dimension().max(1));
         let items = queries.zip(results.iter_mut());
-        share(threads, "hnsw-toolbox-search", items, |(query, result)| {
-            work(query, result)
-        })
+        for_each(
+            "hnsw-toolbox-search",
+            threads,
+            items,
+            |(), (query, result)| work(query, result),
+        )
     }
 
     /// Replaces the contents of `found` by the results of [`search`](Self::search) for a checked

@@ -60,11 +60,11 @@ pub(crate) fn check<S: Source + Send>(
         works.push((part, found));
     }
     let progress = Mutex::new(0);
-    threads::share(
-        works.len(),
+    threads::for_each(
         "hnsw-toolbox-verify",
+        &mut vec![(); works.len()],
         works.iter_mut(),
-        |(part, found)| found.check(part, header, &progress, monitor),
+        |(), (part, found)| found.check(part, header, &progress, monitor),
     )?;
     let mut totals = Totals::default();
     // In the order of the parts, so that `first` of a finding is the first in the file.
