@@ -398,6 +398,40 @@ func InspectIndexContext(ctx context.Context, req InspectRequest, opts ...Option
 	return toolbox.InspectIndexContext(ctx, req, opts...)
 }
 
+// FullText is the origin of the full-text table of a repaired store.
+type FullText = toolbox.FullText
+
+// Origins of a full-text table.
+const (
+	FullTextCopied = toolbox.FullTextCopied // from the old store, where it agreed with the documents
+	FullTextBuilt  = toolbox.FullTextBuilt  // from the documents
+)
+
+// RepairStoreRequest describes a repair of a whole persist directory. PersistDir and either OutputDir
+// or InPlace are required.
+type RepairStoreRequest = toolbox.RepairStoreRequest
+
+// RepairStoreResponse reports the result of a repair of a store.
+type RepairStoreResponse = toolbox.RepairStoreResponse
+
+// RepairedStoreCollection describes a collection of a repaired store.
+type RepairedStoreCollection = toolbox.RepairedStoreCollection
+
+// RepairStore writes a healthy replacement for a whole Chroma persist directory: chroma.sqlite3 and
+// the segment of every collection. With InPlace, the replacement takes the directory's name.
+//
+// Records without a vector are exported to OutputDir with the suffix .without-vectors, unless
+// KeepIncomplete is true. The restriction of [ListCollections] on processes applies here as well.
+func RepairStore(req RepairStoreRequest) (*RepairStoreResponse, error) {
+	return toolbox.RepairStore(req)
+}
+
+// RepairStoreContext is [RepairStore] with a context. It stops soon after ctx ends and then writes no
+// directory, and keeps the store in place; its error matches both ctx.Err() and [ErrCancelled].
+func RepairStoreContext(ctx context.Context, req RepairStoreRequest, opts ...Option) (*RepairStoreResponse, error) {
+	return toolbox.RepairStoreContext(ctx, req, opts...)
+}
+
 // Record is a record of an index.
 type Record = toolbox.Record
 

@@ -22,6 +22,7 @@ type symbols struct {
 	listCollections nativeCall
 	export          nativeCall
 	repair          nativeCall
+	repairStore     nativeCall
 	lastError       func() unsafe.Pointer
 	lastErrorCode   func() uint32
 	lastErrorJSON   func() unsafe.Pointer
@@ -60,6 +61,7 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_list_collections", &s.listCollections},
 		{"hnsw_toolbox_export", &s.export},
 		{"hnsw_toolbox_repair_index", &s.repair},
+		{"hnsw_toolbox_repair_store", &s.repairStore},
 		{"hnsw_toolbox_get_last_error", &s.lastError},
 		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
 		{"hnsw_toolbox_get_last_error_json", &s.lastErrorJSON},

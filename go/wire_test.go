@@ -40,11 +40,18 @@ func exchanges(t *testing.T) map[string]exchange {
 	if err := os.Truncate(filepath.Join(damaged, "data_level0.bin"), 1000); err != nil {
 		t.Fatal(err)
 	}
+	persist, _ := persistFixture(t, "1.5.9")
+	repairStore := RepairStoreRequest{PersistDir: persist, OutputDir: output + ".store"}
+	lossy, _ := persistFixture(t, "1.5.9")
+	dropSegment(t, lossy, "wal_purged")
+	inPlace := RepairStoreRequest{PersistDir: lossy, InPlace: true}
 	return map[string]exchange{
 		"extract":         {extract.operation(), ExtractRequest{}, new(ExtractResponse)},
 		"salvage":         {salvage.operation(), ExtractRequest{}, new(ExtractResponse)},
 		"build":           {build.operation(), BuildRequest{}, new(BuildResponse)},
 		"repair":          {repair.operation(), RepairRequest{}, new(RepairResponse)},
+		"repair store":    {repairStore.operation(), RepairStoreRequest{}, new(RepairStoreResponse)},
+		"repair in place": {inPlace.operation(), RepairStoreRequest{}, new(RepairStoreResponse)},
 		"inspect":         {InspectRequest{IndexDir: segment}.operation(), InspectRequest{}, new(InspectResponse)},
 		"verify":          {VerifyRequest{IndexDir: segment}.operation(), VerifyRequest{}, new(VerifyResponse)},
 		"verify, damaged": {VerifyRequest{IndexDir: damaged}.operation(), VerifyRequest{}, new(VerifyResponse)},

@@ -1,4 +1,4 @@
-/* Lists the collections of a Chroma persist directory, and exports them.
+/* Lists the collections of a Chroma persist directory, exports them, and repairs the directory.
  *
  *     cc -I ffi/include -o collections ffi/c/collections.c -L target/release -lhnsw_toolbox
  *     LD_LIBRARY_PATH=target/release ./collections PERSIST_DIR OUTPUT_DIR
@@ -63,7 +63,18 @@ int main(int argc, char **argv) {
              "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"token\": %llu}",
              argv[1], argv[2], (unsigned long long)token);
     status |= refused(hnsw_toolbox_export(request), HNSW_TOOLBOX_CODE_CANCELLED);
+    snprintf(request, sizeof request,
+             "{\"persist_dir\": \"%s\", \"in_place\": true, \"token\": %llu}", argv[1],
+             (unsigned long long)token);
+    status |= refused(hnsw_toolbox_repair_store(request), HNSW_TOOLBOX_CODE_CANCELLED);
     hnsw_toolbox_token_free(token);
+
+    snprintf(request, sizeof request,
+             "{\"persist_dir\": \"%s\", \"output_dir\": \"%s/repaired\"}", argv[1], argv[2]);
+    if (finish("repair", hnsw_toolbox_repair_store(request)) != 0) {
+        return 1;
+    }
+    status |= refused(hnsw_toolbox_repair_store(request), HNSW_TOOLBOX_CODE_UNUSABLE_PATH);
 
     snprintf(request, sizeof request,
              "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"collections\": [\"nobody\"]}",
@@ -71,6 +82,7 @@ int main(int argc, char **argv) {
     status |= refused(hnsw_toolbox_export(request), HNSW_TOOLBOX_CODE_INVALID_ARGUMENT);
     snprintf(request, sizeof request, "{\"persist_dir\": \"%s\"}", argv[2]);
     status |= refused(hnsw_toolbox_list_collections(request), HNSW_TOOLBOX_CODE_UNUSABLE_PATH);
+    status |= refused(hnsw_toolbox_repair_store(request), HNSW_TOOLBOX_CODE_INVALID_ARGUMENT);
     status |= refused(hnsw_toolbox_list_collections("{}"), HNSW_TOOLBOX_CODE_INVALID_ARGUMENT);
     status |= refused(hnsw_toolbox_export(NULL), HNSW_TOOLBOX_CODE_INVALID_REQUEST);
     return status;

@@ -226,7 +226,8 @@ pub unsafe extern "C" fn hnsw_toolbox_verify(request_json: *const c_char) -> *mu
 /// it.
 ///
 /// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index. A library built
-/// without its feature "database" lacks this function and the next.
+/// without its feature "database" lacks this function, hnsw_toolbox_export and
+/// hnsw_toolbox_repair_store.
 #[cfg(feature = "database")]
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_list_collections(request_json: *const c_char) -> *mut c_char {
@@ -293,6 +294,64 @@ pub unsafe extern "C" fn hnsw_toolbox_repair_index(request_json: *const c_char) 
     boundary!(ptr::null_mut(), {
         // SAFETY: the caller passes NULL or a NUL-terminated string.
         unsafe { boundary::respond(request_json, request::repair) }
+    })
+}
+
+/// Writes a healthy replacement for a whole Chroma persist directory: chroma.sqlite3 and the segment
+/// of every collection.
+///
+///     {"persist_dir": "/path/to/persist-dir",          required
+///      "output_dir": "/path/to/new-dir",               required unless "in_place" is true; must not
+///                                                      exist
+///      "in_place": false,                              true: replace "persist_dir" under its name
+///      "template": null,                               an empty store of the Chroma that will open
+///                                                      the result, if the table migrations is lost
+///      "keep_incomplete": false,                       true: keep records without a vector
+///      "links": null,                                  "keep" or "build"; null: keep if intact
+///      "metric": null,                                 "l2", "cosine" or "ip", if the database
+///                                                      does not state it
+///      "dimension": null, "m": null,                   for a lost header.bin, if nothing else
+///                                                      states them
+///      "threads": null,                                at most 8
+///      "io": "read",                                   or "mmap"
+///      "dry_run": false,                               true: write nothing, only report
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// The response has, for each collection: its tenant, database, name, id, new segment directory,
+/// dimension, metric and the metric's source, records, the sources of their vectors, records without
+/// a vector, links and findings. Its other fields:
+///
+///     {"complete": true, "persist_dir": "...", "output_dir": "...", "dry_run": false,
+///      "records": 5000,                                of the new store
+///      "left_out": 0, "left_out_dir": null,            records without a vector, and their export
+///      "kept_dir": null, "undo": [],                   in place: the old store, and the commands that
+///                                                      bring it back
+///      "collections": [...],
+///      "rows_dropped": {"embeddings": 3},              rows that were left out, by table
+///      "full_text": "copied",                          or "built"; null in a dry run
+///      "leftover_directories": [...],                  segments without a collection, left out
+///      "other_files": 0, "other_bytes": 0,             files that are not Chroma's, copied
+///      "bytes_before": 9000000, "bytes_after": 8000000,
+///      "replayed": "...",                              if SQLite left a journal or write-ahead log
+///      "findings": [...], "warnings": [...]}           absent if empty
+///
+/// The new directory is written atomically, after it was read back and checked. Records without a
+/// vector are exported to "output_dir" with the suffix .without-vectors, because Chroma 1.0 and later
+/// fails on filtered queries of a collection with such records.
+///
+/// In place, the names of the old and the new store are exchanged at once, and the old one stays in
+/// "kept_dir". This fails if any process, including the caller's, has a file of the store open. If
+/// the process may be killed during the call, use "output_dir": the commands of "undo" come only with
+/// the response.
+///
+/// Input, strings, ownership, errors and threads: as for hnsw_toolbox_list_collections. Without
+/// "in_place", the persist directory is never written.
+#[cfg(feature = "database")]
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_repair_store(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::repair_whole_store) }
     })
 }
 

@@ -5,6 +5,8 @@
 //! a mapped file, the host process dies of SIGBUS. A graph file to search is mapped by default,
 //! because its writers replace files by rename.
 
+#[cfg(feature = "database")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +21,10 @@ use toolbox::{
     Salvage, Space, VectorForm, VerifyOptions,
 };
 #[cfg(feature = "database")]
-use toolbox::{CollectionFilter, ExportOptions, MetadataForm};
+use toolbox::{
+    repair_store, repair_store_in_place, CollectionFilter, ExportOptions, MetadataForm,
+    RepairStoreOptions,
+};
 
 use crate::index;
 use crate::token::{self, Token};
@@ -369,6 +374,79 @@ pub(crate) fn repair(request: &str) -> Result<String> {
     to_json(&monitored(fields.token, |monitor| {
         wire::repair(index_dir, output_path, &options, monitor)
     })?)
+}
+
+#[cfg(feature = "database")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RepairStore {
+    persist_dir: Given<Location>,
+    output_dir: Option<Location>,
+    in_place: Given<bool>,
+    template: Option<Location>,
+    keep_incomplete: Given<bool>,
+    links: Option<RepairLinks>,
+    metric: Option<Space>,
+    dimension: Option<usize>,
+    m: Option<usize>,
+    threads: Option<usize>,
+    io: Given<IoMode>,
+    dry_run: Given<bool>,
+    token: Option<Live>,
+}
+
+/// Runs a request to repair a store and returns the summary.
+#[cfg(feature = "database")]
+pub(crate) fn repair_whole_store(request: &str) -> Result<String> {
+    let mut fields: RepairStore = parse(object(request)?)?;
+    let persist_dir = fields.persist_dir.take("persist_dir")?;
+    let mut in_place = false;
+    fields.in_place.set(&mut in_place);
+    let mut options = RepairStoreOptions::default();
+    options.template = fields.template.map(|path| path.0);
+    fields.keep_incomplete.set(&mut options.keep_incomplete);
+    options.links = fields.links;
+    options.metric = fields.metric;
+    options.salvage.dimension = fields.dimension;
+    options.salvage.m = fields.m;
+    options.threads = fields.threads;
+    fields.io.set(&mut options.io);
+    fields.dry_run.set(&mut options.dry_run);
+    let output_dir = match (fields.output_dir, in_place) {
+        (Some(path), false) => Some(path.0),
+        (None, true) => None,
+        (Some(_), true) => {
+            let expected = "none, because \"in_place\" is true";
+            return Err(Error::argument("output_dir", "a path", expected));
+        }
+        (None, false) => {
+            let expected = "a path as a string, or \"in_place\": true";
+            return Err(Error::argument("output_dir", "nothing", expected));
+        }
+    };
+    to_json(&monitored(fields.token, |monitor| match output_dir {
+        Some(new_dir) => repair_store(persist_dir, new_dir, &options, monitor),
+        None => {
+            check_answerable(&persist_dir)?;
+            // The response has the commands: a caller cannot lose them without losing the process.
+            repair_store_in_place(persist_dir, &options, |_| {}, monitor)
+        }
+    })?)
+}
+
+/// Refuses a symbolic link to a path that the response cannot represent, before the work: the
+/// summary of a repair in place has resolved paths.
+#[cfg(feature = "database")]
+fn check_answerable(dir: &Path) -> Result<()> {
+    match dir.canonicalize() {
+        Ok(resolved) if resolved.to_str().is_none() => Err(Error::argument(
+            "persist_dir",
+            toolbox::display_path(&resolved).to_string(),
+            "a path in UTF-8, because the response is JSON",
+        )),
+        // The repair reports a path that cannot be resolved.
+        _ => Ok(()),
+    }
 }
 
 #[derive(Default, Deserialize)]
