@@ -53,7 +53,7 @@ FUZZ_BUILD := --codegen-units 16
 FUZZ_LIMITS := -max_len=16384 -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=256
 
 .DEFAULT_GOAL := help
-.PHONY: build build-release test test-all test-root sweep test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
+.PHONY: build build-release test test-all test-root sweep kills test-rust test-go test-go-race test-c lint lint-rust lint-go fmt api header package msrv bench \
 	install install-lib uninstall archive sbom test-install \
 	bench-peers bench-search bench-order bench-export bench-repair bench-report lint-forge lint-words cross-check \
 	cargo-fuzz fuzz fuzz-smoke interop interop-chroma deny help
@@ -237,6 +237,7 @@ bench: build-release ## Measure extraction, compared with arrow-rs and cp
 bench-repair: build-release ## Measure what repair keeps of an index's recall, its time compared with cp -r, and its memory
 	python3 benches/repair/repair.py recall
 	python3 benches/repair/repair.py cost
+	python3 benches/repair/store.py
 
 bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib, faiss, usearch and VSAG
 	python3 benches/graphs/graphs.py
@@ -259,6 +260,9 @@ cargo-fuzz:
 	$(CARGO) fuzz --version 2>/dev/null | grep -qx 'cargo-fuzz $(CARGO_FUZZ)' || \
 		$(CARGO) install --locked --quiet --version $(CARGO_FUZZ) cargo-fuzz
 
+kills: ## Kill a repair in place 300 times: its name must hold a complete store
+	KILLS=300 $(CARGO) test --locked -p hnsw-toolbox-cli --test integration -- --nocapture killed_repair_in_place
+
 # From the same seed each time, because a change is judged by the tests that it breaks. `make fuzz` and the
 # nightly run explore. Two targets at a time: each runs on one core.
 fuzz-smoke: cargo-fuzz ## Fuzz each target for 30 seconds
@@ -270,8 +274,8 @@ interop: build ## Let pyarrow, pandas, DuckDB and polars read what we write, and
 
 CHROMA := 0.4.24 0.5.23 0.6.3 1.0.20 1.5.9
 
-interop-chroma: build ## Let releases of Chroma load and work on with what repair writes: CHROMA="0.6.3 1.5.9"
-	tests/interop/chroma/run target/debug/hnsw-toolbox $(CHROMA)
+interop-chroma: build ## Let releases of Chroma load and work on with what repair writes: CHROMA="0.6.3 1.5.9" FAULTS="none segment-lost"
+	FAULTS='$(FAULTS)' tests/interop/chroma/run target/debug/hnsw-toolbox $(CHROMA)
 
 deny: ## Check the dependencies: licences, duplicates, sources, known vulnerabilities
 	.ci/deny
