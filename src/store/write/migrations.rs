@@ -136,8 +136,8 @@ impl Migrations {
                 _ => None,
             };
             // All versions that this build does not know share one entry.
-            let version = version.clamp(0, hashes.len() as i64 + 1);
-            rows.insert((part, version), texts);
+            let known = i64::try_from(hashes.len()).unwrap_or(i64::MAX);
+            rows.insert((part, version.clamp(0, known.saturating_add(1))), texts);
             Ok(ControlFlow::Continue(()))
         })?;
         let refused = |found: String| {

@@ -315,8 +315,8 @@ pub fn repair_store_in_place(
 /// writes them.
 #[cfg(feature = "wire")]
 pub fn store_space(persist_dir: &Path, new_dir: Option<&Path>) -> (u64, Option<u64>) {
-    let parent = new_dir.unwrap_or(persist_dir).ancestors().skip(1);
-    let parent = parent.filter(|parent| parent.is_dir()).next();
+    let mut parents = new_dir.unwrap_or(persist_dir).ancestors().skip(1);
+    let parent = parents.find(|parent| parent.is_dir());
     let free = free_space(parent.unwrap_or(Path::new(".")));
     (files::size(persist_dir), free)
 }
