@@ -296,7 +296,7 @@ impl AtomicDirectory {
         })
     }
 
-    /// Makes all files of the directory durable, those of subdirectories included.
+    /// Makes all files of the directory and of its subdirectories durable.
     #[cfg(feature = "database")]
     pub(crate) fn sync_all(&self) -> Result<()> {
         self.directory.sync_all()

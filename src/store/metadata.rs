@@ -209,7 +209,7 @@ pub(crate) struct Texts {
     pub(crate) uri: Option<String>,
     /// Does not contain hidden keys.
     pub(crate) metadata: Map,
-    /// Chroma's own keys, except those of the document and the URI.
+    /// Chroma's own keys, without the document and the URI.
     pub(crate) hidden: Map,
     /// Keys whose value is NaN, which Chroma stores as NULL and never returns.
     pub(crate) nan: BTreeSet<String>,

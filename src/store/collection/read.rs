@@ -92,7 +92,7 @@ impl Plan {
                 _ => None,
             },
             elsewhere: match original {
-                // As given to Chroma, like those of the queue: a new segment normalises both.
+                // As given to Chroma, like queued vectors: a new segment normalises both.
                 Some(_) => {
                     let records = self.elsewhere.iter();
                     let readers = records.map(|of| VectorReader::new(of, cosine));

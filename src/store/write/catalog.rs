@@ -40,15 +40,15 @@ pub(crate) struct Configuration {
 const DEFAULT_M: u64 = 16;
 const DEFAULT_EF_CONSTRUCTION: u64 = 100;
 
-/// What to do with a row of the old database.
+/// Decision about a row of the old database.
 enum Fate {
     Copy,
     Drop,
 }
 
 impl DatabaseWriter {
-    /// Copies the rows of everything that is not a record. `segments` are those of each collection,
-    /// in the order of the catalogue.
+    /// Copies all rows except records and writes. `segments` has the new ids of each collection, in
+    /// the order of the catalogue.
     pub(crate) fn copy_catalog(
         &self,
         old: &Database,
@@ -247,7 +247,7 @@ impl DatabaseWriter {
         }
     }
 
-    /// Adds a row with those of the values whose column exists, unless there is one with its key.
+    /// Adds a row, unless one has its key. Values without a column are left out.
     fn add_row(
         &self,
         table: &str,

@@ -70,7 +70,7 @@ impl DatabaseWriter {
             monitor,
         )?;
         migrations.run(&writer.connection, path)?;
-        // What the migrations insert is in the old rows, if it is still valid.
+        // The migrations insert defaults, which the old rows have if they are still valid.
         for table in ["databases", "tenants"] {
             if !writer.columns(table)?.is_empty() {
                 writer.execute(&format!("DELETE FROM {table}"), &[])?;

@@ -26,7 +26,7 @@ const COLUMNS: [&str; 7] = [
 const UPSERT: i64 = 2;
 const DELETE: i64 = 3;
 
-/// What comes before the id of the collection in a topic. Tenant and namespace are not rows of
+/// Start of a topic, before the id of the collection. Tenant and namespace are not rows of
 /// `tenants`: Chroma never sets them.
 pub(super) const TOPIC: &str = "persistent://default/default/";
 

@@ -239,7 +239,7 @@ pub(super) struct WrittenSegment {
     pub(super) without_vector: u64,
 }
 
-/// What becomes of a record.
+/// Place of a record in the new store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     InSegment,

@@ -348,12 +348,13 @@ def main(toolbox, *chosen):
         checks = [check for check in checks if not chosen or check[0].split(",")[0] in chosen]
         for name, check, arguments in checks:
             (scratch / "place").mkdir()
+            result = "as expected"
             try:
                 check(toolbox, scratch / "place", *arguments)
             except Exception as error:
                 failures += 1
-                kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-                print(f"chromadb {chromadb.__version__}: {name}: {kind}{error}", flush=True)
+                result = f"FAILED: {'' if isinstance(error, AssertionError) else type(error).__name__ + ': '}{error}"
+            print(f"chromadb {chromadb.__version__}: {name}: {result}", flush=True)
             shutil.rmtree(scratch / "place")
     print(f"chromadb {chromadb.__version__}: whole stores: {len(checks) - failures} of {len(checks)} as expected")
     return failures > 0

@@ -110,7 +110,7 @@ pub struct RepairStoreSummary {
     pub undo: Vec<String>,
     /// The collections, by tenant, database and name.
     pub collections: Vec<RepairedStoreCollection>,
-    /// Number of rows left out of each table: those of deleted collections, and damaged ones.
+    /// Number of rows left out of each table: rows of deleted collections, and damaged ones.
     pub rows_dropped: Dropped,
     /// The origin of the full-text table; absent in a dry run.
     pub full_text: Option<FullText>,
@@ -127,7 +127,7 @@ pub struct RepairStoreSummary {
     /// Findings about the database as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<CollectionFinding>,
-    /// What else to know, such as files whose owner could not be set.
+    /// Warnings, such as files whose owner could not be set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
@@ -311,8 +311,7 @@ pub fn repair_store_in_place(
     Ok(summary)
 }
 
-/// Returns the bytes that a repair of a store writes at most, and those that are free where it
-/// writes them.
+/// Returns the bytes that a repair of a store writes at most, and the free bytes there.
 #[cfg(feature = "wire")]
 pub fn store_space(persist_dir: &Path, new_dir: Option<&Path>) -> (u64, Option<u64>) {
     let mut parents = new_dir.unwrap_or(persist_dir).ancestors().skip(1);
