@@ -134,7 +134,7 @@ impl Stop {
 }
 
 /// Calls `work` once for each of `states`, each on its own thread; the first on the calling thread.
-/// `name` is that of the threads.
+/// `name` is the one of the threads.
 ///
 /// If fewer threads can be spawned, the existing ones do all the work, so `work` must not rely on
 /// their number. A panic of `work` becomes an error.
