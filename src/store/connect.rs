@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 const CACHE_KIB: i32 = 4096;
 
 /// Steps of SQLite's virtual machine between two checks of the cancel token.
-const STEPS_PER_CHECK: i32 = 10_000;
+pub(super) const STEPS_PER_CHECK: i32 = 10_000;
 
 /// Time between two checks of the cancel token while SQLite itself does not check it.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -22,7 +22,6 @@ use super::{corrupt, FILE_NAME};
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::file::{InputFile, IoMode};
-use crate::io::source::Source;
 use crate::io::sparse;
 use crate::io::temporary::TemporaryDirectory;
 use crate::segment::file_name;
@@ -31,7 +30,7 @@ const JOURNAL: &str = "-journal";
 const LOG: &str = "-wal";
 
 /// The first bytes of every SQLite database.
-const MAGIC: &[u8] = b"SQLite format 3\0";
+pub(super) const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// Offsets in the database header of these big-endian numbers.
 mod header {
@@ -46,7 +45,7 @@ mod header {
 
 /// Free space in bytes for the index that SQLite builds of a write-ahead log, and for the file
 /// system's own needs.
-const SPARE_BYTES: u64 = 1 << 20;
+pub(super) const SPARE_BYTES: u64 = 1 << 20;
 
 /// Smallest page size of SQLite in bytes.
 const MIN_PAGE_SIZE: u64 = 512;
@@ -117,14 +116,6 @@ impl DatabaseFiles {
                     .map(|source| (suffix, source)),
             );
         }
-        let start = usize::try_from(database.len()).map_or(MAGIC.len(), |len| len.min(MAGIC.len()));
-        if database.window(start).bytes(0, start)? != MAGIC {
-            let found = match database.len() {
-                0 => "an empty file".to_string(),
-                len => format!("{len} bytes that do not begin as a SQLite database does"),
-            };
-            return Err(corrupt(&path, "content", found, "a SQLite database"));
-        }
         let size = Size::read(&database)?;
         let mut files = Self {
             missing_pages: size.missing_pages(database.len()),
@@ -143,6 +134,23 @@ impl DatabaseFiles {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Fails if the file does not begin as a database.
+    pub(super) fn check_magic(&self) -> Result<()> {
+        if has_magic(&self.database)? {
+            return Ok(());
+        }
+        let found = match self.database.len() {
+            0 => "an empty file".to_string(),
+            len => format!("{len} bytes that do not begin as a SQLite database does"),
+        };
+        Err(corrupt(&self.path, "content", found, "a SQLite database"))
+    }
+
+    /// Makes SQLite open this copy.
+    pub(super) fn set_copy(&mut self, copy: TemporaryDirectory) {
+        self.copy = Some(copy);
     }
 
     /// The database file in the persist directory.
@@ -266,6 +274,16 @@ impl DatabaseFiles {
         }
         Ok(directory)
     }
+}
+
+/// Returns true if a file begins as a database does.
+pub(super) fn has_magic(database: &InputFile) -> Result<bool> {
+    let mut start = [0; MAGIC.len()];
+    if database.len() < start.len() as u64 {
+        return Ok(false);
+    }
+    database.read_at(&mut start, 0)?;
+    Ok(start == *MAGIC)
 }
 
 fn sibling(path: &Path, suffix: &str) -> PathBuf {

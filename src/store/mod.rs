@@ -21,6 +21,7 @@ mod large;
 pub(crate) mod metadata;
 mod pages;
 pub(crate) mod queue;
+mod rebuild;
 pub(crate) mod records;
 mod runs;
 mod scan;
@@ -42,6 +43,7 @@ use rusqlite::{Connection, ErrorCode, Row, Statement};
 use self::connect::Watch;
 use self::files::DatabaseFiles;
 use self::pages::Pages;
+pub(crate) use self::rebuild::Rebuilt;
 use self::records::TableRecords;
 use self::runs::Runs;
 pub(crate) use self::scan::Damage;
@@ -60,6 +62,7 @@ pub(crate) struct Database {
     connection: Connection,
     files: DatabaseFiles,
     _watch: Option<Watch>,
+    rebuilt: Option<Rebuilt>,
     /// Columns of each of Chroma's tables that exists.
     tables: BTreeMap<String, Vec<String>>,
     table_records: OnceCell<TableRecords>,
@@ -75,14 +78,16 @@ impl Database {
     /// Opens the database of a persist directory.
     ///
     /// If a rollback journal or a write-ahead log lies beside it, a copy of the whole set is
-    /// opened, because replaying either one writes.
+    /// opened, because replaying either one writes. So is a copy with a new schema, if the schema is
+    /// damaged.
     pub(crate) fn open(persist_dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
-        let files = DatabaseFiles::open(persist_dir, monitor)?;
-        let connection = connect::connect(&files, monitor)?;
+        let mut files = DatabaseFiles::open(persist_dir, monitor)?;
+        let (connection, rebuilt) = rebuild::open(&mut files, monitor)?;
         let mut database = Self {
             _watch: Watch::start(&connection, monitor),
             connection,
             files,
+            rebuilt,
             tables: BTreeMap::new(),
             table_records: OnceCell::new(),
             structure: Structure::default(),
@@ -114,6 +119,11 @@ impl Database {
     /// Suffix of the file that was replayed in a copy: `-journal` or `-wal`.
     pub(crate) fn replayed(&self) -> Option<&'static str> {
         self.files.replayed()
+    }
+
+    /// What was found in place of a damaged schema.
+    pub(crate) fn rebuilt(&self) -> Option<&Rebuilt> {
+        self.rebuilt.as_ref()
     }
 
     /// Number of pages missing at the end of the file.

@@ -76,6 +76,17 @@ struct Index {
     ascends: bool,
 }
 
+/// The tree of the schema table.
+pub(super) fn schema_tree() -> Tree {
+    Tree {
+        root: 1,
+        kind: TreeKind::Table {
+            columns: vec![Column::default(); 5],
+            indexes: Vec::new(),
+        },
+    }
+}
+
 impl Database {
     /// Checks the b-trees of all tables that are read.
     pub(super) fn check_structure(&mut self, monitor: &Monitor<'_>) -> Result<()> {
@@ -93,15 +104,8 @@ impl Database {
             return Ok(());
         };
         let mut structure = Structure::default();
-        let schema = Tree {
-            root: 1,
-            kind: TreeKind::Table {
-                columns: vec![Column::default(); 5],
-                indexes: Vec::new(),
-            },
-        };
         let state = TableState {
-            table: checker.check(&schema)?,
+            table: checker.check(&schema_tree())?,
             ..TableState::default()
         };
         structure.0.insert(SCHEMA, state);

@@ -379,6 +379,24 @@ impl<'d> Persist<'d> {
                 "pages missing at the end of chroma.sqlite3; their contents are lost".into(),
             );
         }
+        if let Some(rebuilt) = self.database.rebuilt() {
+            let mut message =
+                "tables of chroma.sqlite3, whose schema is damaged, were recognised by \
+                               their rows"
+                    .to_string();
+            if !rebuilt.empty.is_empty() {
+                let empty = rebuilt.empty.join(", ");
+                message.push_str(&format!("; no rows were found of {empty}"));
+            }
+            findings.note("schema-damaged", rebuilt.tables, message);
+            for (table, parts) in &rebuilt.parts {
+                findings.add(
+                    "database-damaged",
+                    *parts,
+                    format!("parts of the table {table}, whose root page is lost (skipped)"),
+                );
+            }
+        }
         for damage in self.database.damaged_tables() {
             findings.add(
                 "database-damaged",

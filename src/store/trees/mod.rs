@@ -78,16 +78,30 @@ impl Checked {
 /// A rollback journal can extend a database to 2³² pages, nearly all of them holes. A word is
 /// therefore added only when one of its pages is inserted.
 #[derive(Debug, Default)]
-struct PageSet(BTreeMap<u64, u64>);
+pub(super) struct PageSet(BTreeMap<u64, u64>);
 
 impl PageSet {
     /// Adds a page. Returns whether it was in the set before.
-    fn insert(&mut self, page: u64) -> bool {
+    pub(super) fn insert(&mut self, page: u64) -> bool {
         let word = self.0.entry(page / 64).or_default();
         let bit = 1 << (page % 64);
         let was_present = *word & bit != 0;
         *word |= bit;
         was_present
+    }
+
+    pub(super) fn contains(&self, page: u64) -> bool {
+        let word = self.0.get(&(page / 64));
+        word.is_some_and(|word| word & 1 << (page % 64) != 0)
+    }
+
+    /// The pages in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        let words = self.0.iter();
+        words.flat_map(|(at, word)| {
+            let bits = (0..64).filter(move |bit| word & 1 << bit != 0);
+            bits.map(move |bit| at * 64 + bit)
+        })
     }
 }
 
@@ -393,5 +407,8 @@ mod tests {
             assert!(pages.insert(page));
         }
         assert_eq!(pages.0.len(), 3);
+        let all: Vec<_> = pages.iter().collect();
+        assert_eq!(all, [1, 63, 64, u64::from(u32::MAX)]);
+        assert!(pages.contains(64) && !pages.contains(65));
     }
 }

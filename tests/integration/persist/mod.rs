@@ -11,6 +11,7 @@ mod metric;
 mod pages;
 mod properties;
 mod repairs;
+mod schema;
 mod stores;
 mod variants;
 

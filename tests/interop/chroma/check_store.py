@@ -27,24 +27,12 @@ import chromadb
 import numpy as np
 
 from faults import faults, queued
-from stores import L2, PARTS, RELEASE, client, create, expected_of, ids_of, names, segment, sql, vectors
+from stores import L2, PARTS, RELEASE, client, create, ids_of, names, segment, sql, vectors
+from stores import equal, equal_metadata, expected_of
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parents[1] / "fixtures" / "persist"
 ADDED = 1200
-
-
-def equal(a, b):
-    """Compares values and types."""
-    if isinstance(b, list):
-        return isinstance(a, list) and len(a) == len(b) and all(map(equal, a, b))
-    return type(a) is type(b) and (a == b or (a != a and b != b))
-
-
-def equal_metadata(found, alternatives):
-    found, alternatives = found or {}, [one or {} for one in alternatives]
-    fits = lambda key, value: any(key in one and equal(value, one[key]) for one in alternatives)
-    return any(found.keys() == one.keys() for one in alternatives) and all(map(fits, found, found.values()))
 
 
 def demand(condition, *words):
@@ -66,8 +54,7 @@ def check_vectors(ids, found, expected, entry):
     # Chroma multiplies the vectors of a cosine collection by their norms.
     tolerance = {"rtol": 1e-5, "atol": 1e-6} if entry["metric"] == "cosine" else {"rtol": 0, "atol": 0}
     wrong = np.flatnonzero(~np.isclose(found, expected, equal_nan=True, **tolerance).all(1))
-    if len(wrong):
-        at = wrong[0]
+    for at in wrong[:1]:
         demand(False, f"{ids[at]!r}: vector: found {found[at]}, expected {expected[at]} ({len(wrong)} are wrong)")
 
 
@@ -147,12 +134,9 @@ def work_on(collection, entry):
                                                 "uri": None}
     for at in range(0, added, 400):
         new = {f"new-{n}": record(n, f"A new text {n}", new=n) for n in range(at, min(at + 400, added))}
-        collection.add(
-            ids=list(new),
-            embeddings=[one["vector"].tolist() for one in new.values()],
-            documents=[one["document"] for one in new.values()],
-            metadatas=[one["metadata"][0] for one in new.values()],
-        )
+        collection.add(ids=list(new), embeddings=[one["vector"].tolist() for one in new.values()],
+                       documents=[one["document"] for one in new.values()],
+                       metadatas=[one["metadata"][0] for one in new.values()])
         records.update(new)
     first, second, third = list(records)[:3]
     collection.delete(ids=[first, f"new-{added // 2}"])
@@ -211,8 +195,7 @@ def again(persist, state):
 
 def step(script, name, *arguments):
     """Runs a step in a process of its own."""
-    command = [sys.executable, HERE / script, name, *map(str, arguments)]
-    done = subprocess.run(command, stderr=subprocess.PIPE)
+    done = subprocess.run([sys.executable, HERE / script, name, *arguments], stderr=subprocess.PIPE)
     lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with status {done.returncode}"]
     demand(done.returncode == 0, f"Chroma, {name}", lines[-1].removeprefix("AssertionError: "))
 
@@ -278,10 +261,8 @@ def check_rest(place, store, lost):
     """Checks the exported rest, and that nothing else is left beside the stores."""
     others = sorted(path.name for path in place.iterdir() if path.name not in ("store", "state", "new"))
     time = r"-\d{8}T\d{6}"
-    if store == "store":
-        expected = [rf"store\.before-repair{time}", *([rf"store\.without-vectors{time}"] if lost else [])]
-    else:
-        expected = [r"new\.without-vectors"] if lost else []
+    expected = [rf"store\.before-repair{time}"] if store == "store" else []
+    expected += [rf"{store}\.without-vectors{time if store == 'store' else ''}"] if lost else []
     fits = len(others) == len(expected) and all(map(re.fullmatch, expected, others))
     demand(fits, f"files beside the new store: found {others}, expected {expected}")
     if lost:

@@ -214,6 +214,19 @@ def expected_of(path):
                "dimension": found["dimension"] or 8, "metadata": metadata(found, "metadata")}
 
 
+def equal(a, b):
+    """Compares values and types."""
+    if isinstance(b, list):
+        return isinstance(a, list) and len(a) == len(b) and all(map(equal, a, b))
+    return type(a) is type(b) and (a == b or (a != a and b != b))
+
+
+def equal_metadata(found, alternatives):
+    found, alternatives = found or {}, [one or {} for one in alternatives]
+    fits = lambda key, value: any(key in one and equal(value, one[key]) for one in alternatives)
+    return any(found.keys() == one.keys() for one in alternatives) and all(map(fits, found, found.values()))
+
+
 STEPS = [start, make, drop, remember, write_ahead]
 
 if __name__ == "__main__":
