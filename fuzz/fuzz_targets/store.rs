@@ -8,12 +8,10 @@ use libfuzzer_sys::{fuzz_target, Corpus};
 extern crate toolbox as hnsw_toolbox;
 
 #[allow(dead_code, reason = "shared with the tests")]
+#[path = "../../tests/support"]
 mod support {
-    #[path = "../../../tests/support/damaged_store.rs"]
     pub mod damaged_store;
-    #[path = "../../../tests/support/persist.rs"]
     pub mod persist;
-    #[path = "../../../tests/support/table.rs"]
     pub mod table;
 }
 
