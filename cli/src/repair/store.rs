@@ -90,7 +90,11 @@ fn print(summary: &RepairStoreSummary) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if summary.left_out > 0 {
         let place = match &summary.left_out_dir {
-            Some(dir) => format!("they are in {}", display_path(dir)),
+            Some(dir) => format!(
+                "they are in {}; embed their documents again and add them with collection.upsert \
+                 (docs/rescue.md shows how)",
+                display_path(dir)
+            ),
             None => "they will be exported beside it".into(),
         };
         writeln!(
