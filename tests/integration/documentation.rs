@@ -33,12 +33,18 @@ fn blocks(text: &str, language: &str) -> Vec<Vec<String>> {
     blocks
 }
 
+/// Moves the fixture into a new directory, under the name that the documentation uses.
+fn directory_with(fixture: &PersistFixture) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::rename(fixture.dir(), directory.path().join("chroma")).unwrap();
+    directory
+}
+
 /// Runs the commands of a page in a directory that contains the files they name.
 fn run_commands(page: &str) {
     let fixture = PersistFixture::unpack(FIXTURE);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory_with(&fixture);
     let at = |name: &str| directory.path().join(name);
-    std::fs::rename(fixture.dir(), at("chroma")).unwrap();
     let segment = fixture.segment(COLLECTION);
     let segment = segment.file_name().unwrap().to_str().unwrap();
     let run = |line: &str| {
@@ -48,6 +54,10 @@ fn run_commands(page: &str) {
                 .replace("PERSIST_DIR", "chroma")
                 .replace("tests/", &format!("{REPOSITORY}/tests/"))
         });
+        // On Windows, a repair in place gives new names to the segments, which later lines use.
+        let aside = line.contains("--in-place");
+        let aside = aside.then(|| directory_with(&PersistFixture::unpack(FIXTURE)));
+        let directory = aside.as_ref().unwrap_or(&directory);
         let mut command = Command::new(BINARY);
         command.args(words).current_dir(directory.path());
         if line.contains(&format!("--collection {COLLECTION}")) {
