@@ -4,8 +4,10 @@
 //! Input: numbers that describe the collections of a valid store, the writes to them, and the
 //! damage. Missing numbers are 0.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::UNIX_EPOCH;
 
 use hnsw_toolbox::{
     export_collections, repair_store, ColumnarFormat, ErrorKind, ExportOptions, ExportSummary,
@@ -238,7 +240,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Damages the files of a store. Returns false if there is no damage.
+/// Damages the files of a store.
 fn damage(dir: &Path, numbers: &mut Numbers<'_>) {
     for _ in 0..numbers.next() % 5 {
         let files = files(dir);
@@ -280,6 +282,14 @@ fn damage(dir: &Path, numbers: &mut Numbers<'_>) {
     }
 }
 
+/// Makes files old enough to be opened at once: a fresh one may still change.
+fn age(dir: &Path) {
+    for path in files(dir) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(UNIX_EPOCH).unwrap();
+    }
+}
+
 fn export(dir: &Path, out: &Path) -> hnsw_toolbox::Result<ExportSummary> {
     let options = ExportOptions::default()
         .with_format(ColumnarFormat::ArrowIpc)
@@ -318,6 +328,7 @@ pub fn property(input: &[u8]) -> bool {
     let mut store = path("store");
     let collections = write_store(&store, &mut numbers);
     if numbers.next() % 4 > 0 {
+        age(&store);
         let flushed = path("flushed");
         let summary = repair_store(&store, &flushed, &keep_all, &monitor).unwrap();
         assert!(summary.is_complete(), "{summary:?}");
@@ -325,6 +336,7 @@ pub fn property(input: &[u8]) -> bool {
     }
     write_tail(&store, &collections, &mut numbers);
     damage(&store, &mut numbers);
+    age(&store);
 
     let before: Vec<_> = files(&store)
         .iter()
@@ -339,6 +351,7 @@ pub fn property(input: &[u8]) -> bool {
     assert!(before == after, "the old store has changed");
     match (exported, repaired) {
         (Ok(old), Ok(summary)) => {
+            age(&path("repaired"));
             let new = export(&path("repaired"), &path("again")).unwrap();
             let (old, new) = (
                 contents(&old, &path("exported")),
