@@ -381,7 +381,7 @@ pub(super) struct RepairArguments {
 
     /// Write to this new directory.
     #[arg(short, long, value_name = "NEW_DIR")]
-    #[cfg_attr(feature = "database", arg(required_unless_present = "in_place"))]
+    #[cfg_attr(feature = "database", arg(required_unless_present_any = ["in_place", "dry_run"]))]
     #[cfg_attr(not(feature = "database"), arg(required = true))]
     pub(super) output: Option<PathBuf>,
 

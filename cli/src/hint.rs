@@ -44,7 +44,9 @@ impl Input {
             #[cfg(feature = "database")]
             Command::Export(arguments) => (&arguments.persist_dir, Wanted::Persist),
             #[cfg(feature = "database")]
-            Command::Repair(arguments) if arguments.collection.is_some() => {
+            Command::Repair(arguments)
+                if arguments.collection.is_some() || is_persist_dir(&arguments.index_dir) =>
+            {
                 (&arguments.index_dir, Wanted::Persist)
             }
             Command::Repair(arguments) => (&arguments.index_dir, Wanted::Segment),

@@ -121,7 +121,7 @@ impl Database {
         self.files.replayed()
     }
 
-    /// What was found in place of a damaged schema.
+    /// Tables found in place of a damaged schema.
     pub(crate) fn rebuilt(&self) -> Option<&Rebuilt> {
         self.rebuilt.as_ref()
     }

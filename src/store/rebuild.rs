@@ -61,7 +61,7 @@ struct Shape {
     columns: &'static str,
     /// Condition in SQL on the columns `k0`, `k1` and so on, which are NULL if they are long.
     also: &'static str,
-    /// Columns that the table gets. Those that a migration may have added later are NULL.
+    /// Columns that the table gets. A column of a later migration is NULL.
     create: &'static str,
 }
 
@@ -91,7 +91,7 @@ const IS_TOPIC: &str = "k2 LIKE 'persistent://%'";
 const IS_CONFIG: &str = "rowid = 1 AND k1 LIKE '%EmbeddingsQueueConfig%'";
 const IS_SEGMENT: &str = "k1 LIKE 'urn:chroma:segment/%'";
 
-/// Tables come after those that are needed to recognise them.
+/// A table comes after the tables that are needed to recognise it.
 #[rustfmt::skip]
 const SHAPES: [Shape; 18] = [
     shape(SCHEMA, "tttIT", "k0 IN ('table', 'index', 'view', 'trigger')", ""),
@@ -173,7 +173,7 @@ fn key(at: usize) -> String {
     format!("CASE WHEN octet_length(c{at}) <= 1024 THEN c{at} END")
 }
 
-/// What was found in place of the schema.
+/// Tables found in place of the schema.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rebuilt {
     /// Tables that were found.
@@ -223,7 +223,7 @@ pub(super) fn open(
         monitor,
     };
     let found = match rebuilder.rebuild() {
-        // What SQLite reads of it is better than nothing.
+        // The part that SQLite reads is better than nothing.
         Err(error) if opened.is_ok() && error.kind() != ErrorKind::Cancelled => None,
         found => found?,
     };
@@ -570,7 +570,7 @@ impl Recogniser<'_> {
             let Some((chosen, _)) = tables.get(table).copied() else {
                 continue;
             };
-            // Rows of two tables have the same numbers, those of two parts of one never do.
+            // Rows of two tables have the same numbers; rows of two parts of one never do.
             for (_, page, at) in found {
                 if self.is_apart(chosen, page.0)? {
                     *rebuilt.parts.entry(table).or_default() += 1;
@@ -657,7 +657,7 @@ impl Recogniser<'_> {
         Ok(tables)
     }
 
-    /// A number that is higher the more likely a root is that of the table; `None` if it is not.
+    /// A number that is higher the more likely the table has this root; `None` if it has not.
     fn rank(&self, table: &str, page: u32, tables: &Tables) -> Result<Option<i64>> {
         let owners = match table {
             COLLECTION_METADATA => Some(COLLECTIONS),

@@ -51,7 +51,12 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         .with_io(arguments.read.io)
         .with_dry_run(store.dry_run);
     let persist_dir = arguments.index_dir;
-    let output = arguments.output.unwrap_or_default();
+    // Without a name, a dry run shows what a new store beside this one would be.
+    let output = arguments.output.unwrap_or_else(|| {
+        let mut name = persist_dir.as_os_str().to_owned();
+        name.push(".new");
+        name.into()
+    });
     check_answerable(
         &arguments.read.work.answer,
         &[("PERSIST_DIR", &persist_dir), ("NEW_DIR", &output)],
@@ -127,6 +132,16 @@ fn print(summary: &RepairStoreSummary) -> io::Result<()> {
         for finding in &collection.findings {
             writeln!(out, "  {}: {}", finding.code, one_line(&finding.message))?;
         }
+    }
+    if let Some(full_text) = summary.full_text {
+        writeln!(out, "full-text table: {full_text}")?;
+    }
+    if summary.other_files > 0 {
+        let bytes = HumanBytes(summary.other_bytes);
+        writeln!(out, "{} other files copied: {bytes}", summary.other_files)?;
+    }
+    for name in &summary.leftover_directories {
+        writeln!(out, "not copied, of no collection: {}", one_line(name))?;
     }
     for (table, rows) in &summary.rows_dropped {
         writeln!(

@@ -279,8 +279,27 @@ impl Plan {
         self.lag = Fingerprints::default();
     }
 
-    /// Drops all records of `embeddings` but those whose number is a multiple of `step`, and all
-    /// other records.
+    /// Returns the number of records whose vector is in the segment, in the queue, and elsewhere.
+    pub(crate) fn places(&self) -> [u64; 3] {
+        let of_rows = self.rows.iter().map(|row| row.vector);
+        let of_appended = self.appended.iter().map(|row| row.vector);
+        let mut counts = [0; 3];
+        for vector in of_rows
+            .chain(of_appended)
+            .chain(self.orphans.iter().copied())
+        {
+            let [index, queue, elsewhere] = &mut counts;
+            match vector.unpack() {
+                Location::Nowhere => {}
+                Location::Index(_) => *index += 1,
+                Location::Queue(_) => *queue += 1,
+                Location::Elsewhere(..) => *elsewhere += 1,
+            }
+        }
+        counts
+    }
+
+    /// Keeps the records of `embeddings` whose number is a multiple of `step`, and drops all others.
     pub(crate) fn keep_every(&mut self, step: usize) {
         let mut number = 0..;
         self.rows.retain(|_| {

@@ -192,6 +192,17 @@ impl Database {
         }
     }
 
+    /// Returns the number of readable rows of a table.
+    pub(crate) fn row_count(&self, table: &'static str, monitor: &Monitor<'_>) -> Result<u64> {
+        let mut count = 0;
+        let all = (i64::MIN, i64::MAX);
+        self.scan(table, "NULL", all, monitor, |_, _| {
+            count += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(count)
+    }
+
     /// Returns the largest rowid of a table, as far as it is readable.
     pub(super) fn last_rowid(
         &self,

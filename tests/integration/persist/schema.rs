@@ -39,7 +39,7 @@ fn pages(database: &Path) -> Vec<usize> {
     pages.map(|page| page.unwrap() as usize).collect()
 }
 
-/// Ranges of the file, each of which holds a part of the schema.
+/// Ranges of the file with a part of the schema each.
 fn parts(database: &Path) -> Vec<std::ops::Range<usize>> {
     let pages = pages(database).into_iter();
     let mut parts: Vec<_> = pages.map(|page| (page - 1) * PAGE..page * PAGE).collect();

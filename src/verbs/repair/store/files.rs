@@ -36,10 +36,8 @@ impl Contents {
                 continue;
             }
             let path = entry.path();
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if !is_directory {
-                contents.others.push(name);
-            } else if known.contains(&*text) {
+            // A link to a segment's directory counts as the directory.
+            if known.contains(&*text) {
                 contents.segments.push(name);
             } else if file_name::ALL.iter().any(|file| path.join(file).exists()) {
                 contents.leftovers.push(name);
@@ -118,7 +116,8 @@ fn link(from: &Path, to: &Path) -> Result<()> {
 /// Returns the bytes that a directory takes on the disk, or a file's length.
 pub(super) fn size(path: &Path) -> u64 {
     let mut bytes = 0_u64;
-    let mut left = vec![path.to_path_buf()];
+    // The directory itself may be a link.
+    let mut left = vec![path.canonicalize().unwrap_or_else(|_| path.to_path_buf())];
     while let Some(path) = left.pop() {
         // A file that cannot be looked up counts nothing: the number is for people.
         let Ok(found) = std::fs::symlink_metadata(&path) else {

@@ -67,7 +67,7 @@ impl<'s> Store<'s> {
         let given = Given {
             dimension: options.salvage.dimension,
             m: options.salvage.m,
-            space: options.metric.map(Into::into),
+            space: None,
         };
         let filter = CollectionFilter::default().with_io(options.io);
         let origins = persist.choose(&filter)?.into_iter();
@@ -161,14 +161,27 @@ impl<'s> Store<'s> {
         self.monitor.advance(self.total, self.total)
     }
 
+    /// Plans a collection. The metric of the options is for collections that do not state theirs.
+    fn plan(&self, origin: Origin<'s>) -> Result<(Origin<'s>, Plan)> {
+        let silent = self.monitor.without_progress();
+        let plan = Plan::new(origin, &silent)?;
+        if plan.space_source != SpaceSource::Undecided || self.options.metric.is_none() {
+            return Ok((origin, plan));
+        }
+        let origin = origin.with_given(Given {
+            space: self.options.metric.map(Into::into),
+            ..origin.given
+        });
+        Ok((origin, Plan::new(origin, &silent)?))
+    }
+
     /// Finds what a repair would write and what it would lose.
     pub(super) fn preview(&self, new_dir: &Path) -> Result<RepairStoreSummary> {
-        let silent = self.monitor.without_progress();
         let mut summary = self.summary(new_dir);
         for origin in &self.origins {
-            let plan = Plan::new(*origin, &silent)?;
+            let (origin, plan) = self.plan(*origin)?;
             plan.check_unchanged()?;
-            let mut collection = describe(*origin, &plan);
+            let mut collection = describe(origin, &plan);
             collection.without_vector = plan.counts.without_vector;
             collection.records = plan.counts.records;
             if !self.options.keep_incomplete {
@@ -177,12 +190,11 @@ impl<'s> Store<'s> {
                     .saturating_sub(plan.counts.without_vector);
                 summary.left_out += plan.counts.without_vector;
             }
-            collection.vectors_from_segment = plan.counts.in_index.min(collection.records);
-            collection.vectors_from_queue = plan
-                .counts
-                .records
-                .saturating_sub(plan.counts.without_vector)
-                .saturating_sub(collection.vectors_from_segment);
+            [
+                collection.vectors_from_segment,
+                collection.vectors_from_queue,
+                collection.vectors_from_elsewhere,
+            ] = plan.places();
             collection.findings = plan.findings.clone().into_vec();
             summary.records += collection.records;
             summary.collections.push(collection);
@@ -218,10 +230,11 @@ impl<'s> Store<'s> {
         let mut records = RecordWriter::new(&writer, database, &silent)?;
         let mut queued = writer.queued();
         let (mut left_out, mut expected) = (Vec::new(), Vec::new());
-        let mut done = 0;
+        let (mut done, mut stored) = (0, 0_u64);
         for (origin, segments) in self.origins.iter().zip(&segments) {
             self.monitor.begin_part(&origin.collection.name);
-            let plan = Plan::new(*origin, &silent)?;
+            let (origin, plan) = self.plan(*origin)?;
+            stored = stored.saturating_add(plan.counts.stored);
             let mut rows = Rows {
                 segments,
                 keeps_incomplete: self.options.keep_incomplete,
@@ -229,11 +242,11 @@ impl<'s> Store<'s> {
                 records: &mut records,
                 queued: &mut queued,
                 samples: Samples::new(plan.counts.records),
-                collection: describe(*origin, &plan),
+                collection: describe(origin, &plan),
                 number: 0,
                 left_out: Bits::default(),
             };
-            self.write_collection(*origin, plan, directory, &mut rows, &mut done)?;
+            self.write_collection(origin, plan, directory, &mut rows, &mut done)?;
             let Rows {
                 collection,
                 left_out: numbers,
@@ -253,15 +266,20 @@ impl<'s> Store<'s> {
             });
             if kept_without < collection.without_vector {
                 summary.left_out += collection.without_vector;
-                left_out.push((*origin, numbers));
+                left_out.push((origin, numbers));
             }
             summary.records += collection.records;
             summary.collections.push(collection);
         }
         let (keeps_ids, repeated) = (records.keeps_ids, records.repeated);
         drop(records);
-        if repeated > 0 {
-            summary.rows_dropped.insert("embeddings", repeated);
+        // Records of segments that no collection has.
+        let left = database
+            .row_count("embeddings", &silent)?
+            .saturating_sub(stored);
+        let dropped = left.saturating_add(repeated);
+        if dropped > 0 {
+            summary.rows_dropped.insert("embeddings", dropped);
         }
         let check = || check::check(directory, &expected, &silent);
         let full_text = writer.finish(database, keeps_ids, &self.migrations, check, &silent)?;
