@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(error.code(), 300);
         let words = error.to_string();
         let start = format!(
-            "{}: cannot copy the database there: found ",
+            "{}: cannot write: found ",
             directory.path().display()
         );
         assert!(words.starts_with(&start), "{words}");
