@@ -188,10 +188,7 @@ mod tests {
         let error = check_free_space(directory.path(), u64::MAX, "write").unwrap_err();
         assert_eq!(error.code(), 300);
         let words = error.to_string();
-        let start = format!(
-            "{}: cannot write: found ",
-            directory.path().display()
-        );
+        let start = format!("{}: cannot write: found ", directory.path().display());
         assert!(words.starts_with(&start), "{words}");
         let end = format!("bytes free, expected at least {}", u64::MAX);
         assert!(words.ends_with(&end), "{words}");

@@ -113,6 +113,17 @@ impl DatabaseWriter {
         Ok(())
     }
 
+    /// Removes the vector of the last row if it is of a record that has none: that row did not change
+    /// the record, and a search of the whole queue must not take it for the record's.
+    pub(crate) fn forget_last_vector(&self, collection: &str, id: &str) -> Result<()> {
+        self.execute(
+            "UPDATE embeddings_queue SET vector = NULL, encoding = NULL \
+             WHERE seq_id = ?1 AND id = ?2 AND topic LIKE '%/' || ?3",
+            &[&self.last_write.seq_id, &id, &collection],
+        )?;
+        Ok(())
+    }
+
     /// Returns the end of the queue.
     pub(crate) fn queued(&self) -> Queued {
         Queued {

@@ -9,14 +9,13 @@ use hnsw_toolbox::{
     export_collections, repair_store, repair_store_in_place, ColumnarFormat, ErrorKind,
     ExportOptions, FullText, Monitor, RepairStoreOptions, RepairStoreSummary, VectorForm,
 };
-use proptest::prelude::*;
 use rusqlite::types::Value;
 use rusqlite::Connection;
 
 use super::read;
 use crate::support::persist::{PersistFixture, PERSIST_FIXTURES};
 use crate::support::table::{Cell, Table};
-use crate::support::{damaged_store, extent, proptest_config, BINARY, REPOSITORY};
+use crate::support::{damaged_store, extent, BINARY, REPOSITORY};
 
 fn repair(dir: &Path, new_dir: &Path, options: &RepairStoreOptions) -> RepairStoreSummary {
     repair_store(dir, new_dir, options, &Monitor::default()).unwrap()
@@ -396,15 +395,4 @@ fn no_damage_makes_a_repair_lose_what_an_export_has() {
         }
     }
     assert!(found > 0, "no seeds");
-}
-
-proptest! {
-    #![proptest_config(proptest_config(160))]
-
-    #[test]
-    fn any_damage_to_any_store_loses_nothing_that_an_export_has(
-        input in prop::collection::vec(any::<u8>(), 0..600)
-    ) {
-        prop_assert!(damaged_store::property(&input));
-    }
 }

@@ -289,10 +289,11 @@ def check_fault(toolbox, place, fault, stores, in_place):
     answer = repair(toolbox, store, fault.status, *(["--in-place"] if in_place else ["-o", new]))
     kept = next(place.glob("store.before-repair-*"), None) if in_place else store
     demand(kept is not None and digest(kept) == before, "the old store is not as it was")
-    check_rest(place, new.name, lost)
     if fault.status == 1:
-        return demand(not new.exists(), "repair failed, and has written")
+        demand(not new.exists(), "repair failed, and has written")
+        return check_rest(place, new.name, [])
     check_response(answer, entries, lost, fault)
+    check_rest(place, new.name, lost)
     check_files(new, entries)
     check_with_chroma(new, entries, place.parent)
 

@@ -501,6 +501,7 @@ impl Rows<'_, '_> {
                 self.left_out.insert(number);
                 return Ok(());
             }
+            self.writer.forget_last_vector(&collection.id, row.id)?;
         }
         if let (Fate::NotFinite, Some(vector)) = (fate, row.vector) {
             collection.vectors_not_finite += 1;
