@@ -319,7 +319,6 @@ impl<'d> Persist<'d> {
                 persist_dir: self.dir,
                 io: filter.io,
                 collection,
-                segment_ids: &self.catalog.segment_ids,
                 topics: self.topics.as_ref(),
                 given: Given::default(),
             })

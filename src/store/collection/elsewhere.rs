@@ -2,7 +2,8 @@
 //!
 //! Chroma and its tools move a segment that they cannot load to a directory beside it, such as
 //! `UUID.drift-20260101` or `UUID.corrupt-…`. A vector from there may be older than its record's
-//! text: each directory that is used gets a finding.
+//! text: each directory that is used gets a finding. A directory of another name may belong to a
+//! deleted collection with the same ids, so it is never used.
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -21,13 +22,10 @@ use crate::store::catalog::Space;
 /// Directories that are searched for one collection.
 const MAX_DIRECTORIES: usize = 64;
 
-/// A directory of another segment's name needs this share of its ids in the collection: one half.
-const MIN_SHARE: usize = 2;
-
 impl Planner<'_> {
     /// Searches other directories for the vectors of records that have none.
     pub(super) fn search_elsewhere(&mut self, space: Space, sink: &mut Sink<'_>) -> Result<()> {
-        for (directory, is_own) in self.candidates()? {
+        for directory in self.candidates()? {
             let lacks = |vector: &Packed| *vector == Packed::NOWHERE;
             let of_rows = sink.rows.iter().map(|row| &row.vector);
             let of_appended = sink.appended.iter().map(|row| &row.vector);
@@ -37,9 +35,6 @@ impl Planner<'_> {
             let Some(base) = self.open_elsewhere(&directory, space)? else {
                 continue;
             };
-            if !is_own && !self.is_of_collection(&base)? {
-                continue;
-            }
             let source = u32::try_from(self.elsewhere.len()).map_err(Error::internal)?;
             let mut found = Fingerprints::default();
             for (fingerprint, internal_id) in base.ids.internal_ids.entries() {
@@ -65,11 +60,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Returns the directories that may hold other copies of the segment, and whether their name
-    /// says so: those first, and the newest first.
-    fn candidates(&self) -> Result<Vec<(PathBuf, bool)>> {
-        let segment = self.origin.collection.vector_segment.as_ref();
-        let own = segment.map(|segment| format!("{}.", segment.id));
+    /// Returns the directories whose name says that they hold a copy of the segment, the newest
+    /// first.
+    fn candidates(&self) -> Result<Vec<PathBuf>> {
+        let Some(segment) = &self.origin.collection.vector_segment else {
+            return Ok(Vec::new());
+        };
+        let own = format!("{}.", segment.id);
         let persist_dir = self.origin.persist_dir;
         let mut found = Vec::new();
         let entries = std::fs::read_dir(persist_dir).map_err(Error::io(persist_dir, "list"))?;
@@ -78,9 +75,8 @@ impl Planner<'_> {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let directory = entry.path();
-            let is_live = self.origin.segment_ids.iter().any(|id| *id == name);
             let files = [file_name::LEVEL0, file_name::METADATA];
-            if is_live
+            if !name.starts_with(&own)
                 || !is_directory(&directory)?
                 || !files.iter().all(|file| directory.join(file).is_file())
             {
@@ -88,13 +84,11 @@ impl Planner<'_> {
             }
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
-            let is_own = own.as_ref().is_some_and(|own| name.starts_with(own));
-            found.push((is_own, modified, directory));
+            found.push((modified, directory));
         }
         found.sort_by(|one, other| other.cmp(one));
         found.truncate(MAX_DIRECTORIES);
-        let found = found.into_iter();
-        Ok(found.map(|(is_own, _, path)| (path, is_own)).collect())
+        Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
     /// Opens a directory, if it holds vectors of the collection's dimension and metric.
@@ -128,21 +122,5 @@ impl Planner<'_> {
         }
         base.drop_damaged(is_cosine);
         Ok(Some(base))
-    }
-
-    /// Returns true if at least half of the ids of a segment are ids of the collection.
-    fn is_of_collection(&self, base: &Base) -> Result<bool> {
-        let Some(segment) = &self.origin.collection.metadata_segment else {
-            return Ok(false);
-        };
-        let ids = &base.ids.internal_ids;
-        let mut known = 0_usize;
-        self.origin
-            .database
-            .record_ids(&segment.id, self.monitor, |_, id| {
-                known += usize::from(ids.position(self.fingerprinter.of(id)).is_some());
-                Ok(())
-            })?;
-        Ok(known > 0 && known.saturating_mul(MIN_SHARE) >= ids.len())
     }
 }

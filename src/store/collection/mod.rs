@@ -229,8 +229,6 @@ pub(crate) struct Origin<'o> {
     /// I/O mode for the segment's files.
     pub(crate) io: IoMode,
     pub(crate) collection: &'o Collection,
-    /// Ids of all segments of the database.
-    pub(crate) segment_ids: &'o [String],
     /// Queue rows by collection; `None` if it is the only collection.
     pub(crate) topics: Option<&'o Topics>,
     pub(crate) given: Given,
