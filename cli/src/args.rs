@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
-    Metric, RecordRange, RepairLinks, SearchOptions, Space, VectorForm,
+    Metric, RecordRange, RepairLinks, Salvage, SearchOptions, Space, VectorForm,
 };
 
 use super::named::named;
@@ -575,6 +575,14 @@ pub(super) struct HeaderArguments {
     /// This is the parameter M of the index.
     #[arg(long, value_name = "N", requires = "dimension")]
     pub(super) m: Option<usize>,
+}
+
+impl HeaderArguments {
+    pub(super) fn salvage(&self) -> Salvage {
+        Salvage::default()
+            .with_dimension(self.dimension)
+            .with_m(self.m)
+    }
 }
 
 // Arguments of commands that read what Chroma may be writing.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use hnsw_toolbox::wire::{self, Response};
 use hnsw_toolbox::{
     display_path, CancelToken, CollectionFilter, ColumnarFormat, ExportOptions, ExportSummary,
-    ExportedFile, Salvage,
+    ExportedFile,
 };
 
 use super::args::{is_stdout, ExportArguments};
@@ -39,11 +39,7 @@ pub(super) fn run(arguments: ExportArguments, cancel: &CancelToken) -> Result<Ex
         .with_index_columns(arguments.index_columns)
         .with_batch_size(arguments.batch_size)
         .with_compression(arguments.compression)
-        .with_salvage(
-            Salvage::default()
-                .with_dimension(arguments.header.dimension)
-                .with_m(arguments.header.m),
-        )
+        .with_salvage(arguments.header.salvage())
         .with_metric(arguments.metric);
     if streams {
         let summary = work("exporting", &arguments.read.work, cancel, |monitor| {

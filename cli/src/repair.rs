@@ -4,16 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use hnsw_toolbox::wire::{self, Response};
-use hnsw_toolbox::{
-    display_path, CancelToken, MetricSource, RepairOptions, RepairSummary, Salvage,
-};
+use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, RepairSummary};
 
 #[cfg(feature = "database")]
 mod store;
 
 use super::args::RepairArguments;
 use super::extract::print_salvage;
-use super::{answer, check_answerable, one_line, work, Failure};
+use super::{answer, check_answerable, work, Failure};
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
     #[cfg(feature = "database")]
@@ -24,13 +22,10 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
         store::refuse(&arguments.store)?;
     }
     let output = arguments.output.unwrap_or_default();
-    let salvage = Salvage::default()
-        .with_dimension(arguments.header.dimension)
-        .with_m(arguments.header.m);
     let options = RepairOptions::default()
         .with_links(arguments.links)
         .with_metric(arguments.metric)
-        .with_salvage(salvage)
+        .with_salvage(arguments.header.salvage())
         .with_threads(arguments.threads)
         .with_collection(arguments.collection)
         .with_database(arguments.database)
@@ -115,7 +110,12 @@ fn print(response: &Response<RepairSummary>) -> io::Result<()> {
             collection.from_index, collection.from_log, collection.without_vector,
         )?;
         for finding in &collection.findings {
-            writeln!(out, "{}: {}", finding.code, one_line(&finding.message))?;
+            writeln!(
+                out,
+                "{}: {}",
+                finding.code,
+                super::one_line(&finding.message)
+            )?;
         }
     }
     // The library has quoted the paths in the commands for the system's shell.

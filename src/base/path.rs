@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Formats a path on one line. Control characters, and characters that change the writing
 /// direction, become escapes such as `\n` and `\u{1b}`. Bytes that are not UTF-8 become `\xFF`.
@@ -16,6 +16,13 @@ use std::path::Path;
 /// ```
 pub fn display_path(path: &Path) -> impl fmt::Display + '_ {
     DisplayPath(path)
+}
+
+/// Appends text to the last part of a path.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 struct DisplayPath<'a>(&'a Path);

@@ -281,7 +281,7 @@ pub(super) enum Lists {
     Utf8(List<MutableUtf8Array<i32>>),
 }
 
-/// Evaluates an expression with the array of a column, whatever its type.
+/// Evaluates an expression with the array of a column of any type.
 macro_rules! with_array {
     ($values:expr, $array:ident => $result:expr) => {
         match $values {

@@ -9,6 +9,11 @@ use super::layout::{LinksHeader, RawHeader};
 use super::record::RecordLayout;
 use crate::error::{Error, Result};
 
+/// Chroma's defaults.
+#[cfg(feature = "database")]
+pub(crate) const DEFAULT_M: u64 = 16;
+pub(crate) const DEFAULT_EF_CONSTRUCTION: u64 = 100;
+
 /// The parameters that all records of a segment share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {

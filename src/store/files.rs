@@ -12,13 +12,13 @@
 //! SQLite opens only the copy. A journal that names a super-journal is refused, because SQLite
 //! would open that path, which may be any file.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rusqlite::OpenFlags;
 
 use super::journal;
 use super::{corrupt, FILE_NAME};
+use crate::base::path::with_suffix;
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::file::{InputFile, IoMode};
@@ -110,7 +110,7 @@ impl DatabaseFiles {
         };
         let mut siblings = Vec::new();
         for suffix in [JOURNAL, LOG] {
-            let path = sibling(&path, suffix);
+            let path = with_suffix(&path, suffix);
             siblings.extend(
                 InputFile::open_if_present(&path, IoMode::Read.into())?
                     .map(|source| (suffix, source)),
@@ -216,7 +216,7 @@ impl DatabaseFiles {
             match self.siblings.iter().find(|(known, _)| *known == suffix) {
                 Some((_, source)) => source.check_unchanged()?,
                 None => {
-                    let path = sibling(&self.path, suffix);
+                    let path = with_suffix(&self.path, suffix);
                     let found = InputFile::open_if_present(&path, IoMode::Read.into())?;
                     if found.is_some_and(|found| found.len() > 0) {
                         return Err(Error::changed(
@@ -284,12 +284,6 @@ pub(super) fn has_magic(database: &InputFile) -> Result<bool> {
     }
     database.read_at(&mut start, 0)?;
     Ok(start == *MAGIC)
-}
-
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 fn not_a_persist_directory(dir: &Path) -> Error {

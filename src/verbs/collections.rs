@@ -199,7 +199,13 @@ pub fn list_collections(
             database: collection.database.clone(),
             name: collection.name.clone(),
             id: collection.id.clone(),
-            segment_dir: segment_dir(persist.dir, collection)?,
+            segment_dir: match (
+                segment_dir(persist.dir, collection)?,
+                &collection.vector_segment,
+            ) {
+                (Some(_), Some(segment)) => Some(segment.id.clone()),
+                _ => None,
+            },
             metric: plan.space.name(),
             metric_source: plan.space_source.name(),
             dimension: plan.dimension,
@@ -225,14 +231,13 @@ pub fn list_collections(
     Ok(list)
 }
 
-fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<String>> {
-    let Some(segment) = &collection.vector_segment else {
-        return Ok(None);
-    };
+/// Returns the directory of a collection's vector segment, if it exists.
+pub(crate) fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<PathBuf>> {
+    let segment = collection.vector_segment.as_ref();
     // The id is text from the database. `directory_of` gives none for an unsafe name.
-    let directory = directory_of(persist_dir, &segment.id);
+    let directory = segment.and_then(|segment| directory_of(persist_dir, &segment.id));
     Ok(match directory {
-        Some(directory) if is_directory(&directory)? => Some(segment.id.clone()),
+        Some(directory) if is_directory(&directory)? => Some(directory),
         _ => None,
     })
 }

@@ -1,5 +1,5 @@
-//! Property: whatever happens to the files of a store, a repaired one holds what an export of the
-//! damaged one holds, or nothing is written.
+//! Property: after any damage to the files of a store, the repaired store exports the same as the
+//! damaged one, or nothing is written.
 //!
 //! Input: numbers that describe the collections of a valid store, the writes to them, and the
 //! damage. Missing numbers are 0.
@@ -351,6 +351,9 @@ pub fn property(input: &[u8]) -> bool {
     assert!(before == after, "the old store has changed");
     match (exported, repaired) {
         (Ok(old), Ok(summary)) => {
+            for (collection, file) in summary.collections.iter().zip(&old.files) {
+                assert_eq!(collection.findings, file.findings);
+            }
             age(&path("repaired"));
             let new = export(&path("repaired"), &path("again")).unwrap();
             let (old, new) = (

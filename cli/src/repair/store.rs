@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use hnsw_toolbox::wire::store_space;
 use hnsw_toolbox::{
     display_path, repair_store, repair_store_in_place, CancelToken, RepairStoreOptions,
-    RepairStoreSummary, Salvage,
+    RepairStoreSummary,
 };
 use indicatif::HumanBytes;
 
@@ -37,16 +37,13 @@ pub(super) fn refuse(arguments: &StoreArguments) -> Result<(), Failure> {
 }
 
 pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
-    let salvage = Salvage::default()
-        .with_dimension(arguments.header.dimension)
-        .with_m(arguments.header.m);
     let store = arguments.store;
     let options = RepairStoreOptions::default()
         .with_template(store.template)
         .with_keep_incomplete(store.keep_incomplete)
         .with_links(arguments.links)
         .with_metric(arguments.metric)
-        .with_salvage(salvage)
+        .with_salvage(arguments.header.salvage())
         .with_threads(arguments.threads)
         .with_io(arguments.read.io)
         .with_dry_run(store.dry_run);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::base::VectorReader;
-use super::{Index, Location, Origin, Packed, Plan};
+use super::{Findings, Index, Location, Origin, Packed, Plan};
 use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::store::catalog::Space;
@@ -51,9 +51,47 @@ pub(crate) struct Outcome {
 }
 
 /// Number of ids without a vector that are listed.
-const MAX_LISTED_IDS: usize = 100;
+pub(crate) const MAX_LISTED_IDS: usize = 100;
 
 impl Outcome {
+    /// Adds a finding for each kind of damage that was met.
+    pub(crate) fn report(&self, findings: &mut Findings) {
+        for (code, count, message) in [
+            (
+                "record-damaged",
+                self.damaged_ids,
+                "records with an unreadable id (skipped)",
+            ),
+            (
+                "metadata-damaged",
+                self.damaged_texts,
+                "records whose document or metadata is unreadable, at least in part",
+            ),
+            (
+                "queue-metadata",
+                self.damaged_logged_texts,
+                "queued rows with unreadable metadata",
+            ),
+            (
+                "vector-damaged",
+                self.damaged_vectors,
+                "records with an unreadable vector in the queue",
+            ),
+        ] {
+            if count > 0 {
+                findings.add(code, count, message.into());
+            }
+        }
+        if self.copied_documents > 0 {
+            findings.note(
+                "document-copied",
+                self.copied_documents,
+                "documents missing from embedding_metadata, recovered from the full-text table"
+                    .into(),
+            );
+        }
+    }
+
     /// Counts a record.
     pub(crate) fn count(&mut self, row: &Row<'_>) {
         self.rows += 1;

@@ -24,14 +24,12 @@ use crate::segment::layout::LinksHeader;
 use crate::segment::link_lists::{self, Survey};
 use crate::segment::pickle::Pickle;
 use crate::segment::record::{Record, RecordLayout};
+use crate::segment::write::DEFAULT_M;
 use crate::segment::IndexHeader;
 
 /// Number of records on which a layout is tried. A wrong layout explains none or nearly none of
 /// them.
 const SAMPLE: u64 = 256;
-
-/// Chroma's default m.
-const DEFAULT_M: u64 = 16;
 
 /// Largest m that hnswlib can store: a level-0 list counts its 2·m neighbours in 16 bits.
 const MAX_M: u64 = u16::MAX as u64 / 2;

@@ -7,9 +7,10 @@ use rusqlite::types::Value;
 use rusqlite::ToSql;
 
 use super::queue::TOPIC;
-use super::{owned, DatabaseWriter};
+use super::{insert_into, owned, DatabaseWriter};
 use crate::base::progress::Monitor;
 use crate::error::Result;
+use crate::segment::write::{DEFAULT_EF_CONSTRUCTION, DEFAULT_M};
 use crate::store::catalog::{
     Catalog, Collection, Space, DEFAULT_DATABASE, DEFAULT_DATABASE_ID, DEFAULT_TENANT, LOCAL_INDEX,
 };
@@ -32,18 +33,9 @@ pub(crate) type Dropped = BTreeMap<&'static str, u64>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Configuration {
     pub(crate) space: Space,
-    pub(crate) m: u64,
-    pub(crate) ef_construction: u64,
-}
-
-/// Chroma's defaults.
-const DEFAULT_M: u64 = 16;
-const DEFAULT_EF_CONSTRUCTION: u64 = 100;
-
-/// Decision about a row of the old database.
-enum Fate {
-    Copy,
-    Drop,
+    /// By default Chroma's.
+    pub(crate) m: Option<u64>,
+    pub(crate) ef_construction: Option<u64>,
 }
 
 impl DatabaseWriter {
@@ -68,36 +60,34 @@ impl DatabaseWriter {
                 new_ids.extend(old.as_ref().map(|old| (old.id.as_str(), new)));
             }
         }
-        let mut copy = |table, fate: &mut dyn FnMut(&mut [Value]) -> Fate| {
-            let count = self.copy_catalog_table(old, table, monitor, fate)?;
+        let mut copy = |table, is_kept: &mut dyn FnMut(&mut [Value]) -> bool| {
+            let count = self.copy_catalog_table(old, table, monitor, is_kept)?;
             if count > 0 {
                 dropped.insert(table, count);
             }
             Ok(())
         };
-        copy("tenants", &mut |_| Fate::Copy)?;
-        copy("databases", &mut |_| Fate::Copy)?;
-        copy("collections", &mut |row| {
-            keep(is_known(row.first(), &known))
-        })?;
-        copy("collection_metadata", &mut |row| {
-            keep(is_known(row.first(), &known))
-        })?;
+        for table in ["tenants", "databases", "embeddings_queue_config"] {
+            copy(table, &mut |_| true)?;
+        }
+        for table in ["collections", "collection_metadata"] {
+            copy(
+                table,
+                &mut |row| matches!(row.first(), Some(Value::Text(id)) if known.contains(&**id)),
+            )?;
+        }
         for table in ["segments", "segment_metadata"] {
             copy(table, &mut |row| {
                 let Some(Value::Text(id)) = row.first_mut() else {
-                    return Fate::Drop;
+                    return false;
                 };
-                match new_ids.get(id.as_str()) {
-                    Some(new) => {
-                        *id = (*new).clone();
-                        Fate::Copy
-                    }
-                    None => Fate::Drop,
+                let new = new_ids.get(id.as_str());
+                if let Some(new) = new {
+                    id.clone_from(new);
                 }
+                new.is_some()
             })?;
         }
-        copy("embeddings_queue_config", &mut |_| Fate::Copy)?;
         for table in ["maintenance_log", "acquire_write"] {
             if !self.columns(table)?.is_empty() && self.copies_table(old, table)? {
                 self.copy_rows(old, table, monitor)?;
@@ -115,19 +105,15 @@ impl DatabaseWriter {
         old: &Database,
         table: &'static str,
         monitor: &Monitor<'_>,
-        fate: &mut dyn FnMut(&mut [Value]) -> Fate,
+        is_kept: &mut dyn FnMut(&mut [Value]) -> bool,
     ) -> Result<u64> {
         let columns = self.columns(table)?;
         if columns.is_empty() {
             return Ok(0);
         }
-        let marks: Vec<_> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
-        // A damaged page may repeat a row, or lack a value that may not be NULL.
-        let mut insert = self.prepare(&format!(
-            "INSERT OR IGNORE INTO {table} ({}) VALUES ({})",
-            columns.join(", "),
-            marks.join(", ")
-        ))?;
+        let names: Vec<_> = columns.iter().map(String::as_str).collect();
+        // A damaged page may repeat a row, or lack the value of a NOT NULL column.
+        let mut insert = self.prepare(&insert_into(table, &names))?;
         let found = columns
             .iter()
             .map(|column| match old.has_column(table, column) {
@@ -141,12 +127,9 @@ impl DatabaseWriter {
             let values = (1..=columns.len()).map(|at| row.get_ref(at).map(owned));
             let values: std::result::Result<Vec<_>, _> = values.collect();
             let mut values = values.map_err(|error| self.failed(error))?;
-            let is_copied = match fate(&mut values) {
-                Fate::Drop => false,
-                Fate::Copy => {
-                    let values: Vec<&dyn ToSql> = values.iter().map(|value| value as _).collect();
-                    self.run(&mut insert, &values)? == 1
-                }
+            let is_copied = is_kept(&mut values) && {
+                let values: Vec<&dyn ToSql> = values.iter().map(|value| value as _).collect();
+                self.run(&mut insert, &values)? == 1
             };
             dropped += u64::from(!is_copied);
             Ok(ControlFlow::Continue(()))
@@ -159,13 +142,13 @@ impl DatabaseWriter {
         let columns = self.columns("collections")?;
         let has = |column: &str| columns.iter().any(|name| name == column);
         let topic = format!("{TOPIC}{}", collection.id);
-        if has("database_id") {
-            self.complete_database(collection)?;
-        }
+        let database_id = match has("database_id") {
+            true => self.complete_database(collection)?,
+            false => None,
+        };
         let dimension = collection
             .dimension
             .and_then(|value| i64::try_from(value).ok());
-        let database_id = self.database_id(collection)?;
         let given: [(&str, &dyn ToSql); 5] = [
             ("id", &collection.id),
             ("name", &collection.name),
@@ -204,8 +187,8 @@ impl DatabaseWriter {
     }
 
     /// Makes sure that the tenant and the database of a collection exist, and that its row names
-    /// them.
-    fn complete_database(&self, collection: &Collection) -> Result<()> {
+    /// them. Returns the id of the database.
+    fn complete_database(&self, collection: &Collection) -> Result<Option<String>> {
         let Collection {
             id,
             tenant,
@@ -229,14 +212,11 @@ impl DatabaseWriter {
              WHERE id = ?1 AND database_id NOT IN (SELECT id FROM databases)",
             &[id, &database_id],
         )?;
-        Ok(())
+        Ok(database_id)
     }
 
     /// Returns the id of the database that a collection is in.
     fn database_id(&self, collection: &Collection) -> Result<Option<String>> {
-        if self.columns("databases")?.is_empty() {
-            return Ok(None);
-        }
         let mut find =
             self.prepare("SELECT id FROM databases WHERE name = ?1 AND tenant_id = ?2")?;
         let found = find.query_row([&collection.database, &collection.tenant], |row| row.get(0));
@@ -258,15 +238,7 @@ impl DatabaseWriter {
             .iter()
             .filter(|(name, _)| columns.iter().any(|column| column == name));
         let (names, values): (Vec<&str>, Vec<&dyn ToSql>) = given.copied().unzip();
-        let marks: Vec<_> = (1..=names.len()).map(|at| format!("?{at}")).collect();
-        self.execute(
-            &format!(
-                "INSERT OR IGNORE INTO {table} ({}) VALUES ({})",
-                names.join(", "),
-                marks.join(", ")
-            ),
-            &values,
-        )
+        self.execute(&insert_into(table, &names), &values)
     }
 
     fn has_collection(&self, id: &str) -> Result<bool> {
@@ -298,6 +270,8 @@ impl DatabaseWriter {
             ef_construction,
         } = configuration;
         let space = space.name();
+        let m = m.unwrap_or(DEFAULT_M);
+        let ef_construction = ef_construction.unwrap_or(DEFAULT_EF_CONSTRUCTION);
         let columns = self.columns("collections")?;
         let has = |column: &str| columns.iter().any(|name| name == column);
         // Until 1.0 this column says nothing about the metric.
@@ -342,17 +316,6 @@ impl DatabaseWriter {
             self.execute(sql, &[&collection, &"hnsw:space", &space])?;
         }
         Ok(())
-    }
-}
-
-fn is_known(value: Option<&Value>, known: &BTreeSet<&str>) -> bool {
-    matches!(value, Some(Value::Text(id)) if known.contains(id.as_str()))
-}
-
-fn keep(is_kept: bool) -> Fate {
-    match is_kept {
-        true => Fate::Copy,
-        false => Fate::Drop,
     }
 }
 

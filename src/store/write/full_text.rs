@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::types::Value;
 
-use super::{owned, DatabaseWriter};
+use super::{insert_into, owned, DatabaseWriter};
 use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::store::Database;
@@ -34,13 +34,9 @@ named_enum! {
 
 impl DatabaseWriter {
     /// Copies the shadow tables. Returns false if they cannot be read, or hold other documents than
-    /// the new records do. They are empty then.
+    /// the new records do. The table must be built then.
     pub(super) fn copy_full_text(&self, old: &Database, monitor: &Monitor<'_>) -> Result<bool> {
-        let is_copied = self.copy_shadows(old, monitor)? && self.content_agrees()?;
-        if !is_copied {
-            self.create_full_text()?;
-        }
-        Ok(is_copied)
+        Ok(self.copy_shadows(old, monitor)? && self.content_agrees()?)
     }
 
     fn copy_shadows(&self, old: &Database, monitor: &Monitor<'_>) -> Result<bool> {
@@ -92,11 +88,7 @@ impl DatabaseWriter {
     ) -> Result<bool> {
         let columns = self.columns(table)?;
         let columns: Vec<_> = columns.iter().map(String::as_str).collect();
-        let marks: Vec<_> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
-        let (names, marks) = (columns.join(", "), marks.join(", "));
-        let mut insert = self.prepare(&format!(
-            "INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"
-        ))?;
+        let mut insert = self.prepare(&insert_into(table, &columns))?;
         let mut is_whole = true;
         let is_read = old.read_rows(table, &columns, monitor, |row| {
             let row: Vec<&dyn rusqlite::ToSql> = row.iter().map(|value| value as _).collect();
@@ -123,15 +115,10 @@ impl DatabaseWriter {
         Ok(found == [[Value::Integer(1)]])
     }
 
-    fn create_full_text(&self) -> Result<()> {
+    /// Builds the table anew from the documents of the new records.
+    pub(super) fn build_full_text(&self) -> Result<()> {
         self.execute(&format!("DROP TABLE IF EXISTS {TABLE}"), &[])?;
         self.execute(CREATE, &[])?;
-        Ok(())
-    }
-
-    /// Builds the table from the documents of the new records.
-    pub(super) fn build_full_text(&self) -> Result<()> {
-        self.create_full_text()?;
         // In the order of the ids, which FTS5 needs, without sorting the documents.
         self.execute(
             &format!(

@@ -1,4 +1,4 @@
-//! Writer of a whole `chroma.sqlite3` from what is readable of an old one.
+//! Writer of a whole `chroma.sqlite3` from the readable parts of an old one.
 //!
 //! ```text
 //! migrations ── verified, copied and run: they make the tables
@@ -65,7 +65,7 @@ impl DatabaseWriter {
         let mut writer = Self::open(
             path,
             OpenFlags::SQLITE_OPEN_CREATE,
-            migrations,
+            migrations.has_integer_seq_ids(),
             last_write,
             monitor,
         )?;
@@ -92,7 +92,7 @@ impl DatabaseWriter {
     fn open(
         path: &Path,
         flags: OpenFlags,
-        migrations: &Migrations,
+        has_integer_seq_ids: bool,
         last_write: LastWrite,
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
@@ -121,7 +121,7 @@ impl DatabaseWriter {
             _watch: Watch::start(&connection, monitor),
             connection,
             path: path.to_path_buf(),
-            has_integer_seq_ids: migrations.has_integer_seq_ids(),
+            has_integer_seq_ids,
             indexes: Vec::new(),
             last_write,
         })
@@ -136,7 +136,6 @@ impl DatabaseWriter {
         self,
         old: &Database,
         keeps_ids: bool,
-        migrations: &Migrations,
         check: impl FnOnce() -> Result<()>,
         monitor: &Monitor<'_>,
     ) -> Result<FullText> {
@@ -150,10 +149,16 @@ impl DatabaseWriter {
             self.execute(index, &[])?;
         }
         self.execute("COMMIT", &[])?;
-        let (path, last_write) = (self.path.clone(), self.last_write.clone());
+        let Self {
+            _watch: watch,
+            connection,
+            path,
+            has_integer_seq_ids,
+            last_write,
+            ..
+        } = self;
         // The connection has the structure of the new, empty full-text table in memory.
-        drop(self);
-        let open = || Self::open(&path, OpenFlags::empty(), migrations, last_write, monitor);
+        drop((watch, connection));
         // The full-text table takes most of the time, as FTS5 derives every trigram again.
         let ((), is_sound) = both(
             "hnsw-toolbox-full-text",
@@ -168,7 +173,8 @@ impl DatabaseWriter {
             (Some(problem), FullText::Built) => unsound(problem)?,
             (Some(_), FullText::Copied) => {
                 full_text = FullText::Built;
-                let writer = open()?;
+                let flags = OpenFlags::empty();
+                let writer = Self::open(&path, flags, has_integer_seq_ids, last_write, monitor)?;
                 writer.build_full_text()?;
                 writer.execute("COMMIT", &[])?;
                 drop(writer);
@@ -283,6 +289,13 @@ fn check_tables(path: &Path, part: Part, monitor: &Monitor<'_>) -> Result<Option
 fn unsound(problem: String) -> Result<()> {
     let detail = format!("the new database is not sound: {problem}");
     Err(Error::internal(detail))
+}
+
+/// Returns the statement that adds a row, unless one has its key or a value is not allowed.
+fn insert_into(table: &str, columns: &[&str]) -> String {
+    let marks: Vec<_> = (1..=columns.len()).map(|at| format!("?{at}")).collect();
+    let (columns, marks) = (columns.join(", "), marks.join(", "));
+    format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})")
 }
 
 /// Converts the error of a statement on the new database.

@@ -31,7 +31,7 @@ const DELETE: i64 = 3;
 pub(super) const TOPIC: &str = "persistent://default/default/";
 
 /// The last write of the queue. Everything up to it is applied in a new store.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct LastWrite {
     /// 0 for an empty queue.
     pub(crate) seq_id: i64,
@@ -68,7 +68,7 @@ impl DatabaseWriter {
             return Ok(());
         }
         let is_valid = |row: &&Vec<Value>| {
-            // Columns that may not be NULL: the first four.
+            // The first four columns are NOT NULL.
             row.iter().take(4).all(|value| *value != Value::Null)
         };
         let mut insert = self.prepare(INSERT)?;
@@ -116,6 +116,11 @@ impl DatabaseWriter {
     /// Removes the vector of the last row if it is of a record that has none: that row did not change
     /// the record, and a search of the whole queue must not take it for the record's.
     pub(crate) fn forget_last_vector(&self, collection: &str, id: &str) -> Result<()> {
+        // Compared first, because it is called for every record without a vector.
+        let last = self.last_write.row.as_ref().and_then(|row| row.get(3));
+        if !matches!(last, Some(Value::Text(last)) if last == id) {
+            return Ok(());
+        }
         self.execute(
             "UPDATE embeddings_queue SET vector = NULL, encoding = NULL \
              WHERE seq_id = ?1 AND id = ?2 AND topic LIKE '%/' || ?3",

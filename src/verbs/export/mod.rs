@@ -697,40 +697,7 @@ impl CollectionTable<'_> {
             metadata,
             ..
         } = self;
-        for (code, count, message) in [
-            (
-                "record-damaged",
-                outcome.damaged_ids,
-                "records with an unreadable id (skipped)",
-            ),
-            (
-                "metadata-damaged",
-                outcome.damaged_texts,
-                "records whose document or metadata is unreadable, at least in part",
-            ),
-            (
-                "queue-metadata",
-                outcome.damaged_logged_texts,
-                "queued rows with unreadable metadata",
-            ),
-            (
-                "vector-damaged",
-                outcome.damaged_vectors,
-                "records with an unreadable vector in the queue",
-            ),
-        ] {
-            if count > 0 {
-                findings.add(code, count, message.into());
-            }
-        }
-        if outcome.copied_documents > 0 {
-            findings.note(
-                "document-copied",
-                outcome.copied_documents,
-                "documents missing from embedding_metadata, recovered from the full-text table"
-                    .into(),
-            );
-        }
+        outcome.report(&mut findings);
         ExportedFile {
             file: file.name,
             bytes: file.bytes,

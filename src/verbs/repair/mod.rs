@@ -55,7 +55,7 @@ use crate::segment::pickle::write::{self as pickle, Ids, Totals};
 use crate::segment::pickle::Pickle as Metadata;
 use crate::segment::record::Records;
 use crate::segment::vectors::{is_positive_norm, mended};
-use crate::segment::write::{EntryPoint, Shape};
+use crate::segment::write::{EntryPoint, Shape, DEFAULT_EF_CONSTRUCTION};
 #[cfg(feature = "database")]
 use crate::verbs::collections::{has_loss, CollectionFinding};
 use crate::verbs::extract::salvage::Selection;
@@ -63,9 +63,6 @@ use crate::verbs::extract::{ExtractOptions, IndexProperties, Salvage, SalvageSum
 use crate::verbs::verify::finding::{METRIC_COSINE, VECTOR_ZEROED_SECTOR};
 use crate::verbs::verify::IndexState;
 use crate::verbs::verify::{self, VerifyReport};
-
-/// Chroma's default.
-const DEFAULT_EF_CONSTRUCTION: u64 = 100;
 
 /// The largest value that the graph engines accept.
 const MAX_EF_CONSTRUCTION: u64 = 65536;

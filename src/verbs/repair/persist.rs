@@ -10,7 +10,7 @@ use super::steps::{run_sql, steps};
 use super::{
     choose_links, flaw_of_links, threads, write_metadata, written_shape, written_shape_with,
     MetricSource, RepairOptions, RepairSummary, RepairedCollection, Space, Work,
-    DEFAULT_EF_CONSTRUCTION, MAX_EF_CONSTRUCTION,
+    MAX_EF_CONSTRUCTION,
 };
 use crate::base::bits::Bits;
 use crate::base::memory;
@@ -23,10 +23,12 @@ use crate::segment::directory::{Segment, SegmentFiles};
 use crate::segment::evidence::Evidence;
 use crate::segment::file_name;
 use crate::segment::pickle::write::{Ids, Totals};
-use crate::segment::write::Shape;
+use crate::segment::write::{Shape, DEFAULT_EF_CONSTRUCTION, DEFAULT_M};
 use crate::store::catalog::{self, Catalog, SpaceSource, LOCAL_INDEX};
 use crate::store::collection::base::recoverable;
-use crate::store::collection::{directory_of, metric, normalize, Given, Origin, Plan, Row};
+use crate::store::collection::{
+    directory_of, metric, normalize, Given, Origin, Outcome, Plan, Row,
+};
 use crate::store::Database;
 use crate::verbs::collections::{CollectionFilter, Persist};
 use crate::verbs::verify::{self, VerifyReport};
@@ -43,9 +45,6 @@ const RECORDS_PER_INSERT: u32 = 20;
 
 /// Up to this many queued records are inserted into a graph of any size.
 const MIN_INSERT_LIMIT: u32 = 1000;
-
-/// Chroma's default.
-const DEFAULT_M: u64 = 16;
 
 /// Values of m outside this range are ignored as mistakes.
 const M_RANGE: std::ops::RangeInclusive<u64> = 2..=256;
@@ -161,7 +160,7 @@ pub(super) fn repair(
     }
     let output = AtomicDirectory::create(new_dir, persist.sharing(&origins))?;
     let mut plan = Plan::new(origin, &silent)?;
-    let written = write_segment(
+    let (_, written) = write_segment(
         Source {
             origin,
             plan: &mut plan,
@@ -249,7 +248,8 @@ pub(super) enum Fate {
 }
 
 /// Writes the segment of a collection into a new directory, and passes each of its records to
-/// `visit`. Returns `None` if no record has a usable vector: then nothing is written.
+/// `visit`. Also returns the counts of the records. Without a usable vector nothing is written, and
+/// there is no segment.
 ///
 /// `last_write` is the sequence number up to which the new segment has applied the queue. Without
 /// it, the old segment's stays.
@@ -260,7 +260,7 @@ pub(super) fn write_segment(
     last_write: Option<u64>,
     visit: impl FnMut(&mut Row<'_>, Fate) -> Result<()>,
     monitor: &Monitor<'_>,
-) -> Result<Option<WrittenSegment>> {
+) -> Result<(Outcome, Option<WrittenSegment>)> {
     let Source {
         origin,
         plan,
@@ -305,7 +305,7 @@ pub(super) fn write_segment(
     let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
     if count == 0 {
         ids.remove()?;
-        return Ok(None);
+        return Ok((merged.outcome, None));
     }
     if space.is_none() && merged.logged > 0 {
         return Err(Error::argument(
@@ -369,12 +369,13 @@ pub(super) fn write_segment(
         metric_source,
         ..work.summary(&written)
     };
-    Ok(Some(WrittenSegment {
+    let written = WrittenSegment {
         summary,
         from_index,
         from_log,
         without_vector,
-    }))
+    };
+    Ok((merged.outcome, Some(written)))
 }
 
 /// Returns true if neither the database nor Chroma 1.0 knows the collection's watermark.
@@ -465,6 +466,8 @@ pub(super) struct Merged {
     pub(super) logged: u32,
     /// Records without a usable vector.
     pub(super) without_vector: u64,
+    /// The damage that was met.
+    outcome: Outcome,
     /// The highest label, which Chroma calls by this name.
     pub(super) total_elements_added: u64,
     /// The highest sequence number of a record.
@@ -491,7 +494,7 @@ pub(super) fn merge<'d>(
     let (mut without_vector, mut number) = (0, 0_u64);
     let mut last_seq_id = None;
     let is_cosine = plan.space == catalog::Space::Cosine;
-    plan.for_each(origin, Some(false), monitor, |row| {
+    let outcome = plan.for_each(origin, Some(false), monitor, |row| {
         // A segment's vectors are normalised already.
         let normalizes = is_cosine && row.internal_id.is_none();
         let usable = row.vector.filter(|vector| is_storable(vector, normalizes));
@@ -545,6 +548,7 @@ pub(super) fn merge<'d>(
         chosen: Chosen::of(live)?,
         logged,
         without_vector,
+        outcome,
         total_elements_added: next,
         last_seq_id,
     };

@@ -1,14 +1,15 @@
 //! Instructions for swapping in the repaired directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::base::path::Shell;
+use crate::base::path::{with_suffix, Shell};
 
 /// Returns the steps that replace `index_dir` with `new_dir`. `exists` is true if there is an old
 /// directory.
 pub(super) fn steps(shell: Shell, index_dir: &Path, new_dir: &Path, exists: bool) -> Vec<String> {
     let rename = shell.rename();
-    let aside = aside(index_dir);
+    // Chroma ignores directories that are not named for a segment.
+    let aside = with_suffix(index_dir, ".before-repair");
     let [aside, index_dir, new_dir] =
         [&*aside, index_dir, new_dir].map(|path| shell.quote_path(path));
     let mut steps = vec!["stop every program that has the collection open".into()];
@@ -28,14 +29,6 @@ pub(super) fn steps(shell: Shell, index_dir: &Path, new_dir: &Path, exists: bool
 pub(super) fn run_sql(shell: Shell, database: &Path, statement: &str) -> String {
     let database = shell.quote_path(database);
     format!("sqlite3 {database} {}", shell.quote(statement))
-}
-
-/// Returns the path for the old directory. Chroma ignores directories that are not named for a
-/// segment.
-fn aside(index_dir: &Path) -> PathBuf {
-    let mut name = index_dir.as_os_str().to_owned();
-    name.push(".before-repair");
-    name.into()
 }
 
 #[cfg(test)]

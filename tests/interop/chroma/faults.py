@@ -41,7 +41,7 @@ def queued(store, collection):
 
 
 def purge(store, collection):
-    """Deletes what is in the segment also. Releases before 0.5.6 leave that to the user."""
+    """Deletes the writes that the segment has. Releases before 0.5.6 leave that to the user."""
     topic = "SELECT seq_id FROM embeddings_queue WHERE topic LIKE '%/' || ?1 ORDER BY seq_id DESC LIMIT 51"
     statement = f"DELETE FROM embeddings_queue WHERE topic LIKE '%/' || ?1 AND seq_id NOT IN ({topic})"
     sql(store, statement, values=ids_of(store, collection)[:1])

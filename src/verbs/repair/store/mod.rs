@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use self::write::{SegmentIds, Store};
 use super::{RepairLinks, Space};
-use crate::base::path::{display_path, Shell};
+use crate::base::path::{display_path, with_suffix, Shell};
 use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::io::atomic::{refuse_inside, require_vacant, AtomicDirectory};
@@ -314,14 +314,6 @@ pub fn repair_store_in_place(
 /// Returns the bytes that a repair of a store writes at most, and the free bytes there.
 #[cfg(feature = "wire")]
 pub fn store_space(persist_dir: &Path, new_dir: Option<&Path>) -> (u64, Option<u64>) {
-    let mut parents = new_dir.unwrap_or(persist_dir).ancestors().skip(1);
-    let parent = parents.find(|parent| parent.is_dir());
-    let free = free_space(parent.unwrap_or(Path::new(".")));
+    let free = free_space(write::volume(new_dir.unwrap_or(persist_dir)));
     (files::size(persist_dir), free)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -1,7 +1,7 @@
 //! The new store: its database, segments and other files.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::check::{self, Expected, Samples};
 use super::files::{self, Contents};
@@ -10,30 +10,22 @@ use crate::base::bits::Bits;
 use crate::base::progress::{Monitor, Progress};
 use crate::error::{Error, Result};
 use crate::io::atomic::AtomicDirectory;
-use crate::io::file::is_directory;
 use crate::io::sparse::check_free_space;
 use crate::io::swap::copy_owner;
 use crate::segment::file_name;
 use crate::store::catalog::{Segment, SpaceSource, LOCAL_INDEX};
-use crate::store::collection::{directory_of, Given, Origin, Plan, Row};
+use crate::store::collection::{directory_of, Given, Origin, Plan, Row, MAX_LISTED_IDS};
 use crate::store::write::migrations::Migrations;
 use crate::store::write::{
     new_uuid, Configuration, DatabaseWriter, Dropped, LastWrite, NewSegments, Queued, RecordWriter,
 };
-use crate::verbs::collections::{CollectionFilter, Persist};
+use crate::verbs::collections::{segment_dir, CollectionFilter, Persist};
 use crate::verbs::export::export_rows;
 use crate::verbs::repair::persist::{self, Fate, Source};
 use crate::verbs::repair::RepairOptions;
 
 /// Records between two progress reports.
 const RECORDS_PER_REPORT: u64 = 512;
-
-/// Ids without a vector that the summary lists.
-const MAX_LISTED_IDS: usize = 100;
-
-/// Chroma's defaults.
-const DEFAULT_M: u64 = 16;
-const DEFAULT_EF_CONSTRUCTION: u64 = 100;
 
 /// Ids of the new vector segments, which name their directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,11 +102,6 @@ impl<'s> Store<'s> {
         })
     }
 
-    /// Bytes that the old store takes on the disk: the database, the segments and other files.
-    fn bytes_before(&self) -> u64 {
-        files::size(self.persist.dir)
-    }
-
     /// Bytes that the new store takes at most.
     fn bytes_needed(&self) -> u64 {
         let parts = self.contents.segments.iter().chain(&self.contents.others);
@@ -126,9 +113,11 @@ impl<'s> Store<'s> {
     }
 
     pub(super) fn check_free_space(&self, new_dir: &Path) -> Result<()> {
-        let parent = new_dir.ancestors().skip(1).find(|parent| parent.is_dir());
-        let parent = parent.unwrap_or(Path::new("."));
-        check_free_space(parent, self.bytes_needed(), "write the new store there")
+        check_free_space(
+            volume(new_dir),
+            self.bytes_needed(),
+            "write the new store there",
+        )
     }
 
     fn summary(&self, new_dir: &Path) -> RepairStoreSummary {
@@ -149,8 +138,8 @@ impl<'s> Store<'s> {
             leftover_directories: self.contents.leftovers.iter().map(lossy).collect(),
             other_files: 0,
             other_bytes: 0,
-            bytes_before: self.bytes_before(),
-            bytes_after: self.bytes_needed(),
+            bytes_before: files::size(self.persist.dir),
+            bytes_after: 0,
             findings: self.persist.findings(),
             warnings: Vec::new(),
         }
@@ -178,6 +167,7 @@ impl<'s> Store<'s> {
     /// Finds what a repair would write and what it would lose.
     pub(super) fn preview(&self, new_dir: &Path) -> Result<RepairStoreSummary> {
         let mut summary = self.summary(new_dir);
+        summary.bytes_after = self.bytes_needed();
         for origin in &self.origins {
             let (origin, plan) = self.plan(*origin)?;
             plan.check_unchanged()?;
@@ -282,7 +272,7 @@ impl<'s> Store<'s> {
             summary.rows_dropped.insert("embeddings", dropped);
         }
         let check = || check::check(directory, &expected, &silent);
-        let full_text = writer.finish(database, keeps_ids, &self.migrations, check, &silent)?;
+        let full_text = writer.finish(database, keeps_ids, check, &silent)?;
         summary.full_text = Some(full_text);
         if self.segment_ids == SegmentIds::Kept {
             let others = &self.contents.others;
@@ -348,8 +338,8 @@ impl<'s> Store<'s> {
         let segment = &segments.vector;
         let output =
             AtomicDirectory::create(&directory.join(segment), self.persist.sharing(&[origin]))?;
-        let index_dir = index_dir(origin)?;
-        let written = persist::write_segment(
+        let index_dir = segment_dir(origin.persist_dir, origin.collection)?;
+        let (outcome, written) = persist::write_segment(
             Source {
                 origin,
                 plan: &mut plan,
@@ -364,7 +354,9 @@ impl<'s> Store<'s> {
         *done = first.saturating_add(of_collection.saturating_mul(2));
         self.complete(writer, origin, &plan, segments)?;
         let collection = &mut rows.collection;
-        collection.findings = plan.findings.clone().into_vec();
+        let mut findings = plan.findings.clone();
+        outcome.report(&mut findings);
+        collection.findings = findings.into_vec();
         if let Some(written) = written {
             output.commit()?;
             collection.segment_dir = Some(segments.vector.clone());
@@ -429,10 +421,8 @@ impl<'s> Store<'s> {
             &segments.vector,
             Configuration {
                 space: plan.space,
-                m: collection.m.unwrap_or(DEFAULT_M),
-                ef_construction: collection
-                    .ef_construction
-                    .unwrap_or(DEFAULT_EF_CONSTRUCTION),
+                m: collection.m,
+                ef_construction: collection.ef_construction,
             },
         )
     }
@@ -461,14 +451,10 @@ fn describe(origin: Origin<'_>, plan: &Plan) -> RepairedStoreCollection {
     }
 }
 
-/// Returns the directory of the old segment, if it exists.
-fn index_dir(origin: Origin<'_>) -> Result<Option<PathBuf>> {
-    let segment = origin.collection.vector_segment.as_ref();
-    let directory = segment.and_then(|segment| directory_of(origin.persist_dir, &segment.id));
-    Ok(match directory {
-        Some(directory) if is_directory(&directory)? => Some(directory),
-        _ => None,
-    })
+/// Returns the directory that `new_dir` will be in, as far as it exists.
+pub(super) fn volume(new_dir: &Path) -> &Path {
+    let parent = new_dir.ancestors().skip(1).find(|parent| parent.is_dir());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// The rows of one collection, on their way into the new database.
