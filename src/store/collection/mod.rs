@@ -440,11 +440,10 @@ impl<'p> Planner<'p> {
             self.search_elsewhere(space.space, &mut sink)?;
         }
         let (orphans, without_record) = self.orphans(&changes, &sink, lost_records)?;
-        // Exported orphans count their flaws like any other vector.
         for vector in &orphans {
             sink.note_flaws(*vector, &self.index);
         }
-        self.report_flaws(&sink);
+        self.report_flaws(&sink, &orphans);
         let records = sink.rows.len() + sink.appended.len() + orphans.len();
         let vectors = sink.rows.iter().map(|row| row.vector);
         let without_vector = vectors
@@ -544,7 +543,17 @@ impl<'p> Planner<'p> {
         }
     }
 
-    fn report_flaws(&mut self, sink: &Sink<'_>) {
+    /// Reports the flaws of the segment's vectors: as a loss if a record has such a vector, and as a
+    /// note if the queue replaced all of them.
+    fn report_flaws(&mut self, sink: &Sink<'_>, orphans: &[Packed]) {
+        let of_rows = sink.rows.iter().map(|row| row.vector);
+        let of_appended = sink.appended.iter().map(|row| row.vector);
+        let mut left = [0_u64; 3];
+        for vector in of_rows.chain(of_appended).chain(orphans.iter().copied()) {
+            for (count, flaw) in left.iter_mut().zip(self.index.flaws(vector)) {
+                *count += u64::from(flaw);
+            }
+        }
         let kinds = [
             (
                 "norm-missing",
@@ -562,10 +571,13 @@ impl<'p> Planner<'p> {
                  holds the vector, it is exported as it is",
             ),
         ];
-        for ((code, message), count) in kinds.into_iter().zip(sink.flaws) {
-            if count > 0 {
-                self.is_damaged = true;
-                self.findings.add(code, count, message.into());
+        for (((code, message), met), left) in kinds.into_iter().zip(sink.flaws).zip(left) {
+            self.is_damaged |= met > 0;
+            if left > 0 {
+                self.findings.add(code, left, message.into());
+            } else if met > 0 {
+                let message = format!("{message}: it holds all of them");
+                self.findings.note(code, met, message);
             }
         }
     }
