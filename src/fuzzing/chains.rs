@@ -65,10 +65,15 @@ fn read(persist_dir: &Path) -> (Option<String>, bool) {
     let plan = Plan::new(origins[0], &monitor).unwrap();
     let mut document = None;
     let outcome = plan
-        .for_each(origins[0], None, &monitor, |row| {
-            document = row.texts.document.take();
-            Ok(())
-        })
+        .for_each(
+            origins[0],
+            crate::store::collection::Form::None,
+            &monitor,
+            |row| {
+                document = row.texts.document.take();
+                Ok(())
+            },
+        )
         .unwrap();
     (document, outcome.damaged_texts > 0)
 }

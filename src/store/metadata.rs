@@ -173,6 +173,17 @@ impl Map {
         self.0.insert(key, value);
     }
 
+    /// Replaces each list by text in JSON.
+    pub(crate) fn write_lists_as_json(&mut self) {
+        for value in self.0.values_mut() {
+            if matches!(value, Value::List(_)) {
+                let mut json = String::new();
+                value.write_json(&mut json);
+                *value = Value::Text(json);
+            }
+        }
+    }
+
     pub(crate) fn remove(&mut self, key: &str) {
         self.0.remove(key);
     }
@@ -270,6 +281,16 @@ impl Texts {
         }
         Ok(())
     }
+}
+
+/// Parses a JSON scalar or a list of scalars.
+pub(crate) fn parse_value(json: &str) -> Result<Value, String> {
+    let mut parser = Parser { rest: json };
+    parser.space();
+    let value = parser.value()?;
+    parser.space();
+    parser.end()?;
+    Ok(value)
 }
 
 /// Parses a JSON object of scalars and lists of scalars. Null and NaN, which SQLite stores as NULL,

@@ -6,10 +6,13 @@ use crate::store::metadata::{Map, Value};
 
 /// Longest configuration in bytes that is parsed. Chroma's have about a thousand bytes, and parsed
 /// they take twenty times as much memory.
-const MAX_CONFIGURATION_BYTES: usize = 1 << 20;
+pub(super) const MAX_CONFIGURATION_BYTES: usize = 1 << 20;
 
 /// Key of the metric in the metadata of segments and collections.
 pub(super) const SPACE: &str = "hnsw:space";
+
+/// Key that only a configuration of Chroma before 1.0 has.
+pub(crate) const CONFIGURATION_OF_PYTHON: &str = "hnsw_configuration";
 
 /// JSON pointers to the vector index in a schema, in order of precedence.
 const IN_SCHEMA: [&str; 2] = [
@@ -159,6 +162,11 @@ fn document(stored: Stored<'_>) -> Result<Option<Json>, String> {
     }
 }
 
+/// Returns the configuration of the vectors in a schema.
+pub(crate) fn vector_index_of(schema: &Json) -> Option<&Json> {
+    IN_SCHEMA.iter().find_map(|place| schema.pointer(place))
+}
+
 /// Finds the metric in the first of several places of a document that has one.
 fn space_at(json: &Json, places: &[&str]) -> Result<Option<Space>, String> {
     for place in places {
@@ -296,7 +304,7 @@ pub(super) fn find_parameter((key, name): (&str, &str), sources: &Sources<'_>) -
 pub(super) fn is_of_rust(sources: &Sources<'_>) -> bool {
     let of = |stored| document(stored).ok().flatten();
     let configuration = of(sources.configuration);
-    configuration.is_some_and(|json| json.get("hnsw_configuration").is_none())
+    configuration.is_some_and(|json| json.get(CONFIGURATION_OF_PYTHON).is_none())
         || of(sources.schema).is_some()
 }
 

@@ -289,6 +289,17 @@ impl<'d> Persist<'d> {
         })
     }
 
+    /// Adds collections that the database does not have. They are empty.
+    pub(crate) fn add(&mut self, new: Vec<Collection>, monitor: &Monitor<'_>) -> Result<()> {
+        self.catalog.collections.extend(new);
+        let key = |c: &Collection| (c.tenant.clone(), c.database.clone(), c.name.clone());
+        self.catalog.collections.sort_by_cached_key(key);
+        let collections = self.catalog.collections.iter();
+        let ids = collections.map(|known| known.id.as_str());
+        self.topics = Some(Topics::read(&self.database, ids, monitor)?);
+        Ok(())
+    }
+
     /// Returns the collections that a filter selects. Fails if no collection has one of its names.
     pub(crate) fn choose(&self, filter: &CollectionFilter) -> Result<Vec<Origin<'_>>> {
         let within = |collection: &&Collection| {

@@ -16,7 +16,7 @@ use hnsw_toolbox::{
 use rusqlite::{params, Connection};
 use tempfile::TempDir;
 
-use super::persist::PersistFixture;
+use super::persist::empty_database_of;
 use super::table::{read_arrow, Cell, Table};
 
 const PAGE: usize = 4096;
@@ -38,37 +38,7 @@ impl Numbers<'_> {
 /// An empty database of Chroma 1.5, with its migrations.
 fn empty_database() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let fixture = PersistFixture::unpack("1.5.9");
-        let database = Connection::open(fixture.database()).unwrap();
-        let names: Vec<String> = {
-            let mut names = database
-                .prepare("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%'")
-                .unwrap();
-            let names = names.query_map([], |row| row.get(0)).unwrap();
-            names.map(Result::unwrap).collect()
-        };
-        let emptied = names
-            .iter()
-            .filter(|name| *name != "migrations" && !name.starts_with("embedding_fulltext"));
-        database
-            .execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM embedding_fulltext_search")
-            .unwrap();
-        for name in emptied {
-            let delete = format!("DELETE FROM \"{name}\"");
-            database.execute_batch(&delete).unwrap();
-        }
-        database
-            .execute_batch(
-                "INSERT INTO tenants VALUES ('default_tenant');
-                 INSERT INTO databases VALUES ('00000000-0000-0000-0000-000000000000',
-                     'default_database', 'default_tenant');
-                 VACUUM;",
-            )
-            .unwrap();
-        drop(database);
-        std::fs::read(fixture.database()).unwrap()
-    })
+    BYTES.get_or_init(|| empty_database_of("1.5.9"))
 }
 
 struct Collection {

@@ -152,3 +152,36 @@ pub fn typed_json(kind: &str, value: &Json) -> String {
         other => panic!("{other}"),
     }
 }
+
+/// The database of a fixture without its contents, as Chroma creates it.
+pub fn empty_database_of(fixture: &str) -> Vec<u8> {
+    let fixture = PersistFixture::unpack(fixture);
+    let database = rusqlite::Connection::open(fixture.database()).unwrap();
+    let names: Vec<String> = {
+        let mut names = database
+            .prepare("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE TABLE%'")
+            .unwrap();
+        let names = names.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    let emptied = names
+        .iter()
+        .filter(|name| *name != "migrations" && !name.starts_with("embedding_fulltext"));
+    database
+        .execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM embedding_fulltext_search")
+        .unwrap();
+    for name in emptied {
+        let delete = format!("DELETE FROM \"{name}\"");
+        database.execute_batch(&delete).unwrap();
+    }
+    database
+        .execute_batch(
+            "INSERT INTO tenants VALUES ('default_tenant');
+             INSERT INTO databases VALUES ('00000000-0000-0000-0000-000000000000',
+                 'default_database', 'default_tenant');
+             VACUUM;",
+        )
+        .unwrap();
+    drop(database);
+    std::fs::read(fixture.database()).unwrap()
+}

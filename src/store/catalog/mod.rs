@@ -5,8 +5,10 @@ mod lost;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::seq_id::SeqId;
-use super::space::{self, Sources, SpaceStatement, Stored};
-pub(crate) use super::space::{Space, SpaceSource};
+use super::space::{self, Sources, Stored};
+pub(crate) use super::space::{
+    vector_index_of, Space, SpaceSource, SpaceStatement, CONFIGURATION_OF_PYTHON,
+};
 use super::{integer, text, text_ref, Damage, Database};
 use crate::base::progress::Monitor;
 use crate::error::Result;
@@ -15,9 +17,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::Row;
 
 /// Versions without databases and tenants have collections in these defaults, as an upgrade does.
-pub(super) const DEFAULT_DATABASE: &str = "default_database";
+pub(crate) const DEFAULT_DATABASE: &str = "default_database";
 pub(super) const DEFAULT_DATABASE_ID: &str = "00000000-0000-0000-0000-000000000000";
-pub(super) const DEFAULT_TENANT: &str = "default_tenant";
+pub(crate) const DEFAULT_TENANT: &str = "default_tenant";
 
 /// The only type of vector segment whose files are in the persist directory.
 pub(crate) const LOCAL_INDEX: &str = "urn:chroma:segment/vector/hnsw-local-persisted";
@@ -112,6 +114,45 @@ pub(crate) struct Collection {
     pub(crate) configured_by_rust: bool,
     /// True if its row in the table `collections` is lost.
     pub(crate) is_lost: bool,
+}
+
+/// The configuration of a collection as the table `collections` has it, unless it is impossibly long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StatedConfiguration {
+    /// `config_json_str`
+    pub(crate) configuration: Option<String>,
+    /// `schema_str`
+    pub(crate) schema: Option<String>,
+}
+
+impl StatedConfiguration {
+    /// Reads the configuration of a collection.
+    pub(crate) fn read(database: &Database, id: &str, monitor: &Monitor<'_>) -> Result<Self> {
+        let mut found = Self::default();
+        let columns = ["id", "config_json_str", "schema_str"]
+            .map(|column| database.column_or_null("collections", column));
+        database.scan(
+            "collections",
+            &columns.join(", "),
+            ALL,
+            monitor,
+            |_, row| {
+                if text_ref(row, 1).is_none_or(|found| found != id) {
+                    return Ok(std::ops::ControlFlow::Continue(()));
+                }
+                let bounded = |column| {
+                    let text = text(row, column);
+                    text.filter(|text| text.len() <= space::MAX_CONFIGURATION_BYTES)
+                };
+                found = Self {
+                    configuration: bounded(2),
+                    schema: bounded(3),
+                };
+                Ok(std::ops::ControlFlow::Break(()))
+            },
+        )?;
+        Ok(found)
+    }
 }
 
 /// All collections of a database.

@@ -21,6 +21,10 @@ pub struct CollectionFinding {
 pub(crate) struct Findings(Vec<CollectionFinding>);
 
 impl Findings {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds a finding about missing or damaged records, vectors or texts.
     pub(crate) fn add(&mut self, code: &'static str, count: u64, message: String) {
         self.push(code, count, message, true);

@@ -32,7 +32,7 @@ pub use self::finding::CollectionFinding;
 pub(crate) use self::finding::Findings;
 use self::fingerprint::{Fingerprinter, Fingerprints};
 use self::log::{replay_vectors, Logged, Presence};
-pub(crate) use self::read::{normalize, Outcome, Row, MAX_LISTED_IDS};
+pub(crate) use self::read::{normalize, Added, Form, Outcome, Row, MAX_LISTED_IDS};
 use self::shape::Stated;
 use crate::base::bits::Bits;
 use crate::base::memory;
@@ -297,14 +297,9 @@ impl Plan {
         counts
     }
 
-    /// Keeps the records of `embeddings` whose number is a multiple of `step`, and drops all others.
-    pub(crate) fn keep_every(&mut self, step: usize) {
-        let mut number = 0..;
-        self.rows.retain(|_| {
-            number
-                .next()
-                .is_some_and(|number: usize| number.is_multiple_of(step))
-        });
+    /// Keeps the records of `embeddings` for whose id `keeps` is true, and drops all others.
+    pub(crate) fn keep_rows(&mut self, keeps: impl Fn(i64) -> bool) {
+        self.rows.retain(|row| keeps(row.rowid));
         self.appended = Vec::new();
         self.orphans = Vec::new();
     }

@@ -30,6 +30,45 @@ pub(crate) struct Row<'r> {
     pub(crate) label: Option<u64>,
 }
 
+impl Row<'_> {
+    /// Returns the same record with another vector.
+    pub(crate) fn with_vector<'v>(&'v mut self, vector: &'v [f32]) -> Row<'v> {
+        Row {
+            vector: Some(vector),
+            texts: self.texts,
+            ..*self
+        }
+    }
+}
+
+/// Records from elsewhere that join a collection.
+pub(crate) trait Added {
+    /// Returns true if they take the place of the collection's records with the same ids.
+    fn replaces(&self) -> bool;
+
+    /// Calls `visit` with each record, whose vector is in the form in which the user gave it. `visit`
+    /// returns false if it already had a record with that id.
+    fn for_each(
+        &mut self,
+        monitor: &Monitor<'_>,
+        visit: &mut dyn FnMut(&mut Row<'_>) -> Result<bool>,
+    ) -> Result<()>;
+}
+
+/// The form in which vectors are read. Segments of cosine collections hold them divided by their
+/// norm; the queue holds them as the user gave them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// No vector is read.
+    None,
+    /// As the user gave them.
+    Original,
+    /// As a segment stores them.
+    Stored,
+    /// As they are where they are found.
+    Found,
+}
+
 /// Counts of the records that were read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
@@ -111,38 +150,36 @@ impl Outcome {
 
 impl Plan {
     /// Calls `visit` with each record.
-    ///
-    /// With `original` true, the vectors of a cosine collection are as the user gave them; with
-    /// false, all are divided by their norm, as in the segment. With `None`, no vector is read.
     pub(crate) fn for_each(
         &self,
         origin: Origin<'_>,
-        original: Option<bool>,
+        form: Form,
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(&mut Row<'_>) -> Result<()>,
     ) -> Result<Outcome> {
         let cosine = self.space == Space::Cosine;
         let mut vectors = Vectors {
-            index: match (self.index.records(), original) {
-                (Some(records), Some(original)) => {
+            index: match self.index.records() {
+                Some(records) if form != Form::None => {
+                    let original = form == Form::Original;
                     Some(VectorReader::new(records, cosine && original)?)
                 }
                 _ => None,
             },
-            elsewhere: match original {
+            elsewhere: match form {
+                Form::None => Vec::new(),
                 // As given to Chroma, like queued vectors: a new segment normalises both.
-                Some(_) => {
+                _ => {
                     let records = self.elsewhere.iter();
                     let readers = records.map(|of| VectorReader::new(of, cosine));
                     readers.collect::<Result<_>>()?
                 }
-                None => Vec::new(),
             },
-            queue: match original {
-                Some(_) => QueueReader::new(origin.database)?,
-                None => None,
+            queue: match form {
+                Form::None => None,
+                _ => QueueReader::new(origin.database)?,
             },
-            normalize: cosine && original == Some(false),
+            normalize: cosine && form == Form::Stored,
             dimension: self.dimension.unwrap_or(0),
             buffer: Vec::new(),
             damaged: 0,

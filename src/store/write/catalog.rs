@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::types::Value;
 use rusqlite::ToSql;
+use serde_json::Value as Json;
 
 use super::queue::TOPIC;
 use super::{insert_into, owned, DatabaseWriter};
@@ -12,8 +13,10 @@ use crate::base::progress::Monitor;
 use crate::error::Result;
 use crate::segment::write::{DEFAULT_EF_CONSTRUCTION, DEFAULT_M};
 use crate::store::catalog::{
-    Catalog, Collection, Space, DEFAULT_DATABASE, DEFAULT_DATABASE_ID, DEFAULT_TENANT, LOCAL_INDEX,
+    vector_index_of, Catalog, Collection, Space, StatedConfiguration, CONFIGURATION_OF_PYTHON,
+    DEFAULT_DATABASE, DEFAULT_DATABASE_ID, DEFAULT_TENANT, LOCAL_INDEX,
 };
+use crate::store::metadata::{Map, Value as MetadataValue};
 use crate::store::Database;
 
 const METADATA_SEGMENT: &str = "urn:chroma:segment/metadata/sqlite";
@@ -29,13 +32,24 @@ pub(crate) struct NewSegments {
 /// they are damaged.
 pub(crate) type Dropped = BTreeMap<&'static str, u64>;
 
-/// The configuration of a collection, where the old store does not state it any more.
+/// The configuration of a collection, where the old store does not state it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Configuration {
+pub(crate) struct Configuration<'c> {
     pub(crate) space: Space,
     /// By default Chroma's.
     pub(crate) m: Option<u64>,
     pub(crate) ef_construction: Option<u64>,
+    /// What the collection was configured with elsewhere.
+    pub(crate) origin: Option<&'c StatedConfiguration>,
+}
+
+/// What the catalogue of a store says about a collection that another store gets.
+#[derive(Clone, Debug)]
+pub(crate) struct NewCollection {
+    pub(crate) metadata: Map,
+    pub(crate) stated: StatedConfiguration,
+    /// True if the configuration was changed on the way, so that it cannot be copied.
+    pub(crate) is_changed: bool,
 }
 
 impl DatabaseWriter {
@@ -256,42 +270,105 @@ impl DatabaseWriter {
         Ok(())
     }
 
-    /// States the metric and the parameters of a collection everywhere that a Chroma looks for
-    /// them.
-    pub(crate) fn write_configuration(
+    /// Writes the metadata and the configuration of a collection that the old store does not have.
+    pub(crate) fn write_new_collection(
         &self,
-        collection: &str,
+        collection: &Collection,
         vector_segment: &str,
-        configuration: Configuration,
+        new: &NewCollection,
     ) -> Result<()> {
-        let Configuration {
-            space,
-            m,
-            ef_construction,
-        } = configuration;
-        let space = space.name();
-        let m = m.unwrap_or(DEFAULT_M);
-        let ef_construction = ef_construction.unwrap_or(DEFAULT_EF_CONSTRUCTION);
+        let columns = self.columns("collection_metadata")?;
+        let has_bool = columns.iter().any(|column| column == "bool_value");
+        for (key, value) in new.metadata.iter() {
+            self.write_parameter("collection_metadata", &collection.id, key, value, has_bool)?;
+            // Until 1.0 a segment gets its parameters from the metadata.
+            if !self.has_integer_seq_ids && key.starts_with("hnsw:") {
+                self.write_parameter("segment_metadata", vector_segment, key, value, false)?;
+            }
+        }
+        let configuration = Configuration {
+            space: collection.space.space,
+            m: collection.m,
+            ef_construction: collection.ef_construction,
+            origin: Some(&new.stated),
+        };
         let columns = self.columns("collections")?;
         let has = |column: &str| columns.iter().any(|name| name == column);
-        // Until 1.0 this column says nothing about the metric.
-        if self.has_integer_seq_ids && has("config_json_str") {
-            let json = format!(
-                "{{\"vector_index\":{{\"hnsw\":{{\"space\":\"{space}\",\"ef_construction\":\
-                 {ef_construction},\"ef_search\":100,\"max_neighbors\":{m},\"resize_factor\":1.2,\
-                 \"sync_threshold\":1000}}}},\"embedding_function\":{{\"type\":\"legacy\"}}}}"
-            );
+        let StatedConfiguration {
+            configuration: stated,
+            schema,
+        } = &new.stated;
+        let is_of_python = stated
+            .as_ref()
+            .is_some_and(|json| json.contains(CONFIGURATION_OF_PYTHON));
+        let is_kept = match (self.has_integer_seq_ids, schema) {
+            (false, _) => has("config_json_str") && is_of_python,
+            (true, Some(_)) => has("schema_str") && !new.is_changed,
+            (true, None) => stated.is_some() && !is_of_python && !new.is_changed,
+        };
+        if is_kept && !self.has_integer_seq_ids {
+            // It says nothing about the segment.
             self.execute(
                 "UPDATE collections SET config_json_str = ?2 WHERE id = ?1",
-                &[&collection, &json],
+                &[&collection.id, stated],
             )?;
+            return self.write_segment_parameters(vector_segment, configuration);
         }
-        if has("schema_str") {
+        if is_kept {
             self.execute(
-                "UPDATE collections SET schema_str = NULL WHERE id = ?1",
-                &[&collection],
+                "UPDATE collections SET config_json_str = ?2 WHERE id = ?1",
+                &[&collection.id, stated],
             )?;
+            if has("schema_str") {
+                self.execute(
+                    "UPDATE collections SET schema_str = ?2 WHERE id = ?1",
+                    &[&collection.id, schema],
+                )?;
+            }
+            return Ok(());
         }
+        self.write_configuration(&collection.id, vector_segment, configuration)
+    }
+
+    /// Writes a value of the metadata of a collection or a segment.
+    fn write_parameter(
+        &self,
+        table: &str,
+        owner: &str,
+        key: &str,
+        value: &MetadataValue,
+        has_bool: bool,
+    ) -> Result<()> {
+        let owner_column = match table {
+            "segment_metadata" => "segment_id",
+            _ => "collection_id",
+        };
+        let (column, value): (_, &dyn ToSql) = match value {
+            MetadataValue::Text(text) => ("str_value", text),
+            MetadataValue::Int(value) => ("int_value", value),
+            MetadataValue::Float(value) => ("float_value", value),
+            MetadataValue::Bool(value) if has_bool => ("bool_value", value),
+            MetadataValue::Bool(value) => ("int_value", value),
+            // Chroma has no lists here.
+            MetadataValue::List(_) | MetadataValue::Null => return Ok(()),
+        };
+        let sql = format!(
+            "INSERT OR REPLACE INTO {table} ({owner_column}, key, {column}) VALUES (?1, ?2, ?3)"
+        );
+        self.execute(&sql, &[&owner, &key, value])?;
+        Ok(())
+    }
+
+    /// States the metric and the parameters of a segment that are not the defaults.
+    fn write_segment_parameters(
+        &self,
+        vector_segment: &str,
+        configuration: Configuration<'_>,
+    ) -> Result<()> {
+        let space = configuration.space.name();
+        let m = configuration.m.unwrap_or(DEFAULT_M);
+        let ef_construction = configuration.ef_construction;
+        let ef_construction = ef_construction.unwrap_or(DEFAULT_EF_CONSTRUCTION);
         let text = "INSERT OR REPLACE INTO segment_metadata (segment_id, key, str_value) \
                     VALUES (?1, ?2, ?3)";
         self.execute(text, &[&vector_segment, &"hnsw:space", &space])?;
@@ -310,6 +387,43 @@ impl DatabaseWriter {
                 self.execute(sql, &[&vector_segment, &key, &value])?;
             }
         }
+        Ok(())
+    }
+
+    /// States the metric and the parameters of a collection everywhere that a Chroma looks for
+    /// them.
+    pub(crate) fn write_configuration(
+        &self,
+        collection: &str,
+        vector_segment: &str,
+        configuration: Configuration<'_>,
+    ) -> Result<()> {
+        let Configuration {
+            space,
+            m,
+            ef_construction,
+            origin,
+        } = configuration;
+        let space = space.name();
+        let m = m.unwrap_or(DEFAULT_M);
+        let ef_construction = ef_construction.unwrap_or(DEFAULT_EF_CONSTRUCTION);
+        let columns = self.columns("collections")?;
+        let has = |column: &str| columns.iter().any(|name| name == column);
+        // Until 1.0 this column says nothing about the metric.
+        if self.has_integer_seq_ids && has("config_json_str") {
+            let json = rust_configuration(space, (m, ef_construction), origin);
+            self.execute(
+                "UPDATE collections SET config_json_str = ?2 WHERE id = ?1",
+                &[&collection, &json],
+            )?;
+        }
+        if has("schema_str") {
+            self.execute(
+                "UPDATE collections SET schema_str = NULL WHERE id = ?1",
+                &[&collection],
+            )?;
+        }
+        self.write_segment_parameters(vector_segment, configuration)?;
         if !self.has_integer_seq_ids {
             let sql = "INSERT OR REPLACE INTO collection_metadata (collection_id, key, str_value) \
                        VALUES (?1, ?2, ?3)";
@@ -317,6 +431,44 @@ impl DatabaseWriter {
         }
         Ok(())
     }
+}
+
+/// Returns the configuration of a collection in the form of Chroma 1.0 and later. Everything but the
+/// metric and the parameters is as it was `origin`ally, above all the embedding function.
+fn rust_configuration(
+    space: &str,
+    (m, ef_construction): (u64, u64),
+    origin: Option<&StatedConfiguration>,
+) -> String {
+    let parsed = |text: &Option<String>| serde_json::from_str::<Json>(text.as_deref()?).ok();
+    let configuration = origin.and_then(|stated| parsed(&stated.configuration));
+    let schema = origin.and_then(|stated| parsed(&stated.schema));
+    let index = schema.as_ref().and_then(vector_index_of);
+    let hnsw = index.and_then(|index| index.get("hnsw"));
+    let hnsw = hnsw.or_else(|| configuration.as_ref()?.pointer("/vector_index/hnsw"));
+    let mut hnsw = match hnsw {
+        Some(Json::Object(hnsw)) => hnsw.clone(),
+        _ => serde_json::Map::new(),
+    };
+    for (name, value) in [
+        ("ef_search", Json::from(100)),
+        ("resize_factor", Json::from(1.2)),
+        ("sync_threshold", Json::from(1000)),
+    ] {
+        hnsw.entry(name).or_insert(value);
+    }
+    hnsw.insert("space".into(), space.into());
+    hnsw.insert("max_neighbors".into(), m.into());
+    hnsw.insert("ef_construction".into(), ef_construction.into());
+    let function = index.and_then(|index| index.get("embedding_function"));
+    let function = function.or_else(|| configuration.as_ref()?.get("embedding_function"));
+    let function = function.filter(|function| function.is_object()).cloned();
+    let function = function.unwrap_or_else(|| serde_json::json!({"type": "legacy"}));
+    serde_json::json!({
+        "vector_index": {"hnsw": hnsw},
+        "embedding_function": function,
+    })
+    .to_string()
 }
 
 /// Returns a random UUID, version 4, as Chroma names segments.

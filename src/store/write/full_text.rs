@@ -27,6 +27,8 @@ named_enum! {
     pub enum FullText for "full_text" {
         /// Copied from the old store, where it agreed with the documents.
         Copied = "copied",
+        /// Copied, and extended by the documents of new records.
+        Extended = "extended",
         /// Built from the documents.
         Built = "built",
     }
@@ -34,9 +36,14 @@ named_enum! {
 
 impl DatabaseWriter {
     /// Copies the shadow tables. Returns false if they cannot be read, or hold other documents than
-    /// the new records do. The table must be built then.
-    pub(super) fn copy_full_text(&self, old: &Database, monitor: &Monitor<'_>) -> Result<bool> {
-        Ok(self.copy_shadows(old, monitor)? && self.content_agrees()?)
+    /// the records with ids below `first_new`. The table must be built then.
+    pub(super) fn copy_full_text(
+        &self,
+        old: &Database,
+        first_new: i64,
+        monitor: &Monitor<'_>,
+    ) -> Result<bool> {
+        Ok(self.copy_shadows(old, monitor)? && self.content_agrees(first_new)?)
     }
 
     fn copy_shadows(&self, old: &Database, monitor: &Monitor<'_>) -> Result<bool> {
@@ -101,12 +108,13 @@ impl DatabaseWriter {
         Ok(is_read && is_whole)
     }
 
-    /// Returns true if the copied table holds exactly the documents of the new records.
-    fn content_agrees(&self) -> Result<bool> {
+    /// Returns true if the copied table holds exactly the documents of the records with ids below
+    /// `first_new`.
+    fn content_agrees(&self, first_new: i64) -> Result<bool> {
         let found = self.rows(&format!(
             "SELECT (SELECT count(*) FROM {TABLE}_content) = \
              (SELECT count(*) FROM embedding_metadata \
-              WHERE key = 'chroma:document' AND string_value IS NOT NULL) \
+              WHERE key = 'chroma:document' AND string_value IS NOT NULL AND id < {first_new}) \
              AND NOT EXISTS (SELECT 1 FROM {TABLE}_content AS copy \
               LEFT JOIN embedding_metadata AS document \
               ON document.id = copy.id AND document.key = 'chroma:document' \
@@ -115,21 +123,27 @@ impl DatabaseWriter {
         Ok(found == [[Value::Integer(1)]])
     }
 
-    /// Builds the table anew from the documents of the new records.
+    /// Builds the table anew from the documents of all records.
     pub(super) fn build_full_text(&self) -> Result<()> {
         self.execute(&format!("DROP TABLE IF EXISTS {TABLE}"), &[])?;
         self.execute(CREATE, &[])?;
+        self.add_documents(i64::MIN)?;
+        Ok(())
+    }
+
+    /// Adds the documents of the records with ids from `first` on to the table. Returns their
+    /// number.
+    pub(super) fn add_documents(&self, first: i64) -> Result<usize> {
         // In the order of the ids, which FTS5 needs, without sorting the documents.
         self.execute(
             &format!(
                 "INSERT INTO {TABLE} (rowid, string_value) \
                  SELECT embeddings.id, string_value FROM embeddings CROSS JOIN embedding_metadata \
                  ON embedding_metadata.id = embeddings.id AND key = 'chroma:document' \
-                 WHERE string_value IS NOT NULL ORDER BY embeddings.id"
+                 WHERE string_value IS NOT NULL AND embeddings.id >= ?1 ORDER BY embeddings.id"
             ),
-            &[],
-        )?;
-        Ok(())
+            &[&first],
+        )
     }
 }
 

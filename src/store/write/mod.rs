@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, ToSql};
 
-pub(crate) use self::catalog::{new_uuid, Configuration, Dropped, NewSegments};
+pub(crate) use self::catalog::{new_uuid, Configuration, Dropped, NewCollection, NewSegments};
 pub use self::full_text::FullText;
 use self::migrations::Migrations;
 pub(crate) use self::queue::{LastWrite, Queued};
@@ -130,63 +130,64 @@ impl DatabaseWriter {
     /// Writes what depends on all records, and makes the file durable. Fails unless SQLite finds
     /// the result sound, and unless `check` succeeds, which runs at the same time.
     ///
-    /// The full-text table of `old` is copied if it agrees with the documents and `keeps_ids` is
-    /// true.
+    /// The full-text table of `old` is copied if it agrees with the documents and the records keep
+    /// their ids. `first_new` is the first id of a record without one, then.
     pub(crate) fn finish(
         self,
         old: &Database,
-        keeps_ids: bool,
+        first_new: Option<i64>,
         check: impl FnOnce() -> Result<()>,
         monitor: &Monitor<'_>,
     ) -> Result<FullText> {
-        let mut full_text = FullText::Built;
-        if keeps_ids && self.copy_full_text(old, monitor)? {
-            full_text = FullText::Copied;
-        } else {
-            self.build_full_text()?;
-        }
+        let first_new = match first_new {
+            Some(first) if self.copy_full_text(old, first, monitor)? => Some(first),
+            _ => {
+                self.build_full_text()?;
+                None
+            }
+        };
         for index in &self.indexes {
             self.execute(index, &[])?;
         }
-        self.execute("COMMIT", &[])?;
-        let Self {
-            _watch: watch,
-            connection,
-            path,
-            has_integer_seq_ids,
-            last_write,
-            ..
-        } = self;
-        // The connection has the structure of the new, empty full-text table in memory.
-        drop((watch, connection));
+        // Closes the connection, which has the structure of the empty full-text table in memory.
+        let closed = self.close()?;
+        let full_text = match first_new {
+            None => FullText::Built,
+            Some(first) => closed.extend_full_text(first, monitor)?,
+        };
         // The full-text table takes most of the time, as FTS5 derives every trigram again.
-        let ((), is_sound) = both(
+        let ((), problem) = both(
             "hnsw-toolbox-full-text",
             || {
-                check_tables(&path, Part::Tables, monitor)?.map_or(Ok(()), unsound)?;
+                check_tables(&closed.path, Part::Tables, monitor)?.map_or(Ok(()), unsound)?;
                 check()
             },
-            || check_tables(&path, Part::FullText, monitor),
+            || check_tables(&closed.path, Part::FullText, monitor),
         )?;
-        match (is_sound, full_text) {
-            (None, _) => {}
-            (Some(problem), FullText::Built) => unsound(problem)?,
-            (Some(_), FullText::Copied) => {
-                full_text = FullText::Built;
-                let flags = OpenFlags::empty();
-                let writer = Self::open(&path, flags, has_integer_seq_ids, last_write, monitor)?;
-                writer.build_full_text()?;
-                writer.execute("COMMIT", &[])?;
-                drop(writer);
-                for part in [Part::Tables, Part::FullText] {
-                    check_tables(&path, part, monitor)?.map_or(Ok(()), unsound)?;
-                }
-            }
+        let Some(problem) = problem else {
+            closed.sync()?;
+            return Ok(full_text);
+        };
+        if full_text == FullText::Built {
+            unsound(problem)?;
         }
-        let file = std::fs::File::options().write(true).open(&path);
-        file.and_then(|file| file.sync_all())
-            .map_err(Error::io(&path, "sync"))?;
-        Ok(full_text)
+        let writer = closed.reopen(monitor)?;
+        writer.build_full_text()?;
+        writer.close()?;
+        for part in [Part::Tables, Part::FullText] {
+            check_tables(&closed.path, part, monitor)?.map_or(Ok(()), unsound)?;
+        }
+        closed.sync()?;
+        Ok(FullText::Built)
+    }
+
+    /// Ends the transaction.
+    fn close(self) -> Result<Closed> {
+        self.execute("COMMIT", &[])?;
+        Ok(Closed {
+            path: self.path,
+            has_integer_seq_ids: self.has_integer_seq_ids,
+        })
     }
 
     /// Returns W, the number of the last write.
@@ -243,6 +244,43 @@ impl DatabaseWriter {
 
     fn failed(&self, error: rusqlite::Error) -> Error {
         failed(&self.path, error)
+    }
+}
+
+/// A new database without a connection.
+struct Closed {
+    path: PathBuf,
+    has_integer_seq_ids: bool,
+}
+
+impl Closed {
+    fn reopen(&self, monitor: &Monitor<'_>) -> Result<DatabaseWriter> {
+        let (flags, last_write) = (OpenFlags::empty(), LastWrite::default());
+        DatabaseWriter::open(
+            &self.path,
+            flags,
+            self.has_integer_seq_ids,
+            last_write,
+            monitor,
+        )
+    }
+
+    /// Adds the documents of the records with ids from `first_new` on to the copied table.
+    fn extend_full_text(&self, first_new: i64, monitor: &Monitor<'_>) -> Result<FullText> {
+        let writer = self.reopen(monitor)?;
+        let added = writer.add_documents(first_new)?;
+        writer.close()?;
+        Ok(match added {
+            0 => FullText::Copied,
+            _ => FullText::Extended,
+        })
+    }
+
+    /// Makes the file durable.
+    fn sync(&self) -> Result<()> {
+        let file = std::fs::File::options().write(true).open(&self.path);
+        file.and_then(|file| file.sync_all())
+            .map_err(Error::io(&self.path, "sync"))
     }
 }
 

@@ -31,12 +31,22 @@ const DELETE: i64 = 3;
 pub(super) const TOPIC: &str = "persistent://default/default/";
 
 /// The last write of the queue. Everything up to it is applied in a new store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LastWrite {
-    /// 0 for an empty queue.
+    /// 1 for an empty queue, which gets a row that changes nothing: Chroma before 1.0 takes the
+    /// watermark 0 for none, and ignores the first write.
     pub(crate) seq_id: i64,
     /// The values of the other columns, unless they are unreadable.
     row: Option<Vec<Value>>,
+}
+
+impl Default for LastWrite {
+    fn default() -> Self {
+        Self {
+            seq_id: 1,
+            row: None,
+        }
+    }
 }
 
 impl LastWrite {
@@ -64,9 +74,6 @@ impl DatabaseWriter {
     /// Writes the last row of the old queue, so that the next write gets the number after it.
     pub(super) fn write_last_row(&self) -> Result<()> {
         let LastWrite { seq_id, row } = &self.last_write;
-        if *seq_id == 0 {
-            return Ok(());
-        }
         let is_valid = |row: &&Vec<Value>| {
             // The first four columns are NOT NULL.
             row.iter().take(4).all(|value| *value != Value::Null)

@@ -23,10 +23,8 @@ pub(crate) struct RecordWriter<'w> {
     has_bool: bool,
     /// The id of the next record that has none.
     next_id: i64,
-    /// True if every record keeps its id.
-    pub(crate) keeps_ids: bool,
-    /// Number of records left out because their id occurred before in the collection.
-    pub(crate) repeated: u64,
+    /// The first of these ids, if every record keeps its id.
+    pub(crate) first_new: Option<i64>,
 }
 
 impl<'w> RecordWriter<'w> {
@@ -71,17 +69,16 @@ impl<'w> RecordWriter<'w> {
             element,
             seq_id: writer.stored_seq_id(writer.last_write.seq_id),
             has_bool,
-            keeps_ids: next_id.is_some(),
+            first_new: next_id,
             next_id: next_id.unwrap_or(1),
-            repeated: 0,
             writer,
         })
     }
 
-    /// Writes a record of the collection with this metadata segment. Returns false if the
-    /// collection already has its id.
-    pub(crate) fn push(&mut self, segment: &str, row: &Row<'_>) -> Result<bool> {
-        let known = row.rowid.filter(|_| self.keeps_ids);
+    /// Writes a record of the collection with this metadata segment. Returns its id in `embeddings`,
+    /// or `None` if the collection already has a record with the user's id.
+    pub(crate) fn push(&mut self, segment: &str, row: &Row<'_>) -> Result<Option<i64>> {
+        let known = row.rowid.filter(|_| self.first_new.is_some());
         let id = match known {
             Some(id) => id,
             None => {
@@ -99,8 +96,7 @@ impl<'w> RecordWriter<'w> {
             &[&id, &segment, &row.id, &self.seq_id, &created_at],
         )?;
         if written == 0 {
-            self.repeated = self.repeated.saturating_add(1);
-            return Ok(false);
+            return Ok(None);
         }
         let texts = &row.texts;
         for (key, text) in [(DOCUMENT, &texts.document), (URI, &texts.uri)] {
@@ -113,7 +109,7 @@ impl<'w> RecordWriter<'w> {
         }
         self.push_map(id, &texts.metadata)?;
         self.push_map(id, &texts.hidden)?;
-        Ok(true)
+        Ok(Some(id))
     }
 
     fn push_map(&mut self, id: i64, map: &Map) -> Result<()> {
@@ -140,9 +136,9 @@ impl<'w> RecordWriter<'w> {
     fn push_list(&mut self, id: i64, key: &str, values: &[Value]) -> Result<()> {
         let Some(element) = &mut self.element else {
             return Err(Error::argument(
-                "template",
-                format!("an older Chroma, for a record whose metadata {key:?} is a list"),
-                "Chroma 1.5 or later, the first with lists",
+                "lists",
+                format!("the list {key:?} in the metadata of a record"),
+                "json, or a store or template of Chroma 1.5 or later, the first with lists",
             ));
         };
         for value in values {

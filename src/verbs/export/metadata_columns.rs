@@ -6,7 +6,7 @@ use crate::base::progress::Monitor;
 use crate::columnar::columns::{Column, ColumnType, ElementType, Value};
 use crate::columnar::write::TableWriter;
 use crate::error::{Error, Result};
-use crate::store::collection::{Origin, Plan};
+use crate::store::collection::{Form, Origin, Plan};
 use crate::store::metadata::{self, Kind, Map};
 
 /// Limit on the number of columns. Each has its own builder here, and costs readers memory and
@@ -25,7 +25,7 @@ impl MetadataColumns {
     /// Reads the metadata of every record, and collects keys and kinds.
     pub(super) fn survey(plan: &Plan, origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<Self> {
         let mut keys = BTreeMap::<String, Option<Kind>>::new();
-        plan.for_each(origin, None, monitor, |row| {
+        plan.for_each(origin, Form::None, monitor, |row| {
             for (key, value) in row.texts.metadata.iter() {
                 // Nulls, and lists of several kinds, have no column type.
                 let kind = Some(value.kind()).filter(|kind| *kind != Kind::Other);

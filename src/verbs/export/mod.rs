@@ -27,8 +27,8 @@ use crate::io::permissions::Sharing;
 use crate::io::protected::Protected;
 use crate::io::temporary::TemporaryDirectory;
 use crate::segment::file_name;
-use crate::store::catalog::Collection;
-use crate::store::collection::{Findings, Given, Origin, Outcome, Plan, Row};
+use crate::store::catalog::{Collection, StatedConfiguration};
+use crate::store::collection::{Findings, Form, Given, Origin, Outcome, Plan, Row};
 use crate::verbs::collections::{
     has_loss, state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState,
     Persist,
@@ -37,7 +37,7 @@ use crate::verbs::extract::{Salvage, VectorForm};
 use crate::verbs::repair::Space;
 
 /// Name of the manifest in an output directory.
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// Rows between two progress reports.
 const ROWS_PER_REPORT: u64 = 512;
@@ -204,6 +204,18 @@ pub struct ExportedFile {
     pub metric_source: &'static str,
     /// Components of each vector; absent if there are no vectors.
     pub dimension: Option<usize>,
+    /// Links per record of its index, if the database states it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub m: Option<u64>,
+    /// Candidates for the links of a record, if the database states it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ef_construction: Option<u64>,
+    /// Its configuration, as the table `collections` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_json_str: Option<String>,
+    /// Its schema, as the table `collections` of Chroma 1.3 and later has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema_str: Option<String>,
     /// The form of the vectors.
     pub vectors: VectorForm,
     /// Rows: the records of the collection.
@@ -511,8 +523,16 @@ impl<'e> Exporter<'e> {
             MetadataForm::Json => None,
             MetadataForm::Columns => Some(MetadataColumns::survey(&plan, origin, self.monitor)?),
         };
+        let database = &self.persist.database;
+        let stated = StatedConfiguration::read(database, &origin.collection.id, self.monitor)?;
         Ok(CollectionTable {
-            schema: self.schema(origin.collection, &plan, vectors, metadata.as_ref()),
+            schema: self.schema(
+                origin.collection,
+                (&plan, &stated),
+                vectors,
+                metadata.as_ref(),
+            ),
+            stated,
             origin,
             plan,
             findings,
@@ -542,10 +562,13 @@ impl<'e> Exporter<'e> {
         };
         let (before, total, monitor) = (self.done, self.total, self.monitor);
         let mut rows = 0_u64;
-        let original = table.vectors == VectorForm::Original;
+        let form = match table.vectors {
+            VectorForm::Original => Form::Original,
+            VectorForm::Stored => Form::Stored,
+        };
         let (plan, origin) = (&table.plan, table.origin);
         let (mut number, mut selected) = (0_u64, Outcome::default());
-        let mut outcome = plan.for_each(origin, Some(original), monitor, |row| {
+        let mut outcome = plan.for_each(origin, form, monitor, |row| {
             if let Some(selection) = selection {
                 let is_selected = selection.contains(number);
                 number += 1;
@@ -608,7 +631,7 @@ impl<'e> Exporter<'e> {
     fn schema(
         &self,
         collection: &Collection,
-        plan: &Plan,
+        (plan, stated): (&Plan, &StatedConfiguration),
         vectors: VectorForm,
         metadata: Option<&MetadataColumns>,
     ) -> Schema {
@@ -638,6 +661,20 @@ impl<'e> Exporter<'e> {
             .iter()
             .map(|(part, version)| format!("{part} {version}"))
             .collect();
+        let json_columns = metadata.map_or_else(Vec::new, MetadataColumns::json_columns);
+        let json_columns = (!json_columns.is_empty())
+            .then(|| serde_json::to_string(&json_columns).unwrap_or_default());
+        let number = |value: Option<u64>| value.map(|value| value.to_string());
+        let optional = [
+            ("m", number(collection.m)),
+            ("ef_construction", number(collection.ef_construction)),
+            ("config_json_str", stated.configuration.clone()),
+            ("schema_str", stated.schema.clone()),
+            ("json_columns", json_columns),
+        ];
+        let optional = optional
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)));
         let metadata = [
             ("version", env!("CARGO_PKG_VERSION").to_string()),
             ("collection", collection.name.clone()),
@@ -661,6 +698,7 @@ impl<'e> Exporter<'e> {
             columns,
             metadata: metadata
                 .into_iter()
+                .chain(optional)
                 .map(|(key, value)| (format!("hnsw_toolbox.{key}"), value))
                 .collect(),
         }
@@ -675,6 +713,7 @@ struct CollectionTable<'e> {
     /// The form of the vectors in the output.
     vectors: VectorForm,
     metadata: Option<MetadataColumns>,
+    stated: StatedConfiguration,
     schema: Schema,
 }
 
@@ -695,6 +734,7 @@ impl CollectionTable<'_> {
             mut findings,
             vectors,
             metadata,
+            stated,
             ..
         } = self;
         outcome.report(&mut findings);
@@ -713,6 +753,10 @@ impl CollectionTable<'_> {
             metric: plan.space.name(),
             metric_source: plan.space_source.name(),
             dimension: plan.dimension,
+            m: collection.m,
+            ef_construction: collection.ef_construction,
+            config_json_str: stated.configuration,
+            schema_str: stated.schema,
             vectors,
             rows: outcome.rows,
             vectors_from_index: outcome.from_index,

@@ -22,6 +22,8 @@ mod old;
 #[cfg(feature = "database")]
 mod persist;
 mod records;
+#[cfg(feature = "database")]
+mod spool;
 mod steps;
 #[cfg(feature = "database")]
 pub(crate) mod store;

@@ -1,11 +1,10 @@
 //! Repair from a persist directory: the records of the segment and of the queue, merged as an
 //! export merges them.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use super::records::Chosen;
+use super::spool::{IdSpool, SpooledIds, SpooledVectors, VectorSpool};
 use super::steps::{run_sql, steps};
 use super::{
     choose_links, flaw_of_links, threads, write_metadata, written_shape, written_shape_with,
@@ -13,7 +12,6 @@ use super::{
     MAX_EF_CONSTRUCTION,
 };
 use crate::base::bits::Bits;
-use crate::base::memory;
 use crate::base::path::Shell;
 use crate::base::progress::Monitor;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,22 +20,16 @@ use crate::io::file::{exists, is_directory, Access, IoMode};
 use crate::segment::directory::{Segment, SegmentFiles};
 use crate::segment::evidence::Evidence;
 use crate::segment::file_name;
-use crate::segment::pickle::write::{Ids, Totals};
+use crate::segment::pickle::write::Totals;
 use crate::segment::write::{Shape, DEFAULT_EF_CONSTRUCTION, DEFAULT_M};
 use crate::store::catalog::{self, Catalog, SpaceSource, LOCAL_INDEX};
 use crate::store::collection::base::recoverable;
 use crate::store::collection::{
-    directory_of, metric, normalize, Given, Origin, Outcome, Plan, Row,
+    directory_of, metric, Added, Form, Given, Origin, Outcome, Plan, Row,
 };
 use crate::store::Database;
 use crate::verbs::collections::{CollectionFilter, Persist};
 use crate::verbs::verify::{self, VerifyReport};
-
-/// The name of the file in the new directory that holds the ids until the metadata is written.
-const SPOOL: &str = "ids.tmp";
-
-/// Purpose of the allocations, for error messages.
-const LABELS: &str = "hold the labels of a collection";
 
 /// Queued records are inserted into the existing graph if they number at most one per this many
 /// records of the index. Beyond that, building a new graph takes less time.
@@ -165,11 +157,12 @@ pub(super) fn repair(
             origin,
             plan: &mut plan,
             index_dir: exists.then_some(&*index_dir),
+            added: None,
         },
         &output,
         options,
         None,
-        |_, _| Ok(()),
+        |_, _, _| Ok(true),
         monitor,
     )?;
     let Some(written) = written else {
@@ -227,6 +220,8 @@ pub(super) struct Source<'s> {
     pub(super) plan: &'s mut Plan,
     /// Directory of the old segment, if it exists.
     pub(super) index_dir: Option<&'s Path>,
+    /// Records that join the collection.
+    pub(super) added: Option<&'s mut dyn Added>,
 }
 
 /// A new segment.
@@ -248,8 +243,9 @@ pub(super) enum Fate {
 }
 
 /// Writes the segment of a collection into a new directory, and passes each of its records to
-/// `visit`. Also returns the counts of the records. Without a usable vector nothing is written, and
-/// there is no segment.
+/// `visit`, with true if it is an added one. A record for which `visit` returns false is left out.
+/// Also returns the counts of the collection's own records. Without a usable vector nothing is
+/// written, and there is no segment.
 ///
 /// `last_write` is the sequence number up to which the new segment has applied the queue. Without
 /// it, the old segment's stays.
@@ -258,13 +254,14 @@ pub(super) fn write_segment(
     output: &AtomicDirectory,
     options: &RepairOptions,
     last_write: Option<u64>,
-    visit: impl FnMut(&mut Row<'_>, Fate) -> Result<()>,
+    visit: impl FnMut(&mut Row<'_>, Fate, bool) -> Result<bool>,
     monitor: &Monitor<'_>,
 ) -> Result<(Outcome, Option<WrittenSegment>)> {
     let Source {
         origin,
         plan,
         index_dir,
+        added,
     } = source;
     let silent = monitor.without_progress();
     let threads = threads::count(options.threads)?;
@@ -291,39 +288,40 @@ pub(super) fn write_segment(
         0 => None,
         _ => plan.reopen_segment(options.access())?,
     };
-    let (merged, mut ids) = merge(
-        origin,
-        plan,
+    let (merged, mut ids, vectors) = merge(
+        (origin, plan, added),
         segment.as_ref(),
-        known,
+        (known, last_write),
         output,
         visit,
         &silent,
     )?;
+    // Frees memory for the graph.
+    plan.forget_rows();
     let base = merged.chosen.ranks().count();
-    let count = base.checked_add(merged.logged);
+    let logged = vectors.count();
+    let count = base.checked_add(logged);
     let count = count.ok_or_else(|| Error::internal("more than 2³² records"))?;
     if count == 0 {
         ids.remove()?;
         return Ok((merged.outcome, None));
     }
-    if space.is_none() && merged.logged > 0 {
+    if space.is_none() && logged > 0 {
         return Err(Error::argument(
             "metric",
             "none",
             format!(
                 "l2, cosine or ip: neither the database nor the vectors of the collection {} \
-                 determine how to store the {} queued vectors",
-                collection.name, merged.logged
+                 determine how to store the {logged} queued vectors",
+                collection.name
             ),
         ));
     }
-    let few_are_new =
-        base > 0 && merged.logged <= (base / RECORDS_PER_INSERT).max(MIN_INSERT_LIMIT);
+    let few_are_new = base > 0 && logged <= (base / RECORDS_PER_INSERT).max(MIN_INSERT_LIMIT);
     let work = Work {
         segment: segment.as_ref(),
         chosen: &merged.chosen,
-        logged: merged.logged,
+        logged,
         shape: shape_of(plan, segment.as_ref(), collection)?,
         space,
         keeps_norms: metric_source == MetricSource::Undecided,
@@ -344,19 +342,19 @@ pub(super) fn write_segment(
             .or(known.max_seq_id)
             .or_else(|| merged.last_seq_id.filter(|_| needs_seq_id(collection))),
     };
-    let append = |out: &DirectoryFile| {
-        let norms = append_logged(origin, plan, &merged, work.shape, out, &silent)?;
-        // Frees memory for the graph.
-        plan.forget_rows();
-        Ok(norms)
-    };
+    let first_label = merged
+        .total_elements_added
+        .saturating_sub(logged.into())
+        .saturating_add(1);
+    let append =
+        |out: &DirectoryFile| vectors.append((base, first_label), work.shape, out, &silent);
     let metadata_of = |output: &AtomicDirectory| {
         write_metadata(output, totals, &mut ids, &silent)?;
         ids.remove()
     };
     let written = work.write(output, append, metadata_of, monitor)?;
     let scanned = segment.as_ref().map_or(0, Segment::count);
-    let (from_index, from_log) = (base.into(), merged.logged.into());
+    let (from_index, from_log) = (base.into(), logged.into());
     let without_vector = merged.without_vector;
     plan.check_unchanged()?;
     if let Some(segment) = &segment {
@@ -431,9 +429,9 @@ fn shape_of(
 
 /// Counters that the segment's metadata gives besides the ids, if it is readable.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KnownLabels {
-    pub(super) total_elements_added: u64,
-    pub(super) max_seq_id: Option<u64>,
+struct KnownLabels {
+    total_elements_added: u64,
+    max_seq_id: Option<u64>,
     /// True if any id has a sequence number.
     has_seq_ids: bool,
     /// True if the metadata is readable.
@@ -441,7 +439,7 @@ pub(super) struct KnownLabels {
 }
 
 impl KnownLabels {
-    pub(super) fn read(dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
+    fn read(dir: &Path, monitor: &Monitor<'_>) -> Result<Self> {
         let access = Access::from(IoMode::Read).past_bad_sectors();
         let files = SegmentFiles::new(dir, access)?;
         match files.read_metadata(monitor) {
@@ -459,80 +457,108 @@ impl KnownLabels {
     }
 }
 
-/// The records of a collection, split by the place of their vectors: segment or queue.
-pub(super) struct Merged {
-    pub(super) chosen: Chosen,
-    /// Records whose vector is in the queue. They follow the others, in the collection's order.
-    pub(super) logged: u32,
+/// The records of a collection, split by the place of their vectors: in the old segment or not.
+struct Merged {
+    chosen: Chosen,
     /// Records without a usable vector.
-    pub(super) without_vector: u64,
+    without_vector: u64,
     /// The damage that was met.
     outcome: Outcome,
     /// The highest label, which Chroma calls by this name.
-    pub(super) total_elements_added: u64,
+    total_elements_added: u64,
     /// The highest sequence number of a record.
-    pub(super) last_seq_id: Option<u64>,
+    last_seq_id: Option<u64>,
 }
 
-/// Reads the collection once: finds the records that are in the segment, and spools all ids.
-pub(super) fn merge<'d>(
-    origin: Origin<'_>,
-    plan: &Plan,
+/// Reads the collection and the added records once: finds the records that are in the segment, and
+/// spools all ids, and the vectors that are not.
+fn merge<'d>(
+    (origin, plan, added): (Origin<'_>, &Plan, Option<&mut dyn Added>),
     segment: Option<&Segment>,
-    known: KnownLabels,
+    (known, last_write): (KnownLabels, Option<u64>),
     output: &'d AtomicDirectory,
-    mut visit: impl FnMut(&mut Row<'_>, Fate) -> Result<()>,
+    mut visit: impl FnMut(&mut Row<'_>, Fate, bool) -> Result<bool>,
     monitor: &Monitor<'_>,
-) -> Result<(Merged, SpooledIds<'d>)> {
+) -> Result<(Merged, SpooledIds<'d>, SpooledVectors<'d>)> {
     let with_seq_ids =
         known.has_seq_ids || (!known.is_known && !origin.collection.configured_by_rust);
-    let mut spool = Spool::create(output)?;
+    let mut ids = IdSpool::create(output)?;
+    let mut vectors = VectorSpool::create(output, plan.space == catalog::Space::Cosine);
     let mut live = Bits::with_len(segment.map_or(0, Segment::count))?;
-    // By position in the spool.
-    let mut from_queue = Bits::default();
+    // By position in the spool of ids: records whose vector is spooled.
+    let mut is_new = Bits::default();
     let mut highest = 0;
     let (mut without_vector, mut number) = (0, 0_u64);
     let mut last_seq_id = None;
-    let is_cosine = plan.space == catalog::Space::Cosine;
-    let outcome = plan.for_each(origin, Some(false), monitor, |row| {
-        // A segment's vectors are normalised already.
-        let normalizes = is_cosine && row.internal_id.is_none();
-        let usable = row.vector.filter(|vector| is_storable(vector, normalizes));
-        let label = match (usable, row.internal_id, row.label) {
-            (None, _, _) => None,
-            // In the queue. 0 is never a label, so it stands for one that is assigned below.
-            (Some(_), None, _) => Some(0),
-            (Some(_), Some(id), Some(label)) => {
-                let label = u32::try_from(label).ok().filter(|label| *label > 0);
+    let mut take = |row: &mut Row<'_>, is_added: bool| -> Result<bool> {
+        // 0 is never a label, so it stands for one that is assigned below.
+        let mut label = 0;
+        let is_taken = match (row.vector, row.internal_id, row.label) {
+            (Some(given), None, _) => match vectors.stored_form(given) {
+                Some(vector) => {
+                    let mut stored = row.with_vector(vector.vector());
+                    let is_taken = visit(&mut stored, Fate::InSegment, is_added)?;
+                    if is_taken {
+                        vector.keep()?;
+                        is_new.grow(number.saturating_add(1))?;
+                        is_new.insert(number);
+                    }
+                    is_taken
+                }
+                None => {
+                    without_vector += 1;
+                    return visit(row, Fate::NotFinite, is_added);
+                }
+            },
+            (Some(_), Some(id), Some(found)) => {
+                let found = u32::try_from(found).ok().filter(|label| *label > 0);
                 // A record that two ids claim belongs to the first.
-                label.filter(|_| !live.insert(id))
+                let Some(found) = found.filter(|_| !live.contains(id)) else {
+                    without_vector += 1;
+                    return visit(row, Fate::WithoutVector, is_added);
+                };
+                label = found;
+                highest = found.max(highest);
+                let is_taken = visit(row, Fate::InSegment, is_added)?;
+                if is_taken {
+                    live.insert(id);
+                }
+                is_taken
             }
-            _ => None,
+            _ => {
+                without_vector += 1;
+                return visit(row, Fate::WithoutVector, is_added);
+            }
         };
-        let Some(label) = label else {
-            without_vector += 1;
-            let fate = match row.vector {
-                Some(_) if usable.is_none() => Fate::NotFinite,
-                _ => Fate::WithoutVector,
+        if is_taken {
+            let seq_id = match is_added {
+                true => last_write,
+                false => row.seq_id,
             };
-            return visit(row, fate);
-        };
-        if label == 0 {
-            from_queue.grow(number.saturating_add(1))?;
-            from_queue.insert(number);
+            last_seq_id = last_seq_id.max(seq_id);
+            ids.push(row.id, label, seq_id.filter(|_| with_seq_ids))?;
+            number = number.saturating_add(1);
         }
-        highest = label.max(highest);
-        last_seq_id = last_seq_id.max(row.seq_id);
-        let seq_id = row.seq_id.filter(|_| with_seq_ids);
-        spool.push(row.id, label, seq_id)?;
-        number = number.saturating_add(1);
-        visit(row, Fate::InSegment)
+        Ok(is_taken)
+    };
+    // The first of two records with one id counts.
+    let (before, after) = match added {
+        Some(added) if added.replaces() => (Some(added), None),
+        added => (None, added),
+    };
+    if let Some(added) = before {
+        added.for_each(monitor, &mut |row| take(row, true))?;
+    }
+    let outcome = plan.for_each(origin, Form::Found, monitor, |row| {
+        take(row, false).map(drop)
     })?;
-    // Queued records get the labels that follow the highest ever assigned, as in Chroma.
+    if let Some(added) = after {
+        added.for_each(monitor, &mut |row| take(row, true))?;
+    }
+    // New vectors get the labels that follow the highest ever assigned, as in Chroma.
     let mut next = known.total_elements_added.max(highest.into());
-    let mut logged = 0_u32;
-    for (number, label) in (0_u64..).zip(&mut spool.labels) {
-        if from_queue.contains(number) {
+    for (number, label) in (0_u64..).zip(&mut ids.labels) {
+        if is_new.contains(number) {
             next = next.saturating_add(1);
             *label = u32::try_from(next).map_err(|_| {
                 Error::argument(
@@ -541,182 +567,16 @@ pub(super) fn merge<'d>(
                     "labels of 32 bits, the limit of Chroma",
                 )
             })?;
-            logged = logged.saturating_add(1);
         }
     }
     let merged = Merged {
         chosen: Chosen::of(live)?,
-        logged,
         without_vector,
         outcome,
         total_elements_added: next,
         last_seq_id,
     };
-    Ok((merged, spool.finish()?))
-}
-
-/// Returns true if a segment can hold the vector. All of its components are finite, and its norm is
-/// as well if it is to be divided by it.
-fn is_storable(vector: &[f32], normalizes: bool) -> bool {
-    let squares = vector.iter().map(|component| component * component);
-    vector.iter().all(|component| component.is_finite())
-        && (!normalizes || squares.sum::<f32>().is_finite())
-}
-
-/// Appends the queued records to the written ones, without links. Returns their norms.
-pub(super) fn append_logged(
-    origin: Origin<'_>,
-    plan: &Plan,
-    merged: &Merged,
-    shape: Shape,
-    out: &DirectoryFile,
-    monitor: &Monitor<'_>,
-) -> Result<Vec<f32>> {
-    let mut norms = memory::with_capacity(merged.logged as usize, "hold the norms of new records")?;
-    if merged.logged == 0 {
-        return Ok(norms);
-    }
-    let normalizes = plan.space == catalog::Space::Cosine;
-    let first = u64::from(merged.chosen.ranks().count());
-    let first_label = merged
-        .total_elements_added
-        .saturating_sub(merged.logged.into())
-        .saturating_add(1);
-    let (mut bytes, mut vector) = (Vec::new(), Vec::new());
-    plan.for_each(origin, Some(true), monitor, |row| {
-        let Some(given) = row.vector.filter(|_| row.internal_id.is_none()) else {
-            return Ok(());
-        };
-        if !is_storable(given, normalizes) {
-            return Ok(());
-        }
-        vector.clear();
-        vector.extend_from_slice(given);
-        let norm = if normalizes {
-            normalize(&mut vector)
-        } else {
-            0.0
-        };
-        let number = norms.len() as u64;
-        if number >= u64::from(merged.logged) {
-            return Err(Error::internal("more queued records than before"));
-        }
-        let label = u32::try_from(first_label.saturating_add(number)).map_err(Error::internal)?;
-        // An empty list; `insert` or `build` links the record.
-        bytes.clear();
-        shape.push_record(&mut bytes, &[], &vector, label)?;
-        let offset = first
-            .saturating_add(number)
-            .saturating_mul(shape.record_size() as u64);
-        out.write_at(&bytes, offset)?;
-        norms.push(norm);
-        Ok(())
-    })?;
-    if norms.len() == merged.logged as usize {
-        Ok(norms)
-    } else {
-        Err(Error::internal("fewer queued records than before"))
-    }
-}
-
-/// Writes ids to a temporary file until the metadata is written, so that memory stays at 12 bytes
-/// per id: a label and a sequence number.
-struct Spool<'d> {
-    output: &'d AtomicDirectory,
-    out: BufWriter<DirectoryFile>,
-    labels: Vec<u32>,
-    seq_ids: Vec<u64>,
-}
-
-/// Stands for an id without a sequence number.
-const NO_SEQ_ID: u64 = u64::MAX;
-
-impl<'d> Spool<'d> {
-    fn create(output: &'d AtomicDirectory) -> Result<Self> {
-        Ok(Self {
-            out: BufWriter::new(output.create_file(SPOOL)?),
-            output,
-            labels: Vec::new(),
-            seq_ids: Vec::new(),
-        })
-    }
-
-    fn push(&mut self, id: &str, label: u32, seq_id: Option<u64>) -> Result<()> {
-        // Length-prefixed: ids may contain any character.
-        let length = u32::try_from(id.len()).map_err(Error::internal)?;
-        let written = self
-            .out
-            .write_all(&length.to_le_bytes())
-            .and_then(|()| self.out.write_all(id.as_bytes()));
-        written.map_err(|error| self.out.get_ref().error("write")(error))?;
-        memory::reserve(&mut self.labels, 1, LABELS)?;
-        memory::reserve(&mut self.seq_ids, 1, LABELS)?;
-        self.labels.push(label);
-        self.seq_ids.push(seq_id.unwrap_or(NO_SEQ_ID));
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<SpooledIds<'d>> {
-        let flushed = self.out.flush();
-        flushed.map_err(|error| self.out.get_ref().error("write")(error))?;
-        let path = self.output.temporary().join(SPOOL);
-        let file = File::open(&path).map_err(Error::io(&path, "open"))?;
-        Ok(SpooledIds {
-            output: self.output,
-            file: BufReader::new(file),
-            labels: self.labels,
-            seq_ids: self.seq_ids,
-            id: String::new(),
-        })
-    }
-}
-
-/// Reads the spooled ids back in order.
-pub(super) struct SpooledIds<'d> {
-    output: &'d AtomicDirectory,
-    file: BufReader<File>,
-    labels: Vec<u32>,
-    seq_ids: Vec<u64>,
-    id: String,
-}
-
-impl SpooledIds<'_> {
-    /// Removes the file.
-    pub(super) fn remove(self) -> Result<()> {
-        let path = self.output.temporary().join(SPOOL);
-        drop(self.file);
-        std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))
-    }
-}
-
-impl Ids for SpooledIds<'_> {
-    fn len(&self) -> u32 {
-        u32::try_from(self.labels.len()).unwrap_or(u32::MAX)
-    }
-
-    fn label(&self, number: u32) -> u32 {
-        self.labels
-            .get(number as usize)
-            .copied()
-            .unwrap_or_default()
-    }
-
-    fn seq_id(&self, number: u32) -> Option<u64> {
-        let seq_id = self.seq_ids.get(number as usize).copied();
-        seq_id.filter(|seq_id| *seq_id != NO_SEQ_ID)
-    }
-
-    fn user_id(&mut self, _: u32) -> Result<&str> {
-        let path = || self.output.temporary().join(SPOOL);
-        let mut length = [0; 4];
-        let read = self.file.read_exact(&mut length);
-        read.map_err(|error| Error::io(&path(), "read")(error))?;
-        let length = u64::from(u32::from_le_bytes(length));
-        self.id.clear();
-        let read = (&mut self.file).take(length).read_to_string(&mut self.id);
-        read.map_err(|error| Error::io(&path(), "read")(error))?;
-        Ok(&self.id)
-    }
+    Ok((merged, ids.finish()?, vectors.finish()?))
 }
 
 /// Returns SQL statements that restore the watermarks that a migration of Chroma has corrupted.

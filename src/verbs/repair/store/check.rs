@@ -5,39 +5,43 @@ use std::path::Path;
 
 use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
-use crate::store::collection::{Plan, Row};
+use crate::store::collection::{Form, Plan, Row};
 use crate::verbs::collections::{CollectionFilter, Persist};
 
 /// Records of a collection that are compared.
-const SAMPLES: usize = 64;
+const SAMPLES: u64 = 64;
 
 /// Hashes of some of the records of a collection, evenly spread over it.
 #[derive(Debug)]
 pub(super) struct Samples {
-    /// Every record whose number is a multiple of this is a sample.
-    step: usize,
-    written: usize,
-    hashes: Vec<u64>,
+    /// One of this many records is a sample.
+    step: u64,
+    /// Ids in `embeddings`, and hashes.
+    hashes: Vec<(i64, u64)>,
 }
 
 impl Samples {
     /// For a collection of about `expected` records.
     pub(super) fn new(expected: u64) -> Self {
-        let expected = usize::try_from(expected).unwrap_or(usize::MAX);
         Self {
             step: (expected / SAMPLES).max(1),
-            written: 0,
             hashes: Vec::new(),
         }
     }
 
-    /// Counts a written record.
-    pub(super) fn push(&mut self, row: &Row<'_>) {
-        if self.written.is_multiple_of(self.step) {
-            self.hashes.push(hash(row));
+    /// Takes a record that was written with an id, if it is a sample.
+    pub(super) fn push(&mut self, id: i64, row: &Row<'_>) {
+        if is_sample(id, self.step) {
+            self.hashes.push((id, hash(row)));
         }
-        self.written = self.written.saturating_add(1);
     }
+}
+
+/// Returns true for one of `step` ids.
+fn is_sample(id: i64, step: u64) -> bool {
+    // The upper bits of a product with an odd number depend on all bits of the id.
+    let mixed = id.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    mixed.is_multiple_of(step)
 }
 
 /// Hash of everything that a user stored: id, vector, document, URI and metadata.
@@ -96,14 +100,18 @@ pub(super) fn check(dir: &Path, expected: &[Expected], monitor: &Monitor<'_>) ->
                 plan.findings.clone().into_vec(),
             ));
         }
-        plan.keep_every(wanted.samples.step);
-        let mut hashes = wanted.samples.hashes.iter();
+        let step = wanted.samples.step;
+        plan.keep_rows(|id| is_sample(id, step));
+        let mut samples = wanted.samples.hashes.clone();
+        samples.sort_unstable();
+        let mut samples = samples.into_iter();
         let mut differs = 0_u64;
-        plan.for_each(*origin, Some(false), monitor, |row| {
-            differs += u64::from(hashes.next() != Some(&hash(row)));
+        plan.for_each(*origin, Form::Stored, monitor, |row| {
+            let found = row.rowid.map(|id| (id, hash(row)));
+            differs += u64::from(samples.next() != found);
             Ok(())
         })?;
-        if differs > 0 || hashes.next().is_some() {
+        if differs > 0 || samples.next().is_some() {
             return wrong(format!(
                 "has other records in the collection {} than the old one: {differs} of {} that \
                  were compared",

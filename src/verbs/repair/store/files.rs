@@ -11,6 +11,9 @@ use crate::segment::file_name;
 /// Name of the directories in which a repair in place keeps what it replaced.
 pub(super) const KEPT: &str = "before-repair-";
 
+/// Largest block of a file system, by default.
+const MAX_BLOCK: u64 = 64 << 10;
+
 /// Contents of a persist directory, apart from the database.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contents {
@@ -73,11 +76,20 @@ pub(super) fn copy(
     names: &[OsString],
     monitor: &Monitor<'_>,
 ) -> Result<Copied> {
+    let left = names.iter().map(|name| (from.join(name), to.join(name)));
+    copy_all(left.collect(), monitor)
+}
+
+/// Copies a directory, to which `from` may be a link.
+pub(super) fn copy_directory(from: &Path, to: &Path, monitor: &Monitor<'_>) -> Result<Copied> {
+    let from = from
+        .canonicalize()
+        .map_err(Error::io(from, "follow the path"))?;
+    copy_all(vec![(from, to.to_path_buf())], monitor)
+}
+
+fn copy_all(mut left: Vec<(PathBuf, PathBuf)>, monitor: &Monitor<'_>) -> Result<Copied> {
     let mut copied = Copied::default();
-    let mut left: Vec<(PathBuf, PathBuf)> = names
-        .iter()
-        .map(|name| (from.join(name), to.join(name)))
-        .collect();
     while let Some((from, to)) = left.pop() {
         monitor.check()?;
         let found = std::fs::symlink_metadata(&from).map_err(Error::io(&from, "look up"))?;
@@ -130,6 +142,13 @@ pub(super) fn size(path: &Path) -> u64 {
         }
     }
     bytes
+}
+
+/// Returns true if a file of the directory takes less than its length, by more than a block.
+pub(super) fn has_holes(directory: &Path) -> bool {
+    let files = list(directory).into_iter().flatten();
+    let mut found = files.filter_map(|file| std::fs::metadata(file.path()).ok());
+    found.any(|file| file.is_file() && allocated(&file).saturating_add(MAX_BLOCK) < file.len())
 }
 
 /// A sparse file takes less than its length.

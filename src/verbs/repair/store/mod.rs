@@ -19,6 +19,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+pub(crate) use self::write::{AddedCounts, Addition};
 use self::write::{SegmentIds, Store};
 use super::{RepairLinks, Space};
 use crate::base::path::{display_path, with_suffix, Shell};
@@ -210,10 +211,26 @@ pub fn repair_store(
     monitor: &Monitor<'_>,
 ) -> Result<RepairStoreSummary> {
     let (persist_dir, new_dir) = (persist_dir.as_ref(), new_dir.as_ref());
-    require_vacant(new_dir)?;
-    refuse_inside(new_dir, persist_dir)?;
+    check_new_dir(persist_dir, new_dir)?;
     let persist = Persist::open(persist_dir, &monitor.without_progress())?;
-    let store = Store::new(&persist, options, SegmentIds::Kept, monitor)?;
+    write_beside(&persist, new_dir, options, &mut [], monitor)
+}
+
+/// Fails if a new store cannot get a name.
+pub(crate) fn check_new_dir(persist_dir: &Path, new_dir: &Path) -> Result<()> {
+    require_vacant(new_dir)?;
+    refuse_inside(new_dir, persist_dir)
+}
+
+/// Writes a store with the records of another one and `additions` to `new_dir`.
+pub(crate) fn write_beside(
+    persist: &Persist<'_>,
+    new_dir: &Path,
+    options: &RepairStoreOptions,
+    additions: &mut [Addition<'_>],
+    monitor: &Monitor<'_>,
+) -> Result<RepairStoreSummary> {
+    let store = Store::new(persist, options, SegmentIds::Kept, additions, monitor)?;
     if options.dry_run {
         return store.preview(new_dir);
     }
@@ -221,7 +238,7 @@ pub fn repair_store(
     require_vacant(&left_out_dir)?;
     store.check_free_space(new_dir)?;
     let output = AtomicDirectory::create(new_dir, persist.sharing(&store.origins))?;
-    let summary = store.write(&output, new_dir, &left_out_dir)?;
+    let summary = store.write(&output, new_dir, &left_out_dir, additions)?;
     persist.database.check_unchanged()?;
     output.sync_all()?;
     output.commit()?;
@@ -249,66 +266,105 @@ pub fn repair_store_in_place(
     announce: impl FnOnce(&[String]),
     monitor: &Monitor<'_>,
 ) -> Result<RepairStoreSummary> {
-    // Before anything of the store is opened.
-    let lock = Lock::open(persist_dir.as_ref())?;
-    let persist_dir = lock.directory();
-    let snapshot = Snapshot::take(persist_dir)?;
-    let strategy = Strategy::of(persist_dir)?;
-    let segment_ids = match strategy {
-        Strategy::Exchange => SegmentIds::Kept,
-        // Old and new segments are in one directory until the database is renamed.
-        Strategy::Within(_) => SegmentIds::New,
-    };
-    let persist = Persist::open(persist_dir, &monitor.without_progress())?;
-    let store = Store::new(&persist, options, segment_ids, monitor)?;
-    if options.dry_run {
-        return store.preview(persist_dir);
+    let place = InPlace::lock(persist_dir.as_ref())?;
+    let persist = Persist::open(place.directory(), &monitor.without_progress())?;
+    place.write(&persist, options, &mut [], announce, monitor)
+}
+
+/// A persist directory that is locked before it is read, and replaced under its name.
+pub(crate) struct InPlace {
+    lock: Lock,
+    snapshot: Snapshot,
+    strategy: Strategy,
+}
+
+impl InPlace {
+    pub(crate) fn lock(persist_dir: &Path) -> Result<Self> {
+        // Before anything of the store is opened.
+        let lock = Lock::open(persist_dir)?;
+        Ok(Self {
+            snapshot: Snapshot::take(lock.directory())?,
+            strategy: Strategy::of(lock.directory())?,
+            lock,
+        })
     }
-    let stamp = Stamp::unused(persist_dir, SystemTime::now())?;
-    let kept = stamp.before_repair(persist_dir, strategy);
-    store.check_free_space(&kept)?;
-    let output = AtomicDirectory::create(&kept, persist.sharing(&store.origins))?;
-    let left_out_dir = stamp.without_vectors(persist_dir);
-    let mut summary = store.write(&output, persist_dir, &left_out_dir)?;
-    output.sync_all()?;
-    summary.undo = undo_commands(strategy, persist_dir, &stamp, Shell::of_system());
-    announce(&summary.undo);
-    persist.database.check_unchanged()?;
-    snapshot.check()?;
-    lock.check_still_unused()?;
-    monitor.check()?;
-    match strategy {
-        Strategy::Exchange => exchange(output.temporary(), persist_dir, &kept)?,
-        Strategy::Within(_) => {
-            let collections = summary.collections.iter();
-            let segments: Vec<_> = collections
-                .filter_map(|collection| collection.segment_dir.clone())
-                .collect();
-            let old = &store.contents.segments;
-            let left = commit_within(output.temporary(), persist_dir, &segments, old, &kept)?;
-            if !left.is_empty() {
-                summary.warnings.push(format!(
-                    "{} old segments could not be moved to {}",
-                    left.len(),
-                    display_path(&kept)
-                ));
+
+    /// The path of the directory, with links followed.
+    pub(crate) fn directory(&self) -> &Path {
+        self.lock.directory()
+    }
+
+    /// Writes a store with the records of this one, which `persist` has open, and `additions`, and
+    /// puts it in place of this one.
+    pub(crate) fn write(
+        &self,
+        persist: &Persist<'_>,
+        options: &RepairStoreOptions,
+        additions: &mut [Addition<'_>],
+        announce: impl FnOnce(&[String]),
+        monitor: &Monitor<'_>,
+    ) -> Result<RepairStoreSummary> {
+        let Self {
+            lock,
+            snapshot,
+            strategy,
+        } = self;
+        let (persist_dir, strategy) = (lock.directory(), *strategy);
+        let segment_ids = match strategy {
+            Strategy::Exchange => SegmentIds::Kept,
+            // Old and new segments are in one directory until the database is renamed.
+            Strategy::Within(_) => SegmentIds::New,
+        };
+        let store = Store::new(persist, options, segment_ids, additions, monitor)?;
+        if options.dry_run {
+            return store.preview(persist_dir);
+        }
+        let stamp = Stamp::unused(persist_dir, SystemTime::now())?;
+        let kept = stamp.before_repair(persist_dir, strategy);
+        store.check_free_space(&kept)?;
+        let output = AtomicDirectory::create(&kept, persist.sharing(&store.origins))?;
+        let left_out_dir = stamp.without_vectors(persist_dir);
+        let mut summary = store.write(&output, persist_dir, &left_out_dir, additions)?;
+        output.sync_all()?;
+        summary.undo = undo_commands(strategy, persist_dir, &stamp, Shell::of_system());
+        announce(&summary.undo);
+        persist.database.check_unchanged()?;
+        snapshot.check()?;
+        lock.check_still_unused()?;
+        monitor.check()?;
+        match strategy {
+            Strategy::Exchange => exchange(output.temporary(), persist_dir, &kept)?,
+            Strategy::Within(_) => {
+                let collections = summary.collections.iter();
+                let segments: Vec<_> = collections
+                    .filter_map(|collection| collection.segment_dir.clone())
+                    .collect();
+                let old = &store.contents.segments;
+                let left = commit_within(output.temporary(), persist_dir, &segments, old, &kept)?;
+                if !left.is_empty() {
+                    summary.warnings.push(format!(
+                        "{} old segments could not be moved to {}",
+                        left.len(),
+                        display_path(&kept)
+                    ));
+                }
             }
         }
+        if lock.unseen() {
+            summary.warnings.push(
+                "processes of other users, and outside this container, cannot be seen: make sure that \
+                 none has the old store open"
+                    .into(),
+            );
+        }
+        if let Some(user) = lock.opened_during_swap() {
+            let warning = format!("{user} opened the old store during the exchange: restart it");
+            summary.warnings.push(warning);
+        }
+        summary.kept_dir = Some(kept);
+        store.report_end()?;
+        Ok(summary)
     }
-    if lock.unseen() {
-        summary.warnings.push(
-            "processes of other users, and outside this container, cannot be seen: make sure that \
-             none has the old store open"
-                .into(),
-        );
-    }
-    if let Some(user) = lock.opened_during_swap() {
-        let warning = format!("{user} opened the old store during the exchange: restart it");
-        summary.warnings.push(warning);
-    }
-    summary.kept_dir = Some(kept);
-    store.report_end()?;
-    Ok(summary)
 }
 
 /// Returns the bytes that a repair of a store writes at most, and the free bytes there.

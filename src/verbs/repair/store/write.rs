@@ -14,10 +14,13 @@ use crate::io::sparse::check_free_space;
 use crate::io::swap::copy_owner;
 use crate::segment::file_name;
 use crate::store::catalog::{Segment, SpaceSource, LOCAL_INDEX};
-use crate::store::collection::{directory_of, Given, Origin, Plan, Row, MAX_LISTED_IDS};
+use crate::store::collection::{
+    directory_of, Added, Form, Given, Origin, Plan, Row, MAX_LISTED_IDS,
+};
 use crate::store::write::migrations::Migrations;
 use crate::store::write::{
-    new_uuid, Configuration, DatabaseWriter, Dropped, LastWrite, NewSegments, Queued, RecordWriter,
+    new_uuid, Configuration, DatabaseWriter, Dropped, LastWrite, NewCollection, NewSegments,
+    Queued, RecordWriter,
 };
 use crate::verbs::collections::{segment_dir, CollectionFilter, Persist};
 use crate::verbs::export::export_rows;
@@ -46,6 +49,7 @@ pub(super) struct Store<'s> {
     /// Progress of all collections: each record counts twice, when it is read and when its vector
     /// is linked.
     total: u64,
+    added_bytes: u64,
 }
 
 impl<'s> Store<'s> {
@@ -53,6 +57,7 @@ impl<'s> Store<'s> {
         persist: &'s Persist<'s>,
         options: &'s RepairStoreOptions,
         segment_ids: SegmentIds,
+        additions: &[Addition<'_>],
         monitor: &'s Monitor<'s>,
     ) -> Result<Self> {
         options.salvage.shape()?;
@@ -83,6 +88,7 @@ impl<'s> Store<'s> {
                 records += persist.database.record_count(&segment.id, &silent)?;
             }
         }
+        let added: u64 = additions.iter().map(|addition| addition.expected).sum();
         let template = options.template.as_deref();
         let migrations = Migrations::read(&persist.database, template, &silent)?;
         let known: BTreeSet<_> = origins
@@ -98,7 +104,8 @@ impl<'s> Store<'s> {
             origins,
             migrations,
             segment_ids,
-            total: records * 2,
+            total: records.saturating_add(added).saturating_mul(2),
+            added_bytes: additions.iter().map(|addition| addition.bytes).sum(),
         })
     }
 
@@ -107,7 +114,7 @@ impl<'s> Store<'s> {
         let parts = self.contents.segments.iter().chain(&self.contents.others);
         let parts = parts.map(|name| files::size(&self.persist.dir.join(name)));
         parts.fold(
-            files::size(self.persist.database.path()),
+            files::size(self.persist.database.path()).saturating_add(self.added_bytes),
             u64::saturating_add,
         )
     }
@@ -195,11 +202,14 @@ impl<'s> Store<'s> {
 
     /// Writes the store into `output`, and checks it. Records without a vector are exported to
     /// `left_out_dir`.
+    ///
+    /// With `additions`, sound segments that they do not join are copied.
     pub(super) fn write(
         &self,
         output: &AtomicDirectory,
         new_dir: &Path,
         left_out_dir: &Path,
+        additions: &mut [Addition<'_>],
     ) -> Result<RepairStoreSummary> {
         let silent = self.monitor.without_progress();
         let database = &self.persist.database;
@@ -217,52 +227,40 @@ impl<'s> Store<'s> {
             .collect();
         let catalog = &self.persist.catalog;
         summary.rows_dropped = writer.copy_catalog(database, catalog, &segments, &silent)?;
-        let mut records = RecordWriter::new(&writer, database, &silent)?;
-        let mut queued = writer.queued();
+        let mut target = Target {
+            directory,
+            writer: &writer,
+            records: RecordWriter::new(&writer, database, &silent)?,
+            queued: writer.queued(),
+            done: 0,
+            repeated: 0,
+            copies_sound: !additions.is_empty(),
+        };
         let (mut left_out, mut expected) = (Vec::new(), Vec::new());
-        let (mut done, mut stored) = (0, 0_u64);
+        let mut stored = 0_u64;
         for (origin, segments) in self.origins.iter().zip(&segments) {
             self.monitor.begin_part(&origin.collection.name);
             let (origin, plan) = self.plan(*origin)?;
             stored = stored.saturating_add(plan.counts.stored);
-            let mut rows = Rows {
-                segments,
-                keeps_incomplete: self.options.keep_incomplete,
-                writer: &writer,
-                records: &mut records,
-                queued: &mut queued,
-                samples: Samples::new(plan.counts.records),
-                collection: describe(origin, &plan),
-                number: 0,
-                left_out: Bits::default(),
-            };
-            self.write_collection(origin, plan, directory, &mut rows, &mut done)?;
-            let Rows {
+            let mut additions = additions.iter_mut();
+            let addition = additions.find(|addition| addition.collection == origin.collection.id);
+            let written = self.write_collection(origin, plan, segments, addition, &mut target)?;
+            let WrittenCollection {
                 collection,
                 left_out: numbers,
-                samples,
-                ..
-            } = rows;
-            writer.write_watermarks(&segments.vector, &segments.metadata, queued)?;
-            let kept_without = match self.options.keep_incomplete {
-                true => collection.without_vector,
-                false => 0,
-            };
-            expected.push(Expected {
-                id: collection.id.clone(),
-                records: collection.records,
-                without_vector: kept_without,
-                samples,
-            });
-            if kept_without < collection.without_vector {
-                summary.left_out += collection.without_vector;
+                expected: read_back,
+            } = written;
+            writer.write_watermarks(&segments.vector, &segments.metadata, target.queued)?;
+            expected.push(read_back);
+            if let Some(numbers) = numbers {
+                summary.left_out += numbers.count();
                 left_out.push((origin, numbers));
             }
             summary.records += collection.records;
             summary.collections.push(collection);
         }
-        let (keeps_ids, repeated) = (records.keeps_ids, records.repeated);
-        drop(records);
+        let (first_new, repeated) = (target.records.first_new, target.repeated);
+        drop(target);
         // Records of segments that no collection has.
         let left = database
             .row_count("embeddings", &silent)?
@@ -272,7 +270,7 @@ impl<'s> Store<'s> {
             summary.rows_dropped.insert("embeddings", dropped);
         }
         let check = || check::check(directory, &expected, &silent);
-        let full_text = writer.finish(database, keeps_ids, check, &silent)?;
+        let full_text = writer.finish(database, first_new, check, &silent)?;
         summary.full_text = Some(full_text);
         if self.segment_ids == SegmentIds::Kept {
             let others = &self.contents.others;
@@ -296,16 +294,15 @@ impl<'s> Store<'s> {
         Ok(summary)
     }
 
-    /// Writes the segment of a collection, and its records through `rows`.
+    /// Writes the segment and the records of a collection.
     fn write_collection(
         &self,
         origin: Origin<'_>,
         mut plan: Plan,
-        directory: &Path,
-        rows: &mut Rows<'_, '_>,
-        done: &mut u64,
-    ) -> Result<()> {
-        let silent = self.monitor.without_progress();
+        segments: &NewSegments,
+        addition: Option<&mut Addition<'_>>,
+        target: &mut Target<'_, '_>,
+    ) -> Result<WrittenCollection> {
         if plan.space_source == SpaceSource::Undecided && plan.counts.records > 0 {
             return Err(Error::argument(
                 "metric",
@@ -317,42 +314,131 @@ impl<'s> Store<'s> {
                 ),
             ));
         }
-        let (first, of_collection) = (*done, plan.counts.records);
-        let (monitor, total) = (self.monitor, self.total);
-        let advance = |count: u64| {
-            let done = first.saturating_add(count);
-            monitor.advance(done, total.max(done))
+        let mut records = plan.counts.records;
+        if let Some(addition) = &addition {
+            records = records.saturating_add(addition.expected);
+            plan.dimension = plan.dimension.or(addition.dimension);
+        }
+        let mut rows = Rows {
+            segments,
+            keeps_incomplete: self.options.keep_incomplete,
+            keeps_added: addition.as_ref().is_some_and(|it| it.keeps_incomplete),
+            replaces: addition.as_ref().is_some_and(|it| it.records.replaces()),
+            samples: Samples::new(records),
+            collection: describe(origin, &plan),
+            number: 0,
+            without_vector: 0,
+            left_out: Bits::default(),
+            added: AddedCounts::default(),
+            target,
         };
-        let report = |progress: Progress| {
-            // A cancellation is noticed at the next check.
-            let _ = advance(of_collection.saturating_add(progress.done.min(of_collection)));
-        };
-        let (segments, writer) = (rows.segments, rows.writer);
-        let visit = |row: &mut Row<'_>, fate| {
-            rows.push(row, fate)?;
-            match rows.number.is_multiple_of(RECORDS_PER_REPORT) {
-                true => advance(rows.number),
-                false => Ok(()),
+        match addition {
+            None if rows.target.copies_sound && is_whole(origin, &plan)? => {
+                self.copy_segment(origin, &plan, &mut rows, records)?;
             }
+            None => self.write_segment(origin, plan, None, &mut rows, records)?,
+            Some(addition) => {
+                self.write_segment(origin, plan, Some(addition.records), &mut rows, records)?;
+                addition.counts = rows.added;
+                if let Some(new) = &addition.new {
+                    let writer = rows.target.writer;
+                    writer.write_new_collection(origin.collection, &segments.vector, new)?;
+                }
+            }
+        }
+        let done = &mut rows.target.done;
+        *done = done.saturating_add(records.saturating_mul(2));
+        Ok(WrittenCollection {
+            left_out: (rows.left_out.count() > 0).then_some(rows.left_out),
+            expected: Expected {
+                id: rows.collection.id.clone(),
+                records: rows.collection.records,
+                without_vector: rows.without_vector,
+                samples: rows.samples,
+            },
+            collection: rows.collection,
+        })
+    }
+
+    /// Reports progress within a collection of so many records.
+    fn advance(&self, rows: &Rows<'_, '_, '_>) -> Result<()> {
+        if !rows.number.is_multiple_of(RECORDS_PER_REPORT) {
+            return Ok(());
+        }
+        let done = rows.target.done.saturating_add(rows.number);
+        self.monitor.advance(done, self.total.max(done))
+    }
+
+    /// Copies the segment of a collection as it is.
+    fn copy_segment(
+        &self,
+        origin: Origin<'_>,
+        plan: &Plan,
+        rows: &mut Rows<'_, '_, '_>,
+        records: u64,
+    ) -> Result<()> {
+        let silent = self.monitor.without_progress();
+        let outcome = plan.for_each(origin, Form::Stored, &silent, |row| {
+            rows.push(row, Fate::InSegment, false)?;
+            self.advance(rows)
+        })?;
+        if let Some(old) = segment_dir(origin.persist_dir, origin.collection)? {
+            let new = &rows.segments.vector;
+            files::copy_directory(&old, &rows.target.directory.join(new), &silent)?;
+            rows.collection.segment_dir = Some(new.clone());
+        }
+        plan.check_unchanged()?;
+        self.complete(rows.target.writer, origin, plan, rows.segments)?;
+        rows.collection.vectors_from_segment = records;
+        let mut findings = plan.findings.clone();
+        outcome.report(&mut findings);
+        rows.collection.findings = findings.into_vec();
+        Ok(())
+    }
+
+    /// Writes the segment of a collection anew, and its records through `rows`.
+    fn write_segment(
+        &self,
+        origin: Origin<'_>,
+        mut plan: Plan,
+        added: Option<&mut dyn Added>,
+        rows: &mut Rows<'_, '_, '_>,
+        records: u64,
+    ) -> Result<()> {
+        let silent = self.monitor.without_progress();
+        let first = rows.target.done.saturating_add(records);
+        let (monitor, total) = (self.monitor, self.total);
+        let report = |progress: Progress| {
+            let done = first.saturating_add(progress.done.min(records));
+            // A cancellation is noticed at the next check.
+            let _ = monitor.advance(done, total.max(done));
         };
-        let segment = &segments.vector;
-        let output =
-            AtomicDirectory::create(&directory.join(segment), self.persist.sharing(&[origin]))?;
+        let (segments, writer) = (rows.segments, rows.target.writer);
+        let segment = rows.target.directory.join(&segments.vector);
+        let output = AtomicDirectory::create(&segment, self.persist.sharing(&[origin]))?;
         let index_dir = segment_dir(origin.persist_dir, origin.collection)?;
         let (outcome, written) = persist::write_segment(
             Source {
                 origin,
                 plan: &mut plan,
                 index_dir: index_dir.as_deref(),
+                added: match added {
+                    Some(added) => Some(&mut *added),
+                    None => None,
+                },
             },
             &output,
             &self.segment_options(),
             Some(writer.last_seq_id()),
-            visit,
+            |row, fate, is_added| {
+                let is_new = rows.push(row, fate, is_added)?;
+                self.advance(rows)?;
+                Ok(is_new)
+            },
             &silent.on_progress(&report),
         )?;
-        *done = first.saturating_add(of_collection.saturating_mul(2));
         self.complete(writer, origin, &plan, segments)?;
+        let AddedCounts { vectors: added, .. } = rows.added;
         let collection = &mut rows.collection;
         let mut findings = plan.findings.clone();
         outcome.report(&mut findings);
@@ -364,7 +450,8 @@ impl<'s> Store<'s> {
             collection.vectors_from_segment = written.from_index;
             collection.vectors_from_queue = written
                 .from_log
-                .saturating_sub(collection.vectors_from_elsewhere);
+                .saturating_sub(collection.vectors_from_elsewhere)
+                .saturating_sub(added);
         }
         Ok(())
     }
@@ -423,6 +510,7 @@ impl<'s> Store<'s> {
                 space: plan.space,
                 m: collection.m,
                 ef_construction: collection.ef_construction,
+                origin: None,
             },
         )
     }
@@ -457,48 +545,148 @@ pub(super) fn volume(new_dir: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
+/// Returns true if every record has its vector in a segment without a flaw, so that the segment can
+/// be copied.
+fn is_whole(origin: Origin<'_>, plan: &Plan) -> Result<bool> {
+    let counts = plan.counts;
+    let is_whole = !plan.is_damaged
+        && plan.findings.is_empty()
+        && counts.queued == 0
+        && counts.in_index == counts.records
+        && counts.stored == counts.records;
+    let directory = segment_dir(origin.persist_dir, origin.collection)?;
+    // A copy would fill the holes of a sparse file.
+    Ok(is_whole && !directory.is_some_and(|directory| files::has_holes(&directory)))
+}
+
+/// Records that join a collection of the new store.
+pub(crate) struct Addition<'a> {
+    /// Id of the collection, which the catalogue has.
+    pub(crate) collection: String,
+    pub(crate) records: &'a mut dyn Added,
+    /// Number of records, as far as known.
+    pub(crate) expected: u64,
+    /// Bytes that they take in the new store, about.
+    pub(crate) bytes: u64,
+    pub(crate) dimension: Option<usize>,
+    /// True to keep records without a vector.
+    pub(crate) keeps_incomplete: bool,
+    /// What the old store does not have of a new collection.
+    pub(crate) new: Option<NewCollection>,
+    pub(crate) counts: AddedCounts,
+}
+
+/// Numbers of added records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AddedCounts {
+    /// Records in the new store.
+    pub(crate) records: u64,
+    /// Those whose vector is in the segment.
+    pub(crate) vectors: u64,
+    pub(crate) not_finite: u64,
+    /// Records without a vector, kept or not.
+    pub(crate) without_vector: u64,
+    /// Records of the collection whose place was taken.
+    pub(crate) replaced: u64,
+}
+
+/// The new store while it is written.
+struct Target<'t, 'w> {
+    directory: &'t Path,
+    writer: &'w DatabaseWriter,
+    records: RecordWriter<'w>,
+    queued: Queued,
+    /// Progress up to the current collection.
+    done: u64,
+    /// Records of damaged tables that were left out because their id occurred before.
+    repeated: u64,
+    /// True if sound segments are copied.
+    copies_sound: bool,
+}
+
+struct WrittenCollection {
+    collection: RepairedStoreCollection,
+    /// Numbers of the records that were left out, if any.
+    left_out: Option<Bits>,
+    expected: Expected,
+}
+
 /// The rows of one collection, on their way into the new database.
-struct Rows<'r, 'w> {
+struct Rows<'r, 't, 'w> {
     segments: &'r NewSegments,
     keeps_incomplete: bool,
-    writer: &'w DatabaseWriter,
-    records: &'r mut RecordWriter<'w>,
-    queued: &'r mut Queued,
+    keeps_added: bool,
+    replaces: bool,
     samples: Samples,
     collection: RepairedStoreCollection,
     /// Records so far.
     number: u64,
-    /// Numbers of the records without a vector.
+    /// Records without a vector that are in the new store.
+    without_vector: u64,
+    /// Numbers of the collection's own records without a vector that are not.
     left_out: Bits,
+    added: AddedCounts,
+    target: &'r mut Target<'t, 'w>,
 }
 
-impl Rows<'_, '_> {
-    fn push(&mut self, row: &mut Row<'_>, fate: Fate) -> Result<()> {
+impl Rows<'_, '_, '_> {
+    /// Writes a record. Returns false if the collection already has its id.
+    fn push(&mut self, row: &mut Row<'_>, fate: Fate, is_added: bool) -> Result<bool> {
         let number = self.number;
         self.number += 1;
+        if fate == Fate::WithoutVector && !self.keeps(row, number, is_added)? {
+            return Ok(true);
+        }
+        let target = &mut *self.target;
+        let Some(id) = target.records.push(&self.segments.metadata, row)? else {
+            match is_added {
+                false if self.replaces => self.added.replaced += 1,
+                false => target.repeated += 1,
+                true => {}
+            }
+            return Ok(false);
+        };
         let collection = &mut self.collection;
-        if fate == Fate::WithoutVector {
-            collection.without_vector += 1;
-            if collection.first_ids_without_vector.len() < MAX_LISTED_IDS {
-                collection.first_ids_without_vector.push(row.id.to_string());
+        match (fate, row.vector) {
+            (Fate::NotFinite, Some(vector)) => {
+                collection.vectors_not_finite += 1;
+                self.added.not_finite += u64::from(is_added);
+                let queued = &mut target.queued;
+                target
+                    .writer
+                    .push_queued(queued, &collection.id, row.id, vector)?;
             }
-            if !self.keeps_incomplete {
-                self.left_out.grow(number.saturating_add(1))?;
-                self.left_out.insert(number);
-                return Ok(());
-            }
-            self.writer.forget_last_vector(&collection.id, row.id)?;
+            (Fate::WithoutVector, _) => self.without_vector += 1,
+            _ => self.added.vectors += u64::from(is_added),
         }
-        if let (Fate::NotFinite, Some(vector)) = (fate, row.vector) {
-            collection.vectors_not_finite += 1;
-            self.writer
-                .push_queued(self.queued, &collection.id, row.id, vector)?;
+        collection.records += 1;
+        collection.vectors_from_elsewhere += u64::from(row.is_from_elsewhere);
+        self.added.records += u64::from(is_added);
+        self.samples.push(id, row);
+        Ok(true)
+    }
+
+    /// Counts a record without a vector. Returns true if it stays.
+    fn keeps(&mut self, row: &Row<'_>, number: u64, is_added: bool) -> Result<bool> {
+        if is_added {
+            self.added.without_vector += 1;
+        } else {
+            self.collection.without_vector += 1;
         }
-        if self.records.push(&self.segments.metadata, row)? {
-            collection.records += 1;
-            collection.vectors_from_elsewhere += u64::from(row.is_from_elsewhere);
-            self.samples.push(row);
+        let ids = &mut self.collection.first_ids_without_vector;
+        if ids.len() < MAX_LISTED_IDS {
+            ids.push(row.id.to_string());
         }
-        Ok(())
+        if is_added {
+            return Ok(self.keeps_added);
+        }
+        if self.keeps_incomplete {
+            let writer = self.target.writer;
+            writer.forget_last_vector(&self.collection.id, row.id)?;
+        } else {
+            self.left_out.grow(number.saturating_add(1))?;
+            self.left_out.insert(number);
+        }
+        Ok(self.keeps_incomplete)
     }
 }
