@@ -45,6 +45,8 @@ pub(crate) struct VectorRow<'a> {
     pub(crate) skip: bool,
     /// True if the row is allowed to have no vector.
     pub(crate) may_be_null: bool,
+    /// True if components are allowed to be NaN or infinite.
+    pub(crate) accept_non_finite: bool,
     /// True once the row's vector turned out to be null.
     pub(crate) is_null: bool,
     /// Dimension of the rows before; 0 for the first row.
@@ -131,7 +133,7 @@ impl VectorRow<'_> {
         if self.skip {
             return Ok(());
         }
-        if !value.is_finite() {
+        if !value.is_finite() && !self.accept_non_finite {
             return Err(self.not_finite(value.into()));
         }
         self.push(value)
@@ -141,12 +143,12 @@ impl VectorRow<'_> {
         if self.skip {
             return Ok(());
         }
-        if !value.is_finite() {
+        if !value.is_finite() && !self.accept_non_finite {
             return Err(self.not_finite(value));
         }
         // A finite f64 becomes infinite if it exceeds the largest f32.
         let rounded = rounded(value);
-        if !rounded.is_finite() {
+        if value.is_finite() && !rounded.is_finite() {
             return Err(self.input.invalid(
                 self.element(),
                 format!("{value:e}"),
@@ -224,6 +226,12 @@ impl IntegerType {
         Self { bits, signed }
     }
 
+    /// Size in bytes.
+    pub(crate) fn width(self) -> usize {
+        // At most 8 bytes, so the conversion succeeds.
+        usize::try_from(self.bits / 8).unwrap_or(8).min(8)
+    }
+
     /// Decodes the integer in the lowest bits of `bits`; the higher bits are 0.
     pub(crate) fn value(self, bits: u64) -> i128 {
         if self.signed {
@@ -262,6 +270,14 @@ impl FloatType {
             }
             Self::Single => u32::try_from(bits).map_or(f32::NAN, f32::from_bits),
             Self::Double => rounded(f64::from_bits(bits)),
+        }
+    }
+
+    /// The value. Each float of fewer bits is an `f64` also.
+    pub(crate) fn wide_value(self, bits: u64) -> f64 {
+        match self {
+            Self::Half | Self::Single => self.value(bits).into(),
+            Self::Double => f64::from_bits(bits),
         }
     }
 
@@ -309,6 +325,7 @@ mod tests {
             row: 1,
             skip: false,
             may_be_null: false,
+            accept_non_finite: false,
             is_null: false,
             dimension: 3,
             elements: 0,

@@ -69,7 +69,7 @@ impl ColumnarInput {
     pub(crate) fn open(path: &Path, options: &ReadOptions) -> Result<Self> {
         let wanted = Wanted::new(options)?;
         let input = Input::new(InputFile::open(path, options.io)?);
-        let columns: Box<dyn Columns> = match check_format(&input, options.format)? {
+        let columns: Box<dyn Columns> = match check_format(&input, Some(options.format))? {
             Container::Parquet => Box::new(ParquetColumns::open(&input, &wanted)?),
             Container::ArrowFile => Box::new(IpcColumns::open_file(&input, &wanted)?),
             Container::ArrowStream => Box::new(IpcColumns::open_stream(&input, &wanted)?),
@@ -147,6 +147,7 @@ impl ColumnarInput {
             row,
             skip: deleted,
             may_be_null: self.columns.is_export(),
+            accept_non_finite: false,
             is_null: false,
             dimension: self.dimension,
             elements: 0,
@@ -193,18 +194,19 @@ impl std::fmt::Debug for ColumnarInput {
 
 /// The container format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Container {
+pub(super) enum Container {
     Parquet,
     ArrowFile,
     /// Messages without a footer, the form of Hugging Face datasets.
     ArrowStream,
 }
 
-/// Detects the container by its first bytes, and checks it against `format`.
-fn check_format(input: &Input, format: ColumnarFormat) -> Result<Container> {
+/// Detects the container by its first bytes, and checks it against `format`, if any.
+pub(super) fn check_format(input: &Input, format: Option<ColumnarFormat>) -> Result<Container> {
     let expected = match format {
-        ColumnarFormat::Parquet => "a Parquet file",
-        ColumnarFormat::ArrowIpc => "an Arrow IPC file or stream",
+        Some(ColumnarFormat::Parquet) => "a Parquet file",
+        Some(ColumnarFormat::ArrowIpc) => "an Arrow IPC file or stream",
+        None => "a Parquet file, or an Arrow IPC file or stream",
     };
     let len = input.len();
     input.decode(
@@ -228,11 +230,12 @@ fn check_format(input: &Input, format: ColumnarFormat) -> Result<Container> {
                 _ => ("other bytes", None),
             };
             match (container, format) {
-                (Some(Container::Parquet), ColumnarFormat::Parquet) => Ok(Container::Parquet),
+                (Some(Container::Parquet), Some(ColumnarFormat::Parquet)) => Ok(Container::Parquet),
                 (
                     Some(arrow @ (Container::ArrowFile | Container::ArrowStream)),
-                    ColumnarFormat::ArrowIpc,
+                    Some(ColumnarFormat::ArrowIpc),
                 ) => Ok(arrow),
+                (Some(any), None) => Ok(any),
                 _ => Err(DecodeError::new(found, expected)),
             }
         },
