@@ -1,19 +1,26 @@
-//! The dictionaries of dictionary-encoded labels.
+//! The dictionaries of dictionary-encoded columns.
 //!
 //! A dictionary's values come in separate messages; record batches hold indices. In a stream, a
 //! dictionary can be replaced or extended between record batches. The value of an index therefore
 //! depends on its position in the file.
 
+use super::cells::{Layout, Scalars, Value};
 use super::flatbuffer::Table;
 use super::format::{dictionary_batch, header_type, record_batch};
-use super::{compression, length, Block, IntegerBatch, Opener, Parts, Slot};
+use super::messages::{compression, length, Block};
+use super::parts::{Opener, Parts};
+use super::schema::Slot;
+use super::stream::READ_AHEAD;
 use crate::base::memory;
 use crate::columnar::bytes::{DecodeError, Decoded, Input};
-use crate::columnar::cells::IntegerType;
-use crate::error::Result;
+use crate::columnar::codec::MAX_PAGE;
+use crate::error::{Error, Result};
 
-/// Maximum number of values in a dictionary. They are kept in memory, 16 bytes each.
+/// Maximum number of values in a dictionary. They are kept in memory, 16 bytes each, and text.
 const MAX_VALUES: usize = 1 << 22;
+
+/// Purpose of a dictionary's memory in out-of-memory errors.
+const HOLD_DICTIONARY: &str = "hold a dictionary";
 
 /// A dictionary message.
 pub(super) struct DictionaryBlock {
@@ -65,19 +72,37 @@ fn header<T>(
 /// The values of a column's dictionary as of one position in the file.
 pub(super) struct Dictionary {
     id: i64,
-    type_: IntegerType,
-    /// The value bits; `None` is null.
-    values: Vec<Option<u64>>,
+    layout: Layout,
+    /// `None` is null.
+    values: Vec<Option<Kept>>,
+    /// The texts one after another.
+    text: Vec<u8>,
     /// Number of dictionary messages processed.
     seen: usize,
 }
 
+/// A value of a dictionary.
+#[derive(Clone, Copy)]
+enum Kept {
+    Number(u64),
+    /// Position and length in the text.
+    Text(u32, u32),
+}
+
+/// A value of a dictionary, looked up.
+pub(super) enum Entry<'a> {
+    /// The value in the lowest bits.
+    Number(u64),
+    Text(&'a [u8]),
+}
+
 impl Dictionary {
-    pub(super) fn new(id: i64, type_: IntegerType) -> Self {
+    pub(super) fn new(id: i64, layout: Layout) -> Self {
         Self {
             id,
-            type_,
+            layout,
             values: Vec::new(),
+            text: Vec::new(),
             seen: 0,
         }
     }
@@ -87,12 +112,19 @@ impl Dictionary {
     }
 
     /// Looks up the value of `index`.
-    pub(super) fn get(&self, index: i128) -> Decoded<Option<i128>> {
+    pub(super) fn get(&self, index: i128) -> Decoded<Option<Entry<'_>>> {
         let value = usize::try_from(index)
             .ok()
             .and_then(|index| self.values.get(index));
         match value {
-            Some(value) => Ok(value.map(|bits| self.type_.value(bits))),
+            Some(Some(Kept::Number(bits))) => Ok(Some(Entry::Number(*bits))),
+            Some(Some(Kept::Text(start, len))) => {
+                let [start, len] = [*start, *len].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+                let text = self.text.get(start..).and_then(|text| text.get(..len));
+                let text = text.ok_or_else(|| Error::internal("a text outside its dictionary"))?;
+                Ok(Some(Entry::Text(text)))
+            }
+            Some(None) => Ok(None),
             None => Err(DecodeError::new(
                 format!("dictionary index {index}"),
                 format!("0 or more, and less than {}", self.values.len()),
@@ -122,6 +154,7 @@ impl Dictionary {
     fn read(&mut self, input: &Input, dictionary: &DictionaryBlock) -> Result<()> {
         if !dictionary.is_delta {
             self.values.clear();
+            self.text.clear();
         }
         let block = &dictionary.block;
         let (rows, compression, parts) = header(input, block, |header| {
@@ -129,9 +162,8 @@ impl Dictionary {
                 .table(dictionary_batch::DATA)?
                 .ok_or_else(|| DecodeError::new("a dictionary without values", "them"))?;
             let rows = length(data.i64(record_batch::LENGTH)?)?;
-            // A dictionary is stored as a record batch of one column: one node, and two buffers
-            // (validity and values).
-            let parts = Parts::new(&data, block, Slot::default(), 1, 2, rows)?;
+            // A dictionary is stored as a record batch of one column.
+            let parts = Parts::new(&data, block, Slot::default(), self.layout.size(), rows)?;
             Ok((rows, compression(&data)?, parts))
         })?;
         let count = usize::try_from(rows)
@@ -146,15 +178,33 @@ impl Dictionary {
             input,
             compression,
             place: place(block),
+            read_ahead: READ_AHEAD,
             parts,
         };
         // Fails if there are fewer values than announced, so memory is bounded by the file's
         // content.
-        let mut values = IntegerBatch::new(&opener, Some(self.type_))?;
+        let mut values = Scalars::new(&opener, 0, 0, self.layout)?;
         for _ in 0..count {
-            memory::reserve(&mut self.values, 1, "hold a dictionary")?;
-            let bits = values.next_bits()?;
-            self.values.push(bits);
+            memory::reserve(&mut self.values, 1, HOLD_DICTIONARY)?;
+            let value = match values.next()? {
+                Value::Null => None,
+                Value::Number(bits) => Some(Kept::Number(bits)),
+                Value::Text(text) => {
+                    let start = self.text.len();
+                    let total = text.len().saturating_add(start as u64);
+                    let place = (u32::try_from(start), u32::try_from(text.len()));
+                    let (Ok(start), Ok(len), true) = (place.0, place.1, total <= MAX_PAGE as u64)
+                    else {
+                        let found = format!("a dictionary of {total} bytes of text");
+                        let expected = format!("at most {MAX_PAGE}");
+                        let error = DecodeError::unsupported(found, expected);
+                        return Err(input.error(opener.place, error));
+                    };
+                    values.read_text(text, &mut self.text)?;
+                    Some(Kept::Text(start, len))
+                }
+            };
+            self.values.push(value);
         }
         Ok(())
     }

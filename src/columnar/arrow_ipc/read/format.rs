@@ -44,6 +44,7 @@ pub(super) mod schema {
 /// Fields of `KeyValue`.
 pub(super) mod key_value {
     pub(crate) const KEY: usize = 0;
+    pub(crate) const VALUE: usize = 1;
 }
 
 /// Fields of `Field`.
@@ -55,6 +56,7 @@ pub(super) mod field {
     pub(crate) const TYPE: usize = 3;
     pub(crate) const DICTIONARY: usize = 4;
     pub(crate) const CHILDREN: usize = 5;
+    pub(crate) const CUSTOM_METADATA: usize = 6;
 }
 
 /// Fields of `DictionaryEncoding`.
@@ -105,6 +107,11 @@ pub(super) mod floating_point {
     pub(crate) const HALF: i16 = 0;
     pub(crate) const SINGLE: i16 = 1;
     pub(crate) const DOUBLE: i16 = 2;
+}
+
+/// The field of `FixedSizeBinary`.
+pub(super) mod fixed_size_binary {
+    pub(crate) const BYTE_WIDTH: usize = 0;
 }
 
 /// The field of `FixedSizeList`.

@@ -4,14 +4,18 @@
 //! depth-first order. To locate a column, the reader must count the nodes and buffers of
 //! every column in front of it. Source: `Schema.fbs` and <https://arrow.apache.org/docs/format/Columnar.html>.
 
+use super::cells::Layout;
 use super::flatbuffer::Table;
 use super::format::{
-    dictionary_encoding, field as field_of, fixed_size_list, floating_point, int, key_value,
-    schema, type_code, union,
+    dictionary_encoding, field as field_of, fixed_size_binary, fixed_size_list, floating_point,
+    int, key_value, schema, type_code, union,
 };
+use super::messages::Schema;
+use super::parts::Size;
 use crate::columnar::bytes::{DecodeError, Decoded};
 use crate::columnar::cells::{FloatType, IntegerType};
 use crate::columnar::selection::{ColumnNames, Found, INTEGER_TYPE, VECTOR_TYPE};
+use crate::columnar::table::cell::{ScalarType, CELL_TYPE};
 
 /// Maximum nesting of skipped columns.
 const MAX_DEPTH: u32 = 64;
@@ -43,6 +47,26 @@ pub(crate) enum ListKind {
     Offsets(usize),
 }
 
+impl ListKind {
+    /// Number of buffers of offsets.
+    pub(super) fn offset_buffers(self) -> usize {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Offsets(_) => 1,
+        }
+    }
+
+    /// Size of a column of lists with such elements.
+    pub(super) fn size(self, elements: Size) -> Size {
+        Size {
+            nodes: elements.nodes + 1,
+            // The lists have a validity bitmap.
+            buffers: elements.buffers + 1 + self.offset_buffers(),
+            is_variadic: elements.is_variadic,
+        }
+    }
+}
+
 struct Walk {
     slot: Slot,
     lost: Option<u8>,
@@ -54,39 +78,63 @@ struct Walk {
 }
 
 /// Finds the columns of a schema that have one of `names`, and collects all column names in `all`.
-/// `len` is the size in bytes of the buffer that holds the schema.
-pub(crate) fn fields<'a>(
-    table: &Table<'a>,
-    len: usize,
-    union_validity: bool,
+pub(super) fn fields<'a>(
+    schema: &Schema<'a>,
     names: &[&str],
     all: &mut ColumnNames,
 ) -> Decoded<Vec<Found<Field<'a>>>> {
     let mut found: Vec<Found<Field<'a>>> = names.iter().map(|_| Found::default()).collect();
-    let mut walk = Walk {
-        slot: Slot::default(),
-        lost: None,
-        // Each field takes at least a 4-byte entry in a vector of the buffer, unless it is shared.
-        budget: len / 4,
-        union_validity,
-    };
-    for field in table.tables(schema::FIELDS)? {
-        let field = field?;
-        let name = field.vector(field_of::NAME, 1)?;
+    for_each_field(schema, |name, field| {
         all.push(name);
         let mut columns = names.iter().zip(&mut found);
         if let Some((_, found)) = columns.find(|(wanted, _)| wanted.as_bytes() == name) {
             found.seen += 1;
-            found.column = Some(Field {
-                slot: walk.slot,
-                field,
-                lost: walk.lost,
-            });
+            found.column = Some(field);
         }
-        // Found or not, the column advances the slot of the next one.
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Calls `visit` with the name and the description of each column.
+pub(super) fn for_each_field<'a>(
+    schema: &Schema<'a>,
+    mut visit: impl FnMut(&'a [u8], Field<'a>) -> Decoded<()>,
+) -> Decoded<()> {
+    let mut walk = Walk {
+        slot: Slot::default(),
+        lost: None,
+        // Each field takes at least a 4-byte entry in a vector of the buffer, unless it is shared.
+        budget: schema.len / 4,
+        union_validity: schema.union_validity,
+    };
+    for field in schema.table.tables(schema::FIELDS)? {
+        let field = field?;
+        let column = Field {
+            slot: walk.slot,
+            field,
+            lost: walk.lost,
+        };
+        visit(field.vector(field_of::NAME, 1)?, column)?;
+        // Wanted or not, the column advances the slot of the next one.
         walk.skip(&field, 0)?;
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Calls `visit` with each key and value of the schema's metadata.
+pub(super) fn for_each_pair<'a>(
+    table: &Table<'a>,
+    mut visit: impl FnMut(&'a [u8], &'a [u8]) -> Decoded<()>,
+) -> Decoded<()> {
+    for pair in table.tables(schema::CUSTOM_METADATA)? {
+        let pair = pair?;
+        visit(
+            pair.vector(key_value::KEY, 1)?,
+            pair.vector(key_value::VALUE, 1)?,
+        )?;
+    }
+    Ok(())
 }
 
 /// Returns true if the schema's metadata has this key. Malformed metadata counts as absent, because
@@ -183,24 +231,48 @@ pub(crate) struct IntegerField {
     pub(crate) dictionary: Option<(i64, IntegerType)>,
 }
 
+/// Storage of a column of cells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CellField {
+    /// `None` if the cells are scalars.
+    pub(super) list: Option<ListKind>,
+    pub(super) scalar: ScalarField,
+}
+
+/// Storage of scalar values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScalarField {
+    pub(super) type_: ScalarType,
+    /// Layout of the values, which a dictionary can hold.
+    pub(super) layout: Layout,
+    /// Id of the dictionary and type of the indices, which the record batches then hold.
+    pub(super) dictionary: Option<(i64, IntegerType)>,
+}
+
 impl Field<'_> {
+    /// Checks that the column holds scalars, or lists of them.
+    pub(crate) fn cells(&self) -> Decoded<CellField> {
+        self.check_known()?;
+        if let Some(scalar) = scalar(&self.field)? {
+            return Ok(CellField { list: None, scalar });
+        }
+        let list = list_kind(&self.field)?.filter(|_| !is_dictionary(&self.field).unwrap_or(true));
+        let mut children = self.field.tables(field_of::CHILDREN)?;
+        if let (Some(_), Some(child), None) = (list, children.next(), children.next()) {
+            if let Some(scalar) = scalar(&child?)? {
+                return Ok(CellField { list, scalar });
+            }
+        }
+        Err(mistyped(&self.field, CELL_TYPE)?)
+    }
+
     /// Checks that the column is a list of floats. Returns the kind of list and the component type.
     pub(crate) fn vector(&self) -> Decoded<(ListKind, FloatType)> {
         self.check_known()?;
         refuse_dictionary(&self.field)?;
         let wrong = || mistyped(&self.field, VECTOR_TYPE);
-        let parameters = self.field.table(field_of::TYPE)?;
-        let kind = match type_code(&self.field)? {
-            type_code::LIST => ListKind::Offsets(4),
-            type_code::LARGE_LIST => ListKind::Offsets(8),
-            type_code::FIXED_SIZE_LIST => {
-                let size = parameters.map_or(Ok(0), |list| list.i32(fixed_size_list::LIST_SIZE))?;
-                let size = u64::try_from(size).map_err(|_| {
-                    DecodeError::new(format!("lists of {size} elements"), "0 or more")
-                })?;
-                ListKind::Fixed(size)
-            }
-            _ => return Err(wrong()?),
+        let Some(kind) = list_kind(&self.field)? else {
+            return Err(wrong()?);
         };
         let mut children = self.field.tables(field_of::CHILDREN)?;
         let (Some(child), None) = (children.next(), children.next()) else {
@@ -211,11 +283,9 @@ impl Field<'_> {
         };
         let child = child?;
         refuse_dictionary(&child)?;
-        match (type_code(&child)?, precision(&child)?) {
-            (type_code::FLOATING_POINT, floating_point::HALF) => Ok((kind, FloatType::Half)),
-            (type_code::FLOATING_POINT, floating_point::SINGLE) => Ok((kind, FloatType::Single)),
-            (type_code::FLOATING_POINT, floating_point::DOUBLE) => Ok((kind, FloatType::Double)),
-            _ => Err(wrong()?),
+        match float_type(&child)? {
+            Some(float) => Ok((kind, float)),
+            None => Err(wrong()?),
         }
     }
 
@@ -234,12 +304,7 @@ impl Field<'_> {
                 dictionary: None,
             }),
             (type_code::INT, Some(int), Some(encoding)) => {
-                let stored = match encoding.table(dictionary_encoding::INDEX_TYPE)? {
-                    Some(index) => integer_type(&index)?,
-                    // `Schema.fbs`: without an index type, indices are signed 32-bit integers.
-                    None => IntegerType::new(32, true),
-                };
-                let id = encoding.i64(dictionary_encoding::ID)?;
+                let (id, stored) = dictionary_of(&encoding)?;
                 Ok(IntegerField {
                     stored: Some(stored),
                     dictionary: Some((id, integer_type(&int)?)),
@@ -259,6 +324,97 @@ impl Field<'_> {
         }
         Ok(())
     }
+}
+
+/// Id of a dictionary, and type of the indices.
+fn dictionary_of(encoding: &Table<'_>) -> Decoded<(i64, IntegerType)> {
+    let index = match encoding.table(dictionary_encoding::INDEX_TYPE)? {
+        Some(index) => integer_type(&index)?,
+        // `Schema.fbs`: without an index type, indices are signed 32-bit integers.
+        None => IntegerType::new(32, true),
+    };
+    Ok((encoding.i64(dictionary_encoding::ID)?, index))
+}
+
+/// The kind of list; `None` for other types.
+fn list_kind(field: &Table<'_>) -> Decoded<Option<ListKind>> {
+    Ok(Some(match type_code(field)? {
+        type_code::LIST => ListKind::Offsets(4),
+        type_code::LARGE_LIST => ListKind::Offsets(8),
+        type_code::FIXED_SIZE_LIST => {
+            let parameters = field.table(field_of::TYPE)?;
+            let size = parameters.map_or(Ok(0), |list| list.i32(fixed_size_list::LIST_SIZE))?;
+            let size = u64::try_from(size)
+                .map_err(|_| DecodeError::new(format!("lists of {size} elements"), "0 or more"))?;
+            ListKind::Fixed(size)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// The storage of scalars; `None` for other types.
+fn scalar(field: &Table<'_>) -> Decoded<Option<ScalarField>> {
+    let parameters = field.table(field_of::TYPE)?;
+    let dictionary = field.table(field_of::DICTIONARY)?;
+    let (type_, layout) = match (type_code(field)?, parameters) {
+        (type_code::NULL, _) if dictionary.is_none() => (ScalarType::Null, Layout::Nothing),
+        (type_code::BOOL, _) => (ScalarType::Bool, Layout::Bits),
+        (type_code::INT, Some(int)) => {
+            let type_ = integer_type(&int)?;
+            (ScalarType::Integer(type_), Layout::Number(type_))
+        }
+        (type_code::FLOATING_POINT, _) => match float_type(field)? {
+            Some(float) => {
+                let stored = match float {
+                    FloatType::Half => 16,
+                    FloatType::Single => 32,
+                    FloatType::Double => 64,
+                };
+                let stored = IntegerType::new(stored, false);
+                (ScalarType::Float(float), Layout::Number(stored))
+            }
+            None => return Ok(None),
+        },
+        (type_code::UTF8 | type_code::BINARY, _) => (ScalarType::Text, Layout::Texts(4)),
+        (type_code::LARGE_UTF8 | type_code::LARGE_BINARY, _) => {
+            (ScalarType::Text, Layout::Texts(8))
+        }
+        (type_code::UTF8_VIEW | type_code::BINARY_VIEW, _) => (ScalarType::Text, Layout::Views),
+        (type_code::FIXED_SIZE_BINARY, Some(binary)) => {
+            match u32::try_from(binary.i32(fixed_size_binary::BYTE_WIDTH)?) {
+                Ok(16) if is_uuid(field)? => (ScalarType::Uuid, Layout::FixedTexts(16)),
+                Ok(width @ 1..) => (ScalarType::Text, Layout::FixedTexts(width)),
+                _ => return Ok(None),
+            }
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(ScalarField {
+        type_,
+        layout,
+        dictionary: dictionary.as_ref().map(dictionary_of).transpose()?,
+    }))
+}
+
+/// Returns true if the column has the canonical extension type of UUIDs.
+fn is_uuid(field: &Table<'_>) -> Decoded<bool> {
+    for pair in field.tables(field_of::CUSTOM_METADATA)? {
+        let pair = pair?;
+        if pair.vector(key_value::KEY, 1)? == b"ARROW:extension:name" {
+            return Ok(pair.vector(key_value::VALUE, 1)? == b"arrow.uuid");
+        }
+    }
+    Ok(false)
+}
+
+/// The type of floats; `None` for other types.
+fn float_type(field: &Table<'_>) -> Decoded<Option<FloatType>> {
+    Ok(match (type_code(field)?, precision(field)?) {
+        (type_code::FLOATING_POINT, floating_point::HALF) => Some(FloatType::Half),
+        (type_code::FLOATING_POINT, floating_point::SINGLE) => Some(FloatType::Single),
+        (type_code::FLOATING_POINT, floating_point::DOUBLE) => Some(FloatType::Double),
+        _ => None,
+    })
 }
 
 fn integer_type(int: &Table<'_>) -> Decoded<IntegerType> {

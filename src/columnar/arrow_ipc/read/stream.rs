@@ -5,13 +5,14 @@
 
 use std::io::{BufReader, Read};
 
+use crate::base::memory;
 use crate::columnar::bytes::{DecodeError, Input};
 use crate::columnar::codec::no_panic;
 use crate::error::{Error, Result};
 use crate::io::mmap::check_headroom;
 
-/// Bytes read ahead in each buffer.
-const READ_AHEAD: u64 = 256 << 10;
+/// Bytes read ahead in each buffer, if few are open.
+pub(super) const READ_AHEAD: u64 = 256 << 10;
 
 /// Log2 of the maximum zstd window per buffer: 8 MiB, the size every decoder should support
 /// according to RFC 8878. By default, a file could request 128 MiB.
@@ -55,6 +56,7 @@ impl Stream {
         input: &Input,
         range: Range,
         compression: Compression,
+        read_ahead: u64,
         place: String,
     ) -> Result<Self> {
         let Range { offset, len } = range;
@@ -85,7 +87,7 @@ impl Stream {
         // The decoders allocate their tables in ways that abort on failure.
         check_headroom("decompress a part of it")
             .map_err(|error| error.in_file(input.source().path()))?;
-        let capacity = usize::try_from(stored.min(READ_AHEAD)).unwrap_or(0);
+        let capacity = usize::try_from(stored.min(read_ahead)).unwrap_or(0);
         let raw = BufReader::with_capacity(capacity, input.reader(offset, stored));
         let reader: Box<dyn Read + Send> = match compression {
             Compression::Stored => Box::new(raw),
@@ -143,6 +145,39 @@ impl Stream {
                 "the content of the buffer",
             )),
         })
+    }
+
+    /// Appends the next `len` bytes to `out`. The buffer can be shorter than it claims to be, so
+    /// memory grows only with the bytes read.
+    pub(crate) fn append(&mut self, len: u64, out: &mut Vec<u8>) -> Result<()> {
+        let mut left = len;
+        while left > 0 {
+            let step = left.min(READ_AHEAD.max(out.len() as u64));
+            left -= step;
+            let step = usize::try_from(step).map_err(|_| self.error(DecodeError::end()))?;
+            memory::reserve(out, step, "hold a text")?;
+            let start = out.len();
+            out.resize(start.saturating_add(step), 0);
+            self.take(out.get_mut(start..).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn skip(&mut self, len: u64) -> Result<()> {
+        let mut chunk = [0; 4096];
+        let mut left = len;
+        while left > 0 {
+            let step = left.min(chunk.len() as u64);
+            left -= step;
+            let step = usize::try_from(step).unwrap_or(chunk.len());
+            self.take(chunk.get_mut(..step).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Number of bytes left, if the buffer is as long as it claims to be.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
     }
 
     pub(crate) fn take_array<const N: usize>(&mut self) -> Result<[u8; N]> {
@@ -223,8 +258,14 @@ mod tests {
                 offset: 0,
                 len: bytes.len() as u64,
             };
-            let mut stream =
-                Stream::new(&input, range, Compression::Zstd, "buffer".into()).unwrap();
+            let mut stream = Stream::new(
+                &input,
+                range,
+                Compression::Zstd,
+                READ_AHEAD,
+                "buffer".into(),
+            )
+            .unwrap();
             match stream.take(&mut [1; 100]) {
                 Ok(()) => assert!(is_read, "{window_log}"),
                 Err(error) => {

@@ -3,9 +3,11 @@
 //! Decoders hold positions in a page's bytes rather than a slice, and receive the bytes with each
 //! call. None of them reads outside its own range.
 
+use super::text::Texts;
 use super::thrift::{varint, zigzag};
 use crate::columnar::bytes::{array, DecodeError, Decoded};
 use crate::columnar::cells::FloatType;
+use crate::error::Error;
 
 /// Reads `width` bits at bit offset `bit`, least significant first; bits past the end are 0.
 fn bits(bytes: &[u8], bit: usize, width: u32) -> u64 {
@@ -60,6 +62,20 @@ impl Hybrid {
             left: 0,
             run: Run::Repeated(0),
         })
+    }
+
+    /// Decodes the dictionary indices from byte `at` to the end of a page.
+    pub(crate) fn indices(page: &[u8], at: usize, has_dictionary: bool) -> Decoded<Self> {
+        if !has_dictionary {
+            return Err(DecodeError::new(
+                "dictionary indices without a dictionary",
+                "a dictionary page before them",
+            ));
+        }
+        // A page without values can lack the byte of the bit width.
+        let width = page.get(at).copied().unwrap_or(0);
+        let start = at.saturating_add(1).min(page.len());
+        Self::new(start, page.len(), u32::from(width))
     }
 
     pub(crate) fn next(&mut self, page: &[u8]) -> Decoded<u64> {
@@ -194,6 +210,19 @@ impl Delta {
         })
     }
 
+    /// Position of the first byte after the encoded values. Must be called before
+    /// [`next`](Self::next).
+    pub(crate) fn end(&self, page: &[u8]) -> Decoded<usize> {
+        let mut rest = self.clone();
+        // The first value is in the header; each other one takes a delta.
+        rest.left = rest.left.saturating_sub(1);
+        while rest.left > 0 {
+            rest.next_miniblock(page)?;
+            rest.left = rest.left.saturating_sub(rest.per_miniblock);
+        }
+        Ok(rest.at)
+    }
+
     pub(crate) fn next(&mut self, page: &[u8]) -> Decoded<u64> {
         self.left = self
             .left
@@ -271,6 +300,8 @@ pub(crate) enum Values {
         count: usize,
         width: usize,
     },
+    /// Not numbers, but values of several bytes.
+    Texts(Texts),
 }
 
 impl Values {
@@ -319,6 +350,7 @@ impl Values {
                 *at += 1;
                 Ok(u64::from_le_bytes(bytes))
             }
+            Self::Texts(_) => Err(Error::internal("text among numbers").into()),
         }
     }
 }

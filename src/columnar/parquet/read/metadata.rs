@@ -31,6 +31,7 @@ mod fields {
 
     pub(super) mod key_value {
         pub(crate) const KEY: i64 = 1;
+        pub(crate) const VALUE: i64 = 2;
     }
 
     pub(super) mod schema_element {
@@ -224,19 +225,36 @@ impl<'a> Footer<'a> {
     /// Returns true if the file's metadata has this key.
     pub(crate) fn has_key(&self, wanted: &str) -> bool {
         let mut found = false;
-        let read = self.key_values.clone().map_or(Ok(()), |mut list| {
-            list.structures(|thrift| {
-                thrift.structure(|thrift, id, wire| match (id, wire) {
-                    (fields::key_value::KEY, Wire::Binary) => {
-                        found |= thrift.binary()? == wanted.as_bytes();
-                        Ok(())
-                    }
-                    _ => thrift.skip(wire),
-                })
-            })
+        let read = self.for_each_pair(|key, _| {
+            found |= key == wanted.as_bytes();
+            Ok(())
         });
         // Malformed metadata counts as absent, because nothing else depends on it.
         found && read.is_ok()
+    }
+
+    /// Calls `visit` with each key and value of the file's metadata.
+    pub(crate) fn for_each_pair(
+        &self,
+        mut visit: impl FnMut(&'a [u8], &'a [u8]) -> Decoded<()>,
+    ) -> Decoded<()> {
+        let Some(mut list) = self.key_values.clone() else {
+            return Ok(());
+        };
+        list.structures(|thrift| {
+            // Values are optional.
+            let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
+            thrift.structure(|thrift, id, wire| {
+                use fields::key_value as field;
+                match (id, wire) {
+                    (field::KEY, Wire::Binary) => key = thrift.binary()?,
+                    (field::VALUE, Wire::Binary) => value = thrift.binary()?,
+                    _ => thrift.skip(wire)?,
+                }
+                Ok(())
+            })?;
+            visit(key, value)
+        })
     }
 
     /// Finds the fields of the schema's root that have one of `names`, and collects all of their
@@ -247,7 +265,26 @@ impl<'a> Footer<'a> {
         all: &mut ColumnNames,
     ) -> Decoded<(Vec<Found<Field>>, u64)> {
         let mut found: Vec<Found<Field>> = names.iter().map(|_| Found::default()).collect();
-        let mut current: Option<usize> = None;
+        let leaves = self.for_each_field(|name, field| {
+            all.push(name);
+            let mut columns = names.iter().zip(&mut found);
+            if let Some((_, found)) = columns.find(|(wanted, _)| wanted.as_bytes() == name) {
+                found.seen += 1;
+                found.column = Some(field);
+            }
+            Ok(())
+        })?;
+        Ok((found, leaves))
+    }
+
+    /// Calls `visit` with the name and the description of each field of the schema's root. Returns
+    /// the number of leaves.
+    pub(crate) fn for_each_field(
+        &self,
+        mut visit: impl FnMut(&'a [u8], Field) -> Decoded<()>,
+    ) -> Decoded<u64> {
+        // The field whose elements are being read.
+        let mut current: Option<(&[u8], Field)> = None;
         // Number of missing children of each open group, starting with the root.
         let mut open: Vec<usize> = Vec::new();
         let (mut leaves, mut root_seen) = (0u64, false);
@@ -274,14 +311,12 @@ impl<'a> Footer<'a> {
                 }
             }
             if depth == 1 {
-                all.push(name);
-                current = names.iter().position(|wanted| wanted.as_bytes() == name);
-                if let Some(found) = current.and_then(|at| found.get_mut(at)) {
-                    found.seen += 1;
-                    found.column = Some(Field {
-                        leaf: leaves,
-                        elements: Vec::new(),
-                    });
+                let field = Field {
+                    leaf: leaves,
+                    elements: Vec::new(),
+                };
+                if let Some((name, complete)) = current.replace((name, field)) {
+                    visit(name, complete)?;
                 }
             }
             if element.physical.is_some() {
@@ -295,8 +330,7 @@ impl<'a> Footer<'a> {
                     ));
                 }
             }
-            let current = current.and_then(|at| found.get_mut(at)?.column.as_mut());
-            if let Some(field) = current {
+            if let Some((_, field)) = &mut current {
                 if field.elements.len() < KEPT_ELEMENTS {
                     field.elements.push(element);
                 }
@@ -309,7 +343,10 @@ impl<'a> Footer<'a> {
                 "all its elements",
             ));
         }
-        Ok((found, leaves))
+        if let Some((name, complete)) = current {
+            visit(name, complete)?;
+        }
+        Ok(leaves)
     }
 
     /// Parses all row groups, with the chunks of the `wanted` leaves.
@@ -482,14 +519,15 @@ fn row_group(
     // In the order of `wanted`; the file has them in the order of leaves.
     let mut chunks = vec![None; wanted.len()];
     for leaf in 0..count {
-        let mut places = wanted
-            .iter()
-            .zip(&mut chunks)
-            .filter(|(at, _)| **at == leaf);
-        match places.next() {
-            None => columns.skip(Wire::Struct)?,
-            Some((_, place)) => *place = Some(column_chunk(&mut columns, encrypted)?),
+        let places = wanted.iter().zip(&mut chunks);
+        let mut places = places.filter(|(at, _)| **at == leaf).peekable();
+        if places.peek().is_none() {
+            columns.skip(Wire::Struct)?;
+            continue;
         }
+        let chunk = column_chunk(&mut columns, encrypted)?;
+        // A column can be wanted twice.
+        places.for_each(|(_, place)| *place = Some(chunk));
     }
     let chunks = chunks
         .into_iter()

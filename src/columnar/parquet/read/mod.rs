@@ -14,6 +14,8 @@
 mod encoding;
 mod metadata;
 mod page;
+mod table;
+mod text;
 mod thrift;
 
 use crate::base::memory;
@@ -24,7 +26,8 @@ use crate::columnar::selection::{
 };
 use crate::error::Result;
 use metadata::{Annotation, Chunk, Element, Field, Footer, Physical, Repetition, RowGroup};
-use page::{ColumnReader, Leaf};
+use page::{ColumnReader, Form, Leaf};
+pub(crate) use table::ParquetTable;
 
 const MAGIC: &[u8] = b"PAR1";
 
@@ -56,6 +59,36 @@ struct Integers {
     integer: IntegerType,
 }
 
+impl Vector {
+    fn next(&mut self, row: &mut VectorRow<'_>) -> Result<()> {
+        let Self {
+            column,
+            empty,
+            present,
+            float,
+        } = self;
+        let mut definition = column.next_row()?;
+        // Below `empty` the list is null; at `empty` it has no components.
+        if definition < *empty {
+            return row.null();
+        }
+        if definition == *empty {
+            return Ok(());
+        }
+        loop {
+            if definition < *present {
+                row.null_element()?;
+            }
+            let values = column.known_in_row() + u64::from(definition >= *present);
+            column.push_values(*float, values, row)?;
+            match column.next_in_row()? {
+                Some(next) => definition = next,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
 impl Integers {
     fn next(&mut self) -> Result<Option<i128>> {
         if self.column.next_row()? < self.present {
@@ -69,37 +102,7 @@ impl Integers {
 
 impl ParquetColumns {
     pub(crate) fn open(input: &Input, wanted: &Wanted) -> Result<Self> {
-        let len = input.len();
-        let tail = len.saturating_sub(8);
-        // The file ends with the u32 length of the footer and the magic number.
-        let footer_len = input.decode(tail, len - tail, len, footer, |bytes| {
-            match bytes.split_last_chunk::<4>() {
-                Some((length, b"PAR1")) => match length.try_into() {
-                    Ok(length) => Ok(u64::from(u32::from_le_bytes(length))),
-                    Err(_) => Err(DecodeError::end()),
-                },
-                Some((_, b"PARE")) => Err(DecodeError::unsupported(
-                    "an encrypted Parquet file",
-                    "an unencrypted file",
-                )),
-                _ => Err(DecodeError::new(
-                    "other bytes at the end of the file",
-                    "PAR1, as at the end of every Parquet file",
-                )),
-            }
-        })?;
-        let start = tail
-            .checked_sub(footer_len)
-            .filter(|start| *start >= MAGIC.len() as u64 && footer_len <= MAX_METADATA)
-            .ok_or_else(|| {
-                input.invalid(
-                    "length of the footer",
-                    format!("{footer_len} bytes"),
-                    format!("less than the file's {len}, and at most {MAX_METADATA}"),
-                )
-            })?;
-        input.decode(start, footer_len, tail, footer, |bytes| {
-            let footer = Footer::new(bytes)?;
+        with_footer(input, |footer| {
             let names: Vec<&str> = wanted.names().map(|name| &**name).collect();
             let mut all = ColumnNames::default();
             let (found, leaves) = footer.fields(&names, &mut all)?;
@@ -108,7 +111,7 @@ impl ParquetColumns {
             let is_export = footer.has_key(EXPORT_KEY);
             let columns = wanted
                 .choose(input, found, &all, is_export)
-                .and_then(|chosen| Self::new(input, &footer, chosen, leaves));
+                .and_then(|chosen| Self::new(input, footer, chosen, leaves));
             Ok(columns.map(|columns| Self {
                 is_export,
                 ..columns
@@ -173,6 +176,42 @@ fn footer() -> String {
     "footer".into()
 }
 
+/// Finds the footer at the end of the file, and calls `read` with it.
+fn with_footer<T>(input: &Input, read: impl FnOnce(&Footer<'_>) -> Decoded<T>) -> Result<T> {
+    let len = input.len();
+    let tail = len.saturating_sub(8);
+    // The file ends with the u32 length of the footer and the magic number.
+    let footer_len = input.decode(tail, len - tail, len, footer, |bytes| {
+        match bytes.split_last_chunk::<4>() {
+            Some((length, b"PAR1")) => match length.try_into() {
+                Ok(length) => Ok(u64::from(u32::from_le_bytes(length))),
+                Err(_) => Err(DecodeError::end()),
+            },
+            Some((_, b"PARE")) => Err(DecodeError::unsupported(
+                "an encrypted Parquet file",
+                "an unencrypted file",
+            )),
+            _ => Err(DecodeError::new(
+                "other bytes at the end of the file",
+                "PAR1, as at the end of every Parquet file",
+            )),
+        }
+    })?;
+    let start = tail
+        .checked_sub(footer_len)
+        .filter(|start| *start >= MAGIC.len() as u64 && footer_len <= MAX_METADATA)
+        .ok_or_else(|| {
+            input.invalid(
+                "length of the footer",
+                format!("{footer_len} bytes"),
+                format!("less than the file's {len}, and at most {MAX_METADATA}"),
+            )
+        })?;
+    input.decode(start, footer_len, tail, footer, |bytes| {
+        read(&Footer::new(bytes)?)
+    })
+}
+
 fn chunks_of(groups: &[RowGroup], number: usize) -> Result<Vec<(u64, Chunk)>> {
     let mut chunks = memory::with_capacity(groups.len(), "hold the row groups")?;
     let known = groups.iter();
@@ -180,9 +219,13 @@ fn chunks_of(groups: &[RowGroup], number: usize) -> Result<Vec<(u64, Chunk)>> {
     Ok(chunks)
 }
 
-/// The leaf of a list of floats, its type, and the definition level of an empty list.
-fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
-    let optional = |element: &Element| u64::from(element.repetition == Repetition::Optional);
+/// The number of definition levels that an element adds because it can be null.
+fn optional(element: &Element) -> u64 {
+    u64::from(element.repetition == Repetition::Optional)
+}
+
+/// The element of a list, and the definition level of an empty list; `None` for other columns.
+fn list(elements: &[Element]) -> Option<(&Element, u64)> {
     let is_list = |element: &Element| {
         element.physical.is_none()
             && element.children == 1
@@ -190,32 +233,68 @@ fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
             && element.annotation == Some(Annotation::List)
     };
     let repeated = |element: &Element| element.repetition == Repetition::Repeated;
-    let (leaf, empty) = match elements {
+    match elements {
         // A repeated field outside of a list, as Protocol Buffers writers produce it.
-        [leaf] if repeated(leaf) => (leaf, 0),
+        [leaf] if repeated(leaf) => Some((leaf, 0)),
         // The two-level form of old writers, then the standard three-level form.
-        [list, leaf] if is_list(list) && repeated(leaf) => (leaf, optional(list)),
+        [list, leaf] if is_list(list) && repeated(leaf) => Some((leaf, optional(list))),
         [list, group, leaf]
             if is_list(list) && repeated(group) && group.children == 1 && !repeated(leaf) =>
         {
-            (leaf, optional(list))
+            Some((leaf, optional(list)))
         }
-        _ => return Err(mistyped(elements, VECTOR_TYPE)),
-    };
-    let float = match (leaf.physical, leaf.annotation, leaf.length) {
-        (Some(Physical::Float), None, _) => FloatType::Single,
-        (Some(Physical::Double), None, _) => FloatType::Double,
-        (Some(Physical::FixedLenByteArray), Some(Annotation::Float16), Some(2)) => FloatType::Half,
-        _ => return Err(mistyped(elements, VECTOR_TYPE)),
-    };
-    let leaf = Leaf {
-        physical: leaf.physical.unwrap_or(Physical::Float),
-        width: Some(float.width()),
+        _ => None,
+    }
+}
+
+/// The leaf of a list's elements.
+fn list_leaf(element: &Element, physical: Physical, form: Form, empty: u64) -> Leaf {
+    Leaf {
+        physical,
+        form,
         repeated: true,
-        // One level for the repeated field, and one if the components are optional.
-        max_definition: empty + 1 + optional(leaf),
+        // One level for the repeated field, and one if the elements are optional.
+        max_definition: empty + 1 + optional(element),
+    }
+}
+
+/// The leaf of a list of floats, its type, and the definition level of an empty list.
+fn vector_leaf(elements: &[Element]) -> Decoded<(Leaf, FloatType, u64)> {
+    list(elements)
+        .and_then(|(element, empty)| {
+            let (physical, float) = float(element)?;
+            let leaf = list_leaf(element, physical, Form::Number(float.width()), empty);
+            Some((leaf, float, empty))
+        })
+        .ok_or_else(|| mistyped(elements, VECTOR_TYPE))
+}
+
+/// The types of an element that holds floats.
+fn float(element: &Element) -> Option<(Physical, FloatType)> {
+    let physical = element.physical?;
+    let float = match (physical, element.annotation, element.length) {
+        (Physical::Float, None, _) => FloatType::Single,
+        (Physical::Double, None, _) => FloatType::Double,
+        (Physical::FixedLenByteArray, Some(Annotation::Float16), Some(2)) => FloatType::Half,
+        _ => return None,
     };
-    Ok((leaf, float, empty))
+    Some((physical, float))
+}
+
+/// The types of an element that holds integers.
+fn integer(element: &Element) -> Option<(Physical, IntegerType)> {
+    let physical = element.physical?;
+    let storage = match physical {
+        Physical::Int32 => 32,
+        Physical::Int64 => 64,
+        _ => return None,
+    };
+    let signed = match element.annotation {
+        None => true,
+        Some(Annotation::Integer { bits, signed }) if u32::from(bits) <= storage => signed,
+        Some(_) => return None,
+    };
+    Some((physical, IntegerType::new(storage, signed)))
 }
 
 fn integer_leaf(elements: &[Element], boolean: bool) -> Decoded<(Leaf, IntegerType)> {
@@ -230,33 +309,30 @@ fn integer_leaf(elements: &[Element], boolean: bool) -> Decoded<(Leaf, IntegerTy
     let [element] = elements else {
         return Err(wrong());
     };
-    let (physical, width, storage) = match element.physical {
-        Some(physical @ Physical::Boolean) if boolean => (physical, None, 1),
-        Some(physical @ Physical::Int32) => (physical, Some(4), 32),
-        Some(physical @ Physical::Int64) => (physical, Some(8), 64),
+    if element.repetition == Repetition::Repeated {
+        return Err(wrong());
+    }
+    let (physical, form, type_) = match (element.physical, element.annotation, integer(element)) {
+        (_, _, Some((physical, type_))) => (physical, Form::Number(type_.width()), type_),
+        (Some(physical @ Physical::Boolean), None, _) if boolean => {
+            (physical, Form::Bit, IntegerType::new(1, false))
+        }
         _ => return Err(wrong()),
-    };
-    let signed = match element.annotation {
-        // Booleans (1 bit) are unsigned; plain INT32 and INT64 are signed.
-        None => storage > 1,
-        Some(Annotation::Integer { bits, signed }) if u32::from(bits) <= storage => signed,
-        Some(_) => return Err(wrong()),
-    };
-    let max_definition = match element.repetition {
-        Repetition::Required => 0,
-        Repetition::Optional => 1,
-        Repetition::Repeated => return Err(wrong()),
     };
     let leaf = Leaf {
         physical,
-        width,
+        form,
         repeated: false,
-        max_definition,
+        max_definition: optional(element),
     };
-    Ok((leaf, IntegerType::new(storage, signed)))
+    Ok((leaf, type_))
 }
 
 fn mistyped(elements: &[Element], expected: &'static str) -> DecodeError {
+    DecodeError::new(describe(elements), expected)
+}
+
+fn describe(elements: &[Element]) -> String {
     let describe = |element: &Element| {
         let name = match (element.physical, element.annotation) {
             (None, Some(Annotation::List)) => "list".to_string(),
@@ -272,7 +348,7 @@ fn mistyped(elements: &[Element], expected: &'static str) -> DecodeError {
         }
     };
     let described: Vec<_> = elements.iter().map(describe).collect();
-    DecodeError::new(described.join(" of "), expected)
+    described.join(" of ")
 }
 
 impl Columns for ParquetColumns {
@@ -307,31 +383,7 @@ impl Columns for ParquetColumns {
     }
 
     fn vector(&mut self, row: &mut VectorRow<'_>) -> Result<()> {
-        let Vector {
-            column,
-            empty,
-            present,
-            float,
-        } = &mut self.vector;
-        let mut definition = column.next_row()?;
-        // Below `empty` the list is null; at `empty` it has no components.
-        if definition < *empty {
-            return row.null();
-        }
-        if definition == *empty {
-            return Ok(());
-        }
-        loop {
-            if definition < *present {
-                row.null_element()?;
-            }
-            let values = column.known_in_row() + u64::from(definition >= *present);
-            column.push_values(*float, values, row)?;
-            match column.next_in_row()? {
-                Some(next) => definition = next,
-                None => return Ok(()),
-            }
-        }
+        self.vector.next(row)
     }
 
     fn finish(&mut self) -> Result<()> {

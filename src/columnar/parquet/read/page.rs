@@ -5,6 +5,7 @@ use parquet_format_safe::{Encoding, PageHeader, PageType};
 
 use super::encoding::{plain, Delta, Hybrid, Values};
 use super::metadata::{unsigned, Chunk, Physical};
+use super::text::{TextDictionary, Texts};
 use crate::base::memory;
 use crate::columnar::bytes::{array, DecodeError, Decoded, Input};
 use crate::columnar::cells::{FloatType, VectorRow, CHUNK_ELEMENTS};
@@ -15,15 +16,71 @@ use crate::error::{Error, Result};
 /// Maximum size of a page header in bytes. Headers of numeric columns stay far below.
 const MAX_HEADER: usize = 64 << 10;
 
+/// Maximum size of the header of a page of text. Some writers put the smallest and the largest text
+/// into it.
+const MAX_TEXT_HEADER: usize = 32 << 20;
+
 /// Properties of a leaf column from the schema.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaf {
     pub(crate) physical: Physical,
-    /// Bytes per value; `None` for booleans, which take one bit.
-    pub(crate) width: Option<usize>,
+    pub(crate) form: Form,
     /// True if the leaf is inside a list, with repetition levels of 0 and 1.
     pub(crate) repeated: bool,
     pub(crate) max_definition: u64,
+}
+
+/// Maximum capacity in bytes of a page buffer that is kept for the next page of text. A single large
+/// text can have a page of its own.
+const MAX_KEPT_TEXT_PAGE: usize = 4 << 20;
+
+/// The size of a stored value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One bit: booleans.
+    Bit,
+    /// A number of 2, 4 or 8 bytes.
+    Number(usize),
+    /// Any number of bytes.
+    Text,
+    /// This number of bytes, which is not 0.
+    FixedText(usize),
+}
+
+impl Form {
+    fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::FixedText(_))
+    }
+
+    /// Size in bytes of a text, if it is fixed.
+    fn text_width(self) -> Option<usize> {
+        match self {
+            Self::FixedText(width) => Some(width),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Dictionary {
+    Numbers(Vec<u64>),
+    Texts(TextDictionary),
+}
+
+impl Dictionary {
+    fn numbers(this: Option<&Self>) -> &[u64] {
+        match this {
+            Some(Self::Numbers(values)) => values,
+            _ => &[],
+        }
+    }
+
+    fn texts(this: Option<&Self>) -> Option<&TextDictionary> {
+        match this {
+            Some(Self::Texts(texts)) => Some(texts),
+            _ => None,
+        }
+    }
 }
 
 /// Repetition and definition level of one value.
@@ -46,7 +103,7 @@ pub(crate) struct ColumnReader {
     end: u64,
     values_left: u64,
     codec: Codec,
-    dictionary: Option<Vec<u64>>,
+    dictionary: Option<Dictionary>,
     page: Page,
     /// A level read ahead but not yet taken.
     peeked: Option<Level>,
@@ -180,11 +237,24 @@ impl ColumnReader {
 
     /// Reads the value of the last level, which must have been the maximum.
     pub(crate) fn value(&mut self) -> Result<u64> {
-        let dictionary = self.dictionary.as_deref().unwrap_or_default();
+        let dictionary = Dictionary::numbers(self.dictionary.as_ref());
         self.page
             .values
             .next(&self.page.bytes, dictionary)
             .map_err(|error| self.error(error))
+    }
+
+    /// Passes the bytes of the last level's value to `take`. The level must have been the maximum,
+    /// and the column one of text.
+    pub(crate) fn text(&mut self, take: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+        let Values::Texts(texts) = &mut self.page.values else {
+            return Err(Error::internal("numbers among text"));
+        };
+        let dictionary = Dictionary::texts(self.dictionary.as_ref());
+        match texts.next(&self.page.bytes, dictionary) {
+            Ok(bytes) => take(bytes),
+            Err(error) => Err(self.error(error)),
+        }
     }
 
     /// Decodes the next `count` values into `row`. Their levels must have been the maximum.
@@ -198,7 +268,7 @@ impl ColumnReader {
         while left > 0 {
             let count = usize::try_from(left).map_or(CHUNK_ELEMENTS, |n| n.min(CHUNK_ELEMENTS));
             left -= count as u64;
-            let dictionary = self.dictionary.as_deref().unwrap_or_default();
+            let dictionary = Dictionary::numbers(self.dictionary.as_ref());
             // A copy, because a failed bulk read leaves it unspecified.
             let mut values = self.page.values.clone();
             let append =
@@ -274,18 +344,18 @@ impl ColumnReader {
     fn next_page(&mut self) -> Result<()> {
         self.pages += 1;
         let (input, place) = (self.input.clone(), self.place());
-        let window = self.end.saturating_sub(self.at).min(MAX_HEADER as u64);
-        let (header, header_len) =
-            input.decode(self.at, window, self.end, place.clone(), |bytes| {
-                let mut rest = bytes;
-                let header = Header::read(&mut rest)?;
-                Ok((header, (bytes.len() - rest.len()) as u64))
-            })?;
+        let (header, header_len) = match self.read_header(MAX_HEADER) {
+            Err(_) if self.leaf.form.is_text() => self.read_header(MAX_TEXT_HEADER),
+            header => header,
+        }?;
         let body = self.at.saturating_add(header_len);
         let len = header.compressed;
 
         let mut bytes = std::mem::take(&mut self.page.bytes);
         bytes.clear();
+        if self.leaf.form.is_text() && bytes.capacity() > MAX_KEPT_TEXT_PAGE {
+            bytes = Vec::new();
+        }
         let codec = self.codec;
         input.decode(body, len, self.end, place, |compressed| match header.kind {
             Kind::Index => Ok(()),
@@ -294,7 +364,7 @@ impl ColumnReader {
         self.at = body.saturating_add(len);
         match header.kind {
             Kind::Index => Ok(()),
-            Kind::Dictionary => self.read_dictionary(&header, &bytes),
+            Kind::Dictionary => self.read_dictionary(&header, &mut bytes),
             _ if header.values > self.values_left => Err(DecodeError::new(
                 format!("{} values", header.values),
                 format!("the {} that the column chunk has left", self.values_left),
@@ -310,10 +380,28 @@ impl ColumnReader {
         Ok(())
     }
 
-    fn read_dictionary(&mut self, header: &Header, bytes: &[u8]) -> Decoded<()> {
-        let width = match (header.encoding, self.leaf.width) {
+    /// Reads the header of the next page, of at most `limit` bytes. Returns its length also.
+    fn read_header(&self, limit: usize) -> Result<(Header, u64)> {
+        let window = self.end.saturating_sub(self.at).min(limit as u64);
+        let input = &self.input;
+        input.decode(self.at, window, self.end, self.place(), |bytes| {
+            let mut rest = bytes;
+            let header = Header::read(&mut rest, limit)?;
+            Ok((header, (bytes.len() - rest.len()) as u64))
+        })
+    }
+
+    /// Reads a dictionary page, and takes its bytes if they are text.
+    fn read_dictionary(&mut self, header: &Header, bytes: &mut Vec<u8>) -> Decoded<()> {
+        let form = self.leaf.form;
+        let width = match (header.encoding, form) {
             // PLAIN_DICTIONARY is the older name of the same encoding.
-            (Encoding::PLAIN | Encoding::PLAIN_DICTIONARY, Some(width)) => width,
+            (
+                Encoding::PLAIN | Encoding::PLAIN_DICTIONARY,
+                Form::Number(width) | Form::FixedText(width),
+            ) => width,
+            // Each text follows its length, of 4 bytes.
+            (Encoding::PLAIN | Encoding::PLAIN_DICTIONARY, Form::Text) => 4,
             (encoding, _) => {
                 return Err(DecodeError::unsupported(
                     format!("a dictionary in encoding {}", encoding_name(encoding)),
@@ -333,11 +421,17 @@ impl ColumnReader {
                     format!("no more than {} bytes hold", bytes.len()),
                 )
             })?;
+        if form.is_text() {
+            let bytes = std::mem::take(bytes);
+            let texts = TextDictionary::new(bytes, count, form.text_width())?;
+            self.dictionary = Some(Dictionary::Texts(texts));
+            return Ok(());
+        }
         let mut values = memory::with_capacity(count, "hold a dictionary")?;
         for index in 0..count {
             values.push(plain(bytes, index * width, width)?);
         }
-        self.dictionary = Some(values);
+        self.dictionary = Some(Dictionary::Numbers(values));
         Ok(())
     }
 
@@ -402,26 +496,22 @@ impl ColumnReader {
 
     fn values(&self, encoding: Encoding, bytes: &[u8], at: usize) -> Decoded<Values> {
         let end = bytes.len();
-        let boolean = self.leaf.physical == Physical::Boolean;
         let integer = matches!(self.leaf.physical, Physical::Int32 | Physical::Int64);
-        Ok(match (encoding, self.leaf.width) {
-            (Encoding::PLAIN, Some(width)) => Values::Plain { at, width },
-            (Encoding::PLAIN, None) if boolean => Values::PlainBits {
+        let form = self.leaf.form;
+        if form.is_text() {
+            let has_dictionary = self.dictionary.is_some();
+            return Texts::new(encoding, bytes, at, form.text_width(), has_dictionary)
+                .map(Values::Texts);
+        }
+        Ok(match (encoding, form) {
+            (Encoding::PLAIN, Form::Number(width)) => Values::Plain { at, width },
+            (Encoding::PLAIN, Form::Bit) => Values::PlainBits {
                 bit: at.saturating_mul(8),
             },
-            (Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY, Some(_)) => {
-                if self.dictionary.is_none() {
-                    return Err(DecodeError::new(
-                        "dictionary indices without a dictionary",
-                        "a dictionary page before them",
-                    ));
-                }
-                // A page without values can lack the byte of the bit width.
-                let width = bytes.get(at).copied().unwrap_or(0);
-                let start = at.saturating_add(1).min(end);
-                Values::Dictionary(Hybrid::new(start, end, u32::from(width))?)
+            (Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY, Form::Number(_)) => {
+                Values::Dictionary(Hybrid::indices(bytes, at, self.dictionary.is_some())?)
             }
-            (Encoding::RLE, None) if boolean => {
+            (Encoding::RLE, Form::Bit) => {
                 if at == end {
                     return Ok(Values::Runs(Hybrid::new(at, at, 1)?));
                 }
@@ -434,7 +524,7 @@ impl ColumnReader {
                     .ok_or_else(DecodeError::end)?;
                 Values::Runs(Hybrid::new(start, end, 1)?)
             }
-            (Encoding::DELTA_BINARY_PACKED, Some(width)) if integer => {
+            (Encoding::DELTA_BINARY_PACKED, Form::Number(width)) if integer => {
                 if at == end {
                     // A page without values can lack the header.
                     return Ok(Values::Plain { at, width });
@@ -442,7 +532,7 @@ impl ColumnReader {
                 let values = Delta::new(bytes, at, end)?;
                 Values::Delta { values, width }
             }
-            (Encoding::BYTE_STREAM_SPLIT, Some(width)) => Values::ByteStreamSplit {
+            (Encoding::BYTE_STREAM_SPLIT, Form::Number(width)) => Values::ByteStreamSplit {
                 at,
                 count: (end - at) / width,
                 width,
@@ -462,7 +552,7 @@ impl ColumnReader {
     }
 }
 
-fn encoding_name(encoding: Encoding) -> String {
+pub(super) fn encoding_name(encoding: Encoding) -> String {
     let name = match encoding {
         Encoding::PLAIN => "PLAIN",
         Encoding::PLAIN_DICTIONARY => "PLAIN_DICTIONARY",
@@ -506,9 +596,9 @@ struct Header {
 }
 
 impl Header {
-    /// Parses a header at the start of `bytes` and advances past it.
-    fn read(bytes: &mut &[u8]) -> Decoded<Self> {
-        let mut protocol = TCompactInputProtocol::new(bytes, MAX_HEADER);
+    /// Parses a header of at most `limit` bytes at the start of `bytes` and advances past it.
+    fn read(bytes: &mut &[u8], limit: usize) -> Decoded<Self> {
+        let mut protocol = TCompactInputProtocol::new(bytes, limit);
         let header = PageHeader::read_from_in_protocol(&mut protocol).map_err(|error| {
             DecodeError::new(
                 format!("a page header that cannot be read ({error})"),
