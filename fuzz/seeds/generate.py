@@ -143,11 +143,13 @@ for path in (TESTS / "fixtures/pickles").glob("*.pickle"):
     if path.stat().st_size < 4096:
         write("pickle", path.stem, path.read_bytes())
 
-for folder in TESTS / "fixtures/columnar", TESTS / "fixtures/columnar/none":
+COLUMNAR = TESTS / "fixtures/columnar"
+for folder, limit in (COLUMNAR, 3200), (COLUMNAR / "none", 3200), (COLUMNAR / "table", 6200):
     for path in folder.iterdir():
-        if path.suffix in (".parquet", ".arrow", ".arrows") and path.stat().st_size < 3200:
+        if path.suffix in (".parquet", ".arrow", ".arrows") and path.stat().st_size < limit:
             format = path.suffix != ".parquet"
-            write("build_index", path.name, bytes([format]) + path.read_bytes())
+            name = f"table-{path.name}" if folder.name == "table" else path.name
+            write("build_index", name, bytes([format]) + path.read_bytes())
 
 EXTRACT = [
     '{"index_dir":"DIR/index","output_path":"DIR/out"}',
