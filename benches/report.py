@@ -188,6 +188,14 @@ COLUMNS = {
         "processor time": PROCESSOR,
         "peak memory": MEMORY,
     },
+    "repair-store-.*|import-.*": {
+        "": lambda row: f"{row['title']}: {row['name']}",
+        "wall time": WALL,
+        "ratio": lambda row: short(row["seconds"] / row["first"]["seconds"]),
+        "processor time": PROCESSOR,
+        "peak memory": MEMORY,
+        "recall": lambda row: f"{row['recall']:.3f}" if "recall" in row else "",
+    },
     r"build-\d+x32-.*": {
         "": field("title"),
         "wall time": WALL,

@@ -9,6 +9,7 @@
 //! | persist directory | the state of each collection | `list_collections` |
 //! | persist directory | a file for each collection: ids, vectors, documents, metadata | `export_collections`, `export_collection` |
 //! | persist directory | a healthy persist directory, under a new name or the same | `repair_store`, `repair_store_in_place` |
+//! | persist directories, exports, Parquet and Arrow IPC files | a persist directory with their collections | `import_collections`, `import_collections_in_place` |
 //! | persist directory or segment | a healthy segment, which Chroma loads | [`repair_index`] |
 //! | segment | its records, borrowed one by one | [`extract_index`] |
 //! | segment | a Parquet or Arrow IPC file | [`extract_index_to_columnar`] |
@@ -26,7 +27,7 @@
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `database` | yes | collections, exports and repairs of whole stores; compiles SQLite |
+//! | `database` | yes | collections, exports, imports and repairs of whole stores; compiles SQLite |
 //! | `codecs` | no | input files compressed with gzip, Brotli or LZ4; Snappy and zstd are always read |
 //! | `hnsw_rs` | no | [`Engine::HnswRs`], with the crate of that name |
 //!
@@ -209,6 +210,11 @@ pub use verbs::extract::{
     extract_index, extract_index_to_columnar, ColumnarOptions, ExtractOptions, ExtractSummary,
     IndexProperties, JoinSummary, MetadataFrom, Record, RecordRange, Salvage, SalvageSummary,
     VectorForm,
+};
+#[cfg(feature = "database")]
+pub use verbs::import::{
+    import_collections, import_collections_in_place, FileColumns, ImportOptions, ImportOrigin,
+    ImportSummary, ImportedCollection, ListForm, OnConflict,
 };
 pub use verbs::inspect::{inspect_index, FileSize, IndexReport, InspectOptions};
 pub use verbs::inspect_hnsw::{inspect_hnsw, is_hnsw, Degree, HnswReport};

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use clap_complete::Shell;
-#[cfg(feature = "database")]
 use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     BuildOptions, ColumnarFormat, ColumnarOptions, Compression, Engine, GraphOptions, IoMode,
     Metric, RecordRange, RepairLinks, Salvage, SearchOptions, Space, VectorForm,
 };
+#[cfg(feature = "database")]
+#[cfg(feature = "database")]
+use hnsw_toolbox::{ListForm, OnConflict};
 
 use super::named::named;
 
@@ -62,6 +64,12 @@ pub(super) enum Command {
     /// PERSIST_DIR.
     #[cfg(feature = "database")]
     Export(ExportArguments),
+    /// Add collections, from other persist directories, exports and files, to a persist directory.
+    ///
+    /// Collections that DIR does not have are created; others are extended. DIR itself is replaced
+    /// only with --in-place.
+    #[cfg(feature = "database")]
+    Import(ImportArguments),
     /// Write a healthy replacement for a damaged or bloated segment.
     ///
     /// The input is never written to. The last lines of the output are the steps that make Chroma
@@ -459,6 +467,120 @@ pub(super) struct StoreArguments {
     /// Show what would be written and lost, and write nothing.
     #[arg(long, conflicts_with = "collection")]
     pub(super) dry_run: bool,
+}
+
+#[cfg(feature = "database")]
+#[derive(Args, Debug)]
+pub(super) struct ImportArguments {
+    /// Persist directories, exports, Parquet and Arrow files, or directories of such files.
+    #[arg(value_name = "SOURCE", required = true)]
+    pub(super) sources: Vec<PathBuf>,
+
+    /// The persist directory that gets the collections.
+    ///
+    /// An empty one is made by the Chroma that will open it:
+    /// python -c "import chromadb; chromadb.PersistentClient('empty')"
+    #[arg(long, value_name = "DIR")]
+    pub(super) into: PathBuf,
+
+    /// Write to this new directory.
+    #[arg(short, long, value_name = "NEW_DIR", required_unless_present_any = ["in_place", "dry_run"])]
+    pub(super) output: Option<PathBuf>,
+
+    /// Replace the directory of --into by the result.
+    ///
+    /// The names are exchanged at once, and the old directory stays beside it. Fails if another
+    /// process has the store open.
+    #[arg(long, conflicts_with = "output")]
+    pub(super) in_place: bool,
+
+    /// Import only this collection, which can be repeated; of a file, the name of its collection.
+    ///
+    /// By default a file of an export has the name of its collection, and any other file its own.
+    #[arg(long = "collection", value_name = "NAME")]
+    pub(super) collections: Vec<String>,
+
+    /// Take the ids from this column of files [default: id, ids]
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) id_column: Option<String>,
+
+    /// Take the vectors from this column [default: vector, embedding, embeddings, emb]
+    ///
+    /// If there is none of these, the only column with lists of floats.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) vector_column: Option<String>,
+
+    /// Take the documents from this column [default: document, text, content]
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) document_column: Option<String>,
+
+    /// Import these columns as metadata, under their own names.
+    ///
+    /// A column metadata with JSON objects and columns metadata.KEY are imported without being named.
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    pub(super) metadata_columns: Vec<String>,
+
+    /// Import the collection OLD under the name NEW; can be repeated.
+    #[arg(long, value_name = "OLD=NEW", value_parser = renaming)]
+    pub(super) rename: Vec<(String, String)>,
+
+    /// Import into this database [default: as in the source]
+    #[arg(long)]
+    pub(super) database: Option<String>,
+
+    /// Import into a database of this tenant [default: as in the source]
+    #[arg(long)]
+    pub(super) tenant: Option<String>,
+
+    /// Set the metric of new collections [l2, cosine, ip] [default: as in the source]
+    ///
+    /// Vectors are imported as they were given to Chroma, so that another metric needs no new
+    /// embeddings.
+    #[arg(long, value_parser = named::<Space>())]
+    pub(super) metric: Option<Space>,
+
+    /// Set the links per record of new collections [default: as in the source]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=256))]
+    pub(super) m: Option<u64>,
+
+    /// Set the candidates for links in new collections [default: as in the source]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub(super) ef_construction: Option<u64>,
+
+    /// Treat an id that its collection already has [error, skip, replace]
+    #[arg(long, value_parser = named::<OnConflict>(), default_value = "error", hide_default_value = true)]
+    pub(super) on_conflict: OnConflict,
+
+    /// Write metadata values that are lists as lists or as text [list, json]
+    ///
+    /// Lists need Chroma 1.5 or later.
+    #[arg(long, value_parser = named::<ListForm>(), default_value = "list", hide_default_value = true)]
+    pub(super) lists: ListForm,
+
+    /// Import records without a vector as well.
+    ///
+    /// Chroma 1.0 and later fails on filtered queries of a collection with such records.
+    #[arg(long)]
+    pub(super) keep_incomplete: bool,
+
+    /// Show what would be written, and write nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
+    /// Use N threads, at most 8 [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) work: WorkArguments,
+}
+
+#[cfg(feature = "database")]
+fn renaming(argument: &str) -> Result<(String, String), String> {
+    match argument.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.into(), new.into())),
+        _ => Err("expected OLD=NEW".into()),
+    }
 }
 
 #[derive(Args, Debug)]

@@ -44,6 +44,8 @@ impl Input {
             #[cfg(feature = "database")]
             Command::Export(arguments) => (&arguments.persist_dir, Wanted::Persist),
             #[cfg(feature = "database")]
+            Command::Import(arguments) => (&arguments.into, Wanted::Persist),
+            #[cfg(feature = "database")]
             Command::Repair(arguments)
                 if arguments.collection.is_some() || is_persist_dir(&arguments.index_dir) =>
             {

@@ -37,6 +37,8 @@ mod extract;
 mod generate;
 mod hint;
 mod hnsw;
+#[cfg(feature = "database")]
+mod import;
 mod inspect;
 mod named;
 mod progress;
@@ -127,6 +129,8 @@ fn main() -> ExitCode {
         Command::Collections(arguments) => collections::run(&arguments, &cancel),
         #[cfg(feature = "database")]
         Command::Export(arguments) => export::run(arguments, &cancel),
+        #[cfg(feature = "database")]
+        Command::Import(arguments) => import::run(arguments, &cancel),
         Command::Search(arguments) => search::run(arguments, &cancel),
         Command::Recall(arguments) => recall::run(arguments, &cancel),
         Command::Repair(arguments) => repair::run(arguments, &cancel),

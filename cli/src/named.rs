@@ -6,11 +6,11 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, Command};
-#[cfg(feature = "database")]
-use hnsw_toolbox::MetadataForm;
 use hnsw_toolbox::{
     ColumnarFormat, Compression, Engine, Error, IoMode, Metric, RepairLinks, Space, VectorForm,
 };
+#[cfg(feature = "database")]
+use hnsw_toolbox::{ListForm, MetadataForm, OnConflict};
 
 /// A value with a name.
 pub(super) trait Named: FromStr<Err = Error> + Copy + Send + Sync + 'static {
@@ -40,7 +40,11 @@ named! {
     Engine,
     IoMode,
     #[cfg(feature = "database")]
+    ListForm,
+    #[cfg(feature = "database")]
     MetadataForm,
+    #[cfg(feature = "database")]
+    OnConflict,
     Metric,
     RepairLinks,
     Space,

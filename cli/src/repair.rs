@@ -7,7 +7,7 @@ use hnsw_toolbox::wire::{self, Response};
 use hnsw_toolbox::{display_path, CancelToken, MetricSource, RepairOptions, RepairSummary};
 
 #[cfg(feature = "database")]
-mod store;
+pub(super) mod store;
 
 use super::args::RepairArguments;
 use super::extract::print_salvage;

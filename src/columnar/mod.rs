@@ -11,10 +11,6 @@ pub(crate) mod parquet;
 pub(crate) mod read;
 pub(crate) mod selection;
 pub(crate) mod source;
-#[cfg_attr(
-    not(any(test, feature = "_fuzzing")),
-    expect(dead_code, reason = "no verb reads whole tables yet")
-)]
 pub(crate) mod table;
 pub(crate) mod write;
 

@@ -8,6 +8,8 @@ pub(crate) mod collections;
 #[cfg(feature = "database")]
 pub(crate) mod export;
 pub(crate) mod extract;
+#[cfg(feature = "database")]
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod inspect_hnsw;
 pub(crate) mod recall;

@@ -21,6 +21,8 @@ use crate::verbs::export::{
 use crate::verbs::extract::{
     extract_index_to_batches, extract_index_to_columnar, ColumnarOptions, ExtractSummary,
 };
+#[cfg(feature = "database")]
+use crate::verbs::import::ImportSummary;
 use crate::verbs::inspect::IndexReport;
 use crate::verbs::inspect_hnsw::HnswReport;
 use crate::verbs::recall::RecallReport;
@@ -84,6 +86,13 @@ impl Answer for VerifyReport {}
 
 #[cfg(feature = "database")]
 impl Answer for RepairStoreSummary {
+    fn is_complete(&self) -> bool {
+        self.is_complete()
+    }
+}
+
+#[cfg(feature = "database")]
+impl Answer for ImportSummary {
     fn is_complete(&self) -> bool {
         self.is_complete()
     }

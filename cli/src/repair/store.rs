@@ -79,7 +79,7 @@ pub(super) fn run(arguments: RepairArguments, cancel: &CancelToken) -> Result<Ex
 }
 
 /// Prints how to bring the old store back, in case this process is killed during the exchange.
-fn announce(undo: &[String]) {
+pub(crate) fn announce(undo: &[String]) {
     let mut out = anstream::stderr();
     // A closed standard error must not keep the store from being repaired.
     let _ = writeln!(out, "to undo the exchange of old and new:");

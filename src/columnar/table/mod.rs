@@ -289,11 +289,6 @@ impl TableReader {
         self
     }
 
-    /// Number of rows in the file.
-    pub(crate) fn row_count(&self) -> u64 {
-        self.rows
-    }
-
     /// The dimension of the vectors; 0 before the first that is not null.
     pub(crate) fn dimension(&self) -> usize {
         self.dimension

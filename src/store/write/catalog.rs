@@ -39,11 +39,11 @@ pub(crate) struct Configuration<'c> {
     /// By default Chroma's.
     pub(crate) m: Option<u64>,
     pub(crate) ef_construction: Option<u64>,
-    /// What the collection was configured with elsewhere.
+    /// The configuration of the collection in another store.
     pub(crate) origin: Option<&'c StatedConfiguration>,
 }
 
-/// What the catalogue of a store says about a collection that another store gets.
+/// The catalogue's statements about a collection of another store.
 #[derive(Clone, Debug)]
 pub(crate) struct NewCollection {
     pub(crate) metadata: Map,

@@ -193,6 +193,7 @@ fn the_file_states_its_source() {
     let collection = fixture.collection("schema_cosine");
     let id = collection["id"].as_str().unwrap();
     let (summary, table) = export(&fixture.dir(), "schema_cosine");
+    let schema = &table.metadata["hnsw_toolbox.schema_str"];
     let expected = [
         ("version", env!("CARGO_PKG_VERSION")),
         ("collection", "schema_cosine"),
@@ -204,7 +205,12 @@ fn the_file_states_its_source() {
         ("vectors", "original"),
         ("chroma_schema", "embeddings_queue 2, metadb 6, sysdb 10"),
         ("collection_metadata", "{}"),
+        ("m", "16"),
+        ("ef_construction", "100"),
+        ("config_json_str", "{}"),
+        ("schema_str", schema),
     ];
+    assert!(schema.contains("\"space\":\"cosine\""), "{schema}");
     let expected: BTreeMap<_, _> = expected
         .into_iter()
         .map(|(key, value)| (format!("hnsw_toolbox.{key}"), value.to_string()))

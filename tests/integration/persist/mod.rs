@@ -6,6 +6,7 @@ mod damage;
 mod exports;
 mod faults;
 mod hostile;
+mod imports;
 mod lost_header;
 mod metric;
 mod pages;

@@ -571,7 +571,7 @@ pub(crate) struct Addition<'a> {
     pub(crate) dimension: Option<usize>,
     /// True to keep records without a vector.
     pub(crate) keeps_incomplete: bool,
-    /// What the old store does not have of a new collection.
+    /// The description of a collection that the old store does not have.
     pub(crate) new: Option<NewCollection>,
     pub(crate) counts: AddedCounts,
 }

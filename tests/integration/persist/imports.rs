@@ -1,0 +1,501 @@
+//! Imports of stores, exports and files, compared with exports of the result.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use arrow2::array::{Array, FixedSizeListArray, Int64Array, PrimitiveArray, Utf8Array};
+use arrow2::chunk::Chunk;
+use arrow2::datatypes::{DataType, Field, Schema};
+use arrow2::io::ipc::write::{FileWriter, WriteOptions};
+use hnsw_toolbox::{
+    export_collections, import_collections, import_collections_in_place, ColumnarFormat,
+    Compression, ErrorKind, ExportOptions, FileColumns, FullText, ImportOptions, ImportSummary,
+    ListForm, MetadataForm, Monitor, OnConflict, RepairLinks, Space,
+};
+use tempfile::TempDir;
+
+use super::read;
+use crate::support::persist::{empty_database_of, PersistFixture, PERSIST_FIXTURES};
+use crate::support::table::{Cell, Table};
+
+/// A scratch directory with an empty store.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new(fixture: &str) -> Self {
+        let scratch = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(scratch.path("empty")).unwrap();
+        let database = scratch.path("empty").join("chroma.sqlite3");
+        std::fs::write(database, empty_database_of(fixture)).unwrap();
+        scratch
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn import(
+    sources: &[&Path],
+    into: &Path,
+    new_dir: &Path,
+    options: &ImportOptions,
+) -> hnsw_toolbox::Result<ImportSummary> {
+    let sources: Vec<_> = sources.iter().map(|source| source.to_path_buf()).collect();
+    import_collections(&sources, into, new_dir, options, &Monitor::default())
+}
+
+fn renaming(old: &str, new: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(old.into(), new.into())])
+}
+
+fn export(dir: &Path, out: &Path, options: &ExportOptions) {
+    export_collections(dir, out, options, &Monitor::default()).unwrap();
+}
+
+/// The tables of an export by tenant, database and name, without what an import may change.
+fn exported(dir: &Path) -> BTreeMap<[String; 3], Table> {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let options = ExportOptions::default().with_format(ColumnarFormat::ArrowIpc);
+    let summary = export_collections(dir, &out, &options, &Monitor::default()).unwrap();
+    let files = summary.files.iter();
+    files
+        .map(|file| {
+            let table = read(&out.join(&file.file), ColumnarFormat::ArrowIpc);
+            let key = [&file.tenant, &file.database, &file.collection];
+            (key.map(String::clone), table)
+        })
+        .collect()
+}
+
+/// Compares two exports. Vectors of cosine collections are divided by their norm once more by an
+/// import, which changes their last bit.
+fn assert_equal(found: &BTreeMap<[String; 3], Table>, expected: &BTreeMap<[String; 3], Table>) {
+    let names = |tables: &BTreeMap<[String; 3], Table>| tables.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected));
+    for (name, expected) in expected {
+        let found = &found[name];
+        assert_eq!(found.names, expected.names, "{name:?}");
+        assert_eq!(found.metadata, expected.metadata, "{name:?}");
+        for (column, expected) in expected.names.iter().zip(&expected.cells) {
+            let found = found.column(column);
+            assert_eq!(found.len(), expected.len(), "{name:?}, {column}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    is_close(found, expected),
+                    "{name:?}, {column}: {found:?} instead of {expected:?}"
+                );
+            }
+        }
+    }
+}
+
+fn is_close(found: &Cell, expected: &Cell) -> bool {
+    match (found, expected) {
+        (Cell::Float32(found), Cell::Float32(expected)) => {
+            let (a, b) = (f32::from_bits(*found), f32::from_bits(*expected));
+            found == expected || (a - b).abs() <= b.abs() * 4e-7
+        }
+        (Cell::List(found), Cell::List(expected)) => {
+            let mut pairs = found.iter().zip(expected);
+            found.len() == expected.len()
+                && pairs.all(|(found, expected)| is_close(found, expected))
+        }
+        (found, expected) => found == expected,
+    }
+}
+
+#[test]
+fn a_store_in_an_empty_one_is_the_same_store() {
+    for name in PERSIST_FIXTURES {
+        let (fixture, scratch) = (PersistFixture::unpack(name), Scratch::new(name));
+        let (empty, new) = (scratch.path("empty"), scratch.path("new"));
+        let options = ImportOptions::default();
+        let summary = import(&[&fixture.dir()], &empty, &new, &options).unwrap();
+        assert!(summary.is_complete(), "{summary:?}");
+        assert!(summary
+            .collections
+            .iter()
+            .all(|collection| collection.is_new));
+        assert_eq!(summary.imported, summary.records);
+        assert_eq!(summary.full_text, Some(FullText::Extended));
+        assert_equal(&exported(&new), &exported(&fixture.dir()));
+    }
+}
+
+#[test]
+fn an_export_goes_back_from_each_format() {
+    // Two for each fixture; the columns of lists are in the newer one.
+    let forms = [
+        (ColumnarFormat::Parquet, MetadataForm::Json),
+        (ColumnarFormat::ArrowIpc, MetadataForm::Columns),
+        (ColumnarFormat::ArrowIpc, MetadataForm::Json),
+        (ColumnarFormat::Parquet, MetadataForm::Columns),
+    ];
+    for (name, forms) in PERSIST_FIXTURES.into_iter().zip(forms.chunks(2)) {
+        let (fixture, scratch) = (PersistFixture::unpack(name), Scratch::new(name));
+        let expected = exported(&fixture.dir());
+        for (number, &(format, metadata)) in forms.iter().enumerate() {
+            let out = scratch.path(&format!("out{number}"));
+            let options = ExportOptions::default()
+                .with_format(format)
+                .with_metadata(metadata)
+                .with_compression(match format {
+                    ColumnarFormat::Parquet => Compression::Zstd,
+                    _ => Compression::None,
+                });
+            export(&fixture.dir(), &out, &options);
+            let new = scratch.path(&format!("new{number}"));
+            let options = ImportOptions::default();
+            import(&[&out], &scratch.path("empty"), &new, &options).unwrap();
+            assert_equal(&exported(&new), &expected);
+        }
+    }
+}
+
+/// Writes an Arrow file of rows with a vector of four components, a text and a page.
+fn write_rows(path: &Path, ids: &[Option<&str>], vector: impl Fn(usize) -> Option<f32>) {
+    let count = ids.len();
+    let values = (0..count * 4).map(|at| vector(at).unwrap_or_default());
+    let values = PrimitiveArray::<f32>::from_vec(values.collect());
+    let type_ = DataType::FixedSizeList(Box::new(Field::new("item", DataType::Float32, false)), 4);
+    let validity: Vec<_> = (0..count).map(|row| vector(row * 4).is_some()).collect();
+    let vectors = FixedSizeListArray::new(type_.clone(), values.boxed(), Some(validity.into()));
+    let texts: Vec<_> = (0..count)
+        .map(|row| Some(format!("text number {row}")))
+        .collect();
+    let pages: Vec<_> = (0..count as i64).map(Some).collect();
+    let columns: Vec<(&str, Box<dyn Array>)> = vec![
+        ("id", Utf8Array::<i32>::from(ids).boxed()),
+        ("embedding", vectors.boxed()),
+        ("text", Utf8Array::<i32>::from(&texts).boxed()),
+        ("page", Int64Array::from(&pages).boxed()),
+    ];
+    let fields = columns
+        .iter()
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
+    let schema = Schema::from(fields.collect::<Vec<_>>());
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = FileWriter::new(file, schema, None, WriteOptions { compression: None });
+    writer.start().unwrap();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    writer.write(&Chunk::new(arrays), None).unwrap();
+    writer.finish().unwrap();
+}
+
+fn component(at: usize) -> Option<f32> {
+    Some(((at * 37 + at / 4 * 11) % 101) as f32)
+}
+
+fn pages() -> ImportOptions {
+    let columns = FileColumns::default().with_metadata(vec!["page".into()]);
+    ImportOptions::default().with_columns(columns)
+}
+
+#[test]
+fn rows_of_a_file_make_a_collection() {
+    let scratch = Scratch::new("1.5.9");
+    let (empty, file) = (scratch.path("empty"), scratch.path("papers.arrow"));
+    let ids: Vec<_> = (0..300).map(|row| format!("row-{row}")).collect();
+    let ids: Vec<_> = ids.iter().map(|id| Some(id.as_str())).collect();
+    // The eighth row has no vector.
+    write_rows(&file, &ids, |at| component(at).filter(|_| at / 4 != 7));
+    for metric in [Space::L2, Space::Cosine, Space::Ip] {
+        let new = scratch.path(metric.name());
+        let options = pages().with_metric(metric);
+        let summary = import(&[&file], &empty, &new, &options).unwrap();
+        assert!(!summary.is_complete());
+        assert_eq!((summary.imported, summary.left_out), (299, 1));
+        let [collection] = summary.collections.as_slice() else {
+            panic!("{summary:?}");
+        };
+        assert_eq!(collection.first_ids_without_vector, ["row-7"]);
+        assert_eq!(collection.metric, metric.name());
+        let columns = &collection.origins[0].columns;
+        assert_eq!(columns["text"], "document");
+        let tables = exported(&new);
+        let table = tables.values().next().unwrap();
+        assert_eq!(tables.len(), 1);
+        assert_eq!(table.metadata["hnsw_toolbox.collection"], "papers");
+        assert_eq!(table.metadata["hnsw_toolbox.metric"], metric.name());
+        assert_eq!(
+            table.column("document")[7],
+            Cell::Utf8("text number 8".into())
+        );
+        assert_eq!(
+            table.column("metadata")[7],
+            Cell::Utf8("{\"page\":8}".into())
+        );
+        assert_eq!(table.column("id")[298], Cell::Utf8("row-299".into()));
+    }
+    let options = pages().with_keep_incomplete(true);
+    let summary = import(&[&file], &empty, &scratch.path("kept"), &options).unwrap();
+    assert_eq!((summary.records, summary.left_out), (300, 0));
+    let options = pages().with_dry_run(true);
+    let summary = import(&[&file], &empty, &scratch.path("dry"), &options).unwrap();
+    assert_eq!(summary.records, 300);
+    assert!(!scratch.path("dry").exists());
+}
+
+#[test]
+fn a_collection_is_extended() {
+    let scratch = Scratch::new("1.5.9");
+    let (empty, first) = (scratch.path("empty"), scratch.path("papers.arrow"));
+    let ids: Vec<_> = (0..3000).map(|row| format!("row-{row}")).collect();
+    let ids: Vec<_> = ids.iter().map(|id| Some(id.as_str())).collect();
+    write_rows(&first, &ids[..2000], component);
+    let base = scratch.path("base");
+    import(&[&first], &empty, &base, &pages()).unwrap();
+    // The last twenty of these rows are new.
+    let more = scratch.path("more.arrow");
+    write_rows(&more, &ids[1990..2020], |at| {
+        component(at).map(|value| -value)
+    });
+    let options = pages().with_collections(vec!["papers".into()]);
+    let error = import(&[&more], &base, &scratch.path("error"), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(
+        error.to_string().contains("row 0 with the id \"row-1990\""),
+        "{error}"
+    );
+    assert!(!scratch.path("error").exists());
+    for (conflict, name) in [(OnConflict::Skip, "skip"), (OnConflict::Replace, "replace")] {
+        let new = scratch.path(name);
+        let options = options.clone().with_on_conflict(conflict);
+        let summary = import(&[&more], &base, &new, &options).unwrap();
+        let collection = &summary.collections[0];
+        assert!(summary.is_complete() && !collection.is_new, "{summary:?}");
+        assert_eq!(collection.links, Some(RepairLinks::Keep));
+        assert_eq!(summary.records, 2020);
+        let tables = exported(&new);
+        let table = tables.values().next().unwrap();
+        let row = |id: &str| {
+            let wanted = Cell::Utf8(id.into());
+            let ids = table.column("id");
+            let at = ids.iter().position(|found| *found == wanted).unwrap();
+            (
+                table.column("vector")[at].clone(),
+                table.column("document")[at].clone(),
+            )
+        };
+        let vector = |first: usize, sign: f32| {
+            let values = (first * 4..first * 4 + 4).map(component);
+            let bits = values.map(|value| Cell::Float32((value.unwrap() * sign).to_bits()));
+            Cell::List(bits.collect())
+        };
+        match conflict {
+            OnConflict::Skip => {
+                assert_eq!((summary.imported, summary.skipped), (20, 10));
+                assert_eq!(summary.full_text, Some(FullText::Extended));
+                assert_eq!(row("row-1995").0, vector(1995, 1.0));
+            }
+            _ => {
+                assert_eq!((summary.imported, summary.replaced), (30, 10));
+                assert_eq!(summary.full_text, Some(FullText::Built));
+                assert_eq!(row("row-1995").0, vector(5, -1.0));
+                assert_eq!(row("row-1995").1, Cell::Utf8("text number 5".into()));
+            }
+        }
+        assert_eq!(row("row-2019").0, vector(29, -1.0));
+        assert_eq!(row("row-1989").0, vector(1989, 1.0));
+    }
+    // Up to 1,000 rows are inserted into a graph of any size.
+    write_rows(&more, &ids[2000..], component);
+    let summary = import(&[&more], &base, &scratch.path("many"), &options).unwrap();
+    assert_eq!(summary.records, 3000);
+    assert_eq!(summary.collections[0].links, Some(RepairLinks::Keep));
+    write_rows(&more, &ids[1999..], component);
+    let many = options.clone().with_on_conflict(OnConflict::Replace);
+    let summary = import(&[&more], &base, &scratch.path("new graph"), &many).unwrap();
+    assert_eq!(summary.collections[0].links, Some(RepairLinks::Build));
+    // Another metric cannot be given to a collection that exists.
+    let options = options.with_metric(Space::Ip);
+    let error = import(&[&more], &base, &scratch.path("ip"), &options).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("l2, which the collection papers has"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_nothing_joins_is_copied() {
+    let (fixture, scratch) = (PersistFixture::unpack("1.5.9"), Scratch::new("1.5.9"));
+    // Applies the queue, so that the segments are whole.
+    let base = scratch.path("base");
+    let options = ImportOptions::default();
+    import(&[&fixture.dir()], &scratch.path("empty"), &base, &options).unwrap();
+    let file = scratch.path("papers.arrow");
+    write_rows(&file, &[Some("a"), Some("b")], component);
+    let new = scratch.path("new");
+    let summary = import(&[&file], &base, &new, &pages()).unwrap();
+    assert_eq!(summary.imported, 2);
+    let mut segments = 0;
+    for entry in std::fs::read_dir(&base).unwrap() {
+        let old = entry.unwrap().path();
+        if !old.is_dir() {
+            continue;
+        }
+        segments += 1;
+        for file in std::fs::read_dir(&old).unwrap() {
+            let file = file.unwrap().path();
+            let copied = new.join(file.strip_prefix(&base).unwrap());
+            assert_eq!(
+                std::fs::read(&copied).unwrap(),
+                std::fs::read(&file).unwrap()
+            );
+        }
+    }
+    assert!(segments > 5, "{segments}");
+    let mut found = exported(&new);
+    found.retain(|[_, _, name], _| name != "papers");
+    assert_equal(&found, &exported(&base));
+}
+
+#[test]
+fn another_metric_needs_no_new_embeddings() {
+    let (fixture, scratch) = (PersistFixture::unpack("1.5.9"), Scratch::new("1.5.9"));
+    let new = scratch.path("new");
+    let options = ImportOptions::default()
+        .with_collections(vec!["renamed_cosine".into()])
+        .with_rename(renaming("renamed_cosine", "euclid"))
+        .with_metric(Space::L2);
+    let summary = import(&[&fixture.dir()], &scratch.path("empty"), &new, &options).unwrap();
+    assert!(summary.is_complete());
+    let (found, expected) = (exported(&new), exported(&fixture.dir()));
+    let default = |name: &str| ["default_tenant", "default_database", name].map(String::from);
+    let (found, expected) = (
+        &found[&default("euclid")],
+        &expected[&default("renamed_cosine")],
+    );
+    assert_eq!(found.metadata["hnsw_toolbox.metric"], "l2");
+    // As the user gave them, not divided by their norm.
+    assert_eq!(found.column("vector"), expected.column("vector"));
+}
+
+/// A collection keeps its id when it is renamed, so the one that is imported gets another.
+#[test]
+fn a_renamed_collection_does_not_take_the_place_of_its_namesake() {
+    let (fixture, scratch) = (PersistFixture::unpack("1.5.9"), Scratch::new("1.5.9"));
+    let (base, new) = (scratch.path("base"), scratch.path("new"));
+    let only = ImportOptions::default().with_collections(vec!["l2_small".into()]);
+    let options = only.clone().with_rename(renaming("l2_small", "renamed"));
+    import(&[&fixture.dir()], &scratch.path("empty"), &base, &options).unwrap();
+    let summary = import(&[&fixture.dir()], &base, &new, &only).unwrap();
+    assert!(summary.collections[0].is_new);
+    let tables = exported(&new);
+    let names: Vec<_> = tables.keys().map(|[_, _, name]| name.as_str()).collect();
+    assert_eq!(names, ["l2_small", "renamed"]);
+    let rows: Vec<_> = tables.values().map(Table::rows).collect();
+    assert_eq!(rows[0], rows[1]);
+    let ids: BTreeSet<_> = tables
+        .values()
+        .map(|table| &table.metadata["hnsw_toolbox.collection_id"])
+        .collect();
+    assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn an_older_chroma_gets_what_it_can_hold() {
+    let (fixture, scratch) = (
+        PersistFixture::unpack("1.5.9"),
+        Scratch::new("0.5.23-metalag"),
+    );
+    let (empty, new) = (scratch.path("empty"), scratch.path("new"));
+    let refused = |options: &ImportOptions, part: &str| {
+        let error = import(&[&fixture.dir()], &empty, &new, options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains(part), "{error}");
+        let left: Vec<_> = std::fs::read_dir(scratch.0.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    };
+    let options = ImportOptions::default();
+    refused(&options, "3 to 63 letters");
+    let long = fixture.collections().iter();
+    let long = long
+        .filter_map(|collection| collection["name"].as_str())
+        .find(|name| name.len() > 63)
+        .unwrap();
+    let options = options.with_rename(renaming(long, "short"));
+    refused(&options, "json, or a store or template of Chroma 1.5");
+    let options = options.with_lists(ListForm::Json);
+    let summary = import(&[&fixture.dir()], &empty, &new, &options).unwrap();
+    assert!(summary.is_complete(), "{summary:?}");
+}
+
+#[test]
+fn bad_rows_are_named_and_leave_nothing() {
+    let scratch = Scratch::new("1.5.9");
+    let (empty, file) = (scratch.path("empty"), scratch.path("bad.arrow"));
+    let refused = |sources: &[&Path], options: &ImportOptions, parts: &[&str]| {
+        let new = scratch.path("new");
+        let error = import(sources, &empty, &new, options)
+            .unwrap_err()
+            .to_string();
+        for part in parts {
+            assert!(error.contains(part), "{error}: expected {part}");
+        }
+        let left = std::fs::read_dir(scratch.0.path()).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left
+            .filter(|name| name.to_string_lossy().contains("new"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    };
+    let options = ImportOptions::default();
+    write_rows(&file, &[Some("a"), Some("b"), Some("a")], component);
+    refused(
+        &[&file],
+        &options,
+        &["row 2 with the id \"a\"", "bad.arrow"],
+    );
+    write_rows(&file, &[Some("a"), None], component);
+    refused(&[&file], &options, &["row 1, column id", "null"]);
+    write_rows(&file, &[Some("a"), Some("b")], |at| {
+        Some(if at == 6 { f32::NAN } else { 1.0 })
+    });
+    refused(
+        &[&file],
+        &options,
+        &["row 1, column embedding, element 2", "NaN"],
+    );
+    write_rows(&file, &[Some("a")], component);
+    let columns = FileColumns::default().with_id(Some("key".into()));
+    refused(&[&file], &options.clone().with_columns(columns), &["key"]);
+    let columns = FileColumns::default().with_vector(Some("text".into()));
+    refused(&[&file], &options.clone().with_columns(columns), &["text"]);
+    let short = options.clone().with_collections(vec!["ab".into()]);
+    refused(&[&file], &short, &["\"ab\"", "--rename"]);
+    let unknown = options.clone().with_rename(renaming("none", "some"));
+    refused(&[&file], &unknown, &["none"]);
+    let missing = scratch.path("missing.parquet");
+    refused(&[&missing], &options, &["missing.parquet"]);
+    std::fs::create_dir(scratch.path("void")).unwrap();
+    refused(
+        &[&scratch.path("void")],
+        &options,
+        &["void", "manifest.json"],
+    );
+    refused(&[], &options, &["at least one source"]);
+}
+
+#[test]
+fn an_import_in_place_keeps_the_old_store() {
+    let (fixture, scratch) = (PersistFixture::unpack("1.5.9"), Scratch::new("1.5.9"));
+    let empty = scratch.path("empty");
+    let mut undo = Vec::new();
+    let summary = import_collections_in_place(
+        &[fixture.dir()],
+        &empty,
+        &ImportOptions::default(),
+        |commands| undo = commands.to_vec(),
+        &Monitor::default(),
+    )
+    .unwrap();
+    assert_eq!(summary.undo, undo);
+    assert_equal(&exported(&empty), &exported(&fixture.dir()));
+    let kept = summary.kept_dir.unwrap();
+    assert!(exported(&kept).is_empty());
+}
