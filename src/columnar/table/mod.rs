@@ -220,6 +220,7 @@ impl Table {
             next_row: 0,
             dimension: 0,
             accept_non_finite: false,
+            accept_any_dimension: false,
         })
     }
 
@@ -278,6 +279,7 @@ pub(crate) struct TableReader {
     next_row: u64,
     dimension: usize,
     accept_non_finite: bool,
+    accept_any_dimension: bool,
 }
 
 impl TableReader {
@@ -289,7 +291,14 @@ impl TableReader {
         self
     }
 
-    /// The dimension of the vectors; 0 before the first that is not null.
+    /// Accepts vectors of different dimensions.
+    #[must_use]
+    pub(crate) fn accept_any_dimension(mut self) -> Self {
+        self.accept_any_dimension = true;
+        self
+    }
+
+    /// The dimension of the last vector; 0 before the first that is not null.
     pub(crate) fn dimension(&self) -> usize {
         self.dimension
     }
@@ -344,7 +353,10 @@ impl TableReader {
             may_be_null: true,
             accept_non_finite: self.accept_non_finite,
             is_null: false,
-            dimension: self.dimension,
+            dimension: match self.accept_any_dimension {
+                true => 0,
+                false => self.dimension,
+            },
             elements: 0,
             out: &mut row.vector,
         };

@@ -10,6 +10,7 @@
 //! joins: those are copied.
 
 mod file;
+mod old;
 mod records;
 mod source;
 mod target;
@@ -246,7 +247,7 @@ pub struct ImportOrigin {
 
 /// Writes a copy of the persist directory `into_dir`, with the records of `sources`, to `new_dir`.
 ///
-/// A source is a persist directory of any version of Chroma, the output of
+/// A source is a persist directory of Chroma, 0.3 to 1.5, the output of
 /// [`export_collections`](crate::export_collections), a Parquet or Arrow IPC file, or a directory of
 /// such files. Rows of a file without a vector are left out, as records without one are.
 ///

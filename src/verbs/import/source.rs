@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::file;
+use super::old::OldStore;
 use super::records::{Incoming, StoreRecords};
 use super::ImportOptions;
 use crate::base::progress::Monitor;
@@ -30,6 +31,8 @@ enum Source<'s> {
     Store(Box<Persist<'s>>),
     /// Files whose rows join the collections that they name.
     Export(&'s Path, Vec<ExportedFile>),
+    /// A store of Chroma 0.3.
+    Old(OldStore),
     /// Files, and the name of their collection.
     Files(Vec<PathBuf>, String),
 }
@@ -96,6 +99,11 @@ impl<'s> Sources<'s> {
                         incoming.push(file::open(&path, &file.collection, options, monitor)?);
                     }
                 }
+                Source::Old(store) => {
+                    let names: Vec<_> = store.names().collect();
+                    check_names(&names, &options.collections)?;
+                    store.records(options, monitor, &mut incoming)?;
+                }
                 Source::Files(files, name) => {
                     if options.collections.len() > 1 {
                         return Err(Error::argument(
@@ -129,6 +137,9 @@ impl<'s> Source<'s> {
         let manifest = path.join(MANIFEST);
         if manifest.exists() {
             return Ok(Self::Export(path, read_manifest(&manifest)?));
+        }
+        if OldStore::is_in(path) {
+            return Ok(Self::Old(OldStore::open(path, monitor)?));
         }
         let entries = std::fs::read_dir(path).map_err(Error::io(path, "list"))?;
         let mut files = Vec::new();
@@ -181,22 +192,23 @@ fn read_manifest(path: &Path) -> Result<Vec<ExportedFile>> {
 
 /// Returns the files of the collections with one of the names; all if there are none.
 fn chosen<'f>(files: &'f [ExportedFile], names: &[String]) -> Result<Vec<&'f ExportedFile>> {
-    for name in names {
-        if !files.iter().any(|file| file.collection == *name) {
-            let known: Vec<_> = files
-                .iter()
-                .take(20)
-                .map(|file| &*file.collection)
-                .collect();
-            return Err(Error::argument(
-                "collection",
-                name,
-                format!("one of {}", known.join(", ")),
-            ));
-        }
-    }
+    let known: Vec<_> = files.iter().map(|file| &*file.collection).collect();
+    check_names(&known, names)?;
     let is_chosen = |file: &&ExportedFile| names.is_empty() || names.contains(&file.collection);
     Ok(files.iter().filter(is_chosen).collect())
+}
+
+/// Fails if no collection has one of the names.
+fn check_names(known: &[&str], names: &[String]) -> Result<()> {
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            // Bounds the length of the message.
+            let some: Vec<_> = known.iter().take(20).copied().collect();
+            let expected = format!("one of {}", some.join(", "));
+            Err(Error::argument("collection", name, expected))
+        }
+    }
 }
 
 /// Finds the records of each collection of a store.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use super::read;
 use crate::support::persist::{empty_database_of, PersistFixture, PERSIST_FIXTURES};
 use crate::support::table::{Cell, Table};
+use crate::support::REPOSITORY;
 
 /// A scratch directory with an empty store.
 struct Scratch(TempDir);
@@ -498,4 +499,42 @@ fn an_import_in_place_keeps_the_old_store() {
     assert_equal(&exported(&empty), &exported(&fixture.dir()));
     let kept = summary.kept_dir.unwrap();
     assert!(exported(&kept).is_empty());
+}
+
+#[test]
+fn a_store_of_chroma_0_3_is_a_source() {
+    let scratch = Scratch::new("1.5.9");
+    let old = Path::new(REPOSITORY).join("tests/fixtures/chroma-0.3");
+    let (empty, new) = (scratch.path("empty"), scratch.path("new"));
+    let summary = import(&[&old], &empty, &new, &ImportOptions::default()).unwrap();
+    assert!(summary.is_complete(), "{summary:?}");
+    let tables = exported(&new);
+    let default = |name: &str| ["default_tenant", "default_database", name].map(String::from);
+    for (name, first, dimension, metric) in [("papers", 0, 4, "cosine"), ("notes", 1, 3, "l2")] {
+        let table = &tables[&default(name)];
+        assert_eq!(table.metadata["hnsw_toolbox.metric"], metric);
+        let rows = (first..60_usize).step_by(2);
+        for (at, row) in rows.enumerate() {
+            let vector = (0..dimension).map(|at| ((row * 7 + at * 3) % 11) as f32 - 5.5);
+            let vector = vector.map(|value| Cell::Float32(value.to_bits())).collect();
+            assert!(is_close(&table.column("vector")[at], &Cell::List(vector)));
+            let text = |is_there: bool, text: String| match is_there {
+                true => Cell::Utf8(text),
+                false => Cell::Null,
+            };
+            assert_eq!(table.column("id")[at], Cell::Utf8(format!("{name}-{row}")));
+            let document = text(row % 3 != 0, format!("{name} {row}"));
+            assert_eq!(table.column("document")[at], document);
+            let score = row as f64 / 7.0;
+            let metadata = format!("{{\"row\":{row},\"score\":{score:?},\"text\":\"naïve\"}}");
+            assert_eq!(table.column("metadata")[at], text(row % 5 != 0, metadata));
+        }
+        assert_eq!(table.rows(), 30);
+    }
+    let only = ImportOptions::default().with_collections(vec!["none".into()]);
+    let error = import(&[&old], &empty, &scratch.path("none"), &only).unwrap_err();
+    assert!(
+        error.to_string().contains("one of papers, notes"),
+        "{error}"
+    );
 }
