@@ -336,6 +336,58 @@ func RepairIndexContext(ctx context.Context, req RepairRequest, opts ...Option) 
 	return toolbox.RepairIndexContext(ctx, req, opts...)
 }
 
+// OnConflict selects the treatment of a record whose id its collection already has.
+type OnConflict = toolbox.OnConflict
+
+// Treatments of a record whose id its collection already has.
+const (
+	OnConflictError   = toolbox.OnConflictError   // the import fails, and nothing is written; the default
+	OnConflictSkip    = toolbox.OnConflictSkip    // the record of the collection stays
+	OnConflictReplace = toolbox.OnConflictReplace // the record of the source replaces it
+)
+
+// ListForm selects the form of metadata values that are lists.
+type ListForm = toolbox.ListForm
+
+// Forms of metadata values that are lists.
+const (
+	ListFormList = toolbox.ListFormList // lists, which Chroma 1.5 introduced; the default
+	ListFormJSON = toolbox.ListFormJSON // text in JSON
+)
+
+// FileColumns names the columns of a file to import. The columns uri, metadata and metadata.<key>
+// are always imported.
+type FileColumns = toolbox.FileColumns
+
+// ImportRequest describes an import. Sources, IntoDir and either OutputDir or InPlace are required.
+type ImportRequest = toolbox.ImportRequest
+
+// ImportResponse reports the result of an import.
+type ImportResponse = toolbox.ImportResponse
+
+// ImportedCollection describes a collection with imported records.
+type ImportedCollection = toolbox.ImportedCollection
+
+// ImportOrigin describes a source of the records of a collection.
+type ImportOrigin = toolbox.ImportOrigin
+
+// Import writes a Chroma persist directory with the records of another one and of the sources:
+// persist directories of any version of Chroma, outputs of [Export], and Parquet or Arrow IPC files.
+// With InPlace, the result takes the name of IntoDir.
+//
+// A collection that IntoDir does not have is created, with the configuration and the metadata of its
+// source. Records without a vector are skipped unless KeepIncomplete is true. The restriction of
+// [ListCollections] on processes applies here as well.
+func Import(req ImportRequest) (*ImportResponse, error) {
+	return toolbox.Import(req)
+}
+
+// ImportContext is [Import] with a context. It stops soon after ctx ends and then writes no directory,
+// and keeps the store in place; its error matches both ctx.Err() and [ErrCancelled].
+func ImportContext(ctx context.Context, req ImportRequest, opts ...Option) (*ImportResponse, error) {
+	return toolbox.ImportContext(ctx, req, opts...)
+}
+
 // Index is an open .hnsw index. The file is memory-mapped; a search touches only the pages that it
 // visits. Any number of goroutines can use an Index at once.
 type Index = toolbox.Index
@@ -398,13 +450,14 @@ func InspectIndexContext(ctx context.Context, req InspectRequest, opts ...Option
 	return toolbox.InspectIndexContext(ctx, req, opts...)
 }
 
-// FullText is the origin of the full-text table of a repaired store.
+// FullText is the origin of the full-text table of a repaired or extended store.
 type FullText = toolbox.FullText
 
 // Origins of a full-text table.
 const (
-	FullTextCopied = toolbox.FullTextCopied // from the old store, where it agreed with the documents
-	FullTextBuilt  = toolbox.FullTextBuilt  // from the documents
+	FullTextCopied   = toolbox.FullTextCopied   // from the old store, where it agreed with the documents
+	FullTextExtended = toolbox.FullTextExtended // copied, and extended by the documents of imported records
+	FullTextBuilt    = toolbox.FullTextBuilt    // from the documents
 )
 
 // RepairStoreRequest describes a repair of a whole persist directory. PersistDir and either OutputDir

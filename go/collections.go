@@ -146,10 +146,15 @@ type ExportedFile struct {
 	Metric                string              `json:"metric"`
 	MetricSource          string              `json:"metric_source"`
 	Dimension             *int                `json:"dimension"`
+	M                     *uint64             `json:"m,omitempty"`               // links per record, if the database states it
+	EfConstruction        *uint64             `json:"ef_construction,omitempty"` // candidates for the links of a record, if the database states it
+	ConfigJSONStr         *string             `json:"config_json_str,omitempty"` // its configuration in the table collections
+	SchemaStr             *string             `json:"schema_str,omitempty"`      // its schema in the table collections; from Chroma 1.3 on
 	Vectors               Vectors             `json:"vectors"`
 	Rows                  uint64              `json:"rows"`
 	VectorsFromIndex      uint64              `json:"vectors_from_index"`
 	VectorsFromLog        uint64              `json:"vectors_from_log"`
+	VectorsFromElsewhere  uint64              `json:"vectors_from_elsewhere,omitempty"` // rows whose vector was in another directory, such as a quarantined one
 	WithoutVector         uint64              `json:"without_vector"`
 	FirstIDsWithoutVector []string            `json:"first_ids_without_vector,omitempty"` // at most a hundred
 	Watermark             *uint64             `json:"watermark"`                          // the last write in the index
@@ -197,6 +202,10 @@ func Export(req ExportRequest) (*ExportResponse, error) {
 // ExportContext is [Export] with a context. It stops soon after ctx ends and then writes nothing;
 // its error matches both ctx.Err() and [ErrCancelled].
 func ExportContext(ctx context.Context, req ExportRequest, opts ...Option) (*ExportResponse, error) {
+	return call[ExportResponse](ctx, req.operation(), opts)
+}
+
+func (req ExportRequest) operation() operation {
 	paths := []field{
 		{"persist_dir", req.PersistDir}, {"output_path", req.OutputPath},
 		{"database", req.Database}, {"tenant", req.Tenant},
@@ -204,7 +213,7 @@ func ExportContext(ctx context.Context, req ExportRequest, opts ...Option) (*Exp
 	for _, name := range req.Collections {
 		paths = append(paths, field{"collections", name})
 	}
-	op := operation{
+	return operation{
 		name:     "export",
 		function: func(l *library) nativeCall { return l.export },
 		paths:    paths,
@@ -215,5 +224,4 @@ func ExportContext(ctx context.Context, req ExportRequest, opts ...Option) (*Exp
 			}{req, token}
 		},
 	}
-	return call[ExportResponse](ctx, op, opts)
 }

@@ -72,7 +72,8 @@
 // [Records] and [Batches] read an index without writing a file. [InspectIndex] reports the contents
 // of an index, and [VerifyIndex] its damage. [ListCollections] and [Export] read whole collections
 // from the directory of a Chroma database. [RepairIndex] writes a healthy replacement of a damaged
-// index, and [RepairStore] a replacement of the whole directory.
+// index, and [RepairStore] a replacement of the whole directory. [Import] extends such a directory by
+// the records of others, of exports and of files.
 //
 // All functions can be called from any number of goroutines at once. Functions whose name ends with
 // Context stop when their context ends, and can report progress.

@@ -2,13 +2,14 @@ package hnswtoolbox
 
 import "context"
 
-// FullText is the origin of the full-text table of a repaired store.
+// FullText is the origin of the full-text table of a repaired or extended store.
 type FullText string
 
 // Origins of a full-text table.
 const (
-	FullTextCopied FullText = "copied" // from the old store, where it agreed with the documents
-	FullTextBuilt  FullText = "built"  // from the documents
+	FullTextCopied   FullText = "copied"   // from the old store, where it agreed with the documents
+	FullTextExtended FullText = "extended" // copied, and extended by the documents of imported records
+	FullTextBuilt    FullText = "built"    // from the documents
 )
 
 // RepairStoreRequest describes a repair of a whole persist directory. PersistDir and either OutputDir

@@ -23,6 +23,7 @@ type symbols struct {
 	export          nativeCall
 	repair          nativeCall
 	repairStore     nativeCall
+	importRecords   nativeCall
 	lastError       func() unsafe.Pointer
 	lastErrorCode   func() uint32
 	lastErrorJSON   func() unsafe.Pointer
@@ -62,6 +63,7 @@ func (s *symbols) resolve(handle uintptr) error {
 		{"hnsw_toolbox_export", &s.export},
 		{"hnsw_toolbox_repair_index", &s.repair},
 		{"hnsw_toolbox_repair_store", &s.repairStore},
+		{"hnsw_toolbox_import", &s.importRecords},
 		{"hnsw_toolbox_get_last_error", &s.lastError},
 		{"hnsw_toolbox_get_last_error_code", &s.lastErrorCode},
 		{"hnsw_toolbox_get_last_error_json", &s.lastErrorJSON},

@@ -45,6 +45,13 @@ func exchanges(t *testing.T) map[string]exchange {
 	lossy, _ := persistFixture(t, "1.5.9")
 	dropSegment(t, lossy, "wal_purged")
 	inPlace := RepairStoreRequest{PersistDir: lossy, InPlace: true}
+	incomplete, _ := persistFixture(t, "1.5.9")
+	dropSegment(t, incomplete, "wal_purged")
+	imported := ImportRequest{
+		Sources: []string{incomplete, output}, IntoDir: persist, OutputDir: output + ".imported",
+		Columns: FileColumns{ID: "user_id"}, OnConflict: OnConflictSkip,
+	}
+	export := ExportRequest{PersistDir: incomplete, OutputPath: output + ".export"}
 	return map[string]exchange{
 		"extract":         {extract.operation(), ExtractRequest{}, new(ExtractResponse)},
 		"salvage":         {salvage.operation(), ExtractRequest{}, new(ExtractResponse)},
@@ -52,6 +59,8 @@ func exchanges(t *testing.T) map[string]exchange {
 		"repair":          {repair.operation(), RepairRequest{}, new(RepairResponse)},
 		"repair store":    {repairStore.operation(), RepairStoreRequest{}, new(RepairStoreResponse)},
 		"repair in place": {inPlace.operation(), RepairStoreRequest{}, new(RepairStoreResponse)},
+		"import":          {imported.operation(), ImportRequest{}, new(ImportResponse)},
+		"export":          {export.operation(), ExportRequest{}, new(ExportResponse)},
 		"inspect":         {InspectRequest{IndexDir: segment}.operation(), InspectRequest{}, new(InspectResponse)},
 		"verify":          {VerifyRequest{IndexDir: segment}.operation(), VerifyRequest{}, new(VerifyResponse)},
 		"verify, damaged": {VerifyRequest{IndexDir: damaged}.operation(), VerifyRequest{}, new(VerifyResponse)},

@@ -1,4 +1,5 @@
-/* Lists the collections of a Chroma persist directory, exports them, and repairs the directory.
+/* Lists the collections of a Chroma persist directory, exports them, repairs the directory, and imports
+ * the export.
  *
  *     cc -I ffi/include -o collections ffi/c/collections.c -L target/release -lhnsw_toolbox
  *     LD_LIBRARY_PATH=target/release ./collections PERSIST_DIR OUTPUT_DIR
@@ -67,6 +68,10 @@ int main(int argc, char **argv) {
              "{\"persist_dir\": \"%s\", \"in_place\": true, \"token\": %llu}", argv[1],
              (unsigned long long)token);
     status |= refused(hnsw_toolbox_repair_store(request), HNSW_TOOLBOX_CODE_CANCELLED);
+    snprintf(request, sizeof request,
+             "{\"sources\": [\"%s/all\"], \"into_dir\": \"%s\", \"in_place\": true, \"token\": %llu}",
+             argv[2], argv[1], (unsigned long long)token);
+    status |= refused(hnsw_toolbox_import(request), HNSW_TOOLBOX_CODE_CANCELLED);
     hnsw_toolbox_token_free(token);
 
     snprintf(request, sizeof request,
@@ -75,6 +80,15 @@ int main(int argc, char **argv) {
         return 1;
     }
     status |= refused(hnsw_toolbox_repair_store(request), HNSW_TOOLBOX_CODE_UNUSABLE_PATH);
+
+    snprintf(request, sizeof request,
+             "{\"sources\": [\"%s/all\"], \"into_dir\": \"%s/repaired\", \"output_dir\": \"%s/imported\","
+             " \"on_conflict\": \"skip\"}",
+             argv[2], argv[2], argv[2]);
+    if (finish("import", hnsw_toolbox_import(request)) != 0) {
+        return 1;
+    }
+    status |= refused(hnsw_toolbox_import(request), HNSW_TOOLBOX_CODE_UNUSABLE_PATH);
 
     snprintf(request, sizeof request,
              "{\"persist_dir\": \"%s\", \"output_path\": \"%s/never\", \"collections\": [\"nobody\"]}",

@@ -226,8 +226,8 @@ pub unsafe extern "C" fn hnsw_toolbox_verify(request_json: *const c_char) -> *mu
 /// it.
 ///
 /// Strings, ownership, errors and threads: as for hnsw_toolbox_extract_index. A library built
-/// without its feature "database" lacks this function, hnsw_toolbox_export and
-/// hnsw_toolbox_repair_store.
+/// without its feature "database" lacks this function, hnsw_toolbox_export,
+/// hnsw_toolbox_repair_store and hnsw_toolbox_import.
 #[cfg(feature = "database")]
 #[no_mangle]
 pub unsafe extern "C" fn hnsw_toolbox_list_collections(request_json: *const c_char) -> *mut c_char {
@@ -352,6 +352,76 @@ pub unsafe extern "C" fn hnsw_toolbox_repair_store(request_json: *const c_char) 
     boundary!(ptr::null_mut(), {
         // SAFETY: the caller passes NULL or a NUL-terminated string.
         unsafe { boundary::respond(request_json, request::repair_whole_store) }
+    })
+}
+
+/// Imports records into a Chroma persist directory, from other persist directories, exports and
+/// files.
+///
+///     {"sources": ["/path/to/source", ...],            required: persist directories, outputs of
+///                                                      hnsw_toolbox_export, Parquet or Arrow IPC
+///                                                      files, or directories of such files
+///      "into_dir": "/path/to/persist-dir",             required; the persist directory to extend
+///      "output_dir": "/path/to/new-dir",               required unless "in_place" is true; must not
+///                                                      exist
+///      "in_place": false,                              true: replace "into_dir" under its name
+///      "collections": null,                            array of names; null or empty: all. For a
+///                                                      file that names none, its collection
+///      "columns": null,                                columns of files:
+///                                                      {"id": "...", "vector": "...",
+///                                                       "document": "...", "metadata": [...]}
+///      "rename": null,                                 {"old name": "new name", ...}
+///      "database": null, "tenant": null,               where the collections go; null: as in their
+///                                                      source
+///      "metric": null,                                 of new collections: "l2", "cosine" or "ip"
+///      "m": null, "ef_construction": null,             of new collections: 2 to 256, 1 to 65536
+///      "on_conflict": "error",                         or "skip", "replace": for a record whose id
+///                                                      the collection has
+///      "lists": "list",                                or "json": metadata values that are lists, as
+///                                                      text
+///      "keep_incomplete": false,                       true: import records without a vector
+///      "threads": null,                                at most 8
+///      "dry_run": false,                               true: write nothing, only report
+///      "token": null}                                  from hnsw_toolbox_token_new
+///
+/// A field of "columns" may be absent or null. The defaults are the columns id or ids; vector,
+/// embedding, embeddings, emb or the only column with lists of floats; document, text or content. The
+/// columns uri, metadata and metadata.<key> are always imported.
+///
+/// A collection that "into_dir" does not have is created, with the configuration and the metadata of
+/// its source. Null for "metric", "m" and "ef_construction" means the source's values, else l2, 16 and
+/// 100. For an existing collection, these must be null or equal to its own.
+///
+/// The response has, for each collection with imported records: its tenant, database, name, id,
+/// "is_new", segment directory, dimension, metric, links, counts of records, origins and findings. Its
+/// other fields:
+///
+///     {"complete": true, "sources": [...], "into_dir": "...", "output_dir": "...", "dry_run": false,
+///      "records": 5000,                                of the new store
+///      "imported": 900,                                records; in a dry run, if no id occurs twice
+///      "skipped": 0, "replaced": 0,                    records whose id the collection had
+///      "left_out": 0,                                  records of the sources without a vector
+///      "collections": [...],
+///      "full_text": "extended",                        or "copied", "built"; null in a dry run
+///      "kept_dir": null, "undo": [],                   in place: the old store, and the commands that
+///                                                      bring it back
+///      "bytes_before": 8000000, "bytes_after": 9000000,
+///      "findings": [...], "warnings": [...]}           absent if empty
+///
+/// The new directory is written as hnsw_toolbox_repair_store writes it, atomically and after a check;
+/// the same holds for "in_place".
+///
+/// A name or a record that the Chroma of "into_dir" does not allow, a repeated id and vectors of
+/// another dimension than the collection's are errors (101).
+///
+/// Input, strings, ownership, errors and threads: as for hnsw_toolbox_list_collections. The sources
+/// are never written. Without "in_place", "into_dir" is never written.
+#[cfg(feature = "database")]
+#[no_mangle]
+pub unsafe extern "C" fn hnsw_toolbox_import(request_json: *const c_char) -> *mut c_char {
+    boundary!(ptr::null_mut(), {
+        // SAFETY: the caller passes NULL or a NUL-terminated string.
+        unsafe { boundary::respond(request_json, request::import) }
     })
 }
 

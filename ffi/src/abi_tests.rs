@@ -10,6 +10,9 @@ use tempfile::TempDir;
 use super::*;
 
 #[cfg(feature = "database")]
+#[path = "import_tests.rs"]
+mod imports;
+#[cfg(feature = "database")]
 #[path = "store_tests.rs"]
 mod stores;
 

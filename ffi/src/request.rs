@@ -6,6 +6,8 @@
 //! because its writers replace files by rename.
 
 #[cfg(feature = "database")]
+use std::collections::BTreeMap;
+#[cfg(feature = "database")]
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,16 +16,17 @@ use serde::de::{value::MapDeserializer, DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use toolbox::wire::{BatchStream, StreamSource};
+#[cfg(feature = "database")]
+use toolbox::{
+    import_collections, import_collections_in_place, repair_store, repair_store_in_place,
+    CollectionFilter, ExportOptions, FileColumns, ImportOptions, ListForm, MetadataForm,
+    OnConflict, RepairStoreOptions,
+};
 use toolbox::{
     inspect_index, is_hnsw, verify_hnsw, verify_index, wire, BuildOptions, ColumnarFormat,
     ColumnarOptions, Compression, Engine, Error, HnswIndex, InspectOptions, IoMode, MetadataFrom,
     Metric, Monitor, OpenOptions, Progress, RecordRange, RepairLinks, RepairOptions, Result,
     Salvage, Space, VectorForm, VerifyOptions,
-};
-#[cfg(feature = "database")]
-use toolbox::{
-    repair_store, repair_store_in_place, CollectionFilter, ExportOptions, MetadataForm,
-    RepairStoreOptions,
 };
 
 use crate::index;
@@ -400,8 +403,6 @@ struct RepairStore {
 pub(crate) fn repair_whole_store(request: &str) -> Result<String> {
     let mut fields: RepairStore = parse(object(request)?)?;
     let persist_dir = fields.persist_dir.take("persist_dir")?;
-    let mut in_place = false;
-    fields.in_place.set(&mut in_place);
     let mut options = RepairStoreOptions::default();
     options.template = fields.template.map(|path| path.0);
     fields.keep_incomplete.set(&mut options.keep_incomplete);
@@ -412,41 +413,124 @@ pub(crate) fn repair_whole_store(request: &str) -> Result<String> {
     options.threads = fields.threads;
     fields.io.set(&mut options.io);
     fields.dry_run.set(&mut options.dry_run);
-    let output_dir = match (fields.output_dir, in_place) {
-        (Some(path), false) => Some(path.0),
-        (None, true) => None,
-        (Some(_), true) => {
-            let expected = "none, because \"in_place\" is true";
-            return Err(Error::argument("output_dir", "a path", expected));
-        }
-        (None, false) => {
-            let expected = "a path as a string, or \"in_place\": true";
-            return Err(Error::argument("output_dir", "nothing", expected));
-        }
-    };
+    let output_dir = new_dir(fields.output_dir, fields.in_place)?;
     to_json(&monitored(fields.token, |monitor| match output_dir {
         Some(new_dir) => repair_store(persist_dir, new_dir, &options, monitor),
         None => {
-            check_answerable(&persist_dir)?;
+            check_answerable("persist_dir", &persist_dir)?;
             // The response has the commands: a caller cannot lose them without losing the process.
             repair_store_in_place(persist_dir, &options, |_| {}, monitor)
         }
     })?)
 }
 
-/// Refuses a symbolic link to a path that the response cannot represent, before the work: the
-/// summary of a repair in place has resolved paths.
+/// Returns the new directory of a request to write a store, or `None` to write it in place.
 #[cfg(feature = "database")]
-fn check_answerable(dir: &Path) -> Result<()> {
+fn new_dir(output_dir: Option<Location>, in_place: Given<bool>) -> Result<Option<PathBuf>> {
+    match (output_dir, in_place.0.unwrap_or(false)) {
+        (Some(path), false) => Ok(Some(path.0)),
+        (None, true) => Ok(None),
+        (Some(_), true) => {
+            let expected = "none, because \"in_place\" is true";
+            Err(Error::argument("output_dir", "a path", expected))
+        }
+        (None, false) => {
+            let expected = "a path as a string, or \"in_place\": true";
+            Err(Error::argument("output_dir", "nothing", expected))
+        }
+    }
+}
+
+/// Refuses a symbolic link to a path that the response cannot represent, before the work: the
+/// summary of work in place has resolved paths.
+#[cfg(feature = "database")]
+fn check_answerable(field: &'static str, dir: &Path) -> Result<()> {
     match dir.canonicalize() {
         Ok(resolved) if resolved.to_str().is_none() => Err(Error::argument(
-            "persist_dir",
+            field,
             toolbox::display_path(&resolved).to_string(),
             "a path in UTF-8, because the response is JSON",
         )),
-        // The repair reports a path that cannot be resolved.
+        // The work reports a path that cannot be resolved.
         _ => Ok(()),
     }
+}
+
+#[cfg(feature = "database")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Import {
+    sources: Given<Locations>,
+    into_dir: Given<Location>,
+    output_dir: Option<Location>,
+    in_place: Given<bool>,
+    #[serde(deserialize_with = "texts")]
+    collections: Vec<String>,
+    #[serde(deserialize_with = "nested")]
+    columns: Map<String, Value>,
+    #[serde(deserialize_with = "names")]
+    rename: BTreeMap<String, String>,
+    database: Option<String>,
+    tenant: Option<String>,
+    metric: Option<Space>,
+    m: Option<u64>,
+    ef_construction: Option<u64>,
+    on_conflict: Given<OnConflict>,
+    lists: Given<ListForm>,
+    keep_incomplete: Given<bool>,
+    threads: Option<usize>,
+    dry_run: Given<bool>,
+    token: Option<Live>,
+}
+
+/// Fields of the object "columns".
+#[cfg(feature = "database")]
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Columns {
+    id: Option<String>,
+    vector: Option<String>,
+    document: Option<String>,
+    #[serde(deserialize_with = "texts")]
+    metadata: Vec<String>,
+}
+
+/// Runs a request to import collections and returns the summary.
+#[cfg(feature = "database")]
+pub(crate) fn import(request: &str) -> Result<String> {
+    let mut fields: Import = parse(object(request)?)?;
+    let columns: Columns = parse_within("columns.", fields.columns)?;
+    let sources = fields.sources.0.take().ok_or_else(|| {
+        let expected = "an array of paths as strings";
+        Error::argument("sources", "nothing", expected)
+    })?;
+    let into_dir = fields.into_dir.take("into_dir")?;
+    let output_dir = new_dir(fields.output_dir, fields.in_place)?;
+    let mut options = ImportOptions::default();
+    options.collections = fields.collections;
+    options.columns = FileColumns::default()
+        .with_id(columns.id)
+        .with_vector(columns.vector)
+        .with_document(columns.document)
+        .with_metadata(columns.metadata);
+    options.rename = fields.rename;
+    options.database = fields.database;
+    options.tenant = fields.tenant;
+    options.metric = fields.metric;
+    options.m = fields.m;
+    options.ef_construction = fields.ef_construction;
+    fields.on_conflict.set(&mut options.on_conflict);
+    fields.lists.set(&mut options.lists);
+    fields.keep_incomplete.set(&mut options.keep_incomplete);
+    options.threads = fields.threads;
+    fields.dry_run.set(&mut options.dry_run);
+    to_json(&monitored(fields.token, |monitor| match output_dir {
+        Some(new_dir) => import_collections(&sources.0, into_dir, new_dir, &options, monitor),
+        None => {
+            check_answerable("into_dir", &into_dir)?;
+            import_collections_in_place(&sources.0, into_dir, &options, |_| {}, monitor)
+        }
+    })?)
 }
 
 #[derive(Default, Deserialize)]
@@ -504,6 +588,11 @@ fn object(request: &str) -> Result<Map<String, Value>> {
 
 /// Reads a request, all of whose fields have a default. Every error names its field.
 fn parse<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T> {
+    parse_within("", fields)
+}
+
+/// Reads a part of a request. Errors name its fields with the prefix.
+fn parse_within<T: DeserializeOwned>(prefix: &str, fields: Map<String, Value>) -> Result<T> {
     // A field on its own fails for itself.
     for (name, value) in &fields {
         let field = MapDeserializer::new(std::iter::once((name.as_str(), value)));
@@ -514,10 +603,11 @@ fn parse<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T> {
                 Some((_, expected)) => expected,
                 None => text.as_str(),
             };
+            let field = format!("{prefix}{}", shorten(name));
             if text.starts_with("unknown field") {
-                Error::argument(shorten(name), "an unknown field", expected.to_string())
+                Error::argument(field, "an unknown field", expected.to_string())
             } else {
-                Error::argument(name.clone(), describe(value), expected.to_string())
+                Error::argument(field, describe(value), expected.to_string())
             }
         })?;
     }
@@ -570,6 +660,22 @@ impl<'de> Deserialize<'de> for Location {
     }
 }
 
+/// Several of them.
+#[cfg(feature = "database")]
+struct Locations(Vec<PathBuf>);
+
+#[cfg(feature = "database")]
+impl<'de> Deserialize<'de> for Locations {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        match Vec::<Location>::deserialize(value) {
+            Ok(paths) => Ok(Self(paths.into_iter().map(|path| path.0).collect())),
+            Err(_) => Err(D::Error::custom(
+                ", expected an array of paths as strings without NUL",
+            )),
+        }
+    }
+}
+
 /// The number of a token that was not released.
 struct Live(Arc<Token>);
 
@@ -586,6 +692,22 @@ fn texts<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     match Option::deserialize(value) {
         Ok(texts) => Ok(texts.unwrap_or_default()),
         Err(_) => Err(D::Error::custom(", expected an array of strings, or null")),
+    }
+}
+
+#[cfg(feature = "database")]
+fn names<'de, D: Deserializer<'de>>(value: D) -> Result<BTreeMap<String, String>, D::Error> {
+    match Option::deserialize(value) {
+        Ok(names) => Ok(names.unwrap_or_default()),
+        Err(_) => Err(D::Error::custom(", expected an object of strings, or null")),
+    }
+}
+
+#[cfg(feature = "database")]
+fn nested<'de, D: Deserializer<'de>>(value: D) -> Result<Map<String, Value>, D::Error> {
+    match Option::deserialize(value) {
+        Ok(fields) => Ok(fields.unwrap_or_default()),
+        Err(_) => Err(D::Error::custom(", expected an object, or null")),
     }
 }
 

@@ -4,18 +4,18 @@ use super::*;
 
 #[allow(dead_code, reason = "other users need the rest")]
 #[path = "../../tests/support/persist.rs"]
-mod persist;
+pub(super) mod persist;
 
 use self::persist::PersistFixture;
 
-const FIXTURE: &str = "1.5.9";
+pub(super) const FIXTURE: &str = "1.5.9";
 
-fn store() -> PersistFixture {
+pub(super) fn store() -> PersistFixture {
     PersistFixture::unpack(FIXTURE)
 }
 
 /// Paths below a directory, with the bytes of files.
-fn contents(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+pub(super) fn contents(dir: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_path_buf()];
     while let Some(dir) = open.pop() {

@@ -155,7 +155,10 @@ pub struct ExportSummary {
 
 /// Serialises a path, with bytes that are not UTF-8 escaped. The manifest is written last, and must
 /// not fail because of a path when all else is done.
-fn escaped_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn escaped_path<S: serde::Serializer>(
+    path: &Path,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match path.to_str() {
         Some(path) => serializer.serialize_str(path),
         None => serializer.collect_str(&display_path(path)),

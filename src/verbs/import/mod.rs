@@ -23,14 +23,19 @@ use serde::Serialize;
 use self::source::Sources;
 use self::target::Targets;
 use crate::base::progress::Monitor;
-use crate::error::Result;
+use crate::base::threads::thread_count;
+use crate::error::{Error, Result};
 use crate::verbs::collections::{has_loss, CollectionFinding, Persist};
+use crate::verbs::export::escaped_path;
 use crate::verbs::repair::store::{
     check_new_dir, write_beside, InPlace, RepairStoreOptions, RepairStoreSummary,
 };
-use crate::verbs::repair::{RepairLinks, Space};
+use crate::verbs::repair::{RepairLinks, Space, MAX_EF_CONSTRUCTION};
 
 use crate::store::write::FullText;
+
+/// The largest m that the graph engines accept.
+const MAX_M: u64 = 256;
 
 named_enum! {
     /// What happens to a record whose id its collection already has.
@@ -99,10 +104,10 @@ pub struct ImportOptions {
     pub tenant: Option<String>,
     /// The metric of new collections; by default the one of their source, or else l2, as in Chroma.
     pub metric: Option<Space>,
-    /// Links per record of new collections; by default as in their source, or else 16.
+    /// Links per record of new collections, 2 to 256; by default as in their source, or else 16.
     pub m: Option<u64>,
-    /// Candidates for the links of a record in new collections; by default as in their source, or
-    /// else 100.
+    /// Candidates for the links of a record in new collections, 1 to 65536; by default as in their
+    /// source, or else 100.
     pub ef_construction: Option<u64>,
     /// What happens to a record whose id its collection already has.
     pub on_conflict: OnConflict,
@@ -132,6 +137,27 @@ setters!(ImportOptions {
     with_threads(threads: impl Into<Option<usize>>),
     with_dry_run(dry_run: bool),
 });
+
+impl ImportOptions {
+    fn validate(&self) -> Result<()> {
+        thread_count(self.threads)?;
+        for (field, value, min, max) in [
+            ("m", self.m, 2, MAX_M),
+            (
+                "ef_construction",
+                self.ef_construction,
+                1,
+                MAX_EF_CONSTRUCTION,
+            ),
+        ] {
+            if let Some(value) = value.filter(|value| !(min..=max).contains(value)) {
+                let expected = format!("a number from {min} to {max}");
+                return Err(Error::argument(field, value, expected));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// The result of an import.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -235,7 +261,8 @@ pub struct ImportedCollection {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImportOrigin {
-    /// A persist directory or a file.
+    /// A persist directory or a file. In JSON, bytes that are not UTF-8 are escaped.
+    #[serde(serialize_with = "escaped_path")]
     pub path: PathBuf,
     /// The collection of a persist directory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -269,6 +296,7 @@ pub fn import_collections(
     options: &ImportOptions,
     monitor: &Monitor<'_>,
 ) -> Result<ImportSummary> {
+    options.validate()?;
     let (into_dir, new_dir) = (into_dir.as_ref(), new_dir.as_ref());
     check_new_dir(into_dir, new_dir)?;
     let into = Persist::open(into_dir, &monitor.without_progress())?;
@@ -293,6 +321,7 @@ pub fn import_collections_in_place(
     announce: impl FnOnce(&[String]),
     monitor: &Monitor<'_>,
 ) -> Result<ImportSummary> {
+    options.validate()?;
     let place = InPlace::lock(into_dir.as_ref())?;
     let into = Persist::open(place.directory(), &monitor.without_progress())?;
     import(sources, into, options, monitor, |into, store, additions| {

@@ -73,7 +73,14 @@ impl<'s> Targets<'s> {
             let target = match targets.get_mut(&key) {
                 Some(target) => target,
                 None => {
-                    let target = Target::new(&key, &source, into, options, is_rust)?;
+                    let mut target = Target::new(&key, &source, into, options, is_rust)?;
+                    let is_new = target.new.is_some();
+                    let mut others = targets.values().map(|other| &other.collection);
+                    let id = &target.collection.id;
+                    // Copies of a collection that was renamed have the same id.
+                    if is_new && others.any(|other| other.id == *id) {
+                        target.collection.id = new_uuid();
+                    }
                     targets.entry(key).or_insert(target)
                 }
             };

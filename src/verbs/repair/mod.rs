@@ -67,7 +67,7 @@ use crate::verbs::verify::IndexState;
 use crate::verbs::verify::{self, VerifyReport};
 
 /// The largest value that the graph engines accept.
-const MAX_EF_CONSTRUCTION: u64 = 65536;
+pub(crate) const MAX_EF_CONSTRUCTION: u64 = 65536;
 
 /// Memory of a thread: its stack, its share of the allocator, and the records it is working on.
 const BYTES_PER_THREAD: usize = 4 << 20;
