@@ -239,6 +239,9 @@ bench-repair: build-release ## Measure what repair keeps of an index's recall, i
 	python3 benches/repair/repair.py cost
 	python3 benches/repair/store.py
 
+bench-import: build-release ## Measure importing a Parquet file, compared with Chroma's add, and its memory
+	python3 benches/import/import.py
+
 bench-peers: ## Measure building, compared with hnsw_rs, fast-hnsw, hnswlib, faiss, usearch and VSAG
 	python3 benches/graphs/graphs.py
 
