@@ -381,7 +381,7 @@ impl<'f> Checker<'f> {
 
 /// Decodes a SQLite varint: big-endian, seven bits per byte, eight in the ninth. Returns the number
 /// and its length in bytes.
-fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(9).enumerate() {
         if at == 8 {

@@ -4,7 +4,7 @@
 //! migrations ── verified, copied and run: they make the tables
 //! tenants … segment_metadata ── row by row, as far as their collection exists
 //! embeddings, embedding_metadata, …_array ── the merged records, all with the sequence number W
-//! embedding_fulltext_search ── its shadow tables are copied if they agree, or else built
+//! embedding_fulltext_search ── its shadow tables are copied if they agree, or written
 //! max_seq_id, embeddings_queue ── W, and the last row of the old queue
 //! ```
 //!
@@ -16,6 +16,7 @@ mod full_text;
 pub(crate) mod migrations;
 mod queue;
 mod records;
+mod trigrams;
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,7 @@ pub use self::full_text::FullText;
 use self::migrations::Migrations;
 pub(crate) use self::queue::{LastWrite, Queued};
 pub(crate) use self::records::RecordWriter;
+use self::trigrams::Limits;
 use super::connect::Watch;
 use super::Database;
 use crate::base::progress::Monitor;
@@ -139,20 +141,22 @@ impl DatabaseWriter {
         check: impl FnOnce() -> Result<()>,
         monitor: &Monitor<'_>,
     ) -> Result<FullText> {
-        let first_new = match first_new {
-            Some(first) if self.copy_full_text(old, first, monitor)? => Some(first),
-            _ => {
-                self.build_full_text()?;
-                None
-            }
+        let copied = match first_new {
+            Some(first) if self.has_many_new_documents(first)? => None,
+            Some(first) => self.copy_full_text(old, first, monitor)?.then_some(first),
+            None => None,
+        };
+        let left = match copied {
+            Some(_) => 0,
+            None => self.build_full_text(Limits::default(), monitor)?,
         };
         for index in &self.indexes {
             self.execute(index, &[])?;
         }
         // Closes the connection, which has the structure of the empty full-text table in memory.
         let closed = self.close()?;
-        let full_text = match first_new {
-            None => FullText::Built,
+        let full_text = match copied {
+            None => closed.complete_full_text(left, monitor)?,
             Some(first) => closed.extend_full_text(first, monitor)?,
         };
         // The full-text table takes most of the time, as FTS5 derives every trigram again.
@@ -164,21 +168,12 @@ impl DatabaseWriter {
             },
             || check_tables(&closed.path, Part::FullText, monitor),
         )?;
-        let Some(problem) = problem else {
-            closed.sync()?;
-            return Ok(full_text);
+        let full_text = match problem {
+            None => full_text,
+            Some(_) => closed.insert_full_text(monitor)?,
         };
-        if full_text == FullText::Built {
-            unsound(problem)?;
-        }
-        let writer = closed.reopen(monitor)?;
-        writer.build_full_text()?;
-        writer.close()?;
-        for part in [Part::Tables, Part::FullText] {
-            check_tables(&closed.path, part, monitor)?.map_or(Ok(()), unsound)?;
-        }
         closed.sync()?;
-        Ok(FullText::Built)
+        Ok(full_text)
     }
 
     /// Ends the transaction.
@@ -274,6 +269,27 @@ impl Closed {
             0 => FullText::Copied,
             _ => FullText::Extended,
         })
+    }
+
+    /// Adds the documents that only FTS5 can index to the table that was built, if there are any.
+    fn complete_full_text(&self, left: usize, monitor: &Monitor<'_>) -> Result<FullText> {
+        if left > 0 {
+            let writer = self.reopen(monitor)?;
+            writer.add_left_documents()?;
+            writer.close()?;
+        }
+        Ok(FullText::Built)
+    }
+
+    /// Replaces a full-text table that is not sound by one that FTS5 builds, and checks the result.
+    fn insert_full_text(&self, monitor: &Monitor<'_>) -> Result<FullText> {
+        let writer = self.reopen(monitor)?;
+        writer.insert_full_text()?;
+        writer.close()?;
+        for part in [Part::Tables, Part::FullText] {
+            check_tables(&self.path, part, monitor)?.map_or(Ok(()), unsound)?;
+        }
+        Ok(FullText::Built)
     }
 
     /// Makes the file durable.

@@ -120,7 +120,7 @@ fn a_store_in_an_empty_one_is_the_same_store() {
             .iter()
             .all(|collection| collection.is_new));
         assert_eq!(summary.imported, summary.records);
-        assert_eq!(summary.full_text, Some(FullText::Extended));
+        assert_eq!(summary.full_text, Some(FullText::Built));
         assert_equal(&exported(&new), &exported(&fixture.dir()));
     }
 }
