@@ -55,7 +55,7 @@ type ImportRequest struct {
 	Columns FileColumns `json:"columns,omitzero"`
 	// Rename maps names of collections in the sources to new names.
 	Rename map[string]string `json:"rename,omitempty"`
-	// Database and Tenant get the collections; by default, those of the source.
+	// Database and Tenant get the collections. By default they stay in their own.
 	Database string `json:"database,omitempty"`
 	Tenant   string `json:"tenant,omitempty"`
 	// Metric applies to new collections; it defaults to the source's, else to SpaceL2.

@@ -4,7 +4,7 @@
     python3 benches/import/import.py [--count 100000] [--dimension 384] [--repeat 3] [--adds 1]
                                      [--toolbox target/release/hnsw-toolbox] [--alone] [--record]
 
-The records are those of benches/repair/store.py: documents of 500 bytes, three metadata keys, cosine. Chroma
+benches/repair/store.py makes the records: documents of 500 bytes, three metadata keys, cosine. Chroma
 1.5.9 adds them in batches of 5,000. The file has the same records, exported from a store of Chroma's. Imports
 take turns with adds, which take minutes: ADDS of them. The fastest run of each counts, and the largest memory.
 

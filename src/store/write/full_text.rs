@@ -136,8 +136,8 @@ impl DatabaseWriter {
         Ok(found == [[Value::Integer(1)]])
     }
 
-    /// Builds the table from the documents of all records, but for those that only FTS5 can index.
-    /// Returns their number. The connection must be closed before the table is used.
+    /// Builds the table from the documents of all records. Some can only be indexed by FTS5.
+    /// Returns the number of these. The connection must be closed before the table is used.
     pub(super) fn build_full_text(&self, limits: Limits, monitor: &Monitor<'_>) -> Result<usize> {
         self.create_full_text()?;
         let mut table = TrigramWriter::new(self, TABLE, limits)?;

@@ -38,7 +38,7 @@ use crate::store::write::FullText;
 const MAX_M: u64 = 256;
 
 named_enum! {
-    /// What happens to a record whose id its collection already has.
+    /// Fate of a record whose id its collection already has.
     #[derive(Default)]
     pub enum OnConflict for "on_conflict" {
         /// The import fails, and nothing is written.
@@ -109,7 +109,7 @@ pub struct ImportOptions {
     /// Candidates for the links of a record in new collections, 1 to 65536; by default as in their
     /// source, or else 100.
     pub ef_construction: Option<u64>,
-    /// What happens to a record whose id its collection already has.
+    /// Fate of a record whose id its collection already has.
     pub on_conflict: OnConflict,
     /// The form of metadata values that are lists.
     pub lists: ListForm,

@@ -396,8 +396,8 @@ fn is_uuid(id: &str) -> bool {
     parts.len() == 5 && parts.into_iter().zip([8, 4, 4, 4, 12]).all(is_part)
 }
 
-/// States the parameters of a collection in its metadata: those that are there already, and with
-/// `is_stated` false, for a Chroma before 1.0, those that are not the defaults.
+/// Updates the parameters of a collection that its metadata state. With `is_stated` false, for a
+/// Chroma before 1.0, parameters that are not the defaults are added.
 fn state(
     metadata: &mut Map,
     (space, m, ef_construction): (Space, Option<u64>, Option<u64>),

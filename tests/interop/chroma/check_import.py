@@ -3,8 +3,8 @@
     check_import.py PATH_OF_HNSW_TOOLBOX
 
 The collections come from the store, from its export to Parquet, and from its export to Arrow with a column for
-each metadata key. Then each collection gets another metric: Chroma's distances must be those of the vectors that
-were given to it. Last, half of a collection is imported into the other half.
+each metadata key. Then each collection gets another metric: Chroma's distances must fit the vectors that were
+given to it. Last, everything is imported once more, into what is there already.
 """
 
 import json
@@ -33,7 +33,7 @@ def make_empty(persist):
 
 
 def check_distances(persist, state):
-    """Compares distances with those of the original vectors."""
+    """Compares distances with distances of the original vectors."""
     for entry in pickle.loads(Path(state).read_bytes()):
         records = list(entry["records"].items())
         if not records:

@@ -51,7 +51,7 @@ const STRUCTURE_ROWID: i64 = 10;
 /// Bits of a code point.
 const CHARACTER_BITS: u32 = 21;
 
-/// Receives the postings of an index by ascending trigram, and those of a trigram by ascending rowid.
+/// Receives the postings of an index by ascending trigram, and within a trigram by rowid.
 trait PostingSink {
     /// Starts the next trigram.
     fn trigram(&mut self, trigram: Trigram) -> Result<()>;
@@ -192,7 +192,7 @@ impl<'w> TrigramWriter<'w> {
 ///
 /// FTS5 merges four segments of a level into one on the next. On the level that log₄(leaves) such
 /// merges of single leaves reach, the segment is merged only with others of its size, not again and
-/// again with those of a few documents.
+/// again with small ones.
 fn structure(leaves: u64) -> Vec<u8> {
     let level = u64::from(leaves.max(1).ilog(4));
     // The configuration cookie of a new table.

@@ -140,7 +140,7 @@ impl Postings {
         self.push_number(number)
     }
 
-    /// Adds a token of three ASCII characters, the first two of which are a pair.
+    /// Adds a token of three ASCII characters, whose first two are a pair.
     #[inline]
     fn push_ascii(&mut self, pair: usize, third: usize) -> Result<()> {
         let start = self.numbers.pairs.get(pair).copied().unwrap_or(NONE);

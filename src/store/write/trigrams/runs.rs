@@ -130,7 +130,7 @@ impl Drop for Runs {
     fn drop(&mut self) {
         // Windows removes no open file.
         if self.file.take().is_some() {
-            // What remains goes with the temporary directory.
+            // If this fails, the temporary directory takes it along.
             let _ = std::fs::remove_file(&self.path);
         }
     }

@@ -39,7 +39,7 @@ const MIN_INDEXED_LEAVES: u64 = 4;
 
 const HEADER_BYTES: usize = 4;
 
-/// Precedes each term of the main index, as opposed to those of prefixes.
+/// Precedes each term of the main index. Indexes of prefixes have other bytes.
 const MAIN_INDEX: u8 = b'0';
 
 /// Most bytes of a term with its two lengths, its entry in the footer, the first rowid and the
