@@ -496,7 +496,8 @@ pub(super) struct ImportArguments {
 
     /// Import only this collection, which can be repeated; of a file, the name of its collection.
     ///
-    /// By default a file of an export has the name of its collection, and any other file its own.
+    /// By default an export's file joins the collection that it is from. Other files have collections
+    /// of their own names.
     #[arg(long = "collection", value_name = "NAME")]
     pub(super) collections: Vec<String>,
 

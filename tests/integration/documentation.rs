@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::persist::PersistFixture;
+use crate::support::persist::{empty_database_of, PersistFixture};
 use crate::support::{BINARY, REPOSITORY};
 
 /// The fixture that the documentation calls `chroma`, and its collection.
@@ -68,6 +68,12 @@ fn run_commands(page: &str) {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{page}: {line}\n{errors}");
     };
+    for store in ["laptop-chroma", "server-chroma"] {
+        std::fs::rename(PersistFixture::unpack(FIXTURE).dir(), at(store)).unwrap();
+    }
+    std::fs::create_dir(at("empty")).unwrap();
+    std::fs::write(at("empty/chroma.sqlite3"), empty_database_of(FIXTURE)).unwrap();
+    run("export chroma --collection l2_small -o papers.parquet");
     run("extract INDEX_DIR -o vectors.parquet");
     std::fs::copy(at("vectors.parquet"), at("queries.parquet")).unwrap();
     let mut commands = 0;

@@ -61,11 +61,10 @@ pub(super) struct FileRecords {
     accepts_non_finite: bool,
 }
 
-/// Opens a file whose rows join one collection. Without a name, the collection has the one in the
-/// file, or else `name`.
+/// Opens a file whose rows join one collection: `given`, or the one that the file names, or `name`.
 pub(super) fn open<'s>(
     path: &Path,
-    name: &str,
+    (given, name): (Option<&str>, &str),
     options: &ImportOptions,
     monitor: &Monitor<'_>,
 ) -> Result<Incoming<'s>> {
@@ -96,9 +95,9 @@ pub(super) fn open<'s>(
     }
     let expected = table.row_count();
     let records = FileRecords::new(path, columns, is_export);
-    let name = match options.collections.as_slice() {
-        [name] if !is_export => name.clone(),
-        _ => collection.unwrap_or_else(|| name.to_string()),
+    let name = match given {
+        Some(given) => given.to_string(),
+        None => collection.unwrap_or_else(|| name.to_string()),
     };
     Ok(Incoming {
         tenant: described("tenant"),

@@ -96,7 +96,8 @@ impl<'s> Sources<'s> {
                 Source::Export(directory, files) => {
                     for file in chosen(files, &options.collections)? {
                         let path = directory.join(&file.file);
-                        incoming.push(file::open(&path, &file.collection, options, monitor)?);
+                        let name = (None, file.collection.as_str());
+                        incoming.push(file::open(&path, name, options, monitor)?);
                     }
                 }
                 Source::Old(store) => {
@@ -112,7 +113,9 @@ impl<'s> Sources<'s> {
                             "one name for the rows of a file",
                         ));
                     }
+                    let given = options.collections.first();
                     for path in files {
+                        let name = (given.map(String::as_str), name.as_str());
                         incoming.push(file::open(path, name, options, monitor)?);
                     }
                 }
