@@ -47,8 +47,13 @@ func exchanges(t *testing.T) map[string]exchange {
 	inPlace := RepairStoreRequest{PersistDir: lossy, InPlace: true}
 	incomplete, _ := persistFixture(t, "1.5.9")
 	dropSegment(t, incomplete, "wal_purged")
+	papers := extract
+	papers.OutputPath = filepath.Join(t.TempDir(), "papers.parquet")
+	if _, err := ExtractIndex(papers); err != nil {
+		t.Fatal(err)
+	}
 	imported := ImportRequest{
-		Sources: []string{incomplete, output}, IntoDir: persist, OutputDir: output + ".imported",
+		Sources: []string{incomplete, papers.OutputPath}, IntoDir: persist, OutputDir: output + ".imported",
 		Columns: FileColumns{ID: "user_id"}, OnConflict: OnConflictSkip,
 	}
 	export := ExportRequest{PersistDir: incomplete, OutputPath: output + ".export"}

@@ -45,7 +45,7 @@ fn assert_imported(response: &Value, store: &PersistFixture, new_dir: &Path) {
     for none in ["skipped", "replaced", "left_out"] {
         assert_eq!(response[none], 0, "{none}");
     }
-    assert_eq!(response["full_text"], "extended");
+    assert_eq!(response["full_text"], "built");
     assert_eq!(response["sources"], json!([store.dir()]));
     let collections = response["collections"].as_array().unwrap();
     assert_eq!(collections.len(), store.collections().len());

@@ -74,6 +74,7 @@ impl Trigram {
     /// Returns the three code points.
     fn characters(self) -> [u32; 3] {
         let mask = (1 << CHARACTER_BITS) - 1;
+        #[allow(clippy::cast_possible_truncation)] // 21 bits
         [2, 1, 0].map(|at| ((self.0 >> (at * CHARACTER_BITS)) & mask) as u32)
     }
 }
