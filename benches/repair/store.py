@@ -2,6 +2,7 @@
 """Time and memory of repairing a whole store, compared with cp, with SQLite and with Chroma.
 
     python3 benches/repair/store.py [--count 100000] [--dimension 384] [--repeat 3] [--adds 1]
+                                    [--stores sound,no-text,no-segment]
                                     [--toolbox target/release/hnsw-toolbox] [--make-only] [--record]
 
 Chroma 1.5.9, in target/interop-chroma/1.5.9, makes a store in target/bench-store: documents of 500 bytes,
@@ -170,7 +171,7 @@ def clean(*paths):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def compare(toolbox, place, count, dimension, repeat, adds, recorded):
+def compare(toolbox, place, count, dimension, repeat, adds, chosen, recorded):
     made = make(place, count, dimension)
     new, copy, database, added = (place / name for name in ["new", "copy", "text.sqlite3", "added"])
     repair = lambda store: [toolbox, "repair", place / store, "-o", new, "--quiet", "--json"]
@@ -181,12 +182,14 @@ def compare(toolbox, place, count, dimension, repeat, adds, recorded):
             ("no-text", "SQLite's INSERT into a trigram table", step("text", place / "sound", database), repeat),
             ("no-segment", "Chroma's add", step("add", added, count, dimension), adds),
         ]:
+            if store not in chosen:
+                continue
             measured, repaired = runs.setdefault(store, ((name, []), ("hnsw-toolbox repair", [])))
             if turn < times:
                 measured[1].append(run(baseline))
             repaired[1].append(run(repair(store)))
             clean(new, copy, database, added)
-    if not adds:
+    if not adds and "no-segment" in runs:
         runs["no-segment"][0][1].append(made)
     titles = {
         "sound": "Repair a sound store of {}",
@@ -219,6 +222,7 @@ if __name__ == "__main__":
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--adds", type=int, default=1)
+    parser.add_argument("--stores", default="sound,no-text,no-segment")
     parser.add_argument("--toolbox", default=ROOT / "target/release/hnsw-toolbox")
     parser.add_argument("--make-only", action="store_true")
     parser.add_argument("--record", action="store_true")
@@ -227,4 +231,5 @@ if __name__ == "__main__":
     if options.make_only:
         make(place, options.count, options.dimension)
     else:
-        compare(options.toolbox, place, options.count, options.dimension, options.repeat, options.adds, options.record)
+        compare(options.toolbox, place, options.count, options.dimension, options.repeat, options.adds,
+                options.stores.split(","), options.record)
