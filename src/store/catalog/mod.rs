@@ -94,6 +94,8 @@ pub(crate) struct Segment {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Collection {
     pub(crate) id: String,
+    /// The position of its row in the table `collections`, if it is not lost.
+    pub(crate) rowid: Option<i64>,
     pub(crate) name: String,
     pub(crate) database: String,
     pub(crate) tenant: String,
@@ -127,17 +129,24 @@ pub(crate) struct StatedConfiguration {
 
 impl StatedConfiguration {
     /// Reads the configuration of a collection.
-    pub(crate) fn read(database: &Database, id: &str, monitor: &Monitor<'_>) -> Result<Self> {
+    pub(crate) fn read(
+        database: &Database,
+        collection: &Collection,
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
         let mut found = Self::default();
+        let Some(rowid) = collection.rowid else {
+            return Ok(found);
+        };
         let columns = ["id", "config_json_str", "schema_str"]
             .map(|column| database.column_or_null("collections", column));
         database.scan(
             "collections",
             &columns.join(", "),
-            ALL,
+            (rowid, rowid),
             monitor,
             |_, row| {
-                if text_ref(row, 1).is_none_or(|found| found != id) {
+                if text_ref(row, 1).is_none_or(|found| found != collection.id) {
                     return Ok(std::ops::ControlFlow::Continue(()));
                 }
                 let bounded = |column| {
@@ -204,6 +213,7 @@ struct Segments {
 #[derive(Debug)]
 struct CollectionRow {
     id: String,
+    rowid: Option<i64>,
     name: Option<String>,
     dimension: Option<i64>,
     database_id: Option<String>,
@@ -218,6 +228,7 @@ impl CollectionRow {
     fn lost(id: String, name: Option<String>, database_id: Option<String>) -> Self {
         Self {
             id,
+            rowid: None,
             name,
             dimension: None,
             database_id,
@@ -274,6 +285,7 @@ impl Parts {
                 None => String::new(),
             },
             id: row.id,
+            rowid: row.rowid,
             database,
             tenant,
             dimension: row.dimension.and_then(dimension),
@@ -303,10 +315,20 @@ impl Reader<'_> {
         columns: &str,
         mut visit: impl FnMut(&Row<'_>),
     ) -> Result<()> {
+        self.each_numbered(table, columns, |_, row| visit(row))
+    }
+
+    /// Visits the rows of a table, with the rowid of each.
+    fn each_numbered(
+        &mut self,
+        table: &'static str,
+        columns: &str,
+        mut visit: impl FnMut(i64, &Row<'_>),
+    ) -> Result<()> {
         let damage = self
             .database
-            .scan(table, columns, ALL, self.monitor, |_, row| {
-                visit(row);
+            .scan(table, columns, ALL, self.monitor, |rowid, row| {
+                visit(rowid, row);
                 Ok(std::ops::ControlFlow::Continue(()))
             })?;
         self.damage.add(damage);
@@ -354,7 +376,7 @@ impl Reader<'_> {
             or_null("schema_str")
         );
         let mut known = BTreeSet::new();
-        self.each("collections", &columns, |row| {
+        self.each_numbered("collections", &columns, |rowid, row| {
             let Some(id) = text(row, 1) else { return };
             if let Some(lost) = &lost {
                 // A page of another table may have been linked into this one: accept only ids that
@@ -366,6 +388,7 @@ impl Reader<'_> {
             }
             parts.add(CollectionRow {
                 id,
+                rowid: Some(rowid),
                 name: text(row, 2),
                 dimension: integer(row, 3),
                 database_id: text(row, 4),

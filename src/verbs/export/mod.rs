@@ -527,7 +527,7 @@ impl<'e> Exporter<'e> {
             MetadataForm::Columns => Some(MetadataColumns::survey(&plan, origin, self.monitor)?),
         };
         let database = &self.persist.database;
-        let stated = StatedConfiguration::read(database, &origin.collection.id, self.monitor)?;
+        let stated = StatedConfiguration::read(database, origin.collection, self.monitor)?;
         Ok(CollectionTable {
             schema: self.schema(
                 origin.collection,

@@ -84,6 +84,7 @@ mod tests {
 
     fn collection(name: &str, id: &str) -> Collection {
         Collection {
+            rowid: None,
             id: id.into(),
             name: name.into(),
             database: "default_database".into(),

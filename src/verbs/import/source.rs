@@ -250,7 +250,7 @@ fn of_store<'s>(
             name: collection.name.clone(),
             id: Some(collection.id.clone()),
             metadata: collection.metadata.clone(),
-            stated: StatedConfiguration::read(&store.database, &collection.id, monitor)?,
+            stated: StatedConfiguration::read(&store.database, collection, monitor)?,
             is_of_python: !collection.configured_by_rust,
             space: Some(plan.space),
             m: collection.m,

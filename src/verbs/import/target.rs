@@ -233,6 +233,7 @@ impl<'s> Target<'s> {
                     .filter(is_free)
                     .cloned()
                     .unwrap_or_else(new_uuid),
+                rowid: None,
                 name: name.clone(),
                 database: database.clone(),
                 tenant: tenant.clone(),
