@@ -85,11 +85,15 @@ fn print_file(out: &mut impl Write, name: &str, file: &ExportedFile) -> io::Resu
     if let Some(dimension) = file.dimension {
         write!(out, ", dimension {dimension}")?;
     }
-    writeln!(
+    write!(
         out,
-        " ({} vectors from the index, {} from the queue, {} missing)",
-        file.vectors_from_index, file.vectors_from_log, file.without_vector
-    )
+        " ({} vectors from the index, {} from the queue, ",
+        file.vectors_from_index, file.vectors_from_log
+    )?;
+    if file.vectors_from_elsewhere > 0 {
+        write!(out, "{} from elsewhere, ", file.vectors_from_elsewhere)?;
+    }
+    writeln!(out, "{} missing)", file.without_vector)
 }
 
 /// Prints the summary of a stream to standard error. Findings are printed even with `--quiet`.

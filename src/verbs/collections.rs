@@ -17,6 +17,7 @@ use crate::store::collection::{directory_of, Given, Origin, Plan};
 use crate::store::metadata::Map;
 use crate::store::queue::Topics;
 use crate::store::Database;
+use crate::verbs::old::{OldCollection, OldStore};
 
 pub use crate::store::collection::CollectionFinding;
 
@@ -168,7 +169,9 @@ impl CollectionMetadata {
     }
 }
 
-/// Lists the collections of a persist directory (with `chroma.sqlite3`).
+/// Lists the collections of a persist directory: with `chroma.sqlite3`, or the two Parquet files of
+/// Chroma 0.3, `chroma-collections.parquet` and `chroma-embeddings.parquet`, which are in no schema,
+/// index or queue.
 ///
 /// The directory is never written to. If Chroma crashed during a write, or SQLite keeps a
 /// write-ahead log, the database is copied to the system's temporary directory, and the log is
@@ -188,6 +191,9 @@ pub fn list_collections(
     filter: &CollectionFilter,
     monitor: &Monitor<'_>,
 ) -> Result<CollectionList> {
+    if OldStore::is_in(persist_dir.as_ref()) {
+        return list_old(persist_dir.as_ref(), filter, monitor);
+    }
     let persist = Persist::open(persist_dir.as_ref(), monitor)?;
     let mut collections = Vec::new();
     for chosen in persist.choose(filter)? {
@@ -231,6 +237,61 @@ pub fn list_collections(
     Ok(list)
 }
 
+/// Returns the collections of a store of Chroma 0.3 that a filter selects. Fails if no collection has
+/// one of its names.
+pub(crate) fn choose_old<'s>(
+    store: &'s OldStore,
+    filter: &CollectionFilter,
+) -> Result<Vec<&'s OldCollection>> {
+    chosen(store.collections.iter(), filter, |old| &old.collection)
+}
+
+/// Returns the state of a collection of Chroma 0.3.
+pub(crate) fn state_of_old(old: &OldCollection) -> CollectionState {
+    match (old.records, old.without_vector) {
+        (0, _) => CollectionState::Empty,
+        (_, 0) => CollectionState::Flushed,
+        _ => CollectionState::Incomplete,
+    }
+}
+
+/// Lists the collections of a store of Chroma 0.3, whose vectors are all in one Parquet file.
+fn list_old(
+    dir: &Path,
+    filter: &CollectionFilter,
+    monitor: &Monitor<'_>,
+) -> Result<CollectionList> {
+    let store = OldStore::open(dir, monitor)?;
+    let collections = choose_old(&store, filter)?.into_iter().map(|old| {
+        let collection = &old.collection;
+        CollectionReport {
+            tenant: collection.tenant.clone(),
+            database: collection.database.clone(),
+            name: collection.name.clone(),
+            id: collection.id.clone(),
+            segment_dir: None,
+            metric: collection.space.space.name(),
+            metric_source: collection.space.source.name(),
+            dimension: collection.dimension,
+            records: old.records,
+            in_index: 0,
+            queued: 0,
+            without_vector: old.without_vector,
+            state: state_of_old(old),
+            metadata: CollectionMetadata::of(collection),
+            findings: Vec::new(),
+        }
+    });
+    Ok(CollectionList {
+        persist_dir: dir.to_path_buf(),
+        chroma_schema: BTreeMap::new(),
+        replayed: None,
+        collections: collections.collect(),
+        orphan_directories: Vec::new(),
+        findings: Vec::new(),
+    })
+}
+
 /// Returns the directory of a collection's vector segment, if it exists.
 pub(crate) fn segment_dir(persist_dir: &Path, collection: &Collection) -> Result<Option<PathBuf>> {
     let segment = collection.vector_segment.as_ref();
@@ -260,6 +321,41 @@ pub(crate) fn state(collection: &Collection, plan: &Plan, is_incomplete: bool) -
     } else {
         CollectionState::Flushed
     }
+}
+
+/// Returns what a filter selects. Fails if no collection has one of its names.
+pub(crate) fn chosen<'c, C>(
+    all: impl Iterator<Item = &'c C>,
+    filter: &CollectionFilter,
+    collection: impl Fn(&'c C) -> &'c Collection,
+) -> Result<Vec<&'c C>> {
+    let within = |candidate: &&'c C| {
+        let is = |wanted: &Option<String>, name: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        let found = collection(candidate);
+        is(&filter.database, &found.database) && is(&filter.tenant, &found.tenant)
+    };
+    let name = |candidate: &&'c C| &collection(candidate).name;
+    let candidates: Vec<_> = all.filter(within).collect();
+    // After the database and the tenant, so that an error only lists names that can be chosen.
+    let names: BTreeSet<_> = candidates.iter().map(name).collect();
+    let wanted: BTreeSet<_> = filter.names.iter().collect();
+    if let Some(unknown) = wanted.iter().find(|wanted| !names.contains(**wanted)) {
+        // Enough to spot a typing error in a message that stays readable.
+        let known: Vec<_> = candidates
+            .iter()
+            .take(20)
+            .map(|known| name(known).as_str())
+            .collect();
+        let expected = match known.as_slice() {
+            [] => "the name of a collection (the database has none)".to_string(),
+            known => format!("one of {}", known.join(", ")),
+        };
+        return Err(Error::argument("collection", unknown, expected));
+    }
+    let is_wanted = |candidate: &&'c C| wanted.is_empty() || wanted.contains(name(candidate));
+    Ok(candidates.into_iter().filter(is_wanted).collect())
 }
 
 /// An open persist directory.
@@ -302,34 +398,9 @@ impl<'d> Persist<'d> {
 
     /// Returns the collections that a filter selects. Fails if no collection has one of its names.
     pub(crate) fn choose(&self, filter: &CollectionFilter) -> Result<Vec<Origin<'_>>> {
-        let within = |collection: &&Collection| {
-            let is = |wanted: &Option<String>, name: &str| {
-                wanted.as_ref().is_none_or(|wanted| wanted == name)
-            };
-            is(&filter.database, &collection.database) && is(&filter.tenant, &collection.tenant)
-        };
-        let candidates: Vec<_> = self.catalog.collections.iter().filter(within).collect();
-        // After the database and the tenant, so that an error only lists names that can be chosen.
-        let names: BTreeSet<_> = candidates.iter().map(|known| &known.name).collect();
-        let wanted: BTreeSet<_> = filter.names.iter().collect();
-        for name in &wanted {
-            if !names.contains(name) {
-                let known: Vec<_> = candidates
-                    .iter()
-                    // Enough to spot a typing error in a message that stays readable.
-                    .take(20)
-                    .map(|candidate| candidate.name.as_str())
-                    .collect();
-                let expected = match known.as_slice() {
-                    [] => "the name of a collection (the database has none)".to_string(),
-                    known => format!("one of {}", known.join(", ")),
-                };
-                return Err(Error::argument("collection", name, expected));
-            }
-        }
-        Ok(candidates
+        let collections = self.catalog.collections.iter();
+        Ok(chosen(collections, filter, |collection| collection)?
             .into_iter()
-            .filter(|candidate| wanted.is_empty() || wanted.contains(&candidate.name))
             .map(|collection| Origin {
                 database: &self.database,
                 persist_dir: self.dir,
@@ -421,6 +492,16 @@ impl<'d> Persist<'d> {
                      {}",
                     damage.table, damage.first
                 ),
+            );
+        }
+        if OldStore::has_files_in(self.dir) {
+            findings.note(
+                "old-store",
+                1,
+                "a store of Chroma 0.3 beside chroma.sqlite3, which is not in it: move \
+                 chroma-collections.parquet and chroma-embeddings.parquet to a directory of their \
+                 own, and export or import that"
+                    .into(),
             );
         }
         let columns = &self.catalog.missing;

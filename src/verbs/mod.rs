@@ -12,6 +12,8 @@ pub(crate) mod extract;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod inspect_hnsw;
+#[cfg(feature = "database")]
+mod old;
 pub(crate) mod recall;
 pub(crate) mod repair;
 pub(crate) mod search;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::progress::Monitor;
 use crate::columnar::columns::{Column, ColumnType, ElementType, Value};
 use crate::columnar::write::TableWriter;
 use crate::error::{Error, Result};
-use crate::store::collection::{Form, Origin, Plan};
+use crate::store::collection::{Outcome, Row};
 use crate::store::metadata::{self, Kind, Map};
 
 /// Limit on the number of columns. Each has its own builder here, and costs readers memory and
@@ -22,10 +21,14 @@ pub(super) struct MetadataColumns {
 }
 
 impl MetadataColumns {
-    /// Reads the metadata of every record, and collects keys and kinds.
-    pub(super) fn survey(plan: &Plan, origin: Origin<'_>, monitor: &Monitor<'_>) -> Result<Self> {
+    /// Collects the keys and kinds of the metadata of each record that `for_each` passes to its
+    /// argument.
+    pub(super) fn survey(
+        collection: &str,
+        for_each: impl FnOnce(&mut dyn FnMut(&mut Row<'_>) -> Result<()>) -> Result<Outcome>,
+    ) -> Result<Self> {
         let mut keys = BTreeMap::<String, Option<Kind>>::new();
-        plan.for_each(origin, Form::None, monitor, |row| {
+        for_each(&mut |row| {
             for (key, value) in row.texts.metadata.iter() {
                 // Nulls, and lists of several kinds, have no column type.
                 let kind = Some(value.kind()).filter(|kind| *kind != Kind::Other);
@@ -38,9 +41,8 @@ impl MetadataColumns {
                         return Err(Error::argument(
                             "metadata",
                             format!(
-                                "columns for the collection {}, with more than {MAX_COLUMNS} \
-                                 metadata keys",
-                                origin.collection.name
+                                "columns for the collection {collection}, with more than \
+                                 {MAX_COLUMNS} metadata keys"
                             ),
                             "json",
                         ));

@@ -27,13 +27,14 @@ use crate::io::permissions::Sharing;
 use crate::io::protected::Protected;
 use crate::io::temporary::TemporaryDirectory;
 use crate::segment::file_name;
-use crate::store::catalog::{Collection, StatedConfiguration};
+use crate::store::catalog::{self as store, Collection, SpaceSource, StatedConfiguration};
 use crate::store::collection::{Findings, Form, Given, Origin, Outcome, Plan, Row};
 use crate::verbs::collections::{
-    has_loss, state, CollectionFilter, CollectionFinding, CollectionMetadata, CollectionState,
-    Persist,
+    choose_old, has_loss, state, state_of_old, CollectionFilter, CollectionFinding,
+    CollectionMetadata, CollectionState, Persist,
 };
 use crate::verbs::extract::{Salvage, VectorForm};
+use crate::verbs::old::{OldCollection, OldStore};
 use crate::verbs::repair::Space;
 
 /// Name of the manifest in an output directory.
@@ -227,7 +228,8 @@ pub struct ExportedFile {
     pub vectors_from_index: u64,
     /// Rows whose vector is from the queue.
     pub vectors_from_log: u64,
-    /// Rows whose vector is from another directory, such as a quarantined copy of the segment.
+    /// Rows whose vector is from elsewhere: another directory, such as a quarantined copy of the
+    /// segment, or the Parquet file of Chroma 0.3.
     #[serde(skip_serializing_if = "is_zero")]
     pub vectors_from_elsewhere: u64,
     /// Rows without a vector.
@@ -266,11 +268,12 @@ pub fn export_collection(
     let mut options = options.clone();
     options.filter.names = vec![name.to_string()];
     options.validate()?;
-    let persist = Persist::open(persist_dir.as_ref(), monitor)?;
-    Exporter::new(&persist, &options, monitor)?.export_file(output.as_ref())
+    let store = Store::open(persist_dir.as_ref(), monitor)?;
+    Exporter::new(&store, &options, monitor)?.export_file(output.as_ref())
 }
 
-/// Writes each collection of a persist directory (with `chroma.sqlite3`) to a file.
+/// Writes each collection of a persist directory to a file. The directory has `chroma.sqlite3`, or
+/// the two Parquet files of Chroma 0.3, whose vectors have one form only.
 ///
 /// `output` is a directory that is created atomically. It must not exist, or be empty. It gets a
 /// file `<name>.parquet` or `<name>.arrow` for each collection, and `manifest.json`, which is the
@@ -305,8 +308,8 @@ pub fn export_collections(
 ) -> Result<ExportSummary> {
     options.validate()?;
     let output = output.as_ref();
-    let persist = Persist::open(persist_dir.as_ref(), monitor)?;
-    let exporter = Exporter::new(&persist, options, monitor)?;
+    let store = Store::open(persist_dir.as_ref(), monitor)?;
+    let exporter = Exporter::new(&store, options, monitor)?;
     // An existing directory may have such an extension in its name.
     if ColumnarFormat::from_extension(output).is_some() && !output.is_dir() {
         exporter.export_file(output)
@@ -325,8 +328,8 @@ pub(crate) fn export_collection_to_batches(
     sink: &mut dyn StreamSink,
 ) -> Result<ExportSummary> {
     options.validate()?;
-    let persist = Persist::open(persist_dir, monitor)?;
-    Exporter::new(&persist, options, monitor)?.export_batches(sink)
+    let store = Store::open(persist_dir, monitor)?;
+    Exporter::new(&store, options, monitor)?.export_batches(sink)
 }
 
 /// Writes the selected rows of some collections to a directory. A row is selected by its number in
@@ -340,9 +343,9 @@ pub(crate) fn export_rows<'e>(
     let options = ExportOptions::default();
     let (chosen, rows): (Vec<_>, Vec<_>) = selected.into_iter().unzip();
     Exporter {
-        persist,
+        store: StoreRef::Chroma(persist),
         sharing: persist.sharing(&chosen),
-        chosen,
+        chosen: chosen.into_iter().map(Chosen::Chroma).collect(),
         rows: Some(rows),
         options: &options,
         monitor,
@@ -352,9 +355,54 @@ pub(crate) fn export_rows<'e>(
     .export_directory(output)
 }
 
+/// The persist directory of an export.
+enum Store<'e> {
+    Chroma(Box<Persist<'e>>),
+    /// Of Chroma 0.3.
+    Old(OldStore),
+}
+
+impl<'e> Store<'e> {
+    fn open(dir: &'e Path, monitor: &Monitor<'_>) -> Result<Self> {
+        Ok(match OldStore::is_in(dir) {
+            true => Self::Old(OldStore::open(dir, monitor)?),
+            false => Self::Chroma(Box::new(Persist::open(dir, monitor)?)),
+        })
+    }
+
+    fn get(&self) -> StoreRef<'_> {
+        match self {
+            Self::Chroma(persist) => StoreRef::Chroma(persist),
+            Self::Old(store) => StoreRef::Old(store),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum StoreRef<'e> {
+    Chroma(&'e Persist<'e>),
+    Old(&'e OldStore),
+}
+
+/// A collection of the persist directory.
+#[derive(Clone, Copy)]
+enum Chosen<'e> {
+    Chroma(Origin<'e>),
+    Old(&'e OldStore, &'e OldCollection),
+}
+
+impl<'e> Chosen<'e> {
+    fn collection(self) -> &'e Collection {
+        match self {
+            Self::Chroma(origin) => origin.collection,
+            Self::Old(_, old) => &old.collection,
+        }
+    }
+}
+
 struct Exporter<'e> {
-    persist: &'e Persist<'e>,
-    chosen: Vec<Origin<'e>>,
+    store: StoreRef<'e>,
+    chosen: Vec<Chosen<'e>>,
     /// The rows of each collection to write, by number; all if `None`.
     rows: Option<Vec<Bits>>,
     options: &'e ExportOptions,
@@ -368,7 +416,7 @@ struct Exporter<'e> {
 
 impl<'e> Exporter<'e> {
     fn new(
-        persist: &'e Persist<'e>,
+        store: &'e Store<'e>,
         options: &'e ExportOptions,
         monitor: &'e Monitor<'e>,
     ) -> Result<Self> {
@@ -377,21 +425,31 @@ impl<'e> Exporter<'e> {
             m: options.salvage.m,
             space: options.metric.map(Into::into),
         };
-        let chosen: Vec<_> = persist
-            .choose(&options.filter)?
-            .into_iter()
-            .map(|origin| origin.with_given(given))
-            .collect();
+        let store = store.get();
         // For progress only: without records that only the queue has.
         let mut total = 0;
-        for origin in &chosen {
-            if let Some(segment) = &origin.collection.metadata_segment {
-                total += persist.database.record_count(&segment.id, monitor)?;
+        let (chosen, sharing) = match store {
+            StoreRef::Chroma(persist) => {
+                let origins = persist.choose(&options.filter)?.into_iter();
+                let chosen: Vec<_> = origins.map(|origin| origin.with_given(given)).collect();
+                for origin in &chosen {
+                    if let Some(segment) = &origin.collection.metadata_segment {
+                        total += persist.database.record_count(&segment.id, monitor)?;
+                    }
+                }
+                let sharing = persist.sharing(&chosen);
+                (chosen.into_iter().map(Chosen::Chroma).collect(), sharing)
             }
-        }
+            StoreRef::Old(store) => {
+                let chosen = choose_old(store, &options.filter)?;
+                total += chosen.iter().map(|old| old.records).sum::<u64>();
+                let chosen = chosen.into_iter().map(|old| Chosen::Old(store, old));
+                (chosen.collect(), store.sharing())
+            }
+        };
         Ok(Self {
-            persist,
-            sharing: persist.sharing(&chosen),
+            store,
+            sharing,
             chosen,
             rows: None,
             options,
@@ -401,14 +459,36 @@ impl<'e> Exporter<'e> {
         })
     }
 
+    fn dir(&self) -> &'e Path {
+        match self.store {
+            StoreRef::Chroma(persist) => persist.dir,
+            StoreRef::Old(store) => &store.dir,
+        }
+    }
+
+    /// Fails if a database has changed since it was opened. Other files are checked after their rows.
+    fn check_unchanged(&self) -> Result<()> {
+        match self.store {
+            StoreRef::Chroma(persist) => persist.database.check_unchanged(),
+            StoreRef::Old(_) => Ok(()),
+        }
+    }
+
+    fn chroma_schema(&self) -> BTreeMap<String, i64> {
+        match self.store {
+            StoreRef::Chroma(persist) => persist.catalog.schema.clone(),
+            StoreRef::Old(_) => BTreeMap::new(),
+        }
+    }
+
     /// Returns the chosen collection. Fails unless there is exactly one.
-    fn only(&self) -> Result<Origin<'e>> {
+    fn only(&self) -> Result<Chosen<'e>> {
         match self.chosen.as_slice() {
-            [origin] => Ok(*origin),
+            [chosen] => Ok(*chosen),
             several => {
                 // Bounds the length of the message.
-                let places = several.iter().take(20).map(|origin| {
-                    let collection = origin.collection;
+                let places = several.iter().take(20).map(|chosen| {
+                    let collection = chosen.collection();
                     format!(
                         "{} (database {}, tenant {})",
                         collection.name, collection.database, collection.tenant
@@ -430,17 +510,17 @@ impl<'e> Exporter<'e> {
     }
 
     fn export_file(mut self, output: &Path) -> Result<ExportSummary> {
-        let origin = self.only()?;
-        refuse_inside(output, self.persist.dir)?;
-        let (file, exported) = self.write(origin, None, output)?;
-        self.persist.database.check_unchanged()?;
+        let chosen = self.only()?;
+        refuse_inside(output, self.dir())?;
+        let (file, exported) = self.write(chosen, None, output)?;
+        self.check_unchanged()?;
         file.commit()?;
         Ok(self.summary(vec![exported]))
     }
 
     fn export_directory(mut self, output: &Path) -> Result<ExportSummary> {
         let output = usable_directory(output)?;
-        refuse_inside(&output.join(MANIFEST), self.persist.dir)?;
+        refuse_inside(&output.join(MANIFEST), self.dir())?;
         // A relative path of one component has the parent "".
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -452,19 +532,19 @@ impl<'e> Exporter<'e> {
         let chosen = self.chosen.clone();
         // Each sync takes the disk milliseconds.
         let syncs_each = chosen.len() <= MAX_SYNCED_FILES;
-        let collections: Vec<_> = chosen.iter().map(|origin| origin.collection).collect();
+        let collections: Vec<_> = chosen.iter().map(|chosen| chosen.collection()).collect();
         let mut files = Vec::new();
         let selections = self.rows.take().unwrap_or_default();
         let mut selections = selections.iter();
-        for (origin, name) in chosen.iter().zip(names::of_files(&collections)) {
-            self.monitor.begin_part(&origin.collection.name);
+        for (chosen, name) in chosen.iter().zip(names::of_files(&collections)) {
+            self.monitor.begin_part(&chosen.collection().name);
             let extension = match self.options.format {
                 ColumnarFormat::ArrowIpc => "arrow",
                 _ => "parquet",
             };
             let name = format!("{name}.{extension}");
             let file = AtomicFile::create_within(&directory, &name, self.protected())?;
-            let (file, exported) = self.write_file(*origin, selections.next(), file)?;
+            let (file, exported) = self.write_file(*chosen, selections.next(), file)?;
             match syncs_each {
                 true => file.commit()?,
                 false => file.commit_unsynced()?,
@@ -483,28 +563,39 @@ impl<'e> Exporter<'e> {
             .and_then(|()| manifest.write_all(b"\n"))
             .map_err(|error| manifest.write_error(error))?;
         manifest.commit()?;
-        self.persist.database.check_unchanged()?;
+        self.check_unchanged()?;
         directory.rename_to(&output)?;
         Ok(summary)
     }
 
     /// Returns the paths that no output may replace.
     fn protected(&self) -> Protected {
-        Protected::names(file_name::PROTECTED)
-            .and_input(self.persist.database.path())
-            .with_sharing(self.sharing)
+        let protected = Protected::names(file_name::PROTECTED).with_sharing(self.sharing);
+        match self.store {
+            StoreRef::Chroma(persist) => protected.and_input(persist.database.path()),
+            StoreRef::Old(store) => store
+                .files()
+                .into_iter()
+                .fold(protected, Protected::and_input),
+        }
     }
 
     fn summary(&self, files: Vec<ExportedFile>) -> ExportSummary {
         ExportSummary {
             hnsw_toolbox: env!("CARGO_PKG_VERSION"),
-            persist_dir: self.persist.dir.to_path_buf(),
-            chroma_schema: self.persist.catalog.schema.clone(),
-            replayed: self.persist.database.replayed(),
+            persist_dir: self.dir().to_path_buf(),
+            chroma_schema: self.chroma_schema(),
+            replayed: match self.store {
+                StoreRef::Chroma(persist) => persist.database.replayed(),
+                StoreRef::Old(_) => None,
+            },
             metadata: self.options.metadata,
             rows: files.iter().map(|file| file.rows).sum(),
             files,
-            findings: self.persist.findings(),
+            findings: match self.store {
+                StoreRef::Chroma(persist) => persist.findings(),
+                StoreRef::Old(_) => Vec::new(),
+            },
         }
     }
 
@@ -512,33 +603,46 @@ impl<'e> Exporter<'e> {
     fn export_batches(mut self, sink: &mut dyn StreamSink) -> Result<ExportSummary> {
         let table = self.table(self.only()?)?;
         let outcome = self.transfer(&table, None, Output::Batches(sink))?;
-        table.plan.check_unchanged()?;
-        self.persist.database.check_unchanged()?;
+        table.rows.check_unchanged()?;
+        self.check_unchanged()?;
         let exported = table.exported(outcome, FileWritten::default());
         Ok(self.summary(vec![exported]))
     }
 
     /// Plans the export of a collection.
-    fn table(&self, origin: Origin<'e>) -> Result<CollectionTable<'e>> {
-        let plan = Plan::new(origin, self.monitor)?;
-        let (findings, vectors) = (plan.findings.clone(), self.options.vectors);
+    fn table(&self, chosen: Chosen<'e>) -> Result<CollectionTable<'e>> {
+        let collection = chosen.collection();
+        let (rows, stated) = match chosen {
+            Chosen::Chroma(origin) => (
+                Rows::Chroma(origin, Box::new(Plan::new(origin, self.monitor)?)),
+                StatedConfiguration::read(origin.database, collection, self.monitor)?,
+            ),
+            Chosen::Old(store, old) => (Rows::Old(store, old), StatedConfiguration::default()),
+        };
+        let space = rows.space(self.options.metric);
+        let vectors = match &rows {
+            Rows::Chroma(..) => self.options.vectors,
+            // No index holds them in another form.
+            Rows::Old(..) => VectorForm::Original,
+        };
         let metadata = match self.options.metadata {
             MetadataForm::Json => None,
-            MetadataForm::Columns => Some(MetadataColumns::survey(&plan, origin, self.monitor)?),
+            MetadataForm::Columns => Some(MetadataColumns::survey(&collection.name, |visit| {
+                rows.for_each(Form::None, self.monitor, visit)
+            })?),
         };
-        let database = &self.persist.database;
-        let stated = StatedConfiguration::read(database, origin.collection, self.monitor)?;
         Ok(CollectionTable {
             schema: self.schema(
-                origin.collection,
-                (&plan, &stated),
+                collection,
+                (space.0, rows.dimension()),
+                &stated,
                 vectors,
                 metadata.as_ref(),
             ),
             stated,
-            origin,
-            plan,
-            findings,
+            collection,
+            rows,
+            space,
             vectors,
             metadata,
         })
@@ -569,9 +673,8 @@ impl<'e> Exporter<'e> {
             VectorForm::Original => Form::Original,
             VectorForm::Stored => Form::Stored,
         };
-        let (plan, origin) = (&table.plan, table.origin);
         let (mut number, mut selected) = (0_u64, Outcome::default());
-        let mut outcome = plan.for_each(origin, form, monitor, |row| {
+        let mut outcome = table.rows.for_each(form, monitor, &mut |row| {
             if let Some(selection) = selection {
                 let is_selected = selection.contains(number);
                 number += 1;
@@ -600,27 +703,27 @@ impl<'e> Exporter<'e> {
     /// Writes a collection to an atomic file that is not yet committed.
     fn write(
         &mut self,
-        origin: Origin<'e>,
+        chosen: Chosen<'e>,
         selection: Option<&Bits>,
         path: &Path,
     ) -> Result<(AtomicFile, ExportedFile)> {
         let file = AtomicFile::create(path, self.protected())?;
-        self.write_file(origin, selection, file)
+        self.write_file(chosen, selection, file)
     }
 
     fn write_file(
         &mut self,
-        origin: Origin<'e>,
+        chosen: Chosen<'e>,
         selection: Option<&Bits>,
         mut file: AtomicFile,
     ) -> Result<(AtomicFile, ExportedFile)> {
-        let table = self.table(origin)?;
+        let table = self.table(chosen)?;
         let hash = Hash::default();
         file.write_behind(hash.observer())?;
         let outcome = self.transfer(&table, selection, Output::File(&mut file))?;
         file.flush().map_err(|error| file.write_error(error))?;
         let (bytes, sha256) = hash.finish();
-        table.plan.check_unchanged()?;
+        table.rows.check_unchanged()?;
         let name = file.target().file_name().unwrap_or_default();
         let written = FileWritten {
             name: name.to_string_lossy().into_owned(),
@@ -634,11 +737,12 @@ impl<'e> Exporter<'e> {
     fn schema(
         &self,
         collection: &Collection,
-        (plan, stated): (&Plan, &StatedConfiguration),
+        (space, dimension): (store::Space, Option<usize>),
+        stated: &StatedConfiguration,
         vectors: VectorForm,
         metadata: Option<&MetadataColumns>,
     ) -> Schema {
-        let vector = match plan.dimension {
+        let vector = match dimension {
             Some(dimension) => ColumnType::Vector(dimension),
             None => ColumnType::List(ElementType::Float32),
         };
@@ -657,11 +761,9 @@ impl<'e> Exporter<'e> {
                 columns.push(Column::nullable(name, ColumnType::UInt64));
             }
         }
-        let schema_version: Vec<_> = self
-            .persist
-            .catalog
-            .schema
-            .iter()
+        let schema_version = self.chroma_schema();
+        let schema_version = schema_version.iter();
+        let schema_version: Vec<_> = schema_version
             .map(|(part, version)| format!("{part} {version}"))
             .collect();
         let json_columns = metadata.map_or_else(Vec::new, MetadataColumns::json_columns);
@@ -684,11 +786,10 @@ impl<'e> Exporter<'e> {
             ("collection_id", collection.id.clone()),
             ("database", collection.database.clone()),
             ("tenant", collection.tenant.clone()),
-            ("metric", plan.space.name().to_string()),
+            ("metric", space.name().to_string()),
             (
                 "dimension",
-                plan.dimension
-                    .map_or_else(String::new, |dimension| dimension.to_string()),
+                dimension.map_or_else(String::new, |dimension| dimension.to_string()),
             ),
             ("vectors", vectors.name().to_string()),
             ("chroma_schema", schema_version.join(", ")),
@@ -708,11 +809,66 @@ impl<'e> Exporter<'e> {
     }
 }
 
-/// A collection with its plan and the schema of its file.
+/// The rows of a collection.
+enum Rows<'e> {
+    Chroma(Origin<'e>, Box<Plan>),
+    Old(&'e OldStore, &'e OldCollection),
+}
+
+impl Rows<'_> {
+    fn dimension(&self) -> Option<usize> {
+        match self {
+            Self::Chroma(_, plan) => plan.dimension,
+            Self::Old(_, old) => old.collection.dimension,
+        }
+    }
+
+    /// Returns the metric and its source. A plan knows `given` already.
+    fn space(&self, given: Option<Space>) -> (store::Space, SpaceSource) {
+        match (self, given) {
+            (Self::Chroma(_, plan), _) => (plan.space, plan.space_source),
+            (Self::Old(_, old), given) => {
+                let stated = &old.collection.space;
+                match given.filter(|_| !stated.source.is_said()) {
+                    Some(given) => (given.into(), SpaceSource::Option),
+                    None => (stated.space, stated.source),
+                }
+            }
+        }
+    }
+
+    fn for_each(
+        &self,
+        form: Form,
+        monitor: &Monitor<'_>,
+        visit: &mut dyn FnMut(&mut Row<'_>) -> Result<()>,
+    ) -> Result<Outcome> {
+        match self {
+            Self::Chroma(origin, plan) => plan.for_each(*origin, form, monitor, visit),
+            Self::Old(store, old) => {
+                let mut outcome = Outcome::default();
+                store.for_each(&old.collection, monitor, |row, _| {
+                    outcome.count(row);
+                    visit(row)
+                })?;
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        match self {
+            Self::Chroma(_, plan) => plan.check_unchanged(),
+            Self::Old(..) => Ok(()),
+        }
+    }
+}
+
+/// A collection with its rows and the schema of its file.
 struct CollectionTable<'e> {
-    origin: Origin<'e>,
-    plan: Plan,
-    findings: Findings,
+    collection: &'e Collection,
+    rows: Rows<'e>,
+    space: (store::Space, SpaceSource),
     /// The form of the vectors in the output.
     vectors: VectorForm,
     metadata: Option<MetadataColumns>,
@@ -731,15 +887,19 @@ struct FileWritten {
 impl CollectionTable<'_> {
     /// Describes the written file.
     fn exported(self, outcome: Outcome, file: FileWritten) -> ExportedFile {
-        let collection = self.origin.collection;
         let Self {
-            plan,
-            mut findings,
+            collection,
+            rows,
+            space: (space, space_source),
             vectors,
             metadata,
             stated,
             ..
         } = self;
+        let mut findings = match &rows {
+            Rows::Chroma(_, plan) => plan.findings.clone(),
+            Rows::Old(..) => Findings::default(),
+        };
         outcome.report(&mut findings);
         ExportedFile {
             file: file.name,
@@ -753,9 +913,9 @@ impl CollectionTable<'_> {
                 .vector_segment
                 .as_ref()
                 .map(|segment| segment.id.clone()),
-            metric: plan.space.name(),
-            metric_source: plan.space_source.name(),
-            dimension: plan.dimension,
+            metric: space.name(),
+            metric_source: space_source.name(),
+            dimension: rows.dimension(),
             m: collection.m,
             ef_construction: collection.ef_construction,
             config_json_str: stated.configuration,
@@ -767,13 +927,18 @@ impl CollectionTable<'_> {
             vectors_from_elsewhere: outcome.from_elsewhere,
             without_vector: outcome.without_vector,
             first_ids_without_vector: outcome.first_without_vector,
-            watermark: plan.watermark,
+            watermark: match &rows {
+                Rows::Chroma(_, plan) => plan.watermark,
+                Rows::Old(..) => None,
+            },
             json_columns: metadata.map_or_else(Vec::new, |metadata| metadata.json_columns()),
-            state: state(
-                collection,
-                &plan,
-                outcome.without_vector + outcome.damaged_ids > 0,
-            ),
+            state: match &rows {
+                Rows::Chroma(_, plan) => {
+                    let is_incomplete = outcome.without_vector + outcome.damaged_ids > 0;
+                    state(collection, plan, is_incomplete)
+                }
+                Rows::Old(_, old) => state_of_old(old),
+            },
             collection_metadata: CollectionMetadata::of(collection),
             findings: findings.into_vec(),
         }

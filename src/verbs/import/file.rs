@@ -43,8 +43,6 @@ enum Use {
     Metadata,
     /// The values of one metadata key, in JSON if the flag is true.
     Key(String, bool),
-    /// Rows with another text belong to another collection.
-    Only(String),
 }
 
 /// The chosen columns of a file.
@@ -142,21 +140,6 @@ pub(super) fn open_table(path: &Path) -> Result<Table> {
 }
 
 impl Columns {
-    /// The columns of a collection of Chroma 0.3.
-    pub(super) fn of_old_store(id: &str) -> Self {
-        let others = [
-            // First, so that other rows are not looked at.
-            ("collection_uuid", Use::Only(id.into())),
-            ("id", Use::Id),
-            ("document", Use::Document),
-            ("metadata", Use::Metadata),
-        ];
-        Self {
-            vector: Some("embedding".into()),
-            others: others.map(|(name, use_)| (name.into(), use_)).into(),
-        }
-    }
-
     fn choose(
         path: &Path,
         all: &[TableColumn],
@@ -242,7 +225,6 @@ impl Columns {
                 Use::Uri => "uri".into(),
                 Use::Metadata => "metadata".into(),
                 Use::Key(key, _) => format!("metadata {key}"),
-                Use::Only(_) => "collection".into(),
             };
             (name.clone(), use_)
         });
@@ -271,25 +253,10 @@ impl FileRecords {
         let Columns { vector, others } = &self.columns;
         let cells: Vec<_> = others.iter().map(|(name, _)| name.as_str()).collect();
         let reader = table.select(vector.as_deref(), &cells)?;
-        let reader = match self.accepts_non_finite {
+        Ok(match self.accepts_non_finite {
             true => reader.accept_non_finite(),
             false => reader,
-        };
-        // Collections in one file can have vectors of different dimensions.
-        Ok(match others.first() {
-            Some((_, Use::Only(_))) => reader.accept_any_dimension(),
-            _ => reader,
         })
-    }
-
-    /// Returns true if the row belongs to the collection.
-    fn is_wanted(&self, row: &TableRow) -> bool {
-        match (self.columns.others.first(), row.cells.first()) {
-            (Some((_, Use::Only(wanted))), found) => {
-                matches!(found, Some(Cell::Text(text)) if text == wanted)
-            }
-            _ => true,
-        }
     }
 
     /// Returns the dimension of the first vector.
@@ -297,7 +264,7 @@ impl FileRecords {
         let (mut reader, mut row) = (self.reader()?, TableRow::default());
         while reader.next(&mut row)? {
             monitor.check()?;
-            if row.vector().is_some() && self.is_wanted(&row) {
+            if row.vector().is_some() {
                 return Ok(Some(reader.dimension()));
             }
         }
@@ -356,7 +323,6 @@ impl FileRecords {
         let mut id = String::new();
         for ((column, use_), cell) in self.columns.others.iter().zip(&mut row.cells) {
             match use_ {
-                Use::Only(_) => {}
                 Use::Id => id = self.id(number, column, cell)?,
                 Use::Document => texts.document = self.text(number, column, cell)?,
                 Use::Uri => texts.uri = self.text(number, column, cell)?,
@@ -421,26 +387,9 @@ impl Records for FileRecords {
         visit: &mut Visit<'_>,
     ) -> Result<Vec<CollectionFinding>> {
         let (mut reader, mut row) = (self.reader()?, TableRow::default());
-        let (mut texts, mut dimension) = (Texts::default(), None);
+        let mut texts = Texts::default();
         while reader.next(&mut row)? {
             monitor.check()?;
-            if !self.is_wanted(&row) {
-                continue;
-            }
-            if let Some(vector) = row.vector() {
-                let found = vector.len();
-                let expected = *dimension.get_or_insert(found);
-                if found != expected {
-                    let column = self.columns.vector.as_deref().unwrap_or_default();
-                    let expected = format!("{expected}, as in the rows before");
-                    return Err(self.invalid(
-                        row.number,
-                        column,
-                        format!("{found} components"),
-                        &expected,
-                    ));
-                }
-            }
             let id = self.fill(&mut row, &mut texts)?;
             let mut record = Row {
                 id: &id,

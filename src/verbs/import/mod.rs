@@ -10,7 +10,6 @@
 //! joins: those are copied.
 
 mod file;
-mod old;
 mod records;
 mod source;
 mod target;

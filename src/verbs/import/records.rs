@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use crate::base::progress::Monitor;
 use crate::error::Result;
-use crate::store::catalog::{Space, StatedConfiguration};
+use crate::store::catalog::{Collection, Space, StatedConfiguration};
 use crate::store::collection::{Findings, Form, Origin, Plan, Row};
 use crate::store::metadata::Map;
 use crate::verbs::collections::CollectionFinding;
+use crate::verbs::old::OldStore;
 
 /// Receives a record, and its number if it is the row of a file.
 pub(super) type Visit<'v> = dyn FnMut(&mut Row<'_>, Option<u64>) -> Result<()> + 'v;
@@ -76,5 +77,27 @@ impl Records for StoreRecords<'_> {
         let mut findings = Findings::default();
         outcome.report(&mut findings);
         Ok(findings.into_vec())
+    }
+}
+
+/// The records of a collection of Chroma 0.3.
+pub(super) struct OldRecords<'s> {
+    pub(super) store: &'s OldStore,
+    pub(super) collection: &'s Collection,
+}
+
+impl Records for OldRecords<'_> {
+    fn for_each(
+        &mut self,
+        monitor: &Monitor<'_>,
+        visit: &mut Visit<'_>,
+    ) -> Result<Vec<CollectionFinding>> {
+        let records = self
+            .store
+            .for_each(self.collection, monitor, |row, number| {
+                row.is_from_elsewhere = false;
+                visit(row, Some(number))
+            });
+        records.map(|()| Vec::new())
     }
 }

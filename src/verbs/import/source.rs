@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::file;
-use super::old::OldStore;
-use super::records::{Incoming, StoreRecords};
+use super::records::{Incoming, OldRecords, StoreRecords};
 use super::ImportOptions;
 use crate::base::progress::Monitor;
 use crate::columnar::ColumnarFormat;
@@ -15,8 +14,9 @@ use crate::error::{Error, Result};
 use crate::segment::file_name;
 use crate::store::catalog::{SpaceSource, StatedConfiguration};
 use crate::store::collection::{Given, Plan};
-use crate::verbs::collections::{CollectionFilter, CollectionFinding, Persist};
+use crate::verbs::collections::{choose_old, CollectionFilter, CollectionFinding, Persist};
 use crate::verbs::export::MANIFEST;
+use crate::verbs::old::OldStore;
 
 /// The longest manifest that is read: a thousand bytes for each of many collections.
 const MAX_MANIFEST_BYTES: u64 = 256 << 20;
@@ -101,9 +101,7 @@ impl<'s> Sources<'s> {
                     }
                 }
                 Source::Old(store) => {
-                    let names: Vec<_> = store.names().collect();
-                    check_names(&names, &options.collections)?;
-                    store.records(options, monitor, &mut incoming)?;
+                    of_old_store(store, options, &mut incoming)?;
                 }
                 Source::Files(files, name) => {
                     if options.collections.len() > 1 {
@@ -264,6 +262,43 @@ fn of_store<'s>(
             columns: BTreeMap::new(),
             // A plan has files open, and memory for each record: it is made again for the records.
             records: Box::new(StoreRecords { origin }),
+        });
+    }
+    Ok(())
+}
+
+/// Finds the records of each collection of a store of Chroma 0.3.
+fn of_old_store<'s>(
+    store: &'s OldStore,
+    options: &ImportOptions,
+    incoming: &mut Vec<Incoming<'s>>,
+) -> Result<()> {
+    let filter = CollectionFilter::default().with_names(options.collections.clone());
+    for old in choose_old(store, &filter)? {
+        let collection = &old.collection;
+        incoming.push(Incoming {
+            tenant: None,
+            database: None,
+            name: collection.name.clone(),
+            id: Some(collection.id.clone()),
+            metadata: collection.metadata.clone(),
+            stated: StatedConfiguration::default(),
+            is_of_python: true,
+            space: collection
+                .space
+                .source
+                .is_said()
+                .then_some(collection.space.space),
+            m: collection.m,
+            ef_construction: collection.ef_construction,
+            dimension: collection.dimension,
+            expected: old.records,
+            without_vector: old.without_vector,
+            findings: Vec::new(),
+            path: store.dir.clone(),
+            collection: Some(collection.name.clone()),
+            columns: BTreeMap::new(),
+            records: Box::new(OldRecords { store, collection }),
         });
     }
     Ok(())

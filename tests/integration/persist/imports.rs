@@ -1,23 +1,26 @@
 //! Imports of stores, exports and files, compared with exports of the result.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use arrow2::array::{Array, FixedSizeListArray, Int64Array, PrimitiveArray, Utf8Array};
 use arrow2::chunk::Chunk;
 use arrow2::datatypes::{DataType, Field, Schema};
 use arrow2::io::ipc::write::{FileWriter, WriteOptions};
 use hnsw_toolbox::{
-    export_collections, import_collections, import_collections_in_place, ColumnarFormat,
-    Compression, ErrorKind, ExportOptions, FileColumns, FullText, ImportOptions, ImportSummary,
-    ListForm, MetadataForm, Monitor, OnConflict, RepairLinks, Space,
+    export_collections, import_collections, import_collections_in_place, list_collections,
+    CollectionFilter, CollectionState, ColumnarFormat, Compression, ErrorKind, ExportOptions,
+    FileColumns, FullText, ImportOptions, ImportSummary, ListForm, MetadataForm, Monitor,
+    OnConflict, RepairLinks, Space,
 };
 use tempfile::TempDir;
 
 use super::read;
 use crate::support::persist::{empty_database_of, PersistFixture, PERSIST_FIXTURES};
 use crate::support::table::{Cell, Table};
-use crate::support::REPOSITORY;
+use crate::support::{BINARY, REPOSITORY};
 
 /// A scratch directory with an empty store.
 struct Scratch(TempDir);
@@ -501,14 +504,12 @@ fn an_import_in_place_keeps_the_old_store() {
     assert!(exported(&kept).is_empty());
 }
 
-#[test]
-fn a_store_of_chroma_0_3_is_a_source() {
-    let scratch = Scratch::new("1.5.9");
-    let old = Path::new(REPOSITORY).join("tests/fixtures/chroma-0.3");
-    let (empty, new) = (scratch.path("empty"), scratch.path("new"));
-    let summary = import(&[&old], &empty, &new, &ImportOptions::default()).unwrap();
-    assert!(summary.is_complete(), "{summary:?}");
-    let tables = exported(&new);
+fn chroma_0_3() -> PathBuf {
+    Path::new(REPOSITORY).join("tests/fixtures/chroma-0.3")
+}
+
+/// Compares an export with the values of the fixture's `generate.py`.
+fn assert_chroma_0_3(tables: &BTreeMap<[String; 3], Table>) {
     let default = |name: &str| ["default_tenant", "default_database", name].map(String::from);
     for (name, first, dimension, metric) in [("papers", 0, 4, "cosine"), ("notes", 1, 3, "l2")] {
         let table = &tables[&default(name)];
@@ -531,10 +532,159 @@ fn a_store_of_chroma_0_3_is_a_source() {
         }
         assert_eq!(table.rows(), 30);
     }
+    assert_eq!(tables.len(), 2);
+}
+
+#[test]
+fn a_store_of_chroma_0_3_is_a_source() {
+    let scratch = Scratch::new("1.5.9");
+    let (old, empty, new) = (chroma_0_3(), scratch.path("empty"), scratch.path("new"));
+    let summary = import(&[&old], &empty, &new, &ImportOptions::default()).unwrap();
+    assert!(summary.is_complete(), "{summary:?}");
+    assert_chroma_0_3(&exported(&new));
     let only = ImportOptions::default().with_collections(vec!["none".into()]);
     let error = import(&[&old], &empty, &scratch.path("none"), &only).unwrap_err();
     assert!(
-        error.to_string().contains("one of papers, notes"),
+        error.to_string().contains("one of notes, papers"),
         "{error}"
     );
+}
+
+#[test]
+fn a_store_of_chroma_0_3_is_listed_and_exported() {
+    let (old, scratch) = (chroma_0_3(), Scratch::new("1.5.9"));
+    let monitor = Monitor::default();
+    let list = list_collections(&old, &CollectionFilter::default(), &monitor).unwrap();
+    let found = list.collections.iter().map(|collection| {
+        let what = (
+            &*collection.name,
+            collection.metric,
+            collection.metric_source,
+        );
+        (
+            what,
+            collection.records,
+            collection.dimension,
+            collection.state,
+        )
+    });
+    let found: Vec<_> = found.collect();
+    let flushed = CollectionState::Flushed;
+    let expected = [
+        (("notes", "l2", "default"), 30, Some(3), flushed),
+        (
+            ("papers", "cosine", "collection_metadata"),
+            30,
+            Some(4),
+            flushed,
+        ),
+    ];
+    assert_eq!(found, expected);
+    assert!(list.is_complete());
+    assert_chroma_0_3(&exported(&old));
+    // The export is a source like any other.
+    let (out, new) = (scratch.path("out"), scratch.path("new"));
+    let columns = ExportOptions::default().with_metadata(MetadataForm::Columns);
+    let summary = export_collections(&old, &out, &columns, &monitor).unwrap();
+    assert!(summary
+        .files
+        .iter()
+        .all(|file| file.vectors_from_elsewhere == 30));
+    import(
+        &[&out],
+        &scratch.path("empty"),
+        &new,
+        &ImportOptions::default(),
+    )
+    .unwrap();
+    assert_chroma_0_3(&exported(&new));
+    for (filter, expected) in [
+        (
+            CollectionFilter::default().with_names(vec!["none".into()]),
+            "one of notes, papers",
+        ),
+        (
+            CollectionFilter::default()
+                .with_database("none".to_string())
+                .with_names(vec!["notes".into()]),
+            "the database has none",
+        ),
+    ] {
+        let options = ExportOptions::default().with_filter(filter);
+        let error = export_collections(&old, scratch.path("none"), &options, &monitor).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    // A later Chroma makes an empty store beside the files.
+    let both = scratch.path("empty");
+    for name in ["chroma-collections.parquet", "chroma-embeddings.parquet"] {
+        std::fs::copy(old.join(name), both.join(name)).unwrap();
+    }
+    let list = list_collections(&both, &CollectionFilter::default(), &monitor).unwrap();
+    assert_eq!(list.findings[0].code, "old-store");
+    let within = old.join("chroma-embeddings.parquet");
+    let options = ExportOptions::default()
+        .with_filter(CollectionFilter::default().with_names(vec!["notes".into()]));
+    let error = export_collections(&old, &within, &options, &monitor).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnusablePath, "{error}");
+}
+
+#[test]
+fn records_come_from_pipes() {
+    let (fixture, scratch) = (PersistFixture::unpack("1.5.9"), Scratch::new("1.5.9"));
+    let from = |more: &[&str], input: Vec<u8>| {
+        let mut child = Command::new(BINARY)
+            .arg("import")
+            .args(more)
+            .arg("--into")
+            .arg(scratch.path("empty"))
+            .arg("-o")
+            .arg(scratch.path("new"))
+            .args(["--quiet", "--json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // The command may refuse its arguments before it reads.
+        let _ = stdin.write_all(&input);
+        drop(stdin);
+        child.wait_with_output().unwrap()
+    };
+    let streamed = Command::new(BINARY)
+        .arg("export")
+        .arg(fixture.dir())
+        .args(["--collection", "l2_small", "-o", "-"])
+        .output()
+        .unwrap();
+    assert!(streamed.status.success());
+    let imported = from(&["-"], streamed.stdout.clone());
+    assert!(imported.status.success(), "{imported:?}");
+    let summary: serde_json::Value = serde_json::from_slice(&imported.stdout).unwrap();
+    assert_eq!(summary["collections"][0]["name"], "l2_small");
+    assert_eq!(summary["collections"][0]["origins"][0]["path"], "-");
+    let expected = exported(&fixture.dir());
+    let is_that = |(name, _): &(&[String; 3], &Table)| name[2] == "l2_small";
+    let expected = expected.iter().filter(is_that);
+    let expected = expected
+        .map(|(name, table)| (name.clone(), table.clone()))
+        .collect();
+    assert_equal(&exported(&scratch.path("new")), &expected);
+    std::fs::remove_dir_all(scratch.path("new")).unwrap();
+    for (more, input, status, message) in [
+        (&["-", "-"][..], &streamed.stdout[..], 2, "- twice"),
+        (&["-"], b"", 1, "stdin: "),
+        (&["-"], &streamed.stdout[..1000], 1, "stdin: "),
+    ] {
+        let refused = from(more, input.to_vec());
+        let words = String::from_utf8(refused.stderr).unwrap();
+        assert!(words.contains(message), "{words}");
+        assert_eq!(refused.status.code(), Some(status), "{words}");
+    }
+    let mut names: Vec<_> = std::fs::read_dir(scratch.0.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["empty"]);
 }
