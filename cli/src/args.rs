@@ -473,6 +473,8 @@ pub(super) struct StoreArguments {
 #[derive(Args, Debug)]
 pub(super) struct ImportArguments {
     /// Persist directories, exports, Parquet and Arrow files, or directories of such files.
+    ///
+    /// A pipe, or - for standard input, gives a file. It is copied beside the output first.
     #[arg(value_name = "SOURCE", required = true)]
     pub(super) sources: Vec<PathBuf>,
 

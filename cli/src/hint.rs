@@ -10,6 +10,7 @@ use super::args::Command;
 
 pub(super) const DATABASE: &str = "chroma.sqlite3";
 const HEADER: &str = "header.bin";
+const OLD_STORE: [&str; 2] = ["chroma-collections.parquet", "chroma-embeddings.parquet"];
 
 /// The input of a command, and the kind of input that the command expects.
 pub(super) struct Input {
@@ -64,6 +65,12 @@ impl Input {
     pub(super) fn hint(&self, error: &Error) -> Option<String> {
         let path = &*self.path;
         let shown = quoted(path);
+        if self.needs_import() {
+            return Some(format!(
+                "{shown} is a store of Chroma 0.3; `hnsw-toolbox import {shown} --into DIR -o \
+                 NEW_DIR` adds it to a copy of a later Chroma's store"
+            ));
+        }
         match self.wanted {
             Wanted::Segment | Wanted::SegmentOrGraph if is_persist_dir(path) => {
                 let hint = "shows the directory of each collection";
@@ -107,6 +114,16 @@ impl Input {
                 Some(format!("the persist directory is {}", quoted(persist)))
             }
         }
+    }
+
+    /// Returns true if the input is a store of Chroma 0.3, and the command does not read those.
+    fn needs_import(&self) -> bool {
+        let reads_it = match self.wanted {
+            #[cfg(feature = "database")]
+            Wanted::Persist => true,
+            _ => !cfg!(feature = "database"),
+        };
+        !reads_it && OLD_STORE.iter().all(|name| self.path.join(name).is_file())
     }
 
     /// Returns the hint after a repair that found no ids.

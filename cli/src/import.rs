@@ -11,6 +11,7 @@ use indicatif::HumanBytes;
 
 use super::args::ImportArguments;
 use super::repair::store::announce;
+use super::spool::Spooled;
 use super::{answer, check_answerable, one_line, work, Failure};
 
 pub(super) fn run(arguments: ImportArguments, cancel: &CancelToken) -> Result<ExitCode, Failure> {
@@ -45,13 +46,16 @@ pub(super) fn run(arguments: ImportArguments, cancel: &CancelToken) -> Result<Ex
         .chain([("DIR", &*into), ("NEW_DIR", &*output)])
         .collect();
     check_answerable(&arguments.work.answer, &named)?;
-    let summary = work("importing", &arguments.work, cancel, |monitor| {
+    let spooled = Spooled::new(&sources, &output, cancel)?;
+    let mut summary = work("importing", &arguments.work, cancel, |monitor| {
+        let sources = &spooled.paths;
         if arguments.in_place {
-            import_collections_in_place(&sources, &into, &options, announce, monitor)
+            import_collections_in_place(sources, &into, &options, announce, monitor)
         } else {
-            import_collections(&sources, &into, &output, &options, monitor)
+            import_collections(sources, &into, &output, &options, monitor)
         }
     })?;
+    spooled.restore_names(&mut summary);
     answer(&arguments.work.answer, &summary, print)
 }
 

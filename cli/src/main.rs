@@ -46,6 +46,8 @@ mod recall;
 mod repair;
 mod search;
 mod signals;
+#[cfg(feature = "database")]
+mod spool;
 mod stdout;
 mod table;
 mod verify;
@@ -143,6 +145,11 @@ fn main() -> ExitCode {
             report(&words);
             ExitCode::from(WRONG_USAGE)
         }
+        #[cfg(feature = "database")]
+        Err(Failure::Pipe(words)) => {
+            report(&words);
+            ExitCode::from(failed)
+        }
         Err(Failure::Work(error)) => {
             if let Some(words) = argument(&error) {
                 report(&words);
@@ -228,6 +235,9 @@ fn flags(field: &str) -> String {
 /// The reason for the failure of a command.
 enum Failure {
     Usage(String),
+    /// A pipe that cannot be read, or not be copied.
+    #[cfg(feature = "database")]
+    Pipe(String),
     Work(Error),
     Output(io::Error),
 }

@@ -84,6 +84,20 @@ fn searching_an_index_directory_suggests_building_a_graph() {
 }
 
 #[test]
+fn a_store_of_chroma_0_3_suggests_an_import() {
+    let old = Path::new(REPOSITORY).join("tests/fixtures/chroma-0.3");
+    let scratch = tempfile::tempdir().unwrap();
+    let new = scratch.path().join("new.parquet");
+    for verb in ["extract", "repair"] {
+        let hint = hint(&[&verb, &old, &"-o", &new]).unwrap();
+        assert!(
+            hint.contains("is a store of Chroma 0.3; `hnsw-toolbox import "),
+            "{hint}"
+        );
+    }
+}
+
+#[test]
 fn extracting_or_repairing_a_graph_suggests_other_commands() {
     let scratch = tempfile::tempdir().unwrap();
     let vectors = scratch.path().join("vectors.parquet");

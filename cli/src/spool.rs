@@ -1,0 +1,117 @@
+//! Sources that can be read only once: standard input, and pipes by path. They are copied to a file
+//! first, because an import reads each source several times.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use hnsw_toolbox::{display_path, CancelToken, ImportSummary};
+use tempfile::TempDir;
+
+use super::Failure;
+
+/// Name of the copy of standard input, and so of its collection if nothing else names it.
+const STDIN: &str = "stdin";
+
+/// Bytes that are copied between two looks at a cancellation.
+const PART_BYTES: u64 = 1 << 20;
+
+/// The paths of the sources, with copies in the place of pipes. Drop removes the copies.
+pub(super) struct Spooled {
+    pub(super) paths: Vec<PathBuf>,
+    /// What the user wrote, and the copy.
+    pipes: Vec<(PathBuf, PathBuf)>,
+    directory: Option<TempDir>,
+}
+
+impl Spooled {
+    /// Copies pipes to a directory beside `output`, where the result needs space as well.
+    pub(super) fn new(
+        sources: &[PathBuf],
+        output: &Path,
+        cancel: &CancelToken,
+    ) -> Result<Self, Failure> {
+        let mut spooled = Self {
+            paths: Vec::new(),
+            pipes: Vec::new(),
+            directory: None,
+        };
+        for source in sources {
+            let path = match is_pipe(source) {
+                true => spooled.copy(source, output, cancel)?,
+                false => source.clone(),
+            };
+            spooled.paths.push(path);
+        }
+        Ok(spooled)
+    }
+
+    fn copy(
+        &mut self,
+        source: &Path,
+        output: &Path,
+        cancel: &CancelToken,
+    ) -> Result<PathBuf, Failure> {
+        if self.pipes.iter().any(|(pipe, _)| pipe == source) {
+            return Err(Failure::Usage(format!(
+                "SOURCE: found {} twice, expected each pipe once",
+                display_path(source)
+            )));
+        }
+        let failed = |error: io::Error| {
+            let source = display_path(source);
+            Failure::Pipe(format!("SOURCE: cannot copy {source} to a file: {error}"))
+        };
+        if self.directory.is_none() {
+            let parent = match output.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            self.directory = Some(tempfile::tempdir_in(parent).map_err(failed)?);
+        }
+        let parent = self
+            .directory
+            .as_ref()
+            .map_or(Path::new("."), TempDir::path);
+        // One directory for each, as the name of the file becomes the name of a collection.
+        let parent = parent.join(self.pipes.len().to_string());
+        std::fs::create_dir(&parent).map_err(failed)?;
+        let is_stdin = source.as_os_str() == "-";
+        let name = match source.file_name() {
+            Some(name) if !is_stdin => name,
+            _ => STDIN.as_ref(),
+        };
+        let path = parent.join(name);
+        let mut input: Box<dyn Read> = match is_stdin {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(File::open(source).map_err(failed)?),
+        };
+        let mut file = File::create_new(&path).map_err(failed)?;
+        // The import itself reports a cancellation.
+        while !cancel.is_cancelled() {
+            let mut some = (&mut input).take(PART_BYTES);
+            if io::copy(&mut some, &mut file).map_err(failed)? == 0 {
+                break;
+            }
+        }
+        self.pipes.push((source.to_path_buf(), path.clone()));
+        Ok(path)
+    }
+
+    /// Names pipes as the user did.
+    pub(super) fn restore_names(&self, summary: &mut ImportSummary) {
+        let collections = summary.collections.iter_mut();
+        for origin in collections.flat_map(|collection| &mut collection.origins) {
+            let mut pipes = self.pipes.iter();
+            if let Some((pipe, _)) = pipes.find(|(_, copy)| *copy == origin.path) {
+                origin.path.clone_from(pipe);
+            }
+        }
+    }
+}
+
+/// Returns true for standard input and for what is neither a file nor a directory.
+fn is_pipe(source: &Path) -> bool {
+    let is_other = |found: std::fs::Metadata| !found.is_file() && !found.is_dir();
+    source.as_os_str() == "-" || std::fs::metadata(source).is_ok_and(is_other)
+}
