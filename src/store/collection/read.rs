@@ -6,6 +6,7 @@ use super::base::VectorReader;
 use super::{Findings, Index, Location, Origin, Packed, Plan};
 use crate::base::progress::Monitor;
 use crate::error::Result;
+use crate::segment::vectors::{is_positive_norm, scale};
 use crate::store::catalog::Space;
 use crate::store::metadata::Texts;
 use crate::store::queue::{Operation, QueueReader, Stored};
@@ -375,7 +376,7 @@ impl Vectors<'_> {
 }
 
 /// Divides a vector by its norm, as hnswlib does when it adds the vector. Returns the norm.
-pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
+fn normalize(vector: &mut [f32]) -> f32 {
     let norm = norm(vector);
     // hnswlib adds the same constant, so that a zero vector is not divided by zero.
     let scale = 1.0 / (norm + 1e-30);
@@ -383,6 +384,48 @@ pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
         *component *= scale;
     }
     norm
+}
+
+/// Candidates for a norm on either side of the computed one. Sums in f32 of thousands of squares
+/// differ by less.
+const MAX_STEPS: u32 = 16;
+
+/// Writes `given`, divided by its norm, to `quotients`, and returns the norm.
+///
+/// A vector that was a quotient times a norm before, as in an export, is divided into such a pair
+/// again, so that no import or export changes a bit of it. Others are divided as by [`normalize`].
+pub(crate) fn divide_by_norm(given: &[f32], quotients: &mut Vec<f32>) -> f32 {
+    quotients.clear();
+    quotients.extend_from_slice(given);
+    let norm = normalize(quotients);
+    let is_exact = |norm: f32, quotients: &[f32]| {
+        let mut pairs = quotients.iter().zip(given);
+        pairs.all(|(quotient, given)| quotient * scale(norm) == *given)
+    };
+    if !is_positive_norm(norm) || is_exact(norm, quotients) {
+        return norm;
+    }
+    let steps = (0..=MAX_STEPS).flat_map(|step| [norm.to_bits() - step, norm.to_bits() + step]);
+    for candidate in steps.map(f32::from_bits) {
+        let exact = given
+            .iter()
+            .map_while(|component| quotient(*component, scale(candidate)));
+        quotients.clear();
+        quotients.extend(exact);
+        if quotients.len() == given.len() {
+            return candidate;
+        }
+    }
+    quotients.clear();
+    quotients.extend_from_slice(given);
+    normalize(quotients)
+}
+
+/// Returns the number that gives `product` if it is multiplied by `factor`, if there is one.
+fn quotient(product: f32, factor: f32) -> Option<f32> {
+    let near = product / factor;
+    let mut candidates = [near, near.next_down(), near.next_up()].into_iter();
+    candidates.find(|candidate| candidate * factor == product)
 }
 
 fn norm(vector: &[f32]) -> f32 {
@@ -435,5 +478,61 @@ impl LoggedTexts<'_> {
             self.unreadable += u64::from(!is_merged);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_of_quotients_and_a_norm_is_divided_into_such_a_pair() {
+        let mut state = 1_u64;
+        let mut random = || {
+            // Knuth's MMIX constants.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let mut quotients = Vec::new();
+        let mut changed = 0;
+        for count in 1..2000_usize {
+            let size = 10_f32.powf(8.0 * random());
+            let given: Vec<_> = (0..1 + count % 700).map(|_| random() * size).collect();
+            let multiplied = |quotients: &[f32], norm| -> Vec<f32> {
+                quotients
+                    .iter()
+                    .map(|quotient| quotient * scale(norm))
+                    .collect()
+            };
+            let norm = divide_by_norm(&given, &mut quotients);
+            let once = multiplied(&quotients, norm);
+            changed += u32::from(once != given);
+            let norm = divide_by_norm(&once, &mut quotients);
+            assert_eq!(multiplied(&quotients, norm), once);
+            let length = quotients
+                .iter()
+                .map(|q| f64::from(*q).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            assert!((length - 1.0).abs() < 1e-5, "{length}");
+        }
+        // Most vectors are no such product, and this would be no test of them if all were.
+        assert!(changed > 1000, "{changed}");
+        for given in [
+            vec![0.0; 3],
+            vec![-0.0, 1e-30],
+            vec![1e-23, 0.0],
+            vec![3e38, 3e38],
+        ] {
+            let mut expected = given.clone();
+            let norm = normalize(&mut expected);
+            assert_eq!(
+                divide_by_norm(&given, &mut quotients).to_bits(),
+                norm.to_bits()
+            );
+            assert_eq!(quotients, expected);
+        }
     }
 }

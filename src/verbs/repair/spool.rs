@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicDirectory, DirectoryFile};
 use crate::segment::pickle::write::Ids;
 use crate::segment::write::Shape;
-use crate::store::collection::normalize;
+use crate::store::collection::divide_by_norm;
 
 const IDS: &str = "ids.tmp";
 const VECTORS: &str = "vectors.tmp";
@@ -196,11 +196,13 @@ impl<'d> VectorSpool<'d> {
         if !is_storable {
             return None;
         }
-        self.vector.clear();
-        self.vector.extend_from_slice(given);
         let norm = match self.normalizes {
-            true => normalize(&mut self.vector),
-            false => 0.0,
+            true => divide_by_norm(given, &mut self.vector),
+            false => {
+                self.vector.clear();
+                self.vector.extend_from_slice(given);
+                0.0
+            }
         };
         Some(Prepared { of: self, norm })
     }
