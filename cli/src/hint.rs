@@ -65,9 +65,9 @@ impl Input {
     pub(super) fn hint(&self, error: &Error) -> Option<String> {
         let path = &*self.path;
         let shown = quoted(path);
-        if self.needs_import() {
+        if let Some(store) = self.old_store().map(quoted) {
             return Some(format!(
-                "{shown} is a store of Chroma 0.3; `hnsw-toolbox import {shown} --into DIR -o \
+                "{store} is a store of Chroma 0.3; `hnsw-toolbox import {store} --into DIR -o \
                  NEW_DIR` adds it to a copy of a later Chroma's store"
             ));
         }
@@ -116,14 +116,21 @@ impl Input {
         }
     }
 
-    /// Returns true if the input is a store of Chroma 0.3, and the command does not read those.
-    fn needs_import(&self) -> bool {
+    /// Returns the store of Chroma 0.3 that is the input or has it as its index, if the command does
+    /// not read those.
+    fn old_store(&self) -> Option<&Path> {
         let reads_it = match self.wanted {
             #[cfg(feature = "database")]
             Wanted::Persist => true,
             _ => !cfg!(feature = "database"),
         };
-        !reads_it && OLD_STORE.iter().all(|name| self.path.join(name).is_file())
+        if reads_it {
+            return None;
+        }
+        let mut candidates = [Some(&*self.path), parent(&self.path)]
+            .into_iter()
+            .flatten();
+        candidates.find(|dir| OLD_STORE.iter().all(|name| dir.join(name).is_file()))
     }
 
     /// Returns the hint after a repair that found no ids.

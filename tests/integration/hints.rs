@@ -95,6 +95,10 @@ fn a_store_of_chroma_0_3_suggests_an_import() {
             "{hint}"
         );
     }
+    assert!(hint(&[&"verify", &old]).unwrap().contains("Chroma 0.3"));
+    let index = old.join("index");
+    let hint = hint(&[&"extract", &index, &"-o", &new]).unwrap();
+    assert!(hint.contains("is a store of Chroma 0.3"), "{hint}");
 }
 
 #[test]

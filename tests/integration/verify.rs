@@ -123,6 +123,18 @@ fn each_missing_file_is_told() {
 }
 
 #[test]
+fn a_directory_without_any_file_of_a_segment_is_no_damaged_segment() {
+    let scratch = tempfile::tempdir().unwrap();
+    std::fs::write(scratch.path().join("notes.txt"), "").unwrap();
+    let error = verify_index(
+        scratch.path(),
+        &VerifyOptions::default(),
+        &Monitor::default(),
+    );
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::UnusablePath);
+}
+
+#[test]
 fn each_inconsistent_header_field_is_reported() {
     let dir = real();
     edit(dir.path(), "header.bin", |bytes| {

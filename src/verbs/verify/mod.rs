@@ -30,7 +30,7 @@ use crate::base::progress::Monitor;
 use crate::error::{Error, Result};
 use crate::io::file::{Access, FileWindow, InputFile, IoMode, WINDOW};
 use crate::segment::directory::{SegmentFiles, SegmentMetadata};
-use crate::segment::file_name::LEVEL0;
+use crate::segment::file_name::{self, LEVEL0};
 use crate::segment::labels::Labels;
 use crate::segment::norms::Norms;
 use crate::segment::pickle::Pickle;
@@ -122,7 +122,9 @@ pub struct VerifyReport {
 ///
 /// # Errors
 ///
-/// When a directory or file cannot be opened or read, when a file changes while it is read
+/// When the directory has no file of a segment
+/// ([`ErrorKind::UnusablePath`](crate::ErrorKind::UnusablePath)), when a directory or file cannot be
+/// opened or read, when a file changes while it is read
 /// ([`ErrorKind::InputChanged`](crate::ErrorKind::InputChanged)), and when the work is cancelled
 /// ([`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled)).
 pub fn verify_index(
@@ -133,6 +135,15 @@ pub fn verify_index(
     let index_dir = index_dir.as_ref();
     let access = Access::from(options.io).past_bad_sectors();
     let files = SegmentFiles::new(index_dir, access)?;
+    // Some missing files are damage. Without any, the directory is something else.
+    let is_missing = |name: &&str| !index_dir.join(name).exists();
+    if file_name::ALL.iter().all(is_missing) {
+        return Err(Error::unusable(
+            index_dir,
+            "none of them",
+            "header.bin, data_level0.bin and the other files of a segment",
+        ));
+    }
     let space = repair::space_beside(index_dir, None, &monitor.without_progress())?;
     verify_segment(&files, space, monitor)
 }
