@@ -19,7 +19,7 @@ const PART_BYTES: u64 = 1 << 20;
 /// The paths of the sources, with copies in the place of pipes. Drop removes the copies.
 pub(super) struct Spooled {
     pub(super) paths: Vec<PathBuf>,
-    /// What the user wrote, and the copy.
+    /// The path that the user wrote, and the copy.
     pipes: Vec<(PathBuf, PathBuf)>,
     directory: Option<TempDir>,
 }

@@ -37,7 +37,7 @@ pub(crate) struct OldStore {
     pub(crate) collections: Vec<OldCollection>,
 }
 
-/// What the file of the records has of one collection.
+/// The records of one collection.
 #[derive(Default)]
 struct Counts {
     records: u64,
