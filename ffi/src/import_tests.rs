@@ -103,7 +103,7 @@ fn an_import_takes_every_field_of_its_request() {
     assert_eq!(collection["name"], "books");
     assert_eq!(collection["metric"], "ip");
     assert_eq!(collection["records"], 2400);
-    assert_eq!(collection["origins"][0]["columns"]["vector"], "embedding");
+    assert_eq!(collection["origins"][0]["columns"]["vector"], "vector");
     let segment = collection["segment_dir"].as_str().unwrap();
     let segment = json!({"index_dir": scratch.path().join("new").join(segment)});
     let header = &send(hnsw_toolbox_inspect, &segment).unwrap()["header"];

@@ -288,7 +288,7 @@ fn list_old(
         replayed: None,
         collections: collections.collect(),
         orphan_directories: Vec::new(),
-        findings: Vec::new(),
+        findings: store.findings(),
     })
 }
 

@@ -14,7 +14,7 @@ use crate::segment::file_name;
 use crate::store::catalog::{
     Collection, Space, SpaceSource, SpaceStatement, DEFAULT_DATABASE, DEFAULT_TENANT,
 };
-use crate::store::collection::Row;
+use crate::store::collection::{CollectionFinding, Findings, Row};
 use crate::store::metadata::{Texts, Value};
 
 const COLLECTIONS: &str = "chroma-collections.parquet";
@@ -35,14 +35,8 @@ pub(crate) struct OldStore {
     pub(crate) dir: PathBuf,
     records: PathBuf,
     pub(crate) collections: Vec<OldCollection>,
-}
-
-/// The records of one collection.
-#[derive(Default)]
-struct Counts {
-    records: u64,
-    without_vector: u64,
-    dimension: Option<usize>,
+    /// Records of collections that the list does not have.
+    unlisted: u64,
 }
 
 impl OldStore {
@@ -75,14 +69,9 @@ impl OldStore {
             dir: dir.to_path_buf(),
             records: dir.join(EMBEDDINGS),
             collections,
+            unlisted: 0,
         };
-        let mut counts = store.count(monitor)?;
-        for old in &mut store.collections {
-            let found = counts.remove(&old.collection.id).unwrap_or_default();
-            old.records = found.records;
-            old.without_vector = found.without_vector;
-            old.collection.dimension = found.dimension;
-        }
+        store.count(monitor)?;
         Ok(store)
     }
 
@@ -103,34 +92,45 @@ impl OldStore {
         Ok(reader.accept_non_finite().accept_any_dimension())
     }
 
-    fn count(&self, monitor: &Monitor<'_>) -> Result<HashMap<String, Counts>> {
-        let mut counts = HashMap::<String, Counts>::new();
+    fn count(&mut self, monitor: &Monitor<'_>) -> Result<()> {
         let (mut reader, mut row) = (self.reader(&["collection_uuid"])?, TableRow::default());
+        let collections = self.collections.iter_mut();
+        let mut by_id: HashMap<_, _> = collections
+            .map(|old| (old.collection.id.clone(), old))
+            .collect();
         while reader.next(&mut row)? {
             monitor.check()?;
-            let [Cell::Text(id)] = row.cells.as_slice() else {
-                let error = invalid(
-                    &self.records,
-                    row.number,
-                    "collection_uuid",
-                    "no text",
-                    "text",
-                );
-                return Err(error);
+            let owner = match row.cells.as_slice() {
+                [Cell::Text(id)] => by_id.get_mut(id),
+                _ => None,
             };
-            if !counts.contains_key(id) {
-                counts.insert(id.clone(), Counts::default());
-            }
-            if let Some(found) = counts.get_mut(id) {
-                found.records += 1;
-                match row.vector() {
-                    Some(vector) => found.dimension = found.dimension.or(Some(vector.len())),
-                    None => found.without_vector += 1,
+            let Some(old) = owner else {
+                self.unlisted += 1;
+                continue;
+            };
+            old.records += 1;
+            match row.vector() {
+                Some(vector) => {
+                    let dimension = &mut old.collection.dimension;
+                    *dimension = dimension.or(Some(vector.len()));
                 }
+                None => old.without_vector += 1,
             }
         }
-        reader.check_unchanged()?;
-        Ok(counts)
+        reader.check_unchanged()
+    }
+
+    /// Returns findings about the store as a whole.
+    pub(crate) fn findings(&self) -> Vec<CollectionFinding> {
+        let mut findings = Findings::default();
+        if self.unlisted > 0 {
+            findings.add(
+                "record-unlisted",
+                self.unlisted,
+                format!("records of collections that {COLLECTIONS} does not list (skipped)"),
+            );
+        }
+        findings.into_vec()
     }
 
     /// Passes each record of a collection to `visit`, with the number of its row.

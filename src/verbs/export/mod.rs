@@ -594,7 +594,7 @@ impl<'e> Exporter<'e> {
             files,
             findings: match self.store {
                 StoreRef::Chroma(persist) => persist.findings(),
-                StoreRef::Old(_) => Vec::new(),
+                StoreRef::Old(store) => store.findings(),
             },
         }
     }

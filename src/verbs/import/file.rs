@@ -214,10 +214,7 @@ impl Columns {
 
     /// Returns each column with what becomes of it.
     fn names(&self) -> BTreeMap<String, String> {
-        let vector = self
-            .vector
-            .iter()
-            .map(|name| (name.clone(), "embedding".into()));
+        let vector = self.vector.iter().map(|name| (name.clone(), VECTOR.into()));
         let others = self.others.iter().map(|(name, use_)| {
             let use_ = match use_ {
                 Use::Id => "id".into(),

@@ -80,7 +80,12 @@ impl<'s> Sources<'s> {
 
     /// Returns findings about the databases as a whole.
     pub(super) fn findings(&self) -> Vec<CollectionFinding> {
-        self.stores().flat_map(Persist::findings).collect()
+        let findings = self.opened.iter().map(|source| match source {
+            Source::Store(store) => store.findings(),
+            Source::Old(store) => store.findings(),
+            Source::Export(..) | Source::Files(..) => Vec::new(),
+        });
+        findings.flatten().collect()
     }
 
     /// Finds the records of each collection.

@@ -182,6 +182,10 @@ fn write_rows(path: &Path, ids: &[Option<&str>], vector: impl Fn(usize) -> Optio
         ("text", Utf8Array::<i32>::from(&texts).boxed()),
         ("page", Int64Array::from(&pages).boxed()),
     ];
+    write_arrow(path, columns);
+}
+
+fn write_arrow(path: &Path, columns: Vec<(&str, Box<dyn Array>)>) {
     let fields = columns
         .iter()
         .map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
@@ -620,6 +624,31 @@ fn a_store_of_chroma_0_3_is_listed_and_exported() {
         let error = export_collections(&old, scratch.path("none"), &options, &monitor).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+    // Records of a collection whose row is lost.
+    let cut = scratch.path("cut");
+    std::fs::create_dir(&cut).unwrap();
+    let records = "chroma-embeddings.parquet";
+    std::fs::copy(old.join(records), cut.join(records)).unwrap();
+    let text = |text| Utf8Array::<i32>::from([Some(text)]).boxed();
+    let columns = vec![
+        ("uuid", text("a7e2d4c6-1b3f-4a5d-8c7e-9f0a1b2c3d4e")),
+        ("name", text("notes")),
+        ("metadata", Utf8Array::<i32>::from([None::<&str>]).boxed()),
+    ];
+    // The format is found by the contents.
+    write_arrow(&cut.join("chroma-collections.parquet"), columns);
+    let list = list_collections(&cut, &CollectionFilter::default(), &monitor).unwrap();
+    let finding = &list.findings[0];
+    assert_eq!((finding.code, finding.count), ("record-unlisted", 30));
+    assert!(!list.is_complete());
+    let lost = scratch.path("lost");
+    let summary = import(
+        &[&cut],
+        &scratch.path("empty"),
+        &lost,
+        &ImportOptions::default(),
+    );
+    assert!(!summary.unwrap().is_complete());
     // A later Chroma makes an empty store beside the files.
     let both = scratch.path("empty");
     for name in ["chroma-collections.parquet", "chroma-embeddings.parquet"] {
