@@ -504,7 +504,7 @@ fn colours_appear_only_on_request() {
     let [segment, nothing] = [&segment, scratch.path()].map(|path| path.to_str().unwrap());
     let outputs = [
         (&["verify", segment][..], [true, false]),
-        (&["verify", nothing], [true, false]),
+        (&["verify", nothing], [false, true]),
         (&["inspect", nothing], [false, true]),
         (&["frobnicate"], [false, true]),
         (&["extract", "--help"], [true, false]),

@@ -32,7 +32,7 @@ pub use self::finding::CollectionFinding;
 pub(crate) use self::finding::Findings;
 use self::fingerprint::{Fingerprinter, Fingerprints};
 use self::log::{replay_vectors, Logged, Presence};
-pub(crate) use self::read::{divide_by_norm, Added, Form, Outcome, Row, MAX_LISTED_IDS};
+pub(crate) use self::read::{divide_by_norm, normalize, Added, Form, Outcome, Row, MAX_LISTED_IDS};
 use self::shape::Stated;
 use crate::base::bits::Bits;
 use crate::base::memory;

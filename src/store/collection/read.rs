@@ -376,7 +376,7 @@ impl Vectors<'_> {
 }
 
 /// Divides a vector by its norm, as hnswlib does when it adds the vector. Returns the norm.
-fn normalize(vector: &mut [f32]) -> f32 {
+pub(crate) fn normalize(vector: &mut [f32]) -> f32 {
     let norm = norm(vector);
     // hnswlib adds the same constant, so that a zero vector is not divided by zero.
     let scale = 1.0 / (norm + 1e-30);

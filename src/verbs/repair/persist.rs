@@ -494,7 +494,7 @@ fn merge<'d>(
         // 0 is never a label, so it stands for one that is assigned below.
         let mut label = 0;
         let is_taken = match (row.vector, row.internal_id, row.label) {
-            (Some(given), None, _) => match vectors.stored_form(given) {
+            (Some(given), None, _) => match vectors.stored_form(given, is_added) {
                 Some(vector) => {
                     let mut stored = row.with_vector(vector.vector());
                     let is_taken = visit(&mut stored, Fate::InSegment, is_added)?;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::io::atomic::{AtomicDirectory, DirectoryFile};
 use crate::segment::pickle::write::Ids;
 use crate::segment::write::Shape;
-use crate::store::collection::divide_by_norm;
+use crate::store::collection::{divide_by_norm, normalize};
 
 const IDS: &str = "ids.tmp";
 const VECTORS: &str = "vectors.tmp";
@@ -188,21 +188,25 @@ impl<'d> VectorSpool<'d> {
     }
 
     /// Returns the vector in the form in which a segment stores it, or `None` if no segment can hold
-    /// it: a component is not finite, or the norm to divide by.
-    pub(super) fn stored_form(&mut self, given: &[f32]) -> Option<Prepared<'_, 'd>> {
+    /// it: a component is not finite, or the norm to divide by. A vector of another store or file
+    /// keeps its bits where f32 allows that; others get the bits that hnswlib gives them.
+    pub(super) fn stored_form(
+        &mut self,
+        given: &[f32],
+        is_added: bool,
+    ) -> Option<Prepared<'_, 'd>> {
         let squares = given.iter().map(|component| component * component);
         let is_storable = given.iter().all(|component| component.is_finite())
             && (!self.normalizes || squares.sum::<f32>().is_finite());
         if !is_storable {
             return None;
         }
-        let norm = match self.normalizes {
-            true => divide_by_norm(given, &mut self.vector),
-            false => {
-                self.vector.clear();
-                self.vector.extend_from_slice(given);
-                0.0
-            }
+        self.vector.clear();
+        self.vector.extend_from_slice(given);
+        let norm = match (self.normalizes, is_added) {
+            (true, true) => divide_by_norm(given, &mut self.vector),
+            (true, false) => normalize(&mut self.vector),
+            (false, _) => 0.0,
         };
         Some(Prepared { of: self, norm })
     }
