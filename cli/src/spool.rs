@@ -2,8 +2,11 @@
 //! first, because an import reads each source several times.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use hnsw_toolbox::{display_path, CancelToken, ImportSummary};
 use tempfile::TempDir;
@@ -13,8 +16,8 @@ use super::Failure;
 /// Name of the copy of standard input, and so of its collection if nothing else names it.
 const STDIN: &str = "stdin";
 
-/// Bytes that are copied between two looks at a cancellation.
-const PART_BYTES: u64 = 1 << 20;
+/// Time between two looks at a cancellation.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The paths of the sources, with copies in the place of pipes. Drop removes the copies.
 pub(super) struct Spooled {
@@ -82,16 +85,23 @@ impl Spooled {
             _ => STDIN.as_ref(),
         };
         let path = parent.join(name);
-        let mut input: Box<dyn Read> = match is_stdin {
-            true => Box::new(io::stdin().lock()),
-            false => Box::new(File::open(source).map_err(failed)?),
-        };
-        let mut file = File::create_new(&path).map_err(failed)?;
-        // The import itself reports a cancellation.
-        while !cancel.is_cancelled() {
-            let mut some = (&mut input).take(PART_BYTES);
-            if io::copy(&mut some, &mut file).map_err(failed)? == 0 {
-                break;
+        // Nothing ends a read that waits for a writer, so a thread waits, and Ctrl-C leaves it behind.
+        let (done, ended) = mpsc::channel();
+        let (from, to) = (source.to_path_buf(), path.clone());
+        let copying = move || done.send(copy_all((!is_stdin).then_some(&*from), &to));
+        thread::Builder::new().spawn(copying).map_err(failed)?;
+        loop {
+            match ended.recv_timeout(CANCEL_INTERVAL) {
+                Ok(copied) => {
+                    copied.map_err(failed)?;
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout) if !cancel.is_cancelled() => {}
+                // The import itself reports a cancellation.
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(failed(io::Error::other("the copy ended early")));
+                }
             }
         }
         self.pipes.push((source.to_path_buf(), path.clone()));
@@ -107,6 +117,15 @@ impl Spooled {
                 origin.path.clone_from(pipe);
             }
         }
+    }
+}
+
+/// Copies a pipe, or standard input, to a new file.
+fn copy_all(pipe: Option<&Path>, copy: &Path) -> io::Result<u64> {
+    let mut file = File::create_new(copy)?;
+    match pipe {
+        Some(pipe) => io::copy(&mut File::open(pipe)?, &mut file),
+        None => io::copy(&mut io::stdin().lock(), &mut file),
     }
 }
 

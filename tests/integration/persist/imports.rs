@@ -716,10 +716,37 @@ fn records_come_from_pipes() {
         assert!(words.contains(message), "{words}");
         assert_eq!(refused.status.code(), Some(status), "{words}");
     }
+    #[cfg(unix)]
+    assert_interruptible(&scratch);
     let mut names: Vec<_> = std::fs::read_dir(scratch.0.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
     names.sort();
     assert_eq!(names, ["empty"]);
+}
+
+/// Interrupts an import that waits for a pipe.
+#[cfg(unix)]
+fn assert_interruptible(scratch: &Scratch) {
+    let mut child = Command::new(BINARY)
+        .args(["import", "-", "--quiet", "--into"])
+        .arg(scratch.path("empty"))
+        .arg("-o")
+        .arg(scratch.path("new"))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Stays open, and silent, until the end.
+    let stdin = child.stdin.take();
+    while std::fs::read_dir(scratch.0.path()).unwrap().count() < 2 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let interrupted = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(interrupted.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(stdin);
 }
