@@ -14,7 +14,7 @@ use crate::segment::file_name;
 use crate::store::catalog::{
     Collection, Space, SpaceSource, SpaceStatement, DEFAULT_DATABASE, DEFAULT_TENANT,
 };
-use crate::store::collection::{CollectionFinding, Findings, Row};
+use crate::store::collection::{CollectionFinding, Findings, Outcome, Row};
 use crate::store::metadata::{Texts, Value};
 
 const COLLECTIONS: &str = "chroma-collections.parquet";
@@ -133,22 +133,20 @@ impl OldStore {
         findings.into_vec()
     }
 
-    /// Passes each record of a collection to `visit`, with the number of its row.
+    /// Passes each record of a collection to `visit`, with the number of its row. Steps over records
+    /// whose id cannot be read, and leaves out metadata that cannot, both counted in the outcome.
     pub(crate) fn for_each(
         &self,
         collection: &Collection,
         monitor: &Monitor<'_>,
         mut visit: impl FnMut(&mut Row<'_>, u64) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Outcome> {
         let columns = ["collection_uuid", "id", "document", "metadata"];
         let (mut reader, mut row) = (self.reader(&columns)?, TableRow::default());
-        let mut texts = Texts::default();
+        let (mut texts, mut outcome) = (Texts::default(), Outcome::default());
         while reader.next(&mut row)? {
             monitor.check()?;
             let number = row.number;
-            let invalid = |column, found: &str, expected: &str| {
-                invalid(&self.records, number, column, found, expected)
-            };
             let [Cell::Text(owner), id, document, metadata] = row.cells.as_mut_slice() else {
                 continue;
             };
@@ -156,12 +154,15 @@ impl OldStore {
                 continue;
             }
             let Cell::Text(id) = std::mem::take(id) else {
-                return Err(invalid("id", "no text", "text"));
+                outcome.damaged_ids += 1;
+                continue;
             };
             texts.clear();
             if let Cell::Text(json) = metadata {
-                let parsed = texts.merge(json);
-                parsed.map_err(|why| invalid("metadata", &why, "a JSON object"))?;
+                if texts.merge(json).is_err() {
+                    texts.clear();
+                    outcome.damaged_texts += 1;
+                }
             }
             texts.document = match std::mem::take(document) {
                 Cell::Text(document) => Some(document),
@@ -172,7 +173,8 @@ impl OldStore {
                 if vector.len() != expected {
                     let expected = format!("{expected}, as in the rows before");
                     let found = format!("{} components", vector.len());
-                    return Err(invalid("embedding", &found, &expected));
+                    let error = invalid(&self.records, number, "embedding", &found, &expected);
+                    return Err(error);
                 }
             }
             let mut record = Row {
@@ -186,9 +188,11 @@ impl OldStore {
                 internal_id: None,
                 label: None,
             };
+            outcome.count(&record);
             visit(&mut record, number)?;
         }
-        reader.check_unchanged()
+        reader.check_unchanged()?;
+        Ok(outcome)
     }
 }
 

@@ -845,14 +845,7 @@ impl Rows<'_> {
     ) -> Result<Outcome> {
         match self {
             Self::Chroma(origin, plan) => plan.for_each(*origin, form, monitor, visit),
-            Self::Old(store, old) => {
-                let mut outcome = Outcome::default();
-                store.for_each(&old.collection, monitor, |row, _| {
-                    outcome.count(row);
-                    visit(row)
-                })?;
-                Ok(outcome)
-            }
+            Self::Old(store, old) => store.for_each(&old.collection, monitor, |row, _| visit(row)),
         }
     }
 

@@ -92,12 +92,13 @@ impl Records for OldRecords<'_> {
         monitor: &Monitor<'_>,
         visit: &mut Visit<'_>,
     ) -> Result<Vec<CollectionFinding>> {
-        let records = self
-            .store
-            .for_each(self.collection, monitor, |row, number| {
-                row.is_from_elsewhere = false;
-                visit(row, Some(number))
-            });
-        records.map(|()| Vec::new())
+        let visit = |row: &mut Row<'_>, number| {
+            row.is_from_elsewhere = false;
+            visit(row, Some(number))
+        };
+        let outcome = self.store.for_each(self.collection, monitor, visit)?;
+        let mut findings = Findings::default();
+        outcome.report(&mut findings);
+        Ok(findings.into_vec())
     }
 }

@@ -649,6 +649,41 @@ fn a_store_of_chroma_0_3_is_listed_and_exported() {
         &ImportOptions::default(),
     );
     assert!(!summary.unwrap().is_complete());
+    // Records that are damaged in part.
+    let texts = |texts: [Option<&str>; 3]| Utf8Array::<i32>::from(texts).boxed();
+    let vectors = PrimitiveArray::from_vec(vec![1_f32, 2.0, 3.0]).boxed();
+    let item = Field::new("item", DataType::Float32, true);
+    let vectors =
+        FixedSizeListArray::new(DataType::FixedSizeList(Box::new(item), 1), vectors, None);
+    let owner = Some("a7e2d4c6-1b3f-4a5d-8c7e-9f0a1b2c3d4e");
+    let columns = vec![
+        ("collection_uuid", texts([owner; 3])),
+        ("embedding", vectors.boxed()),
+        ("id", texts([Some("cut"), None, Some("whole")])),
+        ("document", texts([Some("text"), None, None])),
+        (
+            "metadata",
+            texts([Some("{\"a\":1,"), None, Some("{\"a\":1}")]),
+        ),
+    ];
+    write_arrow(&cut.join(records), columns);
+    let partly = scratch.path("partly");
+    let summary = export_collections(&cut, &partly, &ExportOptions::default(), &monitor).unwrap();
+    let codes = summary.files[0]
+        .findings
+        .iter()
+        .map(|finding| (finding.code, finding.count));
+    let expected = [("record-damaged", 1), ("metadata-damaged", 1)];
+    assert_eq!(codes.collect::<Vec<_>>(), expected);
+    let table = &exported(&cut)[&["default_tenant", "default_database", "notes"].map(String::from)];
+    assert_eq!(
+        table.column("id"),
+        ["cut", "whole"].map(|id| Cell::Utf8(id.into()))
+    );
+    assert_eq!(
+        table.column("metadata"),
+        [Cell::Null, Cell::Utf8("{\"a\":1}".into())]
+    );
     // A later Chroma makes an empty store beside the files.
     let both = scratch.path("empty");
     for name in ["chroma-collections.parquet", "chroma-embeddings.parquet"] {
