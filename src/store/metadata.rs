@@ -67,6 +67,32 @@ impl Value {
         }
     }
 
+    fn settle(&mut self) {
+        /// Larger integers may have no equal float.
+        const MAX_EXACT: u64 = 1 << 53;
+        match self {
+            Self::Float(value) if *value == 0.0 => *value = 0.0,
+            Self::List(values) => {
+                values.iter_mut().for_each(Self::settle);
+                let is_number = |value: &Self| match value {
+                    Self::Int(int) => int.unsigned_abs() <= MAX_EXACT,
+                    value => matches!(value, Self::Float(_)),
+                };
+                let is_float = |value: &Self| matches!(value, Self::Float(_));
+                if values.iter().all(is_number) && values.iter().any(is_float) {
+                    for value in values {
+                        if let Self::Int(int) = *value {
+                            #[expect(clippy::cast_precision_loss, reason = "at most MAX_EXACT")]
+                            let float = int as f64;
+                            *value = Self::Float(float);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Appends the value as JSON.
     pub(crate) fn write_json(&self, out: &mut String) {
         match self {
@@ -182,6 +208,18 @@ impl Map {
                 *value = Value::Text(json);
             }
         }
+    }
+
+    /// Gives each value the form in which a store holds it: zero without a sign, and a list of
+    /// integers and floats as floats. Returns the key of a list that no store can hold.
+    pub(crate) fn settle(&mut self) -> Option<&str> {
+        for value in self.0.values_mut() {
+            value.settle();
+        }
+        let is_unfit =
+            |value: &Value| matches!(value, Value::List(_)) && value.kind() == Kind::Other;
+        let mut unfit = self.iter().filter(|(_, value)| is_unfit(value));
+        unfit.next().map(|(key, _)| key)
     }
 
     pub(crate) fn remove(&mut self, key: &str) {

@@ -207,6 +207,10 @@ impl Columns {
             }
         }
         for name in &given.metadata {
+            if name.starts_with("chroma:") {
+                let expected = "a name without the prefix chroma:, which is Chroma's own";
+                return Err(Error::argument("metadata_columns", name, expected));
+            }
             others.push((name.clone(), Use::Key(name.clone(), false)));
         }
         Ok(Self { vector, others })

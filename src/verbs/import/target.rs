@@ -465,6 +465,18 @@ impl Added for Joining<'_> {
                 if *lists == ListForm::Json {
                     row.texts.metadata.write_lists_as_json();
                 }
+                // Stores hold only what a store can hold.
+                if let Some(number) = number {
+                    if let Some(key) = row.texts.metadata.settle() {
+                        return Err(Error::input(
+                            path,
+                            format!("row {number}, metadata {key}"),
+                            "a list that is empty, or of several types".to_string(),
+                            "elements of one type: use --lists json to write it as text"
+                                .to_string(),
+                        ));
+                    }
+                }
                 if visit(row)? {
                     return Ok(());
                 }

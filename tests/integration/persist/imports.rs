@@ -785,3 +785,39 @@ fn assert_interruptible(scratch: &Scratch) {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     drop(stdin);
 }
+
+#[test]
+fn metadata_of_files_takes_a_form_that_a_store_can_hold() {
+    let scratch = Scratch::new("1.5.9");
+    let file = scratch.path("rows.arrow");
+    let write = |metadata: &str| {
+        let text = |text| Utf8Array::<i32>::from([Some(text)]).boxed();
+        let item = Field::new("item", DataType::Float32, true);
+        let vector = PrimitiveArray::from_vec(vec![1_f32]).boxed();
+        let kind = DataType::FixedSizeList(Box::new(item), 1);
+        let vector = FixedSizeListArray::new(kind, vector, None).boxed();
+        let columns = vec![
+            ("id", text("a")),
+            ("vector", vector),
+            ("metadata", text(metadata)),
+        ];
+        write_arrow(&file, columns);
+    };
+    write("{\"l\":[1,2.5],\"z\":-0.0}");
+    let (empty, new) = (scratch.path("empty"), scratch.path("new"));
+    import(&[&file], &empty, &new, &ImportOptions::default()).unwrap();
+    let tables = exported(&new);
+    let table = tables.values().next().unwrap();
+    let expected = Cell::Utf8("{\"l\":[1.0,2.5],\"z\":0.0}".into());
+    assert_eq!(table.column("metadata"), [expected]);
+    for unfit in ["{\"l\":[]}", "{\"l\":[1,\"a\"]}", "{\"l\":[null,1]}"] {
+        write(unfit);
+        let none = scratch.path("none");
+        let error = import(&[&file], &empty, &none, &ImportOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("row 0, metadata l"), "{error}");
+        assert!(!none.exists());
+        let as_text = ImportOptions::default().with_lists(ListForm::Json);
+        let new = tempfile::tempdir().unwrap();
+        import(&[&file], &empty, &new.path().join("new"), &as_text).unwrap();
+    }
+}
