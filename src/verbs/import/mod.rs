@@ -24,6 +24,8 @@ use self::target::Targets;
 use crate::base::progress::Monitor;
 use crate::base::threads::thread_count;
 use crate::error::{Error, Result};
+use crate::io::atomic::refuse_inside;
+use crate::segment::file_name;
 use crate::verbs::collections::{has_loss, CollectionFinding, Persist};
 use crate::verbs::export::escaped_path;
 use crate::verbs::repair::store::{
@@ -298,6 +300,12 @@ pub fn import_collections(
     options.validate()?;
     let (into_dir, new_dir) = (into_dir.as_ref(), new_dir.as_ref());
     check_new_dir(into_dir, new_dir)?;
+    // Nothing is written into a store that is only read.
+    for source in sources {
+        if source.join(file_name::DATABASE).exists() {
+            refuse_inside(new_dir, source)?;
+        }
+    }
     let into = Persist::open(into_dir, &monitor.without_progress())?;
     import(sources, into, options, monitor, |into, store, additions| {
         write_beside(into, new_dir, store, additions, monitor)

@@ -124,6 +124,9 @@ fn a_store_in_an_empty_one_is_the_same_store() {
             .all(|collection| collection.is_new));
         assert_eq!(summary.imported, summary.records);
         assert_eq!(summary.full_text, Some(FullText::Built));
+        let inside = fixture.dir().join("new");
+        let error = import(&[&fixture.dir()], &empty, &inside, &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnusablePath, "{error}");
         let once = exported(&new);
         assert_equal(&once, &exported(&fixture.dir()));
         // A segment holds each vector of a cosine collection divided by its norm, so a vector of the
