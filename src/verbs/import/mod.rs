@@ -142,6 +142,12 @@ setters!(ImportOptions {
 impl ImportOptions {
     fn validate(&self) -> Result<()> {
         thread_count(self.threads)?;
+        for (field, name) in [("database", &self.database), ("tenant", &self.tenant)] {
+            // Chroma opens none with a shorter name.
+            if let Some(name) = name.as_ref().filter(|name| name.chars().count() < 3) {
+                return Err(Error::argument(field, name, "at least 3 characters"));
+            }
+        }
         for (field, value, min, max) in [
             ("m", self.m, 2, MAX_M),
             (

@@ -808,6 +808,9 @@ fn metadata_of_files_takes_a_form_that_a_store_can_hold() {
     };
     write("{\"l\":[1,2.5],\"z\":-0.0}");
     let (empty, new) = (scratch.path("empty"), scratch.path("new"));
+    let short = ImportOptions::default().with_database("db".to_string());
+    let error = import(&[&file], &empty, &new, &short).unwrap_err();
+    assert_eq!(error.field(), Some("database"));
     import(&[&file], &empty, &new, &ImportOptions::default()).unwrap();
     let tables = exported(&new);
     let table = tables.values().next().unwrap();
