@@ -178,7 +178,7 @@ fn is_graph(path: &Path) -> bool {
 }
 
 /// Returns the directory that contains a path.
-fn parent(path: &Path) -> Option<&Path> {
+pub(super) fn parent(path: &Path) -> Option<&Path> {
     let parent = path.parent()?;
     Some(match parent.as_os_str().is_empty() {
         // The parent of a relative path of one component.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hnsw_toolbox::{display_path, CancelToken, ImportSummary};
 use tempfile::TempDir;
 
+use super::hint::parent;
 use super::Failure;
 
 /// Name of the copy of standard input, and so of its collection if nothing else names it.
@@ -65,26 +66,22 @@ impl Spooled {
             let source = display_path(source);
             Failure::Pipe(format!("SOURCE: cannot copy {source} to a file: {error}"))
         };
-        if self.directory.is_none() {
-            let parent = match output.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent,
-                _ => Path::new("."),
-            };
-            self.directory = Some(tempfile::tempdir_in(parent).map_err(failed)?);
-        }
-        let parent = self
-            .directory
-            .as_ref()
-            .map_or(Path::new("."), TempDir::path);
+        let directory = match &mut self.directory {
+            Some(directory) => directory,
+            none => {
+                let beside = parent(output).unwrap_or(Path::new("."));
+                none.insert(tempfile::tempdir_in(beside).map_err(failed)?)
+            }
+        };
         // One directory for each, as the name of the file becomes the name of a collection.
-        let parent = parent.join(self.pipes.len().to_string());
-        std::fs::create_dir(&parent).map_err(failed)?;
+        let own = directory.path().join(self.pipes.len().to_string());
+        std::fs::create_dir(&own).map_err(failed)?;
         let is_stdin = source.as_os_str() == "-";
         let name = match source.file_name() {
             Some(name) if !is_stdin => name,
             _ => STDIN.as_ref(),
         };
-        let path = parent.join(name);
+        let path = own.join(name);
         // Nothing ends a read that waits for a writer, so a thread waits, and Ctrl-C leaves it behind.
         let (done, ended) = mpsc::channel();
         let (from, to) = (source.to_path_buf(), path.clone());
@@ -129,7 +126,7 @@ fn copy_all(pipe: Option<&Path>, copy: &Path) -> io::Result<u64> {
     }
 }
 
-/// Returns true for standard input and for what is neither a file nor a directory.
+/// Returns true for standard input, pipes and devices.
 fn is_pipe(source: &Path) -> bool {
     let is_other = |found: std::fs::Metadata| !found.is_file() && !found.is_dir();
     source.as_os_str() == "-" || std::fs::metadata(source).is_ok_and(is_other)

@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::base::progress::Monitor;
-use crate::columnar::table::{Cell, Table, TableOptions, TableReader, TableRow};
+use crate::columnar::table::{Cell, Table, TableReader, TableRow};
 use crate::error::{Error, Result};
-use crate::io::file::IoMode;
 use crate::io::permissions::Sharing;
 use crate::segment::file_name;
 use crate::store::catalog::{
@@ -57,7 +56,7 @@ impl OldStore {
         let mut collections = Vec::new();
         let list = dir.join(COLLECTIONS);
         let columns = ["uuid", "name", "metadata"];
-        let mut reader = open(&list)?.select(None, &columns)?;
+        let mut reader = Table::open_any(&list)?.select(None, &columns)?;
         let mut row = TableRow::default();
         while reader.next(&mut row)? {
             monitor.check()?;
@@ -88,7 +87,7 @@ impl OldStore {
     }
 
     fn reader(&self, columns: &[&str]) -> Result<TableReader> {
-        let reader = open(&self.records)?.select(Some("embedding"), columns)?;
+        let reader = Table::open_any(&self.records)?.select(Some("embedding"), columns)?;
         Ok(reader.accept_non_finite().accept_any_dimension())
     }
 
@@ -250,16 +249,6 @@ fn collection(path: &Path, row: &mut TableRow) -> Result<OldCollection> {
         records: 0,
         without_vector: 0,
     })
-}
-
-fn open(path: &Path) -> Result<Table> {
-    Table::open(
-        path,
-        &TableOptions {
-            format: None,
-            io: IoMode::Read,
-        },
-    )
 }
 
 fn invalid(path: &Path, row: u64, column: &str, found: &str, expected: &str) -> Error {

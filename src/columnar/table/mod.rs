@@ -163,6 +163,15 @@ impl Table {
         })
     }
 
+    /// Opens a file of any format by positioned reads: another process may be writing it.
+    pub(crate) fn open_any(path: &Path) -> Result<Self> {
+        let options = TableOptions {
+            format: None,
+            io: IoMode::Read,
+        };
+        Self::open(path, &options)
+    }
+
     /// The columns, in the order of the file.
     pub(crate) fn columns(&self) -> &[TableColumn] {
         &self.contents.columns

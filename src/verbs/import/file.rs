@@ -12,11 +12,8 @@ use super::{FileColumns, ImportOptions};
 use crate::base::progress::Monitor;
 use crate::columnar::columns::VECTOR;
 use crate::columnar::table::cell::ScalarKind;
-use crate::columnar::table::{
-    Cell, ColumnKind, Table, TableColumn, TableOptions, TableReader, TableRow,
-};
+use crate::columnar::table::{Cell, ColumnKind, Table, TableColumn, TableReader, TableRow};
 use crate::error::{Error, Result};
-use crate::io::file::IoMode;
 use crate::store::catalog::{Space, StatedConfiguration};
 use crate::store::collection::Row;
 use crate::store::metadata::{self, Map, Texts, Value};
@@ -66,7 +63,7 @@ pub(super) fn open<'s>(
     options: &ImportOptions,
     monitor: &Monitor<'_>,
 ) -> Result<Incoming<'s>> {
-    let table = open_table(path)?;
+    let table = Table::open_any(path)?;
     let described = |key: &str| {
         let key = format!("{DESCRIPTION}{key}");
         let mut pairs = table.metadata().iter();
@@ -127,16 +124,6 @@ pub(super) fn open<'s>(
         columns: records.columns.names(),
         records: Box::new(records),
     })
-}
-
-pub(super) fn open_table(path: &Path) -> Result<Table> {
-    Table::open(
-        path,
-        &TableOptions {
-            format: None,
-            io: IoMode::Read,
-        },
-    )
 }
 
 impl Columns {
@@ -250,7 +237,7 @@ impl FileRecords {
     }
 
     fn reader(&self) -> Result<TableReader> {
-        let table = open_table(&self.path)?;
+        let table = Table::open_any(&self.path)?;
         let Columns { vector, others } = &self.columns;
         let cells: Vec<_> = others.iter().map(|(name, _)| name.as_str()).collect();
         let reader = table.select(vector.as_deref(), &cells)?;

@@ -201,12 +201,15 @@ impl<'d> VectorSpool<'d> {
         if !is_storable {
             return None;
         }
-        self.vector.clear();
-        self.vector.extend_from_slice(given);
-        let norm = match (self.normalizes, is_added) {
-            (true, true) => divide_by_norm(given, &mut self.vector),
-            (true, false) => normalize(&mut self.vector),
-            (false, _) => 0.0,
+        let norm = if self.normalizes && is_added {
+            divide_by_norm(given, &mut self.vector)
+        } else {
+            self.vector.clear();
+            self.vector.extend_from_slice(given);
+            match self.normalizes {
+                true => normalize(&mut self.vector),
+                false => 0.0,
+            }
         };
         Some(Prepared { of: self, norm })
     }
